@@ -1,0 +1,352 @@
+"""Hosts and LANs made of network namespaces, and the ways in which their links can be cut.
+
+A topology is one "switch" namespace that holds a bridge per LAN, and one namespace per host. A
+host's interface is one end of a veth pair whose other end, the port, is enslaved to the LAN's
+bridge. All names begin with PREFIX and the process id of the test run, so that two runs do not
+meet, and ``sweep`` can tell what a killed run left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ipaddress
+import itertools
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+PREFIX = "rwsys-"
+NETNS_DIRECTORY = Path("/run/netns")
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+DROP_ALL = 100
+
+# struct packet_diag_req and packet_diag_msg, linux/packet_diag.h; nlmsghdr, linux/netlink.h
+NLMSGHDR = struct.Struct("=IHHII")
+PACKET_DIAG_REQUEST = struct.Struct("=BBHIIII")
+PACKET_DIAG_MESSAGE = struct.Struct("=BBHIII")
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLM_F_REQUEST_DUMP = 0x1 | 0x300
+NLMSG_DONE = 3
+PACKET_SHOW_INFO_AND_MEMORY = 0x1 | 0x10
+PACKET_DIAG_INFO = 0
+PACKET_DIAG_MEMINFO = 6
+SK_MEMINFO_DROPS = 8
+
+_counter = itertools.count()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(command: Sequence[str], stdin: str | None = None) -> str:
+    """Run a program to its end, return what it printed; a failure shows what it complained of."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)!r} failed: {done.stderr.strip()}\n{stdin or ''}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def namespace(name: str) -> Iterator[None]:
+    """Move the calling thread into a network namespace; sockets opened meanwhile stay there."""
+    with open("/proc/thread-self/ns/net", "rb") as home, open(NETNS_DIRECTORY / name, "rb") as away:
+        _setns(away.fileno())
+        try:
+            yield
+        finally:
+            _setns(home.fileno())
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def sweep() -> None:
+    """Remove the namespaces of runs that are no more."""
+    for name in _namespaces():
+        owner = name[len(PREFIX) :].split("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            remove_namespace(name)
+
+
+def _namespaces() -> list[str]:
+    if not NETNS_DIRECTORY.exists():
+        return []
+    return sorted(path.name for path in NETNS_DIRECTORY.iterdir() if path.name.startswith(PREFIX))
+
+
+def remove_namespace(name: str) -> None:
+    """Kill whatever still runs in a namespace of ours, then delete it."""
+    for pid in run(["ip", "netns", "pids", name]).split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    run(["ip", "netns", "delete", name])
+
+
+def until(condition: Any, deadline_s: float, what: str, every_s: float = 0.02) -> Any:
+    """Poll ``condition`` until it is true and return its value; fail with ``what`` at the deadline.
+
+    ``what`` may be a callable that describes the state of things at that moment.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= end:
+            described = what() if callable(what) else what
+            raise AssertionError(f"not within {deadline_s} s: {described}")
+        time.sleep(every_s)
+
+
+@dataclass
+class Port:
+    """One host's place on one LAN: the host's interface and the bridge port at its other end."""
+
+    host: Host
+    lan: str
+    interface: str
+    address: str  # A.B.C.D/N
+
+    @property
+    def port(self) -> str:
+        return f"{self.host.name}-{self.lan}"
+
+    @property
+    def ip(self) -> str:
+        return self.address.split("/")[0]
+
+    @property
+    def index(self) -> int:
+        return int(self.host.ip_json("link", "show", "dev", self.interface)[0]["ifindex"])
+
+    @property
+    def mac(self) -> str:
+        return str(self.host.ip_json("link", "show", "dev", self.interface)[0]["address"])
+
+    # --- ways to cut it -----------------------------------------------------------------------
+
+    def block(self) -> None:
+        """Stop the bridge from forwarding; nobody sees the carrier go."""
+        run(["bridge", "-n", self._switch, "link", "set", "dev", self.port, "state", "0"])
+
+    def unblock(self) -> None:
+        run(["bridge", "-n", self._switch, "link", "set", "dev", self.port, "state", "3"])
+
+    def unplug(self) -> None:
+        """Take the far end of the cable away; the host's interface loses its carrier."""
+        run(["ip", "-n", self._switch, "link", "set", self.port, "down"])
+
+    def plug(self) -> None:
+        run(["ip", "-n", self._switch, "link", "set", self.port, "up"])
+
+    def disable(self) -> None:
+        """Take the host's interface down, as an administrator would."""
+        self.host.ip("link", "set", self.interface, "down")
+
+    def enable(self) -> None:
+        self.host.ip("link", "set", self.interface, "up")
+
+    def flush_address(self) -> None:
+        self.host.ip("address", "flush", "dev", self.interface)
+
+    def add_address(self, address: str | None = None) -> None:
+        if address is not None:
+            self.address = address
+        self.host.ip("address", "add", self.address, "brd", "+", "dev", self.interface)
+
+    def change_address(self, address: str) -> None:
+        self.flush_address()
+        self.add_address(address)
+
+    def drop(self, percent: int) -> None:
+        """Lose this share of the IP packets that the host sends here; 0 ends it.
+
+        Only IP: a lost ARP packet would make the kernel hold or drop whole bursts, and the loss
+        that a test asks for would not be the loss that it gets.
+        """
+        table = f"loss_{self.port.replace('-', '_')}"
+        lose = "drop" if percent >= DROP_ALL else f"numgen random mod 100 < {percent} drop"
+        rules = f"add table netdev {table}\ndelete table netdev {table}\n"
+        if percent:
+            rules += f"""
+table netdev {table} {{
+    chain incoming {{
+        type filter hook ingress device "{self.port}" priority 0
+        policy accept
+        meta protocol ip {lose}
+    }}
+}}
+"""
+        run(["ip", "netns", "exec", self._switch, "nft", "-f", "-"], stdin=rules)
+
+    # --- coming and going ---------------------------------------------------------------------
+
+    def create(self, index: int | None = None) -> None:
+        """Make the veth pair, plug it in, address it and bring it up."""
+        chosen = ["index", str(index)] if index else []
+        peer = ["peer", "name", self.port, "netns", self._switch]
+        self.host.ip("link", "add", self.interface, *chosen, "type", "veth", *peer)
+        run(["ip", "-n", self._switch, "link", "set", self.port, "master", self.lan, "up"])
+        self.host.batch(
+            ["address", "add", self.address, "brd", "+", "dev", self.interface],
+            ["link", "set", self.interface, "up"],
+        )
+
+    def delete(self) -> None:
+        """Delete the interface, as if the card were pulled."""
+        self.host.ip("link", "delete", self.interface)
+
+    @property
+    def _switch(self) -> str:
+        return self.host.topology.switch
+
+
+def _batch(commands: Sequence[Sequence[str]]) -> str:
+    return "".join(" ".join(command) + "\n" for command in commands)
+
+
+class Host:
+    """A network namespace that plays one machine."""
+
+    def __init__(self, topology: Topology, name: str) -> None:
+        self.topology = topology
+        self.name = name
+        self.netns = f"{topology.prefix}-{name}"
+        self.ports: dict[str, Port] = {}  # by LAN
+
+    def connect(
+        self, lan: str, interface: str, address: str, index: int | None = None, late: bool = False
+    ) -> Port:
+        """Plug an interface into a LAN; a late one is described only and made by ``create``."""
+        port = Port(self, lan, interface, address)
+        self.ports[lan] = port
+        if not late:
+            port.create(index)
+        return port
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        return namespace(self.netns)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        with self.inside():
+            return socket.socket(family, kind, protocol)
+
+    def ip(self, *arguments: str) -> None:
+        run(["ip", "-n", self.netns, *arguments])
+
+    def ip_json(self, *arguments: str) -> Any:
+        return json.loads(run(["ip", "-n", self.netns, "-j", *arguments]) or "[]")
+
+    def batch(self, *commands: Sequence[str]) -> None:
+        run(["ip", "-n", self.netns, "-batch", "-"], stdin=_batch(commands))
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["ip", "netns", "exec", self.netns, *arguments]
+
+    def run(self, *arguments: str) -> str:
+        return run(self.command(*arguments))
+
+    def nft(self) -> list[dict[str, Any]]:
+        """Return the ruleset of the namespace, without nft's own preamble."""
+        ruleset = json.loads(self.run("nft", "--json", "list", "ruleset"))["nftables"]
+        return [item for item in ruleset if "metainfo" not in item]
+
+    def counters(self, protocol: str) -> dict[str, int]:
+        """Return the kernel's own counters of a protocol, such as ``Icmp`` (RFC 2011 names)."""
+        with self.inside():
+            lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+        names, values = (line.split()[1:] for line in lines if line.startswith(protocol + ":"))
+        return dict(zip(names, map(int, values)))
+
+    def packet_socket_drops(self) -> dict[int, int]:
+        """Return what packet sockets dropped for want of room, by the index they are bound to."""
+        request = PACKET_DIAG_REQUEST.pack(
+            socket.AF_PACKET, 0, 0, 0, PACKET_SHOW_INFO_AND_MEMORY, 0xFFFFFFFF, 0xFFFFFFFF
+        )
+        drops: dict[int, int] = {}
+        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
+            length = NLMSGHDR.size + len(request)
+            diag.send(
+                NLMSGHDR.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0) + request
+            )
+            while True:
+                answer = diag.recv(1 << 16)
+                while answer:
+                    size, kind, *_ = NLMSGHDR.unpack_from(answer)
+                    if kind == NLMSG_DONE:
+                        return drops
+                    body = answer[NLMSGHDR.size + PACKET_DIAG_MESSAGE.size : size]
+                    attributes = dict(_attributes(body))
+                    index = struct.unpack_from("=I", attributes[PACKET_DIAG_INFO])[0]
+                    memory = attributes[PACKET_DIAG_MEMINFO]
+                    drop = struct.unpack_from("=I", memory, 4 * SK_MEMINFO_DROPS)[0]
+                    drops[index] = drops.get(index, 0) + drop
+                    answer = answer[(size + 3) & ~3 :]
+
+
+def _attributes(body: bytes) -> Iterator[Any]:
+    while len(body) >= 4:
+        size, kind = struct.unpack_from("=HH", body)
+        yield kind, body[4:size]
+        body = body[(size + 3) & ~3 :]
+
+
+class Topology:
+    """A switch with LANs, and the hosts around it; everything goes with ``close``."""
+
+    def __init__(self, *lans: str) -> None:
+        self.prefix = f"{PREFIX}{os.getpid()}-{next(_counter)}"
+        self.switch = f"{self.prefix}-switch"
+        self.hosts: dict[str, Host] = {}
+        self._add_namespace(self.switch)
+        commands: list[list[str]] = []
+        for lan in lans:
+            commands += [
+                ["link", "add", lan, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"],
+                ["link", "set", lan, "up"],
+            ]
+        run(["ip", "-n", self.switch, "-batch", "-"], stdin=_batch(commands))
+
+    def host(self, name: str) -> Host:
+        host = Host(self, name)
+        self._add_namespace(host.netns)
+        self.hosts[name] = host
+        return host
+
+    def _add_namespace(self, name: str) -> None:
+        run(["ip", "netns", "add", name])
+        with namespace(name):
+            # Router solicitations and the like would only be noise in captures.
+            for scope in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+        run(["ip", "-n", name, "link", "set", "lo", "up"])
+
+    def capture(self, lan: str) -> socket.socket:
+        """Return a packet socket that sees every frame on a LAN, in both directions, once."""
+        with namespace(self.switch):
+            tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            tap.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
+            tap.bind((lan, 0x0003))
+        # A bridge device itself only sees what is for it, unless it is promiscuous.
+        run(["ip", "-n", self.switch, "link", "set", lan, "promisc", "on"])
+        return tap
+
+    def close(self) -> None:
+        for name in [host.netns for host in self.hosts.values()] + [self.switch]:
+            remove_namespace(name)
+        self.hosts.clear()
+
+
+def network_of(address: str) -> str:
+    """Return the network of an interface address, ``A.B.C.D/N``."""
+    return str(ipaddress.ip_interface(address).network)
