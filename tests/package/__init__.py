@@ -1,0 +1,1 @@
+"""The .deb: built twice, looked into, installed, upgraded, run and purged on every suite."""

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import deb
+
+
+def test_two_builds_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    elsewhere = {**os.environ, "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(tmp_path)}
+    previous = os.umask(0o077)
+    try:
+        again = deb.build(
+            tmp_path / "another place", tmp_path / "dist", lintian=True, env=elsewhere
+        )
+    finally:
+        os.umask(previous)
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_it_fits_every_machine(package: Path) -> None:
+    assert deb.field(package, "Architecture") == "all"
+    assert "python3:any (>= 3.8~)" in deb.field(package, "Depends")
+    # dpkg of Debian 11 reads xz, not zstd.
+    members = package.read_bytes()
+    assert b"data.tar.xz" in members
+    assert b"control.tar.xz" in members
+
+
+def test_it_holds_what_it_promises(package: Path) -> None:
+    contents = deb.contents(package)
+    for path in (
+        "/usr/bin/ropeway",
+        "/usr/lib/ropeway/ropeway/app/cli.py",
+        "/usr/lib/ropeway/vendor/pyroute2/__init__.py",
+        "/usr/share/doc/ropeway/copyright",
+        "/usr/share/doc/ropeway/examples/ropeway.yaml",
+        "/usr/share/man/man8/ropeway.8.gz",
+    ):
+        assert contents[path].startswith("-r"), path
+    schema = contents["/usr/share/ropeway/config.schema.json"]
+    assert schema.endswith("../../lib/ropeway/ropeway/app/config.schema.json")
+
+
+def test_it_leaves_etc_to_its_owner(package: Path) -> None:
+    inside = {path for path in deb.contents(package) if path.startswith("/etc/")}
+    assert inside == {"/etc/ropeway"}
+
+
+def test_nothing_strays_into_it(package: Path) -> None:
+    private = [path for path in deb.contents(package) if path.startswith("/usr/lib/ropeway/")]
+    assert not [path for path in private if "__pycache__" in path or path.endswith(".pyc")]
+    files = {Path(path).suffix for path in private if Path(path).suffix}
+    assert files == {".py", ".json"}
+
+
+def test_everything_in_it_belongs_to_root(package: Path) -> None:
+    assert {entry.split()[1] for entry in deb.contents(package).values()} == {"root/root"}

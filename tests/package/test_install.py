@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.roots import Overlay
+
+from . import deb, tree
+
+APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
+QUIETLY = ("env", "DEBIAN_FRONTEND=noninteractive")
+
+
+def apt(overlay: Overlay, *words: str, package: Path) -> str:
+    """apt-get inside, with the directory of `package` at /mnt."""
+    done = overlay.run([*QUIETLY, *APT, "--yes", *words], binds=[f"{package.parent}:/mnt"])
+    return done.stdout + done.stderr
+
+
+def test_purge_leaves_what_was_there_before(minimal: Overlay, package: Path) -> None:
+    apt(minimal, "update", package=package)
+    apt(
+        minimal,
+        "--no-install-recommends",
+        "satisfy",
+        deb.field(package, "Depends"),
+        package=package,
+    )
+    before = tree.listing(minimal.root)
+
+    said = apt(minimal, "install", f"/mnt/{package.name}", package=package)
+    assert "Warning" not in said
+    version = minimal.run(["ropeway", "--version"]).stdout
+    assert deb.field(package, "Version") in version
+    settings = minimal.root / "etc/ropeway"
+    owner = minimal.run(["stat", "-c", "%U:%G %a", "/etc/ropeway"]).stdout.strip()
+    assert owner == "root:ropeway 750"
+    (settings / "ropeway.yaml").write_text("encapsulation: classic\n")
+    (minimal.root / "var/lib/ropeway").mkdir(mode=0o700)
+    installed = tree.differences(before, tree.listing(minimal.root))
+    assert [line for line in installed if line.startswith("/usr/lib/ropeway/")]
+    assert [line for line in installed if line.startswith("/etc/passwd:")]
+
+    apt(minimal, "purge", "ropeway", package=package)
+    assert tree.differences(before, tree.listing(minimal.root)) == []
+
+
+def test_purge_spares_what_others_put_into_etc(host: Overlay, package: Path) -> None:
+    apt(host, "install", f"/mnt/{package.name}", package=package)
+    foreign = host.root / "etc/ropeway/notes"
+    foreign.write_text("mine\n")
+    apt(host, "purge", "ropeway", package=package)
+    assert foreign.read_text() == "mine\n"
+    assert host.run(["stat", "-c", "%U:%G", "/etc/ropeway"]).stdout.strip() == "root:ropeway"
