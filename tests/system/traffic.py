@@ -275,3 +275,14 @@ class Device:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def drain(tap: socket.socket) -> list[bytes]:
+    """Return every frame that a capture holds now."""
+    tap.setblocking(False)
+    frames = []
+    while True:
+        try:
+            frames.append(tap.recv(65536))
+        except BlockingIOError:
+            return frames

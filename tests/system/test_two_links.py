@@ -1,0 +1,213 @@
+"""Two hosts on two LANs: what the strand promises while its links are cut, change and return."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system.agents import Agent
+from tests.system.conftest import Pair
+from tests.system.topology import Port, until
+from tests.system.traffic import assert_whole, both_ways, ping
+
+CUTS = {
+    "carrier lost": (Port.unplug, Port.plug),
+    "silently blocked": (Port.block, Port.unblock),
+    "interface down": (Port.disable, Port.enable),
+    "address gone": (Port.flush_address, Port.add_address),
+    "one way only": (lambda port: port.drop(100), lambda port: port.drop(0)),
+}
+FALL_BACK_S = 6.0
+RESTORE_S = 8.0
+
+
+def wait_cut(pair: Pair, a: Agent, b: Agent, lan: str) -> None:
+    """Wait until neither end sends its packets over a LAN any more."""
+    dead = pair.a.ports[lan].ip, pair.b.ports[lan].ip
+    left = [link for link in pair.links() if link != dead]
+    b.wait_carrying(pair.a_address, *(link[::-1] for link in left), deadline_s=FALL_BACK_S)
+    a.wait_carrying(pair.b_address, *left, deadline_s=FALL_BACK_S)
+
+
+def test_two_hosts_ping_each_other_over_two_links(pair: Pair) -> None:
+    a, b = pair.start()
+    verdict = ping(pair.a, pair.b_address, count=100, interval_s=0.005)
+    assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
+    for agent, other in ((a, pair.b_address), (b, pair.a_address)):
+        peer = agent.peer(other)
+        assert peer["delivered"] == 100
+        for connection in peer["connections"]:
+            # The connections across LANs have no route and stay out of it.
+            assert (connection["received"] >= 100) == (connection["state"] == 2)
+    assert pair.a.counters("Icmp")["OutParmProbs"] == 0
+    assert pair.b.counters("Icmp")["OutParmProbs"] == 0
+
+
+def test_kernel_answers_no_frame_with_icmp(pair: Pair) -> None:
+    pair.start()
+    before = [host.counters("Icmp")["OutMsgs"] for host in (pair.a, pair.b)]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.a.ports["net0"].block()
+        ping(pair.a, pair.b_address, count=200, interval_s=0.005)
+        pair.a.ports["net0"].unblock()
+    assert_whole(verdicts)
+    after = [host.counters("Icmp")["OutMsgs"] for host in (pair.a, pair.b)]
+    # vm0 sent the pings and vm1 the replies, and that is all.
+    assert [now - then for now, then in zip(after, before)] == [200, 200]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_cutting_and_restoring_either_link_loses_and_duplicates_nothing(
+    pair: Pair, cut: str
+) -> None:
+    sever, heal = CUTS[cut]
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        for lan, port in pair.a.ports.items():
+            sever(port)
+            wait_cut(pair, a, b, lan)
+            heal(port)
+            pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_flapping_link_disturbs_nothing(pair: Pair) -> None:
+    a, b = pair.start()
+    port = pair.a.ports["net1"]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        flaps = 0
+
+        def flap() -> bool:
+            nonlocal flaps
+            (port.plug if flaps % 2 else port.unplug)()
+            flaps += 1
+            return flaps == 30
+
+        until(flap, 30, "30 flaps", every_s=0.2)
+        port.plug()
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_new_address_of_a_link_is_used_at_once_and_the_other_link_does_not_notice(
+    pair: Pair,
+) -> None:
+    a, b = pair.start()
+    port = pair.a.ports["net0"]
+    other = ("192.168.1.2", "192.168.1.3")
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        port.change_address("192.168.0.77/24")
+
+        def moved() -> bool:
+            carrying = a.carrying(pair.b_address)
+            assert other in carrying
+            assert other[::-1] in b.carrying(pair.a_address)
+            return carrying == set(pair.links())
+
+        until(moved, RESTORE_S, lambda: f"{port.ip} carries: {a.connections(pair.b_address)}")
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_remote_that_changes_its_address_is_followed(pair: Pair) -> None:
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.b.ports["net1"].change_address("192.168.1.78/24")
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_second_address_on_a_link_does_not_disturb(pair: Pair) -> None:
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.a.ip("address", "add", "192.168.0.99/24", "dev", "eth0")
+        until(
+            lambda: "192.168.0.99/24" in a.status()["links"][0]["addresses"],
+            RESTORE_S,
+            lambda: f"the second address is known: {a.status()['links']}",
+        )
+        pair.wait_whole(a, b)
+        pair.a.ip("address", "del", "192.168.0.99/24", "dev", "eth0")
+        until(
+            lambda: "192.168.0.99/24" not in a.status()["links"][0]["addresses"],
+            RESTORE_S,
+            lambda: f"the second address is forgotten: {a.status()['links']}",
+        )
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_interface_that_appears_late_joins(pair: Pair) -> None:
+    port = pair.a.ports["net1"]
+    port.delete()
+    a, b = pair.a_agent().start(), pair.b_agent().start()
+    first = pair.links()[0]
+    a.wait_carrying(pair.b_address, first)
+    b.wait_carrying(pair.a_address, first[::-1])
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        port.create(index=7)
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+    assert {link["index"] for link in a.status()["links"]} == {2, 7}
+
+
+def test_interface_that_gets_its_address_late_joins(pair: Pair) -> None:
+    port = pair.a.ports["net1"]
+    port.flush_address()
+    a, b = pair.a_agent().start(), pair.b_agent().start()
+    first = pair.links()[0]
+    a.wait_carrying(pair.b_address, first)
+    port.add_address()
+    pair.wait_whole(a, b)
+
+
+def test_interface_that_vanishes_and_returns_under_another_index_carries_again(
+    pair: Pair,
+) -> None:
+    a, b = pair.start()
+    port = pair.a.ports["net0"]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        port.delete()
+        wait_cut(pair, a, b, "net0")
+        assert {link["index"] for link in a.status()["links"]} == {3}
+        port.create(index=32)
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+    assert {link["index"] for link in a.status()["links"]} == {3, 32}
+
+
+def test_interface_renamed_while_in_use_is_still_one_link(pair: Pair) -> None:
+    a, b = pair.start()
+    port = pair.a.ports["net1"]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        port.disable()
+        pair.a.ip("link", "set", port.interface, "name", "uplink1")
+        port.interface = "uplink1"
+        port.enable()
+        pair.wait_whole(a, b)
+        until(
+            lambda: {link["name"] for link in a.status()["links"]} == {"eth0", "uplink1"},
+            RESTORE_S,
+            lambda: f"the new name is known: {a.status()['links']}",
+        )
+    assert_whole(verdicts)
+
+
+def test_excluded_interface_and_loopback_take_no_part(pair: Pair) -> None:
+    a = pair.a_agent(interfaces={"include": ["*"], "exclude": ["eth1"]}).start()
+    b = pair.b_agent().start()
+    first = pair.links()[0]
+    a.wait_carrying(pair.b_address, first)
+    b.wait_carrying(pair.a_address, first[::-1])
+    assert [link["name"] for link in a.status()["links"]] == ["eth0"]
+    assert sorted(link["name"] for link in b.status()["links"]) == ["eth0", "eth1"]
+
+
+def test_start_without_any_link_waits_for_one(pair: Pair) -> None:
+    for port in pair.a.ports.values():
+        port.unplug()
+    a, b = pair.a_agent().start(), pair.b_agent().start()
+    for port in pair.a.ports.values():
+        port.plug()
+    pair.wait_whole(a, b)
+    verdict = ping(pair.a, pair.b_address, count=20, interval_s=0.01)
+    assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
