@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 # and `read_apart` leaves them behind.
 
 DEFAULT_PATH = "/etc/ropeway/ropeway.yaml"
+DEFAULT_DEVICE_NAME = "ropeway0"
 DEFAULT_CONTROL_PATH = "/run/ropeway/control.sock"
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 FILE_BYTES_MAX = 1 << 20
@@ -69,7 +70,7 @@ class Config:
     @property
     def device_address(self) -> str:
         """The virtual address with the network's prefix length, "10.0.0.1/24"."""
-        return "%s/%s" % (self.address, self.network.split("/")[1])
+        return "{}/{}".format(self.address, self.network.split("/")[1])
 
 
 class ConfigError(Exception):
@@ -90,11 +91,10 @@ def read(path: str) -> Config:
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(
-            ["%s: the file cannot be read (%s): create it or name another one"
-             % (path, error.strerror)]
+            [f"{path}: the file cannot be read ({error.strerror}): create it or name another one"]
         ) from None
     if len(text) > FILE_BYTES_MAX:
-        raise ConfigError(["%s: the file is larger than %d bytes" % (path, FILE_BYTES_MAX)])
+        raise ConfigError([f"{path}: the file is larger than {FILE_BYTES_MAX} bytes"])
     return parse(text, path)
 
 
@@ -121,7 +121,7 @@ def read_apart(path: str) -> Config:
         pickled = pipe.read()
     _, status = os.waitpid(child, 0)
     if status != 0:
-        raise ConfigError(["%s: reading the file failed: try `ropeway check-config`" % path])
+        raise ConfigError([f"{path}: reading the file failed: try `ropeway check-config`"])
     answer = pickle.loads(pickled)  # noqa: S301 - written by our own child just now
     if isinstance(answer, ConfigError):
         raise answer
@@ -159,7 +159,7 @@ class _Faults:
                 known = known[:-1]
             line = self.line_of.get(known, 1)
         key = _dotted(path)
-        entry = (line, "%s:%d: %s%s" % (self.name, line, key + ": " if key else "", sentence))
+        entry = (line, "{}:{}: {}{}".format(self.name, line, key + ": " if key else "", sentence))
         if entry not in self.lines:
             self.lines.append(entry)
 
@@ -176,7 +176,7 @@ class _Faults:
 def _dotted(path: Path_) -> str:
     text = ""
     for part in path:
-        text += "[%d]" % part if isinstance(part, int) else ("." if text else "") + part
+        text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + part
     return text
 
 
@@ -199,7 +199,7 @@ def _values(text: bytes, faults: _Faults) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        faults.add((), "this is not YAML: %s" % problem, line=mark.line + 1 if mark else 1)
+        faults.add((), f"this is not YAML: {problem}", line=mark.line + 1 if mark else 1)
     except RecursionError:
         faults.add((), "this is nested too deeply")
     return None
@@ -218,10 +218,7 @@ def _value(node: Any, path: Path_, loader: Any, faults: _Faults, above: List[Any
         values: Dict[str, Any] = {}
         for key_node, value_node in node.value:
             key_line = key_node.start_mark.line + 1
-            if (
-                not isinstance(key_node, yaml.ScalarNode)
-                or key_node.tag != "tag:yaml.org,2002:str"
-            ):
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 faults.add(path, "a key must be a plain word", line=key_line)
                 continue
             key = key_node.value
@@ -229,7 +226,7 @@ def _value(node: Any, path: Path_, loader: Any, faults: _Faults, above: List[Any
             if key in values:
                 faults.add(
                     inner,
-                    "this key stands twice, in line %d too: remove one" % faults.line_of[inner],
+                    f"this key stands twice, in line {faults.line_of[inner]} too: remove one",
                     line=key_line,
                 )
                 continue
@@ -244,7 +241,7 @@ def _value(node: Any, path: Path_, loader: Any, faults: _Faults, above: List[Any
     try:
         return loader.construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):
-        faults.add(path, "the value %r cannot be read: put it in quotes" % node.value)
+        faults.add(path, f"the value {node.value!r} cannot be read: put it in quotes")
         return None
 
 
@@ -270,20 +267,22 @@ def _check_schema(data: Any, faults: _Faults) -> None:
                 if key not in error.instance:
                     faults.add((*path, key), "this key is missing: add it")
         else:
-            faults.add(path, "write %s, not %s" % (_expectation(error), _shown(error.instance)))
+            faults.add(path, f"write {_expectation(error)}, not {_shown(error.instance)}")
 
 
 def _unknown(key: str, known: List[str]) -> str:
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if nearest:
-        return "unknown key: did you mean %s?" % nearest[0]
-    return "unknown key: remove it; the keys here are %s" % ", ".join(known)
+        return f"unknown key: did you mean {nearest[0]}?"
+    return "unknown key: remove it; the keys here are {}".format(", ".join(known))
 
 
 def _expectation(error: Any) -> str:
-    return str(error.schema.get("x-expects", "something else")) if isinstance(
-        error.schema, dict
-    ) else "something else"
+    return (
+        str(error.schema.get("x-expects", "something else"))
+        if isinstance(error.schema, dict)
+        else "something else"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -314,17 +313,19 @@ def _check_sense(data: Dict[str, Any], faults: _Faults) -> None:
         if router == own:
             faults.add(
                 ("router",),
-                "%s is this host's own address: leave router out on the router itself" % router,
+                f"{router} is this host's own address: leave router out on the router itself",
             )
     device = data.get("device")
     if isinstance(device, dict) and device.get("name") in RESERVED_DEVICE_NAMES:
-        faults.add(("device", "name"), "%s means something else to Linux: choose another name"
-                   % device["name"])
+        faults.add(
+            ("device", "name"),
+            "{} means something else to Linux: choose another name".format(device["name"]),
+        )
     control = data.get("control")
     if isinstance(control, dict) and isinstance(control.get("path"), str):
         size = len(os.fsencode(control["path"]))
         if size > 107:
-            faults.add(("control", "path"), "a socket's path has at most 107 bytes, not %d" % size)
+            faults.add(("control", "path"), f"a socket's path has at most 107 bytes, not {size}")
     _check_remotes(data.get("remotes"), network, own, faults)
 
 
@@ -344,10 +345,12 @@ def _check_remotes(
             if network:
                 _check_inside(host, network, path, faults)
             if host == own:
-                faults.add(path, "%s is this host's own address: remove the entry" % host)
+                faults.add(path, f"{host} is this host's own address: remove the entry")
             if host in hosts:
-                faults.add(path, "%s stands in line %d already: put all its addresses there"
-                           % (host, hosts[host]))
+                faults.add(
+                    path,
+                    f"{host} stands in line {hosts[host]} already: put all its addresses there",
+                )
             hosts.setdefault(host, faults.line_of.get(path, 1))
         listed = remote.get("addresses")
         seen: Dict[ipaddress.IPv4Address, int] = {}
@@ -360,15 +363,19 @@ def _check_remotes(
             if address is None:
                 continue
             if address in seen:
-                faults.add(path, "%s stands in line %d already: remove one"
-                           % (address, seen[address]))
+                faults.add(path, f"{address} stands in line {seen[address]} already: remove one")
             seen.setdefault(address, faults.line_of.get(path, 1))
             if address.is_unspecified or address.is_loopback or address.is_multicast:
-                faults.add(path, "%s is no address of another host: write one of its real addresses"
-                           % address)
+                faults.add(
+                    path,
+                    f"{address} is no address of another host: write one of its real addresses",
+                )
             elif network and address in network:
-                faults.add(path, "%s is inside the virtual network %s: write one of its real"
-                           " addresses" % (address, network))
+                faults.add(
+                    path,
+                    f"{address} is inside the virtual network {network}: write one of its real"
+                    " addresses",
+                )
 
 
 def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Network]:
@@ -382,9 +389,9 @@ def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Ne
     try:
         meant = ipaddress.IPv4Network(text, strict=False)
     except ValueError:
-        faults.add(("network",), "%r is no IPv4 network" % text)
+        faults.add(("network",), f"{text!r} is no IPv4 network")
         return None
-    faults.add(("network",), "%s has host bits set: write %s" % (text, meant))
+    faults.add(("network",), f"{text} has host bits set: write {meant}")
     return meant
 
 
@@ -395,7 +402,7 @@ def _address(value: Any, path: Path_, faults: _Faults) -> Optional[ipaddress.IPv
     try:
         return ipaddress.IPv4Address(value)
     except ValueError:
-        faults.add(path, "%r is no IPv4 address" % value)
+        faults.add(path, f"{value!r} is no IPv4 address")
         return None
 
 
@@ -406,12 +413,10 @@ def _check_inside(
     faults: _Faults,
 ) -> None:
     if address not in network:
-        faults.add(path, "%s is outside the network %s: choose an address inside it"
-                   % (address, network))
+        faults.add(path, f"{address} is outside the network {network}: choose an address inside it")
     elif address in (network.network_address, network.broadcast_address):
         which = "network" if address == network.network_address else "broadcast"
-        faults.add(path, "%s is the %s address of %s: choose another one"
-                   % (address, which, network))
+        faults.add(path, f"{address} is the {which} address of {network}: choose another one")
 
 
 def _config(data: Dict[str, Any]) -> Config:
@@ -431,7 +436,7 @@ def _config(data: Dict[str, Any]) -> Config:
         address=data["address"],
         router=data.get("router"),
         forward=data.get("forward", False),
-        device_name=device.get("name", "ropeway0"),
+        device_name=device.get("name", DEFAULT_DEVICE_NAME),
         device_mtu=None if mtu == "auto" else mtu,
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", ())),

@@ -48,7 +48,7 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record with its priority in front of every line."""
         priority = next(value for level, value in _PRIORITIES if record.levelno >= level)
-        prefix = "<%d>" % priority
+        prefix = f"<{priority}>"
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess  # noqa: S404 - nft has no other interface in the standard library
+import subprocess
 
 TABLE = "ropeway"
 TIMEOUT_S = 10.0
 
-RULES = """\
-table ip %(table)s {
-    chain prerouting {
+RULES = f"""\
+table ip {TABLE} {{
+    chain prerouting {{
         type filter hook prerouting priority -300; policy accept;
         ip protocol 4 ip hdrlength 8 drop
-    }
-}
-""" % {"table": TABLE}
+    }}
+}}
+"""
 
 # `add` makes `delete` succeed whether or not the table is there; all of it is one transaction.
-DELETION = "add table ip %(table)s\ndelete table ip %(table)s\n" % {"table": TABLE}
+DELETION = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 
 
 def replace() -> None:
@@ -35,17 +35,27 @@ def replace() -> None:
     _nft(DELETION + RULES)
 
 
-def delete() -> None:
-    """Remove the table; one that is not there is no error. `OSError` as for `replace`."""
+def delete() -> bool:
+    """Remove the table; False if there is none. `OSError` as for `replace`."""
+    if _run(f"list table ip {TABLE}\n").returncode:
+        return False
     _nft(DELETION)
+    return True
 
 
 def _nft(script: str) -> None:
+    done = _run(script)
+    if done.returncode:
+        complaint = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OSError("nft refused the table {}: {}".format(TABLE, " ".join(complaint[:2])))
+
+
+def _run(script: str) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
         raise OSError("there is no program nft: install the package nftables")
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [program, "-f", "-"],
             input=script.encode(),
             stdout=subprocess.DEVNULL,
@@ -54,7 +64,4 @@ def _nft(script: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise OSError("nft did not answer within %d s" % TIMEOUT_S) from None
-    if done.returncode:
-        complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OSError("nft refused the table %s: %s" % (TABLE, " ".join(complaint[:2])))
+        raise OSError(f"nft did not answer within {TIMEOUT_S} s") from None

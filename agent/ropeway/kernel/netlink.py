@@ -123,13 +123,13 @@ def interfaces(links: List[Any], addresses: List[Any], routes: List[Any]) -> Lis
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         if address:
             addresses_of.setdefault(message["index"], []).append(
-                "%s/%d" % (address, message["prefixlen"])
+                "{}/{}".format(address, message["prefixlen"])
             )
     routes_of: Dict[int, Set[str]] = {}
     for message in routes:
         if message["type"] != RTN_UNICAST:
             continue
-        prefix = "%s/%d" % (message.get_attr("RTA_DST") or "0.0.0.0", message["dst_len"])
+        prefix = "{}/{}".format(message.get_attr("RTA_DST") or "0.0.0.0", message["dst_len"])
         for index in _way_out(message):
             routes_of.setdefault(index, set()).add(prefix)
     found = []

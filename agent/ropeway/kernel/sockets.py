@@ -77,7 +77,9 @@ class LinkSockets:
         try:
             self._receive = socket.socket(
                 # Protocol 0: nothing arrives before the filter stands and bind names the protocol.
-                socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0
+                socket.AF_PACKET,
+                socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
+                0,
             )
         except OSError:
             self._send.close()
@@ -89,7 +91,7 @@ class LinkSockets:
             _attach(self._receive, receive_filter())
             self._receive.bind((name, ETH_P_IP))
             if socket.if_nametoindex(name) != index:
-                raise OSError(errno.ENODEV, "interface %s no longer has index %d" % (name, index))
+                raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
         except OSError:
             self.close()
             raise

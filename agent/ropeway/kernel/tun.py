@@ -42,7 +42,7 @@ class Tun:
     def __init__(self, name: str) -> None:
         encoded = name.encode()
         if not 0 < len(encoded) <= NAME_BYTES_MAX:
-            raise ValueError("a device name has 1 to %d bytes: %r" % (NAME_BYTES_MAX, name))
+            raise ValueError(f"a device name has 1 to {NAME_BYTES_MAX} bytes: {name!r}")
         self.name = name
         self._fd = os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

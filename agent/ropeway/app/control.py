@@ -1,0 +1,325 @@
+"""The control socket: how the command line and the metrics exporter talk to a running agent.
+
+A stream socket in the unix domain. The client sends one JSON object a line,
+`{"command": "status"}`, and receives one a line: `{"ok": true, "result": ...}` or `{"ok": false, "error": "sentence"}`.
+Nothing a client does can block the agent: lines, clients and idle time are bounded, and every
+descriptor is non-blocking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import json
+import os
+import pwd
+import select
+import socket
+import stat
+from typing import Any, Callable, Dict, Optional
+
+# Protocol
+REQUEST_BYTES_MAX = 4096
+# Tuning
+CLIENTS_MAX = 16
+IDLE_S = 10.0
+REPLY_TIMEOUT_S = 5.0
+_RECEIVE_BYTES = 4096
+
+Answer = Callable[[Dict[str, Any]], Any]
+
+
+class ControlError(Exception):
+    """A request that got no good answer; the text is a sentence for the user."""
+
+
+class _Client:
+    """One connection: what it sent so far, what it still has to receive, when it last moved."""
+
+    def __init__(self, channel: socket.socket, now: float) -> None:
+        self.channel = channel
+        self.received = bytearray()
+        self.reply = b""
+        self.moved_at = now
+        self.finished = False
+
+
+class ControlServer:
+    """Listens on `path` and answers requests with `answer`, inside the loop that owns `epoll`.
+
+    `answer` takes the request and returns what JSON can hold; a `ValueError` becomes an error
+    reply with its text. The constructor raises `ControlError` where an agent answers on `path`
+    already or the socket cannot stand there as wished.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        owner: Optional[str],
+        group: Optional[str],
+        mode: int,
+        epoll: select.epoll,
+        answer: Answer,
+    ) -> None:
+        self.path = path
+        self._epoll = epoll
+        self._answer = answer
+        self._clients: Dict[int, _Client] = {}
+        ids = _user_id(owner), _group_id(group)
+        remove_stale(path)
+        self._made_directory = _make_directory(os.path.dirname(path))
+        self._listener = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            before = os.umask(0o177)
+            try:
+                self._listener.bind(path)
+            finally:
+                os.umask(before)
+            self._inode = os.stat(path).st_ino
+            os.chown(path, *ids)
+            os.chmod(path, mode)
+            self._listener.listen(CLIENTS_MAX)
+        except OSError as error:
+            self._listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise ControlError(
+                f"the control socket {path} cannot be set up ({error.strerror}):"
+                " check control.path, owner and group"
+            ) from error
+        epoll.register(self._listener.fileno(), select.EPOLLIN)
+
+    def owns(self, descriptor: int) -> bool:
+        """Tell whether `descriptor` is the listener or one of the clients."""
+        return descriptor in self._clients or descriptor == self._listener.fileno()
+
+    def handle(self, descriptor: int, events: int, now: float) -> None:
+        """Do what epoll says that `descriptor` is ready for."""
+        if descriptor == self._listener.fileno():
+            self._accept(now)
+            return
+        client = self._clients[descriptor]
+        try:
+            if events & select.EPOLLOUT:
+                self._flush(client, now)
+            elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._receive(client, now)
+        except OSError:
+            # The client went away in the middle; nobody is left to tell.
+            client.finished, client.reply = True, b""
+        if client.finished and not client.reply:
+            self._drop(client)
+
+    def deadline(self) -> float:
+        """Return when the next idle client has to go, in seconds of the monotonic clock."""
+        if not self._clients:
+            return float("inf")
+        return min(client.moved_at for client in self._clients.values()) + IDLE_S
+
+    def expire(self, now: float) -> None:
+        """Close the connections that have been idle too long."""
+        for client in [c for c in self._clients.values() if now - c.moved_at >= IDLE_S]:
+            self._drop(client)
+
+    def close(self) -> None:
+        """Close every connection and remove the socket from the file system."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        self._epoll.unregister(self._listener.fileno())
+        self._listener.close()
+        try:
+            # Somebody may have put another socket there; that one is not ours to remove.
+            if os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+            if self._made_directory:
+                os.rmdir(self._made_directory)
+        except OSError:
+            return
+
+    def _accept(self, now: float) -> None:
+        try:
+            channel, _ = self._listener.accept()
+        except OSError:
+            # The client gave up again, or no descriptor is free: the next one may have more luck.
+            return
+        channel.setblocking(False)
+        if len(self._clients) >= CLIENTS_MAX:
+            with contextlib.suppress(OSError):
+                channel.send(_error("too many clients are connected: try again"))
+            channel.close()
+            return
+        self._clients[channel.fileno()] = _Client(channel, now)
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+
+    def _receive(self, client: _Client, now: float) -> None:
+        try:
+            more = client.channel.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        if not more:
+            client.finished = True
+            return
+        client.received += more
+        self._serve(client, now)
+
+    def _serve(self, client: _Client, now: float) -> None:
+        """Answer the lines that are complete, one reply under way at a time."""
+        while not client.reply and not client.finished:
+            end = client.received.find(b"\n")
+            if end > REQUEST_BYTES_MAX or (end < 0 and len(client.received) > REQUEST_BYTES_MAX):
+                client.reply = _error(f"a request has at most {REQUEST_BYTES_MAX} bytes")
+                client.finished = True
+            elif end < 0:
+                break
+            else:
+                line = bytes(client.received[:end])
+                del client.received[: end + 1]
+                client.reply = self._reply(line)
+            client.moved_at = now
+            self._send(client)
+        self._watch(client)
+
+    def _flush(self, client: _Client, now: float) -> None:
+        client.moved_at = now
+        self._send(client)
+        self._serve(client, now)
+
+    def _send(self, client: _Client) -> None:
+        try:
+            sent = client.channel.send(client.reply)
+        except BlockingIOError:
+            sent = 0
+        client.reply = client.reply[sent:]
+
+    def _watch(self, client: _Client) -> None:
+        # A client that does not take its reply is not listened to either.
+        wanted = select.EPOLLOUT if client.reply else select.EPOLLIN
+        self._epoll.modify(client.channel.fileno(), wanted)
+
+    def _reply(self, line: bytes) -> bytes:
+        try:
+            request = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            return _error("a request is one JSON object on one line")
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            return _error('a request is a JSON object with the key "command"')
+        try:
+            result = self._answer(request)
+        except ValueError as error:
+            return _error(str(error))
+        return json.dumps({"ok": True, "result": result}).encode() + b"\n"
+
+    def _drop(self, client: _Client) -> None:
+        descriptor = client.channel.fileno()
+        del self._clients[descriptor]
+        self._epoll.unregister(descriptor)
+        client.channel.close()
+
+
+def request(path: str, message: Dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+    """Send one request to the agent on `path` and return the result.
+
+    `ControlError` with a sentence where no agent answers or the agent refuses.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            channel.settimeout(timeout_s)
+            channel.connect(path)
+            channel.sendall(json.dumps(message).encode() + b"\n")
+            with channel.makefile("rb") as replies:
+                line = replies.readline()
+    except PermissionError:
+        raise ControlError(
+            f"you may not use the control socket {path}:"
+            " run this as root or as a member of its group"
+        ) from None
+    except socket.timeout:
+        raise ControlError(f"the agent on {path} does not answer: look at its log") from None
+    except OSError as error:
+        raise ControlError(
+            f"no agent answers on {path} ({error.strerror or error}):"
+            " start it, or name its socket with --control"
+        ) from None
+    try:
+        reply = json.loads(line.decode("utf-8"))
+        good = reply["ok"]
+        return_value = reply["result"] if good else str(reply["error"])
+    except (ValueError, KeyError, TypeError):
+        raise ControlError(f"the agent on {path} closed the connection: try again") from None
+    if not good:
+        raise ControlError(return_value)
+    return return_value
+
+
+def agent_answers(path: str) -> bool:
+    """Tell whether a process listens on the socket at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.setblocking(False)
+        try:
+            channel.connect(path)
+        except OSError as error:
+            # EAGAIN: its queue is full, so somebody is there. EACCES: somebody may be there.
+            return error.errno in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def remove_stale(path: str) -> bool:
+    """Remove the socket that a killed agent left at `path`; True if there was one.
+
+    `ControlError` where an agent answers there, or where something other than a socket stands.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ControlError(
+            f"the control socket {path} cannot be looked at ({error.strerror})"
+        ) from error
+    if not stat.S_ISSOCK(mode):
+        raise ControlError(f"{path} is not a socket: remove it or choose another control.path")
+    if agent_answers(path):
+        raise ControlError(f"an agent is running already and answers on {path}: stop it first")
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise ControlError(
+            f"the old control socket {path} cannot be removed ({error.strerror})"
+        ) from error
+    return True
+
+
+def _error(sentence: str) -> bytes:
+    return json.dumps({"ok": False, "error": sentence}).encode() + b"\n"
+
+
+def _make_directory(directory: str) -> Optional[str]:
+    """Make `directory` where it is missing; return its path if this made it."""
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise ControlError(
+            f"the directory {directory} of the control socket cannot be made ({error.strerror}):"
+            " make it, or choose another control.path"
+            " another control.path"
+        ) from error
+    return directory
+
+
+def _user_id(name: Optional[str]) -> int:
+    try:
+        return -1 if name is None else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ControlError(f"control.owner: there is no user {name}: create it first") from None
+
+
+def _group_id(name: Optional[str]) -> int:
+    try:
+        return -1 if name is None else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ControlError(f"control.group: there is no group {name}: create it first") from None
