@@ -26,6 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 BOOT_LIMIT_S = 90.0
 DEATH_LIMIT_S = 15.0
+NSPAWN_TIDIES_S = 3.0
 NSPAWN_LEFTOVERS = ("/run/systemd/nspawn/propagate", "/run/systemd/nspawn/unix-export")
 
 ENVIRONMENT = {
@@ -150,11 +151,14 @@ class Machine:
 
     def pids(self) -> List[int]:
         """The processes on the outside that make up this machine: its keeper, its nspawns."""
-        return [pid for pid in process.processes() if self._owns(process.arguments_of(pid))]
+        return [
+            pid
+            for pid in process.processes()
+            if f"--directory={self.root}" in process.arguments_of(pid) or self._is_keeper(pid)
+        ]
 
-    def _owns(self, arguments: Sequence[str]) -> bool:
-        keeper = ["-m", "tests.lab.keeper", str(self.directory)]
-        return list(arguments[1:]) == keeper or f"--directory={self.root}" in arguments
+    def _is_keeper(self, pid: int) -> bool:
+        return process.arguments_of(pid)[1:] == ["-m", "tests.lab.keeper", str(self.directory)]
 
     def leader(self) -> Optional[int]:
         """The machine's own process 1, as seen from the outside; None while there is none."""
@@ -212,15 +216,18 @@ class Machine:
     def kill(self) -> None:
         """End every process of the machine at once, as a power failure would."""
 
+        # nspawn tidies up the host and follows its machine by itself; only a stuck one is ended.
+        patience = time.monotonic() + NSPAWN_TIDIES_S
+
         def gone() -> bool:
+            pids = self.pids()
+            for pid in pids:
+                if self._is_keeper(pid) or time.monotonic() > patience:
+                    process.end(pid)
             leader = self.leader()
             if leader is not None:
                 process.end(leader)
-            for pid in self.pids():
-                # nspawn follows its machine; before that it still tidies up the host.
-                if leader is None or "tests.lab.keeper" in process.arguments_of(pid):
-                    process.end(pid)
-            return not self.pids()
+            return not pids
 
         process.wait_for(gone, what=f"The end of {self.name}", timeout_s=DEATH_LIMIT_S)
         for parent in NSPAWN_LEFTOVERS:

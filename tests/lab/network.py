@@ -55,7 +55,7 @@ def _table(prefix: str) -> str:
 
 
 def links(prefix: str) -> List[Dict[str, Any]]:
-    """Every network interface of this machine whose name starts with `prefix`, as `ip -j` has it."""
+    """This machine's network interfaces whose names start with `prefix`, as `ip -j` has them."""
     found = json.loads(process.run(["ip", "-j", "-d", "link", "show"]).stdout)
     return [link for link in found if link["ifname"].startswith(prefix)]
 
@@ -65,8 +65,8 @@ def create(prefix: str, topology: Topology) -> None:
     _refuse_overlap(topology)
     for lan in (*topology.lans, MANAGEMENT):
         name = bridge_name(prefix, lan)
-        process.run(["ip", "link", "add", "name", name, "type", "bridge"]
-                    + ["stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"])  # fmt: skip
+        kind = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
+        process.run(["ip", "link", "add", "name", name, *kind])
         # The machine itself has no part in the LANs: not even link-local addresses.
         no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
         if no_ipv6.exists():

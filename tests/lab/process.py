@@ -111,7 +111,9 @@ def require(*programs: str) -> None:
     """Raise LabError naming every one of `programs` that is not on the PATH."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        raise LabError(f"Not installed on this machine: {', '.join(missing)}. `make lab` installs it.")
+        raise LabError(
+            f"Not installed on this machine: {', '.join(missing)}. `make lab` installs it."
+        )
 
 
 def wait_for(

@@ -56,7 +56,7 @@ HOST = (
 
 VARIANTS: Dict[str, Tuple[str, ...]] = {"minimal": MINIMAL, "host": HOST}
 
-# Units that only cost time in a machine that lives for minutes; those that a suite lacks do no harm.
+# Units that only cost time in a machine that lives for minutes; not every suite has all of them.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -233,10 +233,8 @@ class Overlay:
         upper, work = self.directory / "upper", self.directory / "work"
         for made in (upper, work, self.root):
             made.mkdir()
-        process.run(
-            ["mount", "-t", "overlay", "ropeway-lab", str(self.root)]
-            + ["-o", f"lowerdir={self.lower},upperdir={upper},workdir={work}"]
-        )
+        layers = f"lowerdir={self.lower},upperdir={upper},workdir={work}"
+        process.run(["mount", "-t", "overlay", "-o", layers, "ropeway-lab", str(self.root)])
 
     def _stands_on_overlay(self) -> bool:
         resolved = self.directory.resolve()
