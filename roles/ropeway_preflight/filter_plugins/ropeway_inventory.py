@@ -1,0 +1,558 @@
+"""Questions that a whole inventory answers before any host is touched.
+
+Everything here is a pure function over Ansible's ``groups`` and ``hostvars``: no fact, no
+connection, no file. A problem is one sentence that names the host, the value and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+ALL_GROUP = "ropeway"
+ROUTER_GROUP = "ropeway_routers"
+CLIENT_GROUP = "ropeway_clients"
+
+ENCAPSULATIONS = ("classic",)
+CLASSIC_CAVEAT = "classic has no authentication, so it is for trusted LANs only"
+
+INTERFACE_KEYS = ("name", "lan", "address", "mtu")
+REQUIRED_INTERFACE_KEYS = ("name", "lan", "address")
+# IFNAMSIZ of linux/if.h without the closing zero.
+INTERFACE_NAME_MAX_BYTES = 15
+# The smallest and largest MTU that an IPv4 interface can have (RFC 791).
+MTU_RANGE = range(576, 65536)
+# A longer prefix has no room for a router and a client beside network and broadcast address.
+NETWORK_PREFIX_MAX = 30
+
+RECORD_KEY = "ropeway_recorded_addresses"
+DEFAULT_DEVICE = "ropeway0"
+
+
+class Interface(NamedTuple):
+    """One LAN interface of a host, as the inventory describes it."""
+
+    name: str
+    lan: str
+    address: ipaddress.IPv4Interface
+
+
+class Host(NamedTuple):
+    """What the inventory says about one host, as far as it could be read."""
+
+    name: str
+    network: Optional[ipaddress.IPv4Network]
+    interfaces: Tuple[Interface, ...]
+    virtual_address: Optional[ipaddress.IPv4Address]
+
+
+def inventory_problems(
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    record: Any = None,
+    record_path: str = "the record of addresses",
+) -> List[str]:
+    """Every problem of the inventory, as sentences in a stable order; empty if there is none.
+
+    ``record`` is the parsed content of the file of recorded addresses, or None if there is none.
+    """
+    names = _members(groups, ALL_GROUP)
+    if not names:
+        return [
+            f"Group {ALL_GROUP} holds no host: check the path given with -i, and list the hosts "
+            f"under {ROUTER_GROUP} and {CLIENT_GROUP}."
+        ]
+    problems = list(_group_problems(groups, names))
+    hosts: List[Host] = []
+    problems += _shared_value_problems(names, hostvars)
+    for name in names:
+        host, found = _read_host(name, hostvars[name])
+        hosts.append(host)
+        problems += found
+    problems += _lan_problems(hosts)
+    problems += _management_problems(hosts, hostvars)
+    problems += _reachability_problems(groups, hosts)
+    recorded, found = _read_record(record, record_path)
+    problems += found
+    problems += _virtual_address_problems(hosts, recorded, record_path)
+    return problems
+
+
+def virtual_addresses(
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    record: Any = None,
+) -> Dict[str, str]:
+    """The virtual address of every host: explicit, else recorded, else the lowest free one.
+
+    Assumes an inventory without problems. Addresses of the record stay taken even if their host
+    has left the inventory, so no address is ever given to a second host.
+    """
+    names = _members(groups, ALL_GROUP)
+    hosts = [_read_host(name, hostvars[name])[0] for name in names]
+    recorded, _ = _read_record(record, "")
+    allocated, _ = _allocate(hosts, recorded)
+    return {name: str(address) for name, address in allocated.items()}
+
+
+def recorded_addresses(
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    record: Any = None,
+) -> Dict[str, str]:
+    """What the record must hold: what it held, and each address that is not in the inventory."""
+    recorded, _ = _read_record(record, "")
+    wanted = {name: str(address) for name, address in recorded.items()}
+    for name, address in virtual_addresses(groups, hostvars, record).items():
+        if _value(hostvars[name], "ropeway_virtual_address") is None:
+            wanted[name] = address
+    return dict(sorted(wanted.items()))
+
+
+def overlapping_addresses(
+    addresses: Sequence[Mapping[str, str]], network: str, device: str = DEFAULT_DEVICE
+) -> List[str]:
+    """Which of a host's own addresses collide with the virtual network, as "NAME ADDRESS".
+
+    ``addresses`` are items of {"interface", "cidr"}; those of the agent's own device don't count.
+    """
+    virtual = ipaddress.IPv4Network(network)
+    return [
+        f"{item['interface']} {item['cidr']}"
+        for item in addresses
+        if item["interface"] != device
+        and ipaddress.IPv4Interface(str(item["cidr"])).network.overlaps(virtual)
+    ]
+
+
+def fact_addresses(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
+    """The IPv4 addresses in Ansible's network facts as items of {"interface", "cidr"}."""
+    found = []
+    for name in facts.get("interfaces", []):
+        entry = facts.get(str(name).replace("-", "_").replace(".", "_").replace(":", "_"), {})
+        first = entry.get("ipv4")
+        for item in ([first] if first else []) + list(entry.get("ipv4_secondaries", [])):
+            prefix = item.get("prefix") or item.get("netmask")
+            found.append({"interface": str(name), "cidr": f"{item['address']}/{prefix}"})
+    return found
+
+
+def _members(groups: Mapping[str, Sequence[str]], group: str) -> List[str]:
+    return [str(name) for name in groups.get(group, [])]
+
+
+def _value(variables: Mapping[str, Any], key: str) -> Any:
+    return variables[key] if key in variables else None
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Iterator[str]:
+    routers, clients = _members(groups, ROUTER_GROUP), _members(groups, CLIENT_GROUP)
+    if not routers:
+        yield (
+            f"Group {ROUTER_GROUP} holds no host, so {_listing(clients or names)} would have no "
+            "router: put the agreed router into it."
+        )
+    elif len(routers) > 1:
+        yield (
+            f"Group {ROUTER_GROUP} holds {_listing(routers)}, but a network has one agreed "
+            "router: leave one host in it."
+        )
+    if not clients:
+        yield f"Group {CLIENT_GROUP} holds no host: list the router's clients in it."
+    for name in names:
+        if name in routers and name in clients:
+            yield f"{name} is in {ROUTER_GROUP} and in {CLIENT_GROUP}: leave it in one of them."
+        elif name not in routers and name not in clients:
+            yield f"{name} is neither in {ROUTER_GROUP} nor in {CLIENT_GROUP}: put it into one."
+    for name in routers + clients:
+        if name not in names:
+            yield f"{name} is not in group {ALL_GROUP}: make its group a child of {ALL_GROUP}."
+
+
+def _shared_value_problems(
+    names: List[str], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Problems of what all hosts must have in common, one sentence per value and not per host."""
+    encapsulations = _hosts_by_value(names, hostvars, "ropeway_encapsulation")
+    for value, owners in encapsulations.items():
+        if value is None:
+            yield (
+                f"{_listing(owners)}: ropeway_encapsulation is not set: choose it in the "
+                f"inventory ({', '.join(ENCAPSULATIONS)}; {CLASSIC_CAVEAT})."
+            )
+        elif value not in ENCAPSULATIONS:
+            yield (
+                f"{_listing(owners)}: ropeway_encapsulation {value} is unknown: use one of "
+                f"{', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
+            )
+    networks = _hosts_by_value(names, hostvars, "ropeway_network")
+    for value, owners in networks.items():
+        sentence = _network_problem(value)
+        if sentence:
+            yield f"{_listing(owners)}: {sentence}"
+    for key, values in (("ropeway_encapsulation", encapsulations), ("ropeway_network", networks)):
+        known = {value: owners for value, owners in values.items() if value is not None}
+        if len(known) > 1:
+            parts = [f"{value} on {_listing(owners)}" for value, owners in known.items()]
+            yield f"{key} differs: {'; '.join(parts)}: set one value for the group {ALL_GROUP}."
+
+
+def _hosts_by_value(
+    names: List[str], hostvars: Mapping[str, Mapping[str, Any]], key: str
+) -> Dict[Optional[str], List[str]]:
+    found: Dict[Optional[str], List[str]] = {}
+    for name in names:
+        value = _value(hostvars[name], key)
+        found.setdefault(None if value is None else str(value), []).append(name)
+    return found
+
+
+def _network_problem(value: Optional[str]) -> Optional[str]:
+    if value is None:
+        return "ropeway_network is not set: give the virtual network, such as 10.0.0.0/24."
+    if "/" not in value:
+        return f"ropeway_network {value} has no prefix length: write it such as 10.0.0.0/24."
+    try:
+        network = ipaddress.IPv4Network(value, strict=False)
+    except ValueError:
+        return f"ropeway_network {value} is no IPv4 network: write it such as 10.0.0.0/24."
+    if str(network) != str(ipaddress.IPv4Interface(value)):
+        return f"ropeway_network {value} has host bits set: write {network}."
+    if network.prefixlen > NETWORK_PREFIX_MAX:
+        return (
+            f"ropeway_network {value} has no room for a router and a client: use a prefix of "
+            f"/{NETWORK_PREFIX_MAX} or shorter."
+        )
+    if not _is_unicast(network.network_address):
+        return f"ropeway_network {value} is not a unicast network: take a private one (RFC 1918)."
+    return None
+
+
+def _is_unicast(address: ipaddress.IPv4Address) -> bool:
+    return not (
+        address.is_multicast
+        or address.is_loopback
+        or address in ipaddress.IPv4Network("0.0.0.0/8")
+        or address in ipaddress.IPv4Network("240.0.0.0/4")
+    )
+
+
+def _read_host(name: str, variables: Mapping[str, Any]) -> Tuple[Host, List[str]]:
+    problems: List[str] = []
+    raw_network = _value(variables, "ropeway_network")
+    network = None
+    if raw_network is not None and _network_problem(str(raw_network)) is None:
+        network = ipaddress.IPv4Network(str(raw_network))
+    interfaces = _read_interfaces(name, variables, problems)
+    virtual = None
+    raw_address = _value(variables, "ropeway_virtual_address")
+    if raw_address is not None:
+        try:
+            virtual = ipaddress.IPv4Address(str(raw_address))
+        except ValueError:
+            problems.append(
+                f"{name}: ropeway_virtual_address {raw_address} is no IPv4 address: write it "
+                "without a prefix length, such as 10.0.0.1."
+            )
+    return Host(name, network, interfaces, virtual), problems
+
+
+def _read_interfaces(
+    name: str, variables: Mapping[str, Any], problems: List[str]
+) -> Tuple[Interface, ...]:
+    raw = _value(variables, "ropeway_interfaces")
+    example = "{name: enp0s3, lan: net0, address: 192.168.0.2/24}"
+    if not raw:
+        problems.append(
+            f"{name}: ropeway_interfaces is not set: list its LAN interfaces, such as {example}."
+        )
+        return ()
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        problems.append(f"{name}: ropeway_interfaces is no list: write items such as {example}.")
+        return ()
+    device = str(_value(variables, "ropeway_device_name") or DEFAULT_DEVICE)
+    management = _value(variables, "ropeway_management_interface")
+    interfaces: List[Interface] = []
+    seen: List[str] = []
+    for item in raw:
+        if not isinstance(item, Mapping):
+            problems.append(
+                f"{name}: item {item} of ropeway_interfaces is no mapping: write {example}."
+            )
+            continue
+        label = str(item["name"]) if item.get("name") else str(dict(item))
+        problems += _interface_key_problems(name, label, item)
+        if item.get("name"):
+            problems += _interface_name_problems(name, label, seen, management, device)
+            seen.append(label)
+        address = _read_lan_address(name, label, item.get("address"), problems)
+        if address is not None and item.get("name") and item.get("lan"):
+            interfaces.append(Interface(label, str(item["lan"]), address))
+    return tuple(interfaces)
+
+
+def _interface_key_problems(name: str, label: str, item: Mapping[str, Any]) -> Iterator[str]:
+    for key in item:
+        if key not in INTERFACE_KEYS:
+            near = difflib.get_close_matches(str(key), INTERFACE_KEYS, 1)
+            advice = f"did you mean {near[0]}?" if near else f"use {', '.join(INTERFACE_KEYS)}."
+            yield f"{name}: interface {label} has the unknown key {key}: {advice}"
+    for key in REQUIRED_INTERFACE_KEYS:
+        if not item.get(key):
+            yield f"{name}: interface {label} has no {key}: add it in ropeway_interfaces."
+    mtu = item.get("mtu")
+    if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int)):
+        yield f"{name}: interface {label} has the MTU {mtu}, which is no number: write digits."
+    elif mtu is not None and mtu not in MTU_RANGE:
+        yield (
+            f"{name}: interface {label} has the MTU {mtu}: use {MTU_RANGE.start} to "
+            f"{MTU_RANGE.stop - 1}."
+        )
+
+
+def _interface_name_problems(
+    name: str, label: str, seen: List[str], management: Any, device: str
+) -> Iterator[str]:
+    if label in seen:
+        yield f"{name}: interface {label} is named twice in ropeway_interfaces: keep one of them."
+    if len(label.encode()) > INTERFACE_NAME_MAX_BYTES or any(c.isspace() or c in "/:" for c in label):
+        yield (
+            f"{name}: {label!r} can't be the name of an interface: use at most "
+            f"{INTERFACE_NAME_MAX_BYTES} bytes without space, slash or colon."
+        )
+    if management is not None and label == str(management):
+        yield (
+            f"{name}: interface {label} is the management interface and can't be a LAN as well: "
+            "take it out of ropeway_interfaces, or correct ropeway_management_interface."
+        )
+    if label in ("lo", device):
+        yield f"{name}: interface {label} can't be a LAN: take it out of ropeway_interfaces."
+
+
+def _read_lan_address(
+    name: str, label: str, raw: Any, problems: List[str]
+) -> Optional[ipaddress.IPv4Interface]:
+    if not raw:
+        return None
+    text = str(raw)
+    if "/" not in text:
+        problems.append(
+            f"{name}: address {text} of {label} has no prefix length: write it such as {text}/24."
+        )
+        return None
+    try:
+        address = ipaddress.IPv4Interface(text)
+    except ValueError:
+        problems.append(
+            f"{name}: address {text} of {label} is no IPv4 address with a prefix length: write it "
+            "such as 192.168.0.2/24."
+        )
+        return None
+    network = address.network
+    if not _is_unicast(address.ip):
+        problems.append(f"{name}: address {text} of {label} is not a host's: use a unicast one.")
+        return None
+    if network.prefixlen < 31 and address.ip in (network.network_address, network.broadcast_address):
+        kind = "network" if address.ip == network.network_address else "broadcast"
+        problems.append(
+            f"{name}: address {text} of {label} is the {kind} address of {network}: use another "
+            "one of that network."
+        )
+        return None
+    return address
+
+
+def _lan_problems(hosts: List[Host]) -> Iterator[str]:
+    members: Dict[str, List[Tuple[Host, Interface]]] = {}
+    for host in hosts:
+        for interface in host.interfaces:
+            members.setdefault(interface.lan, []).append((host, interface))
+    for lan, entries in members.items():
+        owners: Dict[ipaddress.IPv4Address, List[str]] = {}
+        prefixes: Dict[ipaddress.IPv4Network, List[str]] = {}
+        for host, interface in entries:
+            label = f"{host.name} {interface.name}"
+            owners.setdefault(interface.address.ip, []).append(label)
+            prefixes.setdefault(interface.address.network, []).append(label)
+        for address, labels in owners.items():
+            if len(labels) > 1:
+                yield (
+                    f"LAN {lan}: address {address} is given to {' and '.join(labels)}: give each "
+                    "its own."
+                )
+        if len(prefixes) > 1:
+            parts = [f"{prefix} on {_listing(labels)}" for prefix, labels in prefixes.items()]
+            yield (
+                f"LAN {lan} has {len(prefixes)} prefixes: {'; '.join(parts)}: give all interfaces "
+                "of a LAN addresses of one network, or name another LAN."
+            )
+    for host in hosts:
+        for position, one in enumerate(host.interfaces):
+            for two in host.interfaces[position + 1 :]:
+                if one.lan != two.lan and one.address.network.overlaps(two.address.network):
+                    yield (
+                        f"{host.name}: {one.name} ({one.address}, LAN {one.lan}) and {two.name} "
+                        f"({two.address}, LAN {two.lan}) overlap: give each LAN its own network."
+                    )
+            if host.network is not None and one.address.network.overlaps(host.network):
+                yield (
+                    f"{host.name}: {one.name} ({one.address}) overlaps the virtual network "
+                    f"{host.network}: choose another LAN network or another ropeway_network."
+                )
+
+
+def _management_problems(
+    hosts: List[Host], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    for host in hosts:
+        raw = _value(hostvars[host.name], "ansible_host")
+        try:
+            address = ipaddress.IPv4Address(str(raw))
+        except ValueError:
+            continue  # a name or an IPv6 address: not ours to judge
+        if host.network is not None and address in host.network:
+            yield (
+                f"{host.name}: ansible_host {address} lies in the virtual network {host.network}: "
+                "Ansible needs a way in that does not depend on ropeway."
+            )
+
+
+def _reachability_problems(
+    groups: Mapping[str, Sequence[str]], hosts: List[Host]
+) -> Iterator[str]:
+    by_name = {host.name: host for host in hosts}
+    routers = [by_name[name] for name in _members(groups, ROUTER_GROUP) if name in by_name]
+    router_lans = {interface.lan for router in routers for interface in router.interfaces}
+    if not router_lans:
+        return  # said already: no router, or a router without a readable interface
+    for name in _members(groups, CLIENT_GROUP):
+        host = by_name.get(name)
+        if host is None or not host.interfaces:
+            continue
+        lans = [interface.lan for interface in host.interfaces]
+        if not router_lans.intersection(lans):
+            yield (
+                f"{name} (LANs {_listing(sorted(set(lans)))}) shares no LAN with the router "
+                f"{_listing([router.name for router in routers])} (LANs "
+                f"{_listing(sorted(router_lans))}): give it an interface on one of the router's."
+            )
+
+
+def _read_record(
+    record: Any, record_path: str
+) -> Tuple[Dict[str, ipaddress.IPv4Address], List[str]]:
+    """The recorded addresses: a YAML inventory without hosts, all.vars.ropeway_recorded_addresses."""
+    if record is None:
+        return {}, []
+    try:
+        entries = dict(record["all"]["vars"][RECORD_KEY])
+    except (KeyError, TypeError, ValueError):
+        return {}, [
+            f"{record_path} holds no mapping all.vars.{RECORD_KEY}: restore it from your "
+            "version control; without it hosts could get new addresses."
+        ]
+    recorded: Dict[str, ipaddress.IPv4Address] = {}
+    problems = []
+    for name, raw in entries.items():
+        try:
+            recorded[str(name)] = ipaddress.IPv4Address(str(raw))
+        except ValueError:
+            problems.append(f"{record_path}: {raw} of {name} is no IPv4 address: correct the line.")
+    return recorded, problems
+
+
+def _virtual_address_problems(
+    hosts: List[Host], recorded: Dict[str, ipaddress.IPv4Address], record_path: str
+) -> Iterator[str]:
+    owners: Dict[ipaddress.IPv4Address, List[str]] = {}
+    present = {host.name for host in hosts}
+    for host in hosts:
+        known = recorded.get(host.name)
+        explicit = host.virtual_address
+        if explicit is not None and known is not None and explicit != known:
+            yield (
+                f"{host.name}: ropeway_virtual_address is {explicit}, but {record_path} gave it "
+                f"{known}: put that one into the inventory, or delete the line of {host.name} in "
+                "the record if the address shall change."
+            )
+        address = explicit or known
+        if address is None:
+            continue
+        owners.setdefault(address, []).append(host.name)
+        if host.network is not None:
+            origin = "ropeway_virtual_address" if explicit else f"the recorded address ({record_path})"
+            yield from _placement_problems(host.name, origin, address, host.network)
+    for address, names in owners.items():
+        if len(names) > 1:
+            yield (
+                f"{' and '.join(names)} have the same ropeway_virtual_address {address}: give each "
+                "host its own."
+            )
+    for name, address in recorded.items():
+        if name not in present and address in owners:
+            yield (
+                f"{_listing(owners[address])}: ropeway_virtual_address {address} was given to "
+                f"{name} in {record_path}: take another one, or delete the line of {name} if it "
+                "is gone for good."
+            )
+    yield from _allocate(hosts, recorded)[1]
+
+
+def _placement_problems(
+    name: str, origin: str, address: ipaddress.IPv4Address, network: ipaddress.IPv4Network
+) -> Iterator[str]:
+    first, last = network[1], network[-2]
+    if address not in network:
+        yield (
+            f"{name}: {origin} {address} lies outside the virtual network {network}: use {first} "
+            f"to {last}."
+        )
+    elif address == network.network_address:
+        yield f"{name}: {origin} {address} is the network address of {network}: use {first} to {last}."
+    elif address == network.broadcast_address:
+        yield (
+            f"{name}: {origin} {address} is the broadcast address of {network}: use {first} to "
+            f"{last}."
+        )
+
+
+def _allocate(
+    hosts: List[Host], recorded: Dict[str, ipaddress.IPv4Address]
+) -> Tuple[Dict[str, ipaddress.IPv4Address], List[str]]:
+    taken = set(recorded.values())
+    taken.update(host.virtual_address for host in hosts if host.virtual_address is not None)
+    given: Dict[str, ipaddress.IPv4Address] = {}
+    problems = []
+    for host in hosts:
+        address = host.virtual_address or recorded.get(host.name)
+        if address is None and host.network is not None:
+            address = next((free for free in host.network.hosts() if free not in taken), None)
+            if address is None:
+                problems.append(
+                    f"{host.name}: {host.network} has no free address left for it: widen "
+                    "ropeway_network."
+                )
+            else:
+                taken.add(address)
+        if address is not None:
+            given[host.name] = address
+    return given, problems
+
+
+class FilterModule:
+    """What Ansible's templates may call."""
+
+    def filters(self) -> Dict[str, Any]:
+        return {
+            "ropeway_fact_addresses": fact_addresses,
+            "ropeway_inventory_problems": inventory_problems,
+            "ropeway_overlapping_addresses": overlapping_addresses,
+            "ropeway_recorded_addresses": recorded_addresses,
+            "ropeway_virtual_addresses": virtual_addresses,
+        }
