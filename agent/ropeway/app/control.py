@@ -1,7 +1,8 @@
 """The control socket: how the command line and the metrics exporter talk to a running agent.
 
 A stream socket in the unix domain. The client sends one JSON object a line,
-`{"command": "status"}`, and receives one a line: `{"ok": true, "result": ...}` or `{"ok": false, "error": "sentence"}`.
+`{"command": "status"}`, and receives one a line: `{"ok": true, "result": ...}` or
+`{"ok": false, "error": "sentence"}`.
 Nothing a client does can block the agent: lines, clients and idle time are bounded, and every
 descriptor is non-blocking.
 """
