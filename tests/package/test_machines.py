@@ -1,0 +1,119 @@
+"""The package on booted machines: systemd 247, 252 and 257, Python 3.9, 3.11 and 3.13."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from pathlib import Path
+
+from tests.lab import process
+
+from .node import CONFIGURATION, Node
+
+RECOVERY_LIMIT_S = 2.0
+EXPOSURE_LIMIT = 2.4
+FORWARDING_LIMIT_S = 10.0
+
+
+def test_the_agent_runs_and_answers(node: Node) -> None:
+    assert node.unit("ActiveState") == "active"
+    status = node.status()
+    assert status["address"] == node.address
+    assert {link["name"] for link in status["links"]} == {"enp0s3", "enp0s8"}
+
+
+def test_packets_pass_between_the_suites(node: Node) -> None:
+    for address in [other.address for other in node.others()]:
+        process.wait_for(
+            functools.partial(node.ping, address, count=1),
+            what=f"A ping from {node.machine.name} to {address}",
+            timeout_s=FORWARDING_LIMIT_S,
+        )
+        assert node.ping(address, count=5) == 5
+
+
+def test_the_agent_has_no_more_rights_than_it_needs(node: Node) -> None:
+    said = node.run(["systemd-analyze", "--no-pager", "security", "ropeway.service"]).stdout
+    found = re.search(r"exposure level for ropeway.service: ([0-9.]+)", said)
+    assert found is not None, said
+    assert float(found.group(1)) <= EXPOSURE_LIMIT
+    user = node.run(["ps", "-o", "user:20=", "-p", node.unit("MainPID")]).stdout.strip()
+    assert user == "ropeway"
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(node: Node) -> None:
+    checked = node.run(["systemd-analyze", "--man=no", "verify", "ropeway.service"], check=False)
+    # 247 and 252 also complain of other packages' units.
+    said = [line for line in checked.stderr.splitlines() if "ropeway" in line]
+    assert said == []
+
+
+def test_a_killed_agent_is_back_at_once(node: Node) -> None:
+    before = node.unit("MainPID")
+    killed_at = time.monotonic()
+    node.run(["kill", "-KILL", before])
+    process.wait_for(
+        lambda: (
+            node.unit("MainPID") not in ("0", before)
+            and node.run(["ropeway", "status", "--json"], check=False).stdout
+        ),
+        what="The agent coming back",
+        timeout_s=RECOVERY_LIMIT_S * 5,
+    )
+    assert time.monotonic() - killed_at < RECOVERY_LIMIT_S
+
+
+def test_networkd_leaves_the_device_alone(node: Node) -> None:
+    node.run(["systemctl", "restart", "systemd-networkd"])
+    listed = node.run(["networkctl", "--no-pager", "--no-legend", "list", "ropeway0"]).stdout
+    assert listed.split()[-1] == "unmanaged"
+    assert f"{node.address}/24" in node.run(["ip", "-br", "address", "show", "ropeway0"]).stdout
+
+
+def test_an_upgrade_does_not_cut_the_links(node: Node, older: Path, package: Path) -> None:
+    node.install(older)
+    configuration = node.machine.root / CONFIGURATION
+    settings = configuration.read_text()
+    before = node.unit("MainPID")
+    node.install(package)
+    assert node.has("ropeway", "0.1.0")
+    assert node.unit("MainPID") == before
+    assert node.unit("ActiveState") == "active"
+    assert configuration.read_text() == settings
+    node.run(["systemctl", "restart", "ropeway"])
+    assert node.status()["version"] == "0.1.0"
+
+
+def test_a_stop_leaves_nothing_in_the_kernel(node: Node) -> None:
+    assert node.kernel_state()
+    node.run(["systemctl", "stop", "ropeway"])
+    assert node.kernel_state() == []
+    assert node.run(["ls", "/run/ropeway"], check=False).stdout == ""
+
+
+def test_a_wrong_configuration_is_explained_and_not_tried_again(node: Node) -> None:
+    node.run(["systemctl", "stop", "ropeway"])
+    (node.machine.root / CONFIGURATION).write_text("encapsulation: classic\naddress: 10.0.0.1\n")
+    assert node.run(["systemctl", "start", "ropeway"], check=False).returncode != 0
+    assert node.unit("ActiveState") == "failed"
+    assert node.unit("NRestarts") == "0"
+    assert f"/{CONFIGURATION}:" in node.journal()
+
+
+def test_a_host_without_configuration_is_left_alone(node: Node) -> None:
+    node.run(["systemctl", "stop", "ropeway"])
+    (node.machine.root / CONFIGURATION).unlink()
+    node.run(["systemctl", "start", "ropeway"])
+    assert node.unit("ActiveState") == "inactive"
+
+
+def test_purge_on_a_running_machine(node: Node) -> None:
+    node.apt("purge", "ropeway")
+    assert node.kernel_state() == []
+    assert node.run(["systemctl", "is-active", "ropeway"], check=False).stdout.strip() == "inactive"
+    left = node.run(
+        ["find", "/etc", "/usr", "/var/lib", "-name", "*ropeway*", "-not", "-path", "*/dpkg/*"]
+    ).stdout
+    assert left.split() == []
+    assert node.run(["getent", "passwd", "ropeway"], check=False).stdout == ""
