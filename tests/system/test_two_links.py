@@ -38,8 +38,6 @@ def test_two_hosts_ping_each_other_over_two_links(pair: Pair) -> None:
         for connection in peer["connections"]:
             # The connections across LANs have no route and stay out of it.
             assert (connection["received"] >= 100) == (connection["state"] == 2)
-    assert pair.a.counters("Icmp")["OutParmProbs"] == 0
-    assert pair.b.counters("Icmp")["OutParmProbs"] == 0
 
 
 def test_kernel_answers_no_frame_with_icmp(pair: Pair) -> None:
