@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from . import network, progress
+from . import deploy, network, progress
+from .demo import Demo
 from .errors import LabError
 from .lab import DEFAULT_PREFIX, Lab
+from .machines import CHECKOUT
 from .topology import HOUSE
 
 
@@ -23,6 +25,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="make the LANs and boot the machines, fresh")
     commands.add_parser("down", help="remove all of it; the cached roots stay")
     commands.add_parser("status", help="what there is")
+    rollout = commands.add_parser("deploy", help="run site.yml over SSH")
+    rollout.add_argument("--inventory", type=Path, default=CHECKOUT / "inventories" / "lab")
+    rollout.add_argument("more", nargs="*", metavar="-- OPTION", help="for ansible-playbook")
+    demo = commands.add_parser("demo", help="cut each link under a steady stream and measure")
+    demo.add_argument("--from", dest="source", default="vm0")
+    demo.add_argument("--to", dest="target", default="vm2")
+    demo.add_argument("--quick", action="store_true", help="cut the two hosts' own links only")
     run = commands.add_parser("run", help="run a command inside a machine")
     run.add_argument("host")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -65,6 +74,11 @@ def _carry_out(options: argparse.Namespace) -> int:
         progress.say(f"Nothing of {lab.prefix.rstrip('-')} is left")
     elif options.command == "status":
         return _status(lab)
+    elif options.command == "deploy":
+        deploy.deploy(options.inventory, options.more)
+    elif options.command == "demo":
+        demo = Demo(lab, options.source, options.target, router_ends=not options.quick)
+        return 0 if demo.run() else 1
     elif options.command == "run":
         command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
         return subprocess.call(lab.machine(options.host).enter(command or ["bash", "-l"]))

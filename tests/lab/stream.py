@@ -1,0 +1,132 @@
+"""A probe (probe.py) from one machine to another: started, left running, stopped, judged."""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from . import probe
+from .errors import LabError
+from .machines import Machine
+
+READY_LIMIT_S = 15.0
+REPORT_LIMIT_S = 20.0
+# A packet that takes longer than this to arrive counts as lost.
+DRAIN_S = 1.0
+INSTALLED = "/usr/local/lib/ropeway-lab/probe.py"
+
+
+@dataclass
+class Result:
+    """What became of the packets from `source` to `target`."""
+
+    source: str
+    target: str
+    sent: int
+    received: int
+    lost: int
+    duplicated: int
+    reordered: int
+    latency_ms: Optional[Dict[str, float]]
+    missing: List[Dict[str, int]]
+    sender: Dict[str, Any]
+    receiver: Dict[str, Any]
+
+
+class Stream:
+    """`rate` packets a second from one machine to a virtual address of another, until stopped."""
+
+    def __init__(
+        self, source: Machine, target: Machine, address: str, *, rate: int, limit_s: float
+    ) -> None:
+        self.source = source
+        self.target = target
+        self._children: List[subprocess.Popen[str]] = []
+        common = [
+            *("--address", address, "--run", str(random.SystemRandom().getrandbits(32))),
+            *("--rate", str(rate)),
+        ]
+        self._receive = [*common, "--seconds", str(limit_s + READY_LIMIT_S + REPORT_LIMIT_S)]
+        self._send = [*common, "--seconds", str(limit_s)]
+
+    def start(self) -> None:
+        """Start the receiver, and when it listens the sender."""
+        receiver = _launch(self.target, "receive", self._receive)
+        self._children.append(receiver)
+        assert receiver.stdout is not None
+        if not select.select([receiver.stdout], [], [], READY_LIMIT_S)[0]:
+            raise LabError(f"The probe's receiver on {self.target.name} did not start.")
+        if receiver.stdout.readline() != "ready\n":
+            raise LabError(f"The probe's receiver on {self.target.name} failed: see above.")
+        self._children.append(_launch(self.source, "send", self._send))
+
+    def stop(self) -> Result:
+        """Stop the sender, wait for what is on its way, stop the receiver, and count."""
+        receiver, sender = self._children
+        sent = _finish(sender, f"sender on {self.source.name}")
+        time.sleep(DRAIN_S)
+        got = _finish(receiver, f"receiver on {self.target.name}")
+        missing = list(got["missing"])
+        if got["highest"] + 1 < sent["sent"]:
+            tail = sent["sent"] - got["highest"] - 1
+            missing.append({"first": got["highest"] + 1, "count": tail, "after_ns": 0})
+        return Result(
+            source=self.source.name,
+            target=self.target.name,
+            sent=sent["sent"],
+            received=got["received"],
+            lost=sent["sent"] - got["received"],
+            duplicated=got["duplicated"],
+            reordered=got["reordered"],
+            latency_ms=got["latency_ms"],
+            missing=missing,
+            sender=sent,
+            receiver=got,
+        )
+
+    def abandon(self) -> None:
+        """End whatever still runs, without a result; no error if nothing does."""
+        for child in self._children:
+            if child.stdin is not None and not child.stdin.closed:
+                child.stdin.close()
+        for child in self._children:
+            try:
+                child.wait(REPORT_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def _launch(machine: Machine, role: str, arguments: List[str]) -> subprocess.Popen[str]:
+    inside = machine.root / INSTALLED.lstrip("/")
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    program = Path(probe.__file__).read_text(encoding="utf-8")
+    if not inside.exists() or inside.read_text(encoding="utf-8") != program:
+        inside.write_text(program, encoding="utf-8")
+    return subprocess.Popen(
+        machine.enter(["python3", "-I", INSTALLED, role, *arguments]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C is for the lab, which then closes the pipes.
+        start_new_session=True,
+    )
+
+
+def _finish(child: subprocess.Popen[str], who: str) -> Dict[str, Any]:
+    try:
+        # Closes its standard input, at which it reports and ends.
+        output, _ = child.communicate(timeout=REPORT_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        raise LabError(f"The probe's {who} did not report.") from None
+    lines = output.splitlines()
+    if child.returncode != 0 or not lines:
+        raise LabError(f"The probe's {who} failed with {child.returncode}: see above.")
+    report: Dict[str, Any] = json.loads(lines[-1])
+    return report
