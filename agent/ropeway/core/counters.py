@@ -1,0 +1,62 @@
+"""Why packets are dropped, and how often things that strangers cause may happen."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Drop(enum.Enum):
+    """The reason why a packet or frame went no further; the value is its name in status."""
+
+    #: The outer frame breaks the format: length, version, protocol, state or fragment fields.
+    MALFORMED = "malformed"
+    #: The outer header's checksum is wrong.
+    CHECKSUM = "checksum"
+    #: The frame was sent to an address that is on none of the links.
+    WRONG_DESTINATION = "wrong_destination"
+    #: The sending host's virtual address is outside the virtual network.
+    FOREIGN_HOST = "foreign_host"
+    #: The frame claims to come from this host itself.
+    REFLECTED = "reflected"
+    #: An unknown remote interface came when as many as allowed were known or admitted.
+    LIMIT = "limit"
+    #: The inner packet is not a whole IPv4 packet.
+    MALFORMED_INNER = "malformed_inner"
+    #: The packet from the device is not IPv4.
+    NOT_IPV4 = "not_ipv4"
+    #: The inner destination is a multicast or broadcast address.
+    NOT_UNICAST = "not_unicast"
+    #: The inner packet is for another host, and this host does not forward.
+    NOT_FORWARDING = "not_forwarding"
+    #: No host or router of the virtual network takes the inner destination.
+    NO_ROUTE = "no_route"
+    #: The next hop has no connection that can be used.
+    UNREACHABLE = "unreachable"
+    #: The packet would go back to the host that it came from.
+    ECHO = "echo"
+    #: The inner packet's time to live ended here.
+    TTL = "ttl"
+    #: The packet must not be fragmented and fits no link.
+    TOO_BIG = "too_big"
+
+
+class TokenBucket:
+    """A rate limit: ``rate`` tokens come a second, at most ``burst`` are kept."""
+
+    __slots__ = ("_at", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Take one token; False if there is none at ``now`` (monotonic seconds)."""
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

@@ -1,0 +1,108 @@
+"""What has happened, for the log: past tense, never changed, each one a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from ropeway.core.link import Link
+
+
+@dataclass(frozen=True)
+class LinkAppeared:
+    """A local interface began to take part."""
+
+    link: Link
+
+    def __str__(self) -> str:
+        return "link {0.name}({0.index}) appeared with {1}".format(
+            self.link, ", ".join(self.link.addresses) or "no address"
+        )
+
+
+@dataclass(frozen=True)
+class LinkChanged:
+    """Addresses, MTU or carrier of a link changed."""
+
+    before: Link
+    after: Link
+
+    def __str__(self) -> str:
+        return "link {0.name}({0.index}) is {1}, has {2}, MTU {0.mtu}".format(
+            self.after,
+            "up" if self.after.up else "down",
+            ", ".join(self.after.addresses) or "no address",
+        )
+
+
+@dataclass(frozen=True)
+class LinkVanished:
+    """A local interface ceased to take part."""
+
+    link: Link
+
+    def __str__(self) -> str:
+        return f"link {self.link.name}({self.link.index}) vanished"
+
+
+@dataclass(frozen=True)
+class ConnectionEstablished:
+    """Both ways of a connection were found to work (state 2)."""
+
+    host: str
+    link: int
+    remote: int
+    address: str
+
+    def __str__(self) -> str:
+        return (
+            f"connection {self.link} -> {self.remote} to {self.host} at {self.address} established"
+        )
+
+
+@dataclass(frozen=True)
+class ConnectionLost:
+    """An established connection left the set that carries traffic."""
+
+    host: str
+    link: int
+    remote: int
+    #: Why, as the end of a sentence.
+    reason: str
+
+    def __str__(self) -> str:
+        return f"connection {self.link} -> {self.remote} to {self.host} lost: {self.reason}"
+
+
+@dataclass(frozen=True)
+class RemoteMoved:
+    """A remote interface was heard from another address, and the old one had been silent."""
+
+    host: str
+    remote: int
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"interface {self.remote} of {self.host} moved from {self.before} to {self.after}"
+
+
+@dataclass(frozen=True)
+class EventsSuppressed:
+    """More happened than is reported."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} more events were not reported"
+
+
+Event = Union[
+    LinkAppeared,
+    LinkChanged,
+    LinkVanished,
+    ConnectionEstablished,
+    ConnectionLost,
+    RemoteMoved,
+    EventsSuppressed,
+]

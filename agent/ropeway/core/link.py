@@ -1,0 +1,43 @@
+"""A local interface that takes part, as the control side sees it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+
+@dataclass(frozen=True)
+class Link:
+    """One local network interface over which frames may travel.
+
+    A link is a snapshot: a change of any field makes a new one.
+    """
+
+    #: The kernel's interface index, 1 and up.
+    index: int
+    #: The kernel's interface name.
+    name: str
+    #: IPv4 addresses with prefix length, ``192.168.0.2/24``, the primary ones first.
+    addresses: Tuple[str, ...]
+    #: Largest IP packet that the interface sends, in bytes.
+    mtu: int
+    #: Administratively up and with a carrier.
+    up: bool
+    #: IPv4 prefixes that have a route out of this interface, in any table.
+    routes: Tuple[str, ...] = ()
+
+    def source_for(self, address: str) -> Optional[str]:
+        """Give the local address to send from to reach ``address``, or None without a route.
+
+        An address whose own prefix holds the far address is preferred; otherwise the first
+        one is taken, if any route out of this interface covers the far address.
+        """
+        far = ipaddress.IPv4Address(address)
+        own = [ipaddress.IPv4Interface(text) for text in self.addresses]
+        for interface in own:
+            if far in interface.network:
+                return str(interface.ip)
+        if own and any(far in ipaddress.IPv4Network(route) for route in self.routes):
+            return str(own[0].ip)
+        return None

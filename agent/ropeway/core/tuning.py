@@ -1,0 +1,59 @@
+"""Limits and timers that are this implementation's choice.
+
+They may change from release to release without a node on the other side noticing. What both
+sides must agree on stands in :mod:`ropeway.core.classic`.
+"""
+
+from __future__ import annotations
+
+#: An established connection sends an empty frame after this much silence of its own.
+KEEPALIVE_S = 0.5
+#: A connection that heard nothing for this long falls back to state 0. Four keepalives, so that
+#: a link that loses one packet in five falls back about once in 600 windows.
+SILENCE_S = 2.0
+#: A received state 0 means that the other end started anew only if no state 2 came for this
+#: long; before that it is a late copy of an old greeting.
+RESTART_S = 0.1
+#: A connection's remote address moves only after the old address was silent for this long, so
+#: that a forged frame cannot turn a working connection away.
+ADDRESS_HOLD_S = 1.0
+
+#: First, and longest, pause between two greetings of an unfinished connection.
+GREETING_MIN_S = 0.1
+GREETING_MAX_S = 1.0
+#: Each pause is spread by this share either way, so that a fleet does not greet in step.
+GREETING_JITTER = 0.2
+#: Greetings and answers a second over all connections together, and how many at once.
+GREETINGS_PER_S = 500.0
+GREETINGS_BURST = 500
+
+#: Remote interfaces learnt from traffic that are held at once, over all peers.
+MAX_LEARNT_REMOTES = 512
+#: Remote interfaces of one peer, configured ones included.
+MAX_REMOTES_PER_PEER = 32
+#: How many unknown remote interfaces are admitted a second, and at once.
+LEARN_PER_S = 50.0
+LEARN_BURST = 200
+#: A learnt remote interface is forgotten when it was silent for this long ...
+FORGET_S = 60.0
+#: ... or for this long if none of its connections was ever established.
+FORGET_UNPROVEN_S = 10.0
+#: How often forgetting is looked at.
+FORGET_EVERY_S = 5.0
+
+#: Copies of one packet, at most; beyond it connections with links of their own come first.
+MAX_COPIES = 8
+#: Destinations whose next hop is remembered; beyond it the memory starts anew.
+MAX_NEXT_HOPS = 4096
+#: Packets remembered in half a duplicate window: 250 000 packets/s; beyond it the oldest go.
+MAX_WINDOW_ENTRIES = 131072
+
+#: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8).
+ICMP_PER_S = 100.0
+ICMP_BURST = 100
+#: Events reported a second, and at once; the rest is counted.
+EVENTS_PER_S = 10.0
+EVENTS_BURST = 200
+
+#: The device's MTU while no link is up.
+DEFAULT_LINK_MTU = 1500
