@@ -47,7 +47,9 @@ def _rows(options: Dict[str, Any], indent: str) -> Iterator[str]:
         if option.get("required"):
             default = "required"
         elif "default" in option:
-            default = f"`{yaml.safe_dump(option['default'], default_flow_style=True).splitlines()[0]}`"
+            default = (
+                f"`{yaml.safe_dump(option['default'], default_flow_style=True).splitlines()[0]}`"
+            )
         else:
             default = "see meaning"
         meaning = re.sub(r"C\(([^)]*)\)", r"`\1`", " ".join(option["description"].split()))

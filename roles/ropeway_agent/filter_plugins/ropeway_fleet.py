@@ -57,7 +57,7 @@ def _version_key(version: str) -> List[Tuple[int, Tuple[int, ...]]]:
     for number, text in re.findall(r"(\d*)([^\d]*)", version):
         # "~" before the end of the part, the end before letters, letters before other characters.
         order = [-1 if c == "~" else ord(c) if c.isalpha() else ord(c) + 256 for c in text]
-        key.append((int(number or 0), tuple(order) + (0,)))
+        key.append((int(number or 0), (*order, 0)))
     return key
 
 
@@ -65,6 +65,7 @@ class FilterModule:
     """What Ansible's templates may call."""
 
     def filters(self) -> Dict[str, Any]:
+        """The filters by the name that a template uses."""
         return {
             "ropeway_carrying_peers": carrying_peers,
             "ropeway_newest_package": newest_package,

@@ -60,10 +60,11 @@ def inventory_problems(
     """
     names = _members(groups, ALL_GROUP)
     if not names:
-        return [
+        sentence = (
             f"Group {ALL_GROUP} holds no host: check the path given with -i, and list the hosts "
             f"under {ROUTER_GROUP} and {CLIENT_GROUP}."
-        ]
+        )
+        return [sentence]
     problems = list(_group_problems(groups, names))
     hosts: List[Host] = []
     problems += _shared_value_problems(names, hostvars)
@@ -131,7 +132,8 @@ def fact_addresses(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
     """The IPv4 addresses in Ansible's network facts as items of {"interface", "cidr"}."""
     found = []
     for name in facts.get("interfaces", []):
-        entry = facts.get(str(name).replace("-", "_").replace(".", "_").replace(":", "_"), {})
+        # Ansible's own spelling of an interface's name as the name of a fact.
+        entry = facts.get(str(name).replace("-", "_").replace(":", "_"), {})
         first = entry.get("ipv4")
         for item in ([first] if first else []) + list(entry.get("ipv4_secondaries", [])):
             prefix = item.get("prefix") or item.get("netmask")
@@ -144,7 +146,7 @@ def _members(groups: Mapping[str, Sequence[str]], group: str) -> List[str]:
 
 
 def _value(variables: Mapping[str, Any], key: str) -> Any:
-    return variables[key] if key in variables else None
+    return variables.get(key)
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -321,7 +323,9 @@ def _interface_name_problems(
 ) -> Iterator[str]:
     if label in seen:
         yield f"{name}: interface {label} is named twice in ropeway_interfaces: keep one of them."
-    if len(label.encode()) > INTERFACE_NAME_MAX_BYTES or any(c.isspace() or c in "/:" for c in label):
+    if len(label.encode()) > INTERFACE_NAME_MAX_BYTES or any(
+        c.isspace() or c in "/:" for c in label
+    ):
         yield (
             f"{name}: {label!r} can't be the name of an interface: use at most "
             f"{INTERFACE_NAME_MAX_BYTES} bytes without space, slash or colon."
@@ -358,7 +362,10 @@ def _read_lan_address(
     if not _is_unicast(address.ip):
         problems.append(f"{name}: address {text} of {label} is not a host's: use a unicast one.")
         return None
-    if network.prefixlen < 31 and address.ip in (network.network_address, network.broadcast_address):
+    if network.prefixlen < 31 and address.ip in (
+        network.network_address,
+        network.broadcast_address,
+    ):
         kind = "network" if address.ip == network.network_address else "broadcast"
         problems.append(
             f"{name}: address {text} of {label} is the {kind} address of {network}: use another "
@@ -423,9 +430,7 @@ def _management_problems(
             )
 
 
-def _reachability_problems(
-    groups: Mapping[str, Sequence[str]], hosts: List[Host]
-) -> Iterator[str]:
+def _reachability_problems(groups: Mapping[str, Sequence[str]], hosts: List[Host]) -> Iterator[str]:
     by_name = {host.name: host for host in hosts}
     routers = [by_name[name] for name in _members(groups, ROUTER_GROUP) if name in by_name]
     router_lans = {interface.lan for router in routers for interface in router.interfaces}
@@ -447,16 +452,17 @@ def _reachability_problems(
 def _read_record(
     record: Any, record_path: str
 ) -> Tuple[Dict[str, ipaddress.IPv4Address], List[str]]:
-    """The recorded addresses: a YAML inventory without hosts, all.vars.ropeway_recorded_addresses."""
+    """The addresses of all.vars.ropeway_recorded_addresses, and what is wrong with them."""
     if record is None:
         return {}, []
     try:
         entries = dict(record["all"]["vars"][RECORD_KEY])
     except (KeyError, TypeError, ValueError):
-        return {}, [
+        sentence = (
             f"{record_path} holds no mapping all.vars.{RECORD_KEY}: restore it from your "
             "version control; without it hosts could get new addresses."
-        ]
+        )
+        return {}, [sentence]
     recorded: Dict[str, ipaddress.IPv4Address] = {}
     problems = []
     for name, raw in entries.items():
@@ -486,7 +492,9 @@ def _virtual_address_problems(
             continue
         owners.setdefault(address, []).append(host.name)
         if host.network is not None:
-            origin = "ropeway_virtual_address" if explicit else f"the recorded address ({record_path})"
+            origin = (
+                "ropeway_virtual_address" if explicit else f"the recorded address ({record_path})"
+            )
             yield from _placement_problems(host.name, origin, address, host.network)
     for address, names in owners.items():
         if len(names) > 1:
@@ -514,7 +522,10 @@ def _placement_problems(
             f"to {last}."
         )
     elif address == network.network_address:
-        yield f"{name}: {origin} {address} is the network address of {network}: use {first} to {last}."
+        yield (
+            f"{name}: {origin} {address} is the network address of {network}: use {first} to "
+            f"{last}."
+        )
     elif address == network.broadcast_address:
         yield (
             f"{name}: {origin} {address} is the broadcast address of {network}: use {first} to "
@@ -549,6 +560,7 @@ class FilterModule:
     """What Ansible's templates may call."""
 
     def filters(self) -> Dict[str, Any]:
+        """The filters by the name that a template uses."""
         return {
             "ropeway_fact_addresses": fact_addresses,
             "ropeway_inventory_problems": inventory_problems,

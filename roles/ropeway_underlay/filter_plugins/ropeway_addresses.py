@@ -15,7 +15,9 @@ def missing_addresses(
     too). An interface without carrier (no flag LOWER_UP) is let off: networkd gives it its address
     when the link comes. An interface that does not exist is missing its address.
     """
-    links: Dict[str, Mapping[str, Any]] = {str(link["ifname"]): link for link in dump if "ifname" in link}
+    links: Dict[str, Mapping[str, Any]] = {
+        str(link["ifname"]): link for link in dump if "ifname" in link
+    }
     missing = []
     for interface in interfaces:
         name, address = str(interface["name"]), str(interface["address"])
@@ -36,4 +38,5 @@ class FilterModule:
     """What Ansible's templates may call."""
 
     def filters(self) -> Dict[str, Any]:
+        """The filters by the name that a template uses."""
         return {"ropeway_missing_addresses": missing_addresses}
