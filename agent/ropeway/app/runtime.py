@@ -118,6 +118,8 @@ class Runtime:
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
+        self._firewall_due = float("inf")
+        self._firewall_at = float("-inf")
         limit_s = systemd.watchdog_s()
         # sd_watchdog_enabled(3) recommends half of the limit; a third leaves room for a slow turn.
         self._watchdog_every_s = limit_s / 3 if limit_s else float("inf")
@@ -200,6 +202,9 @@ class Runtime:
         except OSError as error:
             raise StartError(str(error)) from error
         stack.callback(_remove_firewall)
+        self._firewall = firewall.Watch()
+        stack.callback(self._firewall.close)
+        self._epoll.register(self._firewall.fileno(), select.EPOLLIN)
         stack.callback(self._close_links)
         stack.callback(self._close_device)
         try:
@@ -228,7 +233,8 @@ class Runtime:
     def _loop(self, wake: socket.socket) -> None:
         clock, poll, node = time.monotonic, self._epoll.poll, self._node
         sockets_by_fd = self._sockets_by_fd
-        control, hints_fd, wake_fd = self._control, self._hints.fileno(), wake.fileno()
+        control, wake_fd = self._control, wake.fileno()
+        hints_fd, firewall_fd = self._hints.fileno(), self._firewall.fileno()
         while not self._stop_signal:
             due = min(node.deadline(), self._due())
             ready = poll(max(0.0, due - clock()))
@@ -248,6 +254,9 @@ class Runtime:
                 elif descriptor == hints_fd:
                     if self._hints.drain():
                         self._look_soon(now)
+                elif descriptor == firewall_fd:
+                    if self._firewall.lost():
+                        self._firewall_due = max(now, self._firewall_at + RETRY_S)
                 elif descriptor == wake_fd:
                     wake.recv(64)
                 elif control.owns(descriptor):
@@ -259,7 +268,9 @@ class Runtime:
                 self._keep_house(now)
 
     def _due(self) -> float:
-        return min(self._dump_due, self._watchdog_due, self._control.deadline())
+        return min(
+            self._dump_due, self._watchdog_due, self._firewall_due, self._control.deadline()
+        )
 
     def _read_device(self, now: float) -> None:
         assert self._tun is not None
@@ -301,10 +312,22 @@ class Runtime:
         if now >= self._dump_due:
             self._look(now)
             self._flush()
+        if now >= self._firewall_due:
+            self._restore_firewall(now)
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
         self._control.expire(now)
+
+    def _restore_firewall(self, now: float) -> None:
+        self._firewall_due = float("inf")
+        self._firewall_at = now
+        log.warning("the nft table %s was taken away: putting it back", firewall.TABLE)
+        try:
+            firewall.replace()
+        except OSError as error:
+            log.warning("%s: trying again", error)
+            self._firewall_due = now + RETRY_S
 
     # --- links and the device follow what the kernel says
 

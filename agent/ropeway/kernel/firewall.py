@@ -7,12 +7,34 @@ the agent has its own copy from the packet socket by then.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import socket
+import struct
 import subprocess
 
 TABLE = "ropeway"
 TIMEOUT_S = 10.0
+
+# include/uapi/linux/netfilter/nfnetlink.h
+NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
+NFNLGRP_NFTABLES = 7
+NFNL_SUBSYS_NFTABLES = 10
+# include/uapi/linux/netfilter/nf_tables.h, enum nf_tables_msg_types
+NFT_MSG_NEWRULE = 6
+NFT_MSG_DELETIONS = (2, 5, 8)  # a table, a chain, a rule
+# NFTA_TABLE_NAME, NFTA_CHAIN_TABLE and NFTA_RULE_TABLE alike
+NFTA_TABLE = 1
+NFPROTO_IPV4 = 2
+#   struct nlmsghdr { __u32 nlmsg_len; __u16 nlmsg_type; __u16 nlmsg_flags; __u32 nlmsg_seq;
+#                     __u32 nlmsg_pid; };
+NLMSGHDR = struct.Struct("=IHHII")
+#   struct nfgenmsg { __u8 nfgen_family; __u8 version; __be16 res_id; };
+NFGENMSG = struct.Struct("=BBH")
+#   struct nlattr { __u16 nla_len; __u16 nla_type; };
+NLATTR = struct.Struct("=HH")
+MESSAGES_BYTES_MAX = 65536
 
 RULES = f"""\
 table ip {TABLE} {{
@@ -41,6 +63,79 @@ def delete() -> bool:
         return False
     _nft(DELETION)
     return True
+
+
+class Watch:
+    """Hears when somebody takes the table away, as every restart of nftables.service does.
+
+    `OSError` with `EPERM` says that CAP_NET_ADMIN is missing.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
+        )
+        try:
+            self._socket.bind((0, 1 << (NFNLGRP_NFTABLES - 1)))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor, for epoll."""
+        return self._socket.fileno()
+
+    def lost(self) -> bool:
+        """Read what waits; True if the table, or part of it, was deleted and not put back."""
+        gone = False
+        while True:
+            try:
+                messages = self._socket.recv(MESSAGES_BYTES_MAX)
+            except BlockingIOError:
+                return gone
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # The kernel had to drop messages, and one of them may have been the deletion.
+                gone = True
+                continue
+            gone = table_gone(messages, gone)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def table_gone(messages: bytes, gone: bool) -> bool:
+    """Tell whether the table is gone after nfnetlink `messages`, if it was `gone` before."""
+    own = TABLE.encode() + b"\0"
+    start = 0
+    while start + NLMSGHDR.size + NFGENMSG.size <= len(messages):
+        length, kind, _, _, _ = NLMSGHDR.unpack_from(messages, start)
+        family = messages[start + NLMSGHDR.size]
+        if length < NLMSGHDR.size:
+            break
+        if kind >> 8 == NFNL_SUBSYS_NFTABLES and family == NFPROTO_IPV4:
+            attributes = messages[start + NLMSGHDR.size + NFGENMSG.size : start + length]
+            if _table_of(attributes) == own:
+                if kind & 0xFF == NFT_MSG_NEWRULE:
+                    gone = False
+                elif kind & 0xFF in NFT_MSG_DELETIONS:
+                    gone = True
+        start += length + 3 & ~3
+    return gone
+
+
+def _table_of(attributes: bytes) -> bytes:
+    start = 0
+    while start + NLATTR.size <= len(attributes):
+        length, kind = NLATTR.unpack_from(attributes, start)
+        if length < NLATTR.size:
+            break
+        if kind == NFTA_TABLE:
+            return attributes[start + NLATTR.size : start + length]
+        start += length + 3 & ~3
+    return b""
 
 
 def _nft(script: str) -> None:
