@@ -8,6 +8,7 @@ somebody has to put their outer ends back onto the bridges after a reboot.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ from . import network
 REBOOT = 133
 POLL_S = 0.02
 
+# netplan apply makes udev write to /sys, which systemd-nspawn mounts read-only unless told so.
+ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
+
 
 def keep(directory: Path) -> int:
     """Run the machine of `directory` until it powers off; its exit status."""
@@ -28,7 +32,11 @@ def keep(directory: Path) -> int:
     while True:
         with (directory / "console.log").open("ab") as console:
             machine = subprocess.Popen(
-                plan["nspawn"], stdin=subprocess.DEVNULL, stdout=console, stderr=console
+                plan["nspawn"],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={**os.environ, **ENVIRONMENT},
             )
         _wire(plan, machine)
         status = machine.wait()
