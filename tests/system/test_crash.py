@@ -32,7 +32,10 @@ KERNEL_TABLES = ("local", "main", "default")
 
 
 def recovered(agent: Agent, address: str) -> bool:
-    return not ping(agent.host, address, count=1, interval_s=0.01, wait_s=0.05).lost
+    try:
+        return not ping(agent.host, address, count=1, interval_s=0.01, wait_s=0.05).lost
+    except OSError:
+        return False  # the device is not there yet
 
 
 @pytest.mark.parametrize("victim", ["a", "b"])

@@ -1,0 +1,250 @@
+"""More than an agent asked for: garbage, forgeries, and honest packets faster than ids wrap."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.agents import Agent
+from tests.system.attacker import paced
+from tests.system.conftest import Pair, Stage
+from tests.system.reference_node import Frame
+from tests.system.topology import Host, until
+from tests.system.traffic import SO_RCVBUFFORCE, both_ways, drain, ping
+
+ETHERNET_BYTES = 14
+FUZZ_RATE = 10_000
+FUZZ_S = 10
+WARM_UP_S = 3
+GROWTH_KIB = 4096
+TRAFFIC_RATE = 500
+FLOOD_RATE = 30_000
+FLOOD_S = 2
+FLOOD_PORT = 4001
+FINISH_S = 60
+PUSH_RATE = 20_000
+PUSH_S = 3
+HEADER_BYTES = 34
+#: Room for every packet of a flood in the listener's socket, so that nothing is lost behind
+#: the agent.
+LISTENER_BYTES = 512 << 20
+
+
+class Attacker:
+    """An ``attacker.py`` in a host's namespace."""
+
+    def __init__(self, host: Host, *arguments: str) -> None:
+        script = str(Path(__file__).with_name("attacker.py"))
+        self.process = subprocess.Popen(
+            host.command(sys.executable, script, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_ready(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def result(self) -> dict[str, Any]:
+        out, _ = self.process.communicate(timeout=FINISH_S)
+        return dict(json.loads(out))
+
+
+def genuine_packets(pair: Pair, a: Agent, b: Agent) -> list[bytes]:
+    """Capture what the agents say to each other: greetings, keepalives, data."""
+    taps = [pair.topology.capture(lan) for lan in pair.a.ports]
+    for agent in (a, b):
+        agent.terminate()
+    for agent in (a, b):
+        agent.start()
+    pair.wait_whole(a, b)
+    ping(pair.a, pair.b_address, count=30, interval_s=0.01)
+    packets = [frame[ETHERNET_BYTES:] for tap in taps for frame in drain(tap)]
+    for tap in taps:
+        tap.close()
+    return [packet for packet in packets if Frame.unpack(packet) is not None]
+
+
+def test_fuzzing_both_links_neither_kills_nor_bloats_nor_stops_the_agent(
+    pair: Pair, stage: Stage
+) -> None:
+    a, b = pair.start()
+    samples = stage.directory / "samples"
+    packets = genuine_packets(pair, a, b)
+    assert len({Frame.unpack(packet).state for packet in packets}) == 3
+    samples.write_text("".join(packet.hex() + "\n" for packet in packets), encoding="ascii")
+    seed = int(os.environ.get("ROPEWAY_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"ROPEWAY_SEED={seed}, {len(packets)} genuine packets")
+    attackers = []
+    for number, lan in enumerate(pair.b.ports):
+        intruder = pair.topology.host(f"intruder{number}")
+        port = intruder.connect(lan, "eth0", f"192.168.{number}.66/24")
+        attackers.append(
+            Attacker(
+                intruder,
+                "fuzz",
+                *("--interface", port.interface, "--mac", pair.b.ports[lan].mac),
+                *("--samples", str(samples), "--seed", str(seed + number)),
+                *("--rate", str(FUZZ_RATE), "--frames", str(FUZZ_RATE * FUZZ_S)),
+            )
+        )
+    for attacker in attackers:
+        attacker.wait_ready()
+    before = b.status()["counters"]
+    rss_kib: list[int] = []
+    log_lines = len(b.log().splitlines())
+    tap = pair.topology.capture("net0")
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address, rate=TRAFFIC_RATE) as verdicts:
+        for attacker in attackers:
+            attacker.begin()
+        watch = threading.Event()
+        threading.Timer(WARM_UP_S, watch.set).start()
+        until(watch.is_set, WARM_UP_S * 2, "warmed up", every_s=0.1)
+        rss_kib.append(b.rss_kib())
+
+        def over() -> bool:
+            rss_kib.append(b.rss_kib())
+            assert a.alive, a.log()
+            assert b.alive, b.log()
+            return all(attacker.process.poll() is not None for attacker in attackers)
+
+        until(over, FINISH_S, "the attackers have finished", every_s=0.25)
+    results = [attacker.result() for attacker in attackers]
+    counters = b.status()["counters"]
+    noise = parameter_problems_about_classic(drain(tap))
+    tap.close()
+    print(
+        f"attack {results}, resident memory {rss_kib[0]} to {max(rss_kib)} KiB, packet sockets "
+        f"dropped {sum(pair.b.packet_socket_drops().values())}\n{json.dumps(counters)}"
+    )
+    for result in results:
+        assert result["sent"] / result["seconds"] >= FUZZ_RATE * 0.9, "the attack was too slow"
+        assert result["refused"] == 0
+    assert sum(counters["dropped"].values()) - sum(before["dropped"].values()) > 10_000, (
+        "the attack did not reach the agent"
+    )
+    assert max(rss_kib) - rss_kib[0] < GROWTH_KIB
+    assert noise == 0
+    assert len(b.log().splitlines()) - log_lines < 400, "remote input decides what is logged"
+    for way, verdict in verdicts.items():
+        assert (verdict.lost, verdict.duplicated) == (0, 0), f"{way}: {verdict}"
+    pair.wait_whole(a, b)
+
+
+def parameter_problems_about_classic(frames: list[bytes]) -> int:
+    """Count the ICMP parameter problems that a kernel sent because of a classic header."""
+    count = 0
+    for frame in frames:
+        packet = frame[ETHERNET_BYTES:]
+        if len(packet) < 60 or packet[9] != socket.IPPROTO_ICMP or packet[0] >> 4 != 4:
+            continue
+        message = packet[(packet[0] & 15) * 4 :]
+        quoted = message[8:]
+        if message[0] == 12 and len(quoted) > 20 and quoted[0] == 0x48 and quoted[9] == 4:
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("links", [1, 2], ids=["one link", "two links"])
+def test_distinct_packets_faster_than_ids_wrap_are_never_taken_for_duplicates(
+    stage: Stage, links: int
+) -> None:
+    pair = Pair(stage, links)
+    b = pair.b_agent().start()
+    frames = FLOOD_RATE * FLOOD_S
+    arguments = ["--host", pair.a_address, "--inner", pair.b_address, "--port", str(FLOOD_PORT)]
+    for lan, port in pair.a.ports.items():
+        other = pair.b.ports[lan]
+        arguments += ["--link", f"{port.interface},{port.index},{other.index}"]
+        arguments += ["--addresses", f"{port.ip},{other.ip}"]
+    sender = Attacker(
+        pair.a, "flood", *arguments, "--rate", str(FLOOD_RATE), "--frames", str(frames)
+    )
+    with pair.b.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LISTENER_BYTES)
+        listener.bind((pair.b_address, FLOOD_PORT))
+        sender.wait_ready()
+        sender.begin()
+        result = sender.result()
+        received = settled(b, pair.a_address)
+        numbers = [struct.unpack_from("!Q", packet)[0] for packet in drain(listener)]
+    peer = b.peer(pair.a_address)
+    drops = sum(pair.b.packet_socket_drops().values())
+    first = sum(connection["first"] for connection in peer["connections"])
+    duplicates = sum(connection["duplicates"] for connection in peer["connections"])
+    print(
+        f"{result['sent'] / result['seconds']:.0f} packets/s on each of {links} links: "
+        f"{received} received, {drops} dropped by the sockets, {first} first, "
+        f"{duplicates} duplicates, {len(numbers)} delivered of {frames}"
+    )
+    assert received + drops == frames * links
+    assert len(set(numbers)) == len(numbers), "a duplicate reached the device"
+    assert first == len(numbers) == peer["delivered"]
+    assert duplicates == received - first
+    if links == 1:
+        # One copy of each: whatever came through the socket is distinct, and none is lost.
+        assert duplicates == 0
+    assert drops < frames * links, "nothing came through at all"
+    assert first > FLOOD_RATE, "too few to have wrapped the ids in a window"
+
+
+def settled(agent: Agent, host: str) -> int:
+    """Wait until an agent has worked through what its sockets hold; return what it received."""
+    seen = [-1]
+
+    def same() -> bool:
+        seen.append(sum(connection["received"] for connection in agent.connections(host)))
+        return seen[-1] == seen[-2] > 0
+
+    until(same, FINISH_S, lambda: f"all packets are worked through: {seen[-3:]}", every_s=0.3)
+    return seen[-1]
+
+
+def test_agents_carry_what_the_machine_can_and_lose_none_to_the_window(pair: Pair) -> None:
+    a, b = pair.start()
+    frames = PUSH_RATE * PUSH_S
+    listener = pair.b.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LISTENER_BYTES)
+    listener.bind((pair.b_address, FLOOD_PORT))
+    out = pair.a.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    out.connect((pair.b_address, FLOOD_PORT))
+    began = time.monotonic()
+    for start, end in paced(frames, PUSH_RATE):
+        for number in range(start, end):
+            out.send(struct.pack("!QQ", number, 0))
+    took_s = time.monotonic() - began
+    settled(b, pair.a_address)
+    numbers = [struct.unpack_from("!Q", packet)[0] for packet in drain(listener)]
+    out.close()
+    listener.close()
+    inner_bytes = 20 + 8 + 16
+    carried = max(
+        (connection["sent_bytes"] - connection["sent"] * HEADER_BYTES) // inner_bytes
+        for connection in a.connections(pair.b_address)
+    )
+    peer = b.peer(pair.a_address)
+    drops = sum(pair.b.packet_socket_drops().values())
+    print(
+        f"{frames / took_s:.0f} packets/s written, {carried} of {frames} read from the device, "
+        f"{len(numbers)} delivered, {drops} copies dropped by the sockets"
+    )
+    assert len(set(numbers)) == len(numbers)
+    assert carried - len(numbers) <= drops, f"lost more than the sockets dropped: {peer}"
+    assert len(numbers) > frames // 10
