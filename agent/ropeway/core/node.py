@@ -439,7 +439,7 @@ class Node:
         self._close_if_empty(strand)
 
     def _open_strand(self, host: str) -> Strand:
-        strand = self._strands[host] = Strand(host)
+        strand = self._strands[host] = Strand(host, self._random.randrange(classic.ID_MODULUS))
         self._routes.forget()
         return strand
 

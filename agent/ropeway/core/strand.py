@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Dict, Iterable, List, Optional, Tuple, Union
 
 from ropeway.core import classic, ipv4
@@ -140,13 +141,13 @@ class Strand:
         "duplicates",
         "host",
         "host_bytes",
+        "last_id",
         "limit",
-        "next_id",
         "remotes",
         "window",
     )
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, last_id: int) -> None:
         #: The other host's virtual address.
         self.host = host
         self.host_bytes = ipv4.pack(host)
@@ -158,7 +159,9 @@ class Strand:
         self.carrying: Tuple[Connection, ...] = ()
         #: Largest packet that fits every one of them.
         self.limit = 0
-        self.next_id = 0
+        #: The id of the packet sent last. It starts anywhere, so that after a restart packets
+        #: that are alike are not taken for copies of those before it.
+        self.last_id = last_id
         self.window = DuplicateWindow()
         self.delivered = 0
         self.duplicates = 0
@@ -171,7 +174,9 @@ class Strand:
         """
         usable = [c for c in self.connections.values() if c.source is not None]
         best = max((c.state for c in usable), default=State.SENDING)
-        chosen = _disjoint_first([c for c in usable if c.state == best])[:MAX_COPIES]
+        chosen = [c for c in usable if c.state == best]
+        if len(chosen) > MAX_COPIES:
+            chosen = _disjoint_first(chosen)
         before = (self.best_state, self.carrying)
         self.best_state = best
         self.carrying = tuple(chosen)
@@ -189,8 +194,8 @@ class Strand:
             carrying = [c for c in self.carrying if size <= c.mtu]
             if not carrying:
                 return False
-        self.next_id = self.next_id + 1 & classic.ID_MASK
-        extra = self.next_id << classic.ID_SHIFT | classic.FORWARD | self.best_state
+        self.last_id = self.last_id + 1 & classic.ID_MASK
+        extra = self.last_id << classic.ID_SHIFT | classic.FORWARD | self.best_state
         header = classic.header
         for connection in carrying:
             # 1 to 65535: the kernel replaces an identification of 0.
@@ -209,14 +214,13 @@ class Strand:
 
 
 def _disjoint_first(connections: List[Connection]) -> List[Connection]:
-    if len(connections) <= MAX_COPIES:
-        return connections
-    links: Dict[int, int] = {}
-    remotes: Dict[RemoteKey, int] = {}
-    ranked = []
-    for connection in connections:
-        link, remote = connection.link, connection.remote.key
-        ranked.append((links.get(link, 0) + remotes.get(remote, 0), connection))
-        links[link] = links.get(link, 0) + 1
-        remotes[remote] = remotes.get(remote, 0) + 1
-    return [connection for _, connection in sorted(ranked, key=lambda entry: entry[0])]
+    """Give at most :data:`MAX_COPIES`, each sharing as little as possible with those before."""
+    left = list(connections)
+    chosen: List[Connection] = []
+    while left and len(chosen) < MAX_COPIES:
+        links = Counter(connection.link for connection in chosen)
+        remotes = Counter(connection.remote.key for connection in chosen)
+        best = min(left, key=lambda c: links[c.link] + remotes[c.remote.key])
+        left.remove(best)
+        chosen.append(best)
+    return chosen

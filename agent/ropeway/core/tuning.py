@@ -45,7 +45,10 @@ FORGET_EVERY_S = 5.0
 MAX_COPIES = 8
 #: Destinations whose next hop is remembered; beyond it the memory starts anew.
 MAX_NEXT_HOPS = 4096
-#: Packets remembered in half a duplicate window: 250 000 packets/s; beyond it the oldest go.
+#: A copy that arrives this much after the first is still known, if the ids allow it. Linux keeps a
+#: packet for about 3 s while it resolves an address.
+LATE_COPY_S = 5.0
+#: Packets remembered in one of two generations: 260 000 packets/s; beyond it the oldest go.
 MAX_WINDOW_ENTRIES = 131072
 
 #: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8).
