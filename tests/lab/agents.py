@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Dict, List
 
 from . import process
@@ -12,6 +13,12 @@ from .machines import Machine
 
 STATUS_POLL_S = 0.2
 SETTLE_LIMIT_S = 20.0
+
+# The highest state of a connection: both ways are known to work.
+ESTABLISHED = 2
+# Longer than the agents' keepalive (0.5 s), shorter than any cut of the demonstration: an end that
+# has not noticed a short cut still believes in its connection, but has not heard anything over it.
+FRESH_S = 0.8
 
 
 def status(machine: Machine) -> Dict[str, Any]:
@@ -25,30 +32,45 @@ def answers(machine: Machine) -> bool:
     return machine.run(["ropeway", "status", "--json"], check=False).returncode == 0
 
 
-def neighbours_over(found: Dict[str, Any], interface: str) -> List[str]:
-    """The virtual addresses to which a connection over `interface` carries traffic right now."""
+def neighbours_over(found: Dict[str, Any], interface: str, within_s: float) -> List[str]:
+    """The virtual addresses to which an established connection over `interface` carries traffic.
+
+    It counts if something was heard over it in the last `within_s` seconds. While nothing is
+    established, unfinished connections carry the traffic, in hope; they don't count.
+    """
     index = {link["index"] for link in found["links"] if link["name"] == interface and link["up"]}
-    return [
-        peer["host"]
-        for peer in found["peers"]
-        if any(c["link"] in index and c["carries"] for c in peer["connections"])
-    ]
+
+    def counts(connection: Dict[str, Any]) -> bool:
+        heard_s = connection["heard_s"]
+        return (
+            connection["link"] in index
+            and connection["carries"]
+            and connection["state"] == ESTABLISHED
+            and heard_s is not None
+            and heard_s <= within_s
+        )
+
+    return [peer["host"] for peer in found["peers"] if any(map(counts, peer["connections"]))]
 
 
-def carries(lab: Lab, host: str, lan: str) -> bool:
+def carries(lab: Lab, host: str, lan: str, within_s: float = FRESH_S) -> bool:
     """Whether a host's link to a LAN carries traffic, as it and a neighbour there both see it."""
     machine = lab.machine(host)
     own = status(machine)
-    seen = neighbours_over(own, machine.host.interface_on(lan))
+    seen = neighbours_over(own, machine.host.interface_on(lan), within_s)
     for other in lab.topology.hosts_on(lan):
         if other.name == host:
             continue
         its = status(lab.machine(other.name))
-        if its["address"] in seen and own["address"] in neighbours_over(
-            its, other.interface_on(lan)
-        ):
+        back = neighbours_over(its, other.interface_on(lan), within_s)
+        if its["address"] in seen and own["address"] in back:
             return True
     return False
+
+
+def given_up(lab: Lab, host: str, lan: str) -> bool:
+    """Whether one end or the other no longer counts on a host's link to a LAN."""
+    return not carries(lab, host, lan, within_s=math.inf)
 
 
 def wait_carries(lab: Lab, host: str, lan: str, limit_s: float = SETTLE_LIMIT_S) -> None:

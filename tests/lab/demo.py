@@ -37,7 +37,7 @@ class Cut:
     manner: str
     began_ns: int  # CLOCK_MONOTONIC, as the probe's packets have it
     lasted_s: float
-    noticed_s: Optional[float]  # until the agents no longer used the link
+    noticed_s: Optional[float]  # until one of its ends no longer counted on the link
     mended_s: float  # from the mending until the link carried traffic again
     ended_ns: int
 
@@ -131,7 +131,7 @@ class Demo:
                 self.lab.cut(host, lan)
             for host, lan in cut:
                 process.wait_for(
-                    lambda host=host, lan=lan: not agents.carries(self.lab, host, lan),  # type: ignore[misc]
+                    lambda host=host, lan=lan: agents.given_up(self.lab, host, lan),  # type: ignore[misc]
                     what=f"{host} giving up its link to {lan}",
                     timeout_s=agents.SETTLE_LIMIT_S,
                     poll_s=agents.STATUS_POLL_S,
@@ -151,7 +151,9 @@ class Demo:
         cuts = []
         try:
             for stream in streams:
-                stream.start()
+                stream.listen()
+            for stream in streams:
+                stream.begin()
             began = time.monotonic()
             for host, lan, manner in schedule:
                 cut = self._cut(host, lan, manner)
@@ -183,7 +185,7 @@ class Demo:
             while passed_s() < CUT_AT_LEAST_S or (
                 noticed_s is None and passed_s() < NOTICE_LIMIT_S
             ):
-                if noticed_s is None and not agents.carries(self.lab, host, lan):
+                if noticed_s is None and agents.given_up(self.lab, host, lan):
                     noticed_s = passed_s()
                 time.sleep(agents.STATUS_POLL_S)
         finally:
@@ -234,15 +236,20 @@ def findings(measurement: Measurement) -> List[str]:
     found = []
     for result in measurement.results:
         who = f"{result.source} -> {result.target}"
-        for gap in result.missing:
-            when = "outside of any cut"
-            for cut in measurement.cuts:
-                if cut.began_ns <= gap["after_ns"] <= cut.ended_ns:
-                    at_s = (gap["after_ns"] - cut.began_ns) / 1e9
-                    when = f"{at_s:.2f} s after {cut.host}-{cut.lan} was cut ({cut.manner})"
-            found.append(f"{who}: {gap['count']} packets lost from number {gap['first']}, {when}")
+        for verb, runs in (("lost", result.missing), ("duplicated", result.repeated)):
+            for run in runs:
+                when = _when(run["after_ns"], measurement.cuts)
+                found.append(f"{who}: {run['count']} {verb} from number {run['first']}, {when}")
         if result.receiver["overflowed"]:
             found.append(f"{who}: the receiver itself dropped {result.receiver['overflowed']}")
         if result.sender["skipped_s"]:
             found.append(f"{who}: the sender did not run for {result.sender['skipped_s']:.2f} s")
     return found
+
+
+def _when(sent_ns: int, cuts: Sequence[Cut]) -> str:
+    for cut in cuts:
+        if cut.began_ns <= sent_ns <= cut.ended_ns:
+            at_s = (sent_ns - cut.began_ns) / 1e9
+            return f"{at_s:.2f} s after {cut.host}-{cut.lan} was cut ({cut.manner})"
+    return "outside of any cut"

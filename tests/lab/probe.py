@@ -29,7 +29,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 # magic, run, sequence number, CLOCK_MONOTONIC in ns when it was sent; then zeros up to the size
 HEADER = struct.Struct("!4sIQQ")
@@ -42,7 +42,7 @@ SEQUENCE_LIMIT = 20_000_000  # bounds the receiver's tables (17 bytes a packet)
 RECEIVE_BUFFER = 16 << 20
 # A sender that did not run for longer than this leaves the packets out instead of sending a burst.
 BURST_S = 0.05
-MISSING_LIMIT = 50
+RUNS_LIMIT = 50
 
 # asm-generic/socket.h; the socket module of 3.8 to 3.11 lacks them
 SO_RXQ_OVFL = 40
@@ -74,7 +74,8 @@ class ReceiveReport:
     overflowed: int  # dropped by the kernel because the receiver's own buffer was full
     highest: int  # the highest number seen, -1 without any
     missing: List[Dict[str, int]]  # runs of numbers up to `highest` that never came: first, count,
-    # after_ns (CLOCK_MONOTONIC at which the packet before was sent); the first MISSING_LIMIT
+    # after_ns (CLOCK_MONOTONIC at which the packet before was sent); the first RUNS_LIMIT
+    repeated: List[Dict[str, int]]  # the same of numbers that came more than once
     latency_ms: Optional[Dict[str, float]]  # p50, p99, p999, max, mean
 
 
@@ -161,18 +162,20 @@ class Account:
         self.copies[sequence] = min(255, self.copies[sequence] + 1)
         self.highest = max(self.highest, sequence)
 
-    def missing(self) -> List[Dict[str, int]]:
-        """The first MISSING_LIMIT runs of numbers below `highest` that never came."""
-        gaps: List[Dict[str, int]] = []
-        position = self.copies.find(0, 0, self.highest + 1)
-        while position != -1 and len(gaps) < MISSING_LIMIT:
-            after = position
-            while after <= self.highest and self.copies[after] == 0:
-                after += 1
-            before_ns = self.sent_ns[position - 1] if position else 0
-            gaps.append({"first": position, "count": after - position, "after_ns": before_ns})
-            position = self.copies.find(0, after, self.highest + 1)
-        return gaps
+    def runs(self, wanted: Callable[[int], bool]) -> List[Dict[str, int]]:
+        """The first RUNS_LIMIT runs of numbers up to `highest` whose copies are `wanted` many."""
+        found: List[Dict[str, int]] = []
+        for number in range(self.highest + 1):
+            if not wanted(self.copies[number]):
+                continue
+            if found and number == found[-1]["first"] + found[-1]["count"]:
+                found[-1]["count"] += 1
+            elif len(found) == RUNS_LIMIT:
+                break
+            else:
+                before_ns = self.sent_ns[number - 1] if number else 0
+                found.append({"first": number, "count": 1, "after_ns": before_ns})
+        return found
 
     def report(self, foreign: int, overflowed: int) -> ReceiveReport:
         """Sum it up."""
@@ -184,7 +187,8 @@ class Account:
             foreign=foreign,
             overflowed=overflowed,
             highest=self.highest,
-            missing=self.missing(),
+            missing=self.runs(lambda copies: copies == 0),
+            repeated=self.runs(lambda copies: copies > 1),
             latency_ms=summary_ms([self.latency_ns[n] for n in came]),
         )
 

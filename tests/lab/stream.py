@@ -35,6 +35,7 @@ class Result:
     reordered: int
     latency_ms: Optional[Dict[str, float]]
     missing: List[Dict[str, int]]
+    repeated: List[Dict[str, int]]
     sender: Dict[str, Any]
     receiver: Dict[str, Any]
 
@@ -55,8 +56,8 @@ class Stream:
         self._receive = [*common, "--seconds", str(limit_s + READY_LIMIT_S + REPORT_LIMIT_S)]
         self._send = [*common, "--seconds", str(limit_s)]
 
-    def start(self) -> None:
-        """Start the receiver, and when it listens the sender."""
+    def listen(self) -> None:
+        """Start the receiver and wait until it listens."""
         receiver = _launch(self.target, "receive", self._receive)
         self._children.append(receiver)
         assert receiver.stdout is not None
@@ -64,6 +65,9 @@ class Stream:
             raise LabError(f"The probe's receiver on {self.target.name} did not start.")
         if receiver.stdout.readline() != "ready\n":
             raise LabError(f"The probe's receiver on {self.target.name} failed: see above.")
+
+    def begin(self) -> None:
+        """Start the sender."""
         self._children.append(_launch(self.source, "send", self._send))
 
     def stop(self) -> Result:
@@ -86,6 +90,7 @@ class Stream:
             reordered=got["reordered"],
             latency_ms=got["latency_ms"],
             missing=missing,
+            repeated=got["repeated"],
             sender=sent,
             receiver=got,
         )
