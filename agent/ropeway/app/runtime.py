@@ -66,6 +66,7 @@ def taking_part(
     include: Sequence[str],
     exclude: Sequence[str],
     device_name: str,
+    device_index: int,
 ) -> List[Link]:
     """Select the interfaces that take part and make them links.
 
@@ -84,7 +85,8 @@ def taking_part(
         )
         for interface in interfaces
         if not interface.loopback
-        and interface.name != device_name
+        and device_name != interface.name
+        and device_index != interface.index
         and _matches(interface.name, include)
         and not _matches(interface.name, exclude)
         and (
@@ -268,9 +270,7 @@ class Runtime:
                 self._keep_house(now)
 
     def _due(self) -> float:
-        return min(
-            self._dump_due, self._watchdog_due, self._firewall_due, self._control.deadline()
-        )
+        return min(self._dump_due, self._watchdog_due, self._firewall_due, self._control.deadline())
 
     def _read_device(self, now: float) -> None:
         assert self._tun is not None
@@ -349,7 +349,9 @@ class Runtime:
         self._dumped_at = time.monotonic()
         self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - now))
         config = self._config
-        links = taking_part(interfaces, config.include, config.exclude, config.device_name)
+        links = taking_part(
+            interfaces, config.include, config.exclude, config.device_name, self._device_index
+        )
         self._follow(links, now)
         self._node.set_links([link for link in links if link.index in self._sockets], now)
         self._tend_device(interfaces, now, starting)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ropeway.app import config
 
 EXAMPLE = Path(__file__).parents[3] / "agent" / "examples" / "ropeway.yaml"
@@ -277,7 +278,18 @@ _words = st.sampled_from(
     [
         *"[]{}:,-&*!|>'\"%@`#? \n",
         *("encapsulation", "network", "address", "remotes", "host", "addresses", "device"),
-        *("classic", "10.0.0.0/24", "10.0.0.1", "1", "null", "true", "<<", "2001-01-01", ": ", "- "),
+        *(
+            "classic",
+            "10.0.0.0/24",
+            "10.0.0.1",
+            "1",
+            "null",
+            "true",
+            "<<",
+            "2001-01-01",
+            ": ",
+            "- ",
+        ),
     ]
 )
 

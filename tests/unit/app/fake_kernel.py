@@ -1,0 +1,189 @@
+"""Interfaces, a device and link sockets that exist only in memory, for tests of the runtime.
+
+Each fake has the manners of its twin in `ropeway.kernel`; epoll is served by a socket pair.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Dict, List
+
+from ropeway.kernel.netlink import Interface
+
+
+def interface(index, name, *addresses, **changes):
+    """Return an Ethernet interface that is up and routes to the networks of its addresses."""
+    values = {
+        "mtu": 1500,
+        "up": True,
+        "admin_up": True,
+        "routes": tuple(address.rsplit(".", 1)[0] + ".0/24" for address in addresses),
+        "loopback": False,
+        "ethernet": True,
+        "enslaved": False,
+        "kind": None,
+        "alias": None,
+        **changes,
+    }
+    return Interface(index=index, name=name, addresses=tuple(addresses), **values)
+
+
+class Ready:
+    """A descriptor that is readable as long as something waits in `waiting`."""
+
+    def __init__(self):
+        self.waiting: List[object] = []
+        self._here, self._there = socket.socketpair()
+        self._here.setblocking(False)
+        self.closed = False
+
+    def fileno(self):
+        return self._here.fileno()
+
+    def put(self, item):
+        self.waiting.append(item)
+        self._there.send(b"x")
+
+    def take(self, limit):
+        taken = []
+        while self.waiting and len(taken) < limit:
+            if isinstance(self.waiting[0], OSError) and taken:
+                break
+            self._here.recv(1)
+            taken.append(self.waiting.pop(0))
+            if isinstance(taken[0], OSError):
+                raise taken[0]
+        return taken
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            self._here.close()
+            self._there.close()
+
+
+class FakeTun(Ready):
+    def __init__(self, kernel, name, index):
+        super().__init__()
+        self.kernel, self.name, self.index = kernel, name, index
+        self.written: List[bytes] = []
+
+    def read_batch(self, limit):
+        return self.take(limit)
+
+    def write_batch(self, packets):
+        self.written += packets
+        return {}
+
+    def close(self):
+        super().close()
+        self.kernel.interfaces = [i for i in self.kernel.interfaces if i.index != self.index]
+
+
+class FakeLinkSockets(Ready):
+    def __init__(self, kernel, index, name):
+        super().__init__()
+        self.kernel, self.index, self.name = kernel, index, name
+        self.sent: List[tuple] = []
+        self.refuse: Dict[str, int] = {}
+
+    def receive_batch(self, limit):
+        return self.take(limit)
+
+    def send_batch(self, address, datagrams):
+        self.sent += [(address, datagram) for datagram in datagrams]
+        return self.refuse
+
+    def receive_drops(self):
+        return 7
+
+
+class FakeHints(Ready):
+    def drain(self):
+        return bool(self.take(64))
+
+
+class FakeWatch(Ready):
+    def lost(self):
+        return bool(self.take(64))
+
+
+class FakeKernel:
+    """What the runtime finds instead of Linux; `install` puts it in place."""
+
+    def __init__(self):
+        self.interfaces: List[Interface] = []
+        self.tuns: List[FakeTun] = []
+        self.links: List[FakeLinkSockets] = []
+        self.firewall: List[str] = []
+        self.configured: List[tuple] = []
+        self.unusable: Dict[str, int] = {}
+        self.dumps = 0
+        self.next_index = 20
+
+    def install(self, monkeypatch, runtime):
+        monkeypatch.setattr(runtime, "Tun", self.open_tun)
+        monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
+        monkeypatch.setattr(runtime.netlink, "dump", self.dump)
+        monkeypatch.setattr(runtime.netlink, "configure", self.configure)
+        monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(runtime.firewall, "replace", lambda: self.firewall.append("replace"))
+        monkeypatch.setattr(runtime.firewall, "delete", lambda: self.firewall.append("delete"))
+        monkeypatch.setattr(runtime.firewall, "Watch", self.open_watch)
+        monkeypatch.setattr(runtime.socket, "if_nametoindex", self.index_of)
+
+    @property
+    def tun(self):
+        return self.tuns[-1]
+
+    def link(self, name):
+        """Return the sockets of the link `name` that were opened last."""
+        return [link for link in self.links if link.name == name][-1]
+
+    def change(self, *interfaces):
+        """Make these all there is besides the device, and hint at it."""
+        devices = [i for i in self.interfaces if i.kind == "tun"]
+        self.interfaces = [*interfaces, *devices]
+        self.hints.put(b"something changed")
+
+    def open_tun(self, name):
+        tun = FakeTun(self, name, self.next_index)
+        self.tuns.append(tun)
+        self.interfaces.append(
+            interface(self.next_index, name, kind="tun", ethernet=False, admin_up=False)
+        )
+        self.next_index += 1
+        return tun
+
+    def open_link(self, index, name):
+        if name in self.unusable:
+            raise OSError(self.unusable[name], os.strerror(self.unusable[name]))
+        self.links.append(FakeLinkSockets(self, index, name))
+        return self.links[-1]
+
+    def open_hints(self):
+        self.hints = FakeHints()
+        return self.hints
+
+    def open_watch(self):
+        self.watch = FakeWatch()
+        return self.watch
+
+    def index_of(self, name):
+        return next(i.index for i in self.interfaces if i.name == name)
+
+    def dump(self):
+        self.dumps += 1
+        return list(self.interfaces)
+
+    def configure(self, index, address, mtu, alias):
+        self.configured.append((index, address, mtu, alias))
+        for place, old in enumerate(self.interfaces):
+            if old.index == index:
+                self.interfaces[place] = interface(
+                    index, old.name, address, mtu=mtu, kind="tun", alias=alias, ethernet=False
+                )
+                return
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))

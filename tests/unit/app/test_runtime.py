@@ -1,0 +1,428 @@
+"""The runtime over a kernel that exists only in memory, with the real node inside.
+
+The loop runs in the main thread, as it must; the test's own steps run beside it and watch for
+what the loop does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from ropeway.app import config, control, runtime
+from ropeway.core import classic
+from ropeway.core.link import Link
+
+from tests.unit.app.fake_kernel import FakeKernel, interface
+
+ETH0 = interface(2, "eth0", "192.168.0.1/24")
+ETH1 = interface(3, "eth1", "192.168.1.1/24")
+PATIENCE_S = 5.0
+
+
+def frame(state=2, payload=b"", id_=0):
+    """Return a frame from interface 9 of host 10.0.0.2 to eth0."""
+    return classic.encode(
+        classic.Frame(
+            identification=1,
+            source=socket.inet_aton("192.168.0.2"),
+            destination=socket.inet_aton("192.168.0.1"),
+            host=socket.inet_aton("10.0.0.2"),
+            src_index=9,
+            dst_index=2,
+            state=state,
+            forward=bool(payload),
+            id=id_,
+            payload=payload,
+        )
+    )
+
+
+def packet(source, destination):
+    """Return an IPv4 packet without payload."""
+    return (
+        bytes.fromhex("4500001400000000400000 00".replace(" ", ""))
+        + socket.inet_aton(source)
+        + socket.inet_aton(destination)
+    )
+
+
+def settings_for(tmp_path, **changes):
+    values = {
+        "encapsulation": "classic",
+        "network": "10.0.0.0/24",
+        "address": "10.0.0.1",
+        "router": None,
+        "forward": False,
+        "device_name": "ropeway0",
+        "device_mtu": None,
+        "include": ("*",),
+        "exclude": (),
+        "remotes": (config.Remote("10.0.0.2", "192.168.0.2", 0),),
+        "control": config.Control(path=str(tmp_path / "control.sock")),
+        **changes,
+    }
+    return config.Config(**values)
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    fake = FakeKernel()
+    fake.interfaces = [interface(1, "lo", "127.0.0.1/8", loopback=True), ETH0]
+    fake.install(monkeypatch, runtime)
+    # The tests of other modules are not to run with a frozen collector.
+    monkeypatch.setattr(runtime.gc, "freeze", lambda: None)
+    monkeypatch.setattr(runtime.gc, "set_threshold", lambda *thresholds: None)
+    return fake
+
+
+def eventually(condition):
+    """Wait until `condition` gives something true, and return it."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.002)
+    raise AssertionError("it did not happen within %d s" % PATIENCE_S)
+
+
+def run(agent, steps):
+    """Run `agent` here and `steps` beside it; stop the agent when the steps are through."""
+    failures = []
+
+    def beside():
+        try:
+            eventually(lambda: signal.getsignal(signal.SIGTERM) == agent._note_signal)
+            steps()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            if signal.getsignal(signal.SIGTERM) == agent._note_signal:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        agent.run()
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def ask(settings, **message):
+    return control.request(settings.control.path, message)
+
+
+def connections(settings):
+    return [c for peer in ask(settings, command="status")["peers"] for c in peer["connections"]]
+
+
+class TestTakingPart:
+    """Which interfaces become links."""
+
+    def names(self, interfaces, include=("*",), exclude=()):
+        links = runtime.taking_part(interfaces, include, exclude, "ropeway0", 20)
+        return [link.name for link in links]
+
+    def test_link_has_all_of_the_interface(self):
+        assert runtime.taking_part([ETH0], ["*"], [], "ropeway0", 20) == [
+            Link(2, "eth0", ("192.168.0.1/24",), 1500, True, ("192.168.0.0/24",))
+        ]
+
+    def test_patterns_choose_and_exclusion_wins(self):
+        interfaces = [ETH0, ETH1, interface(4, "wlan0", "192.168.2.1/24")]
+        assert self.names(interfaces, ["eth*"]) == ["eth0", "eth1"]
+        assert self.names(interfaces, ["*"], ["eth?"]) == ["wlan0"]
+        assert self.names(interfaces, ["eth0"], ["eth0"]) == []
+        assert self.names(interfaces, []) == []
+
+    def test_loopback_and_own_device_never_take_part(self):
+        interfaces = [
+            interface(1, "lo", "127.0.0.1/8", loopback=True),
+            interface(9, "ropeway0", "10.0.0.1/24", ethernet=False),
+            interface(20, "renamed", "10.0.0.1/24", ethernet=False),
+        ]
+        assert self.names(interfaces, ["*"]) == []
+
+    def test_interface_without_address(self):
+        assert self.names([interface(2, "eth0")]) == ["eth0"]
+        assert self.names([interface(2, "eth0", admin_up=False)]) == []
+        assert self.names([interface(2, "veth7", enslaved=True)]) == []
+        assert self.names([interface(2, "sit0", ethernet=False)]) == []
+
+    def test_interface_without_carrier_stays_a_link(self):
+        links = runtime.taking_part(
+            [interface(2, "eth0", "192.168.0.1/24", up=False)], ["*"], [], "ropeway0", 20
+        )
+        assert [(link.name, link.up) for link in links] == [("eth0", False)]
+
+
+def test_start_serve_stop(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+
+    def steps():
+        status = eventually(lambda: os.path.exists(settings.control.path) and ask(
+            settings, command="status"))  # fmt: skip
+        assert list(status)[:2] == ["version", "uptime_s"]
+        assert status["device"] == {
+            "name": "ropeway0", "index": 20, "mtu": 1466, "write_errors": {}
+        }  # fmt: skip
+        assert [link["name"] for link in status["links"]] == ["eth0"]
+        assert status["links"][0]["receive_drops"] == 7
+
+    run(agent, steps)
+    assert kernel.configured == [(20, "10.0.0.1/24", 1466, "ropeway")]
+    assert kernel.firewall == ["replace", "delete"]
+    assert all(opened.closed for opened in [*kernel.tuns, *kernel.links, kernel.hints])
+    assert not os.path.exists(settings.control.path)
+
+
+def test_packets_pass_both_ways(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        assert eventually(lambda: link.sent)[0][0] == "192.168.0.2"
+        link.put(frame())
+        eventually(lambda: [c for c in connections(settings) if c["carries"]])
+        outward = packet("10.0.0.1", "10.0.0.2")
+        kernel.tun.put(outward)
+        address, datagram = eventually(
+            lambda: next((sent for sent in link.sent if sent[1].endswith(outward)), None)
+        )
+        assert address == "192.168.0.2"
+        assert datagram[0] == 0x48
+        inward = packet("10.0.0.2", "10.0.0.1")
+        copy = frame(payload=inward, id_=1)
+        link.put(copy)
+        link.put(copy)
+        eventually(lambda: kernel.tun.written)
+        eventually(lambda: ask(settings, command="status")["counters"]["duplicates"] == 1)
+        assert kernel.tun.written == [inward]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_interfaces_that_come_and_go_become_links_at_once(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def links():
+        return [link["name"] for link in ask(settings, command="status")["links"]]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.change(ETH0, ETH1)
+        eventually(lambda: links() == ["eth0", "eth1"])
+        kernel.change(ETH1)
+        eventually(lambda: links() == ["eth1"])
+        assert kernel.link("eth0").closed
+        # The same name under another index is another interface.
+        kernel.change(interface(7, "eth1", "192.168.1.1/24"))
+        eventually(lambda: kernel.link("eth1").index == 7)
+        assert links() == ["eth1"]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
+    def steps():
+        eventually(lambda: kernel.links)
+        before, began = kernel.dumps, time.monotonic()
+        for _ in range(100):
+            kernel.hints.put(b"hint")
+            time.sleep(0.001)
+        eventually(lambda: not kernel.hints.waiting)
+        took_s = time.monotonic() - began
+        assert 1 <= kernel.dumps - before <= took_s / runtime.DUMP_GAP_S + 2
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+
+def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
+    settings = settings_for(tmp_path)
+    kernel.unusable["eth0"] = errno.ENODEV
+
+    def steps():
+        eventually(lambda: kernel.dumps > 3)
+        assert ask(settings, command="status")["links"] == []
+        kernel.unusable.clear()
+        eventually(lambda: kernel.links)
+
+    run(runtime.Runtime(settings), steps)
+    assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
+        "eth0(2) cannot be used: No such device"
+    ]
+
+
+@pytest.mark.parametrize("code", [errno.ENETDOWN, errno.ENODEV, errno.EIO])
+def test_receiving_that_fails_never_ends_the_loop(kernel, tmp_path, code):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        dumps = kernel.dumps
+        link.put(OSError(code, os.strerror(code)))
+        eventually(lambda: kernel.dumps > dumps)
+        eventually(lambda: not kernel.link("eth0").closed)
+        kernel.link("eth0").put(frame())
+        eventually(lambda: [c for c in connections(settings) if c["received"]])
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_sends_that_are_refused_are_counted(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        link.refuse = {"ENOBUFS": 1}
+        eventually(lambda: ask(settings, command="status")["links"][0]["send_errors"])
+
+    run(runtime.Runtime(settings), steps)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"admin_up": False},
+        {"addresses": ()},
+        {"mtu": 900},
+        {"name": "renamed"},
+        None,
+    ],
+    ids=["down", "no address", "other MTU", "renamed", "deleted"],
+)
+def test_device_that_somebody_changed_is_repaired(kernel, tmp_path, spoil):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        device = kernel.interfaces[-1]
+        others = [i for i in kernel.interfaces if i is not device]
+        if spoil is None:
+            kernel.interfaces = others
+            kernel.tun.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
+        else:
+            values = {"name": device.name, "addresses": device.addresses, **spoil}
+            name, addresses = values.pop("name"), values.pop("addresses")
+            values = {"kind": "tun", "mtu": 1466, "ethernet": False, **values}
+            kernel.interfaces = [*others, interface(device.index, name, *addresses, **values)]
+            kernel.hints.put(b"hint")
+        eventually(lambda: len(kernel.configured) == 2)
+        index = eventually(lambda: ask(settings, command="status")["device"]["index"])
+        assert kernel.configured[1] == (index, "10.0.0.1/24", 1466, "ropeway")
+        assert len(kernel.tuns) == (2 if spoil in (None, {"name": "renamed"}) else 1)
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
+    def steps():
+        eventually(lambda: kernel.configured)
+        kernel.change(ETH0, interface(3, "eth1", "192.168.1.1/24", mtu=1400))
+        eventually(lambda: kernel.configured[-1][2] == 1366)
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+    assert not [r for r in caplog.records if "repairing" in r.getMessage()]
+
+
+def test_firewall_is_put_back(kernel, tmp_path):
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.watch.put(b"gone")
+        eventually(lambda: kernel.firewall == ["replace", "replace"])
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+
+def test_remotes_at_run_time(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def hosts():
+        return [peer["host"] for peer in ask(settings, command="status")["peers"]]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        ask(settings, command="remote-add", host="10.0.0.7", address="192.168.0.7", index=0)
+        assert "10.0.0.7" in hosts()
+        eventually(lambda: "192.168.0.7" in [to for to, _ in kernel.link("eth0").sent])
+        ask(settings, command="remote-remove", host="10.0.0.7", address=None)
+        assert "10.0.0.7" not in hosts()
+
+    run(runtime.Runtime(settings), steps)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"command": "dance"},
+        {"command": "remote-add"},
+        {"command": "remote-add", "host": 7, "address": "1.2.3.4"},
+        {"command": "remote-add", "host": "10.0.0.7", "address": None},
+        {"command": "remote-add", "host": "10.0.0.7", "address": "x" * 4000},
+        {"command": "remote-add", "host": "10.0.0.7", "address": "1.2.3.4", "index": True},
+        {"command": "remote-add", "host": "10.0.0.7", "address": "1.2.3.4", "index": -1},
+        {"command": "remote-add", "host": "10.0.0.7", "address": "1.2.3.4", "index": 1 << 40},
+        {"command": "remote-add", "host": "10.9.0.7", "address": "1.2.3.4"},
+        {"command": "remote-remove", "host": "10.0.0.7"},
+        {"command": "remote-remove", "host": "10.0.0.2", "address": ["x"]},
+    ],
+)
+def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        with pytest.raises(control.ControlError):
+            ask(settings, **message)
+        assert ask(settings, command="status")["version"]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        with pytest.raises(runtime.StartError, match="an agent is running already"):
+            second = runtime.Runtime(settings)
+            with runtime.contextlib.ExitStack() as stack:
+                second._start(stack)
+        assert kernel.firewall == ["replace"]
+        assert len(kernel.tuns) == 1
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
+    def refuse(name):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(runtime, "Tun", refuse)
+    with pytest.raises(runtime.StartError, match="another process holds it"):
+        runtime.Runtime(settings_for(tmp_path)).run()
+    assert kernel.firewall == ["replace", "delete"]
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(runtime.systemd, "notify", lambda *words: told.extend(words))
+    monkeypatch.setattr(runtime.systemd, "watchdog_s", lambda: 0.03)
+    run(
+        runtime.Runtime(settings_for(tmp_path)),
+        lambda: eventually(lambda: told.count("WATCHDOG=1") > 2),
+    )
+    assert told[0] == "READY=1"
+    assert told[-1] == "STOPPING=1"
+    assert set(told[1:-1]) == {"WATCHDOG=1"}

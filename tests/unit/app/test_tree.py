@@ -1,0 +1,109 @@
+"""The status tree, held against the one of the specification."""
+
+from __future__ import annotations
+
+import copy
+
+from ropeway.app.tree import render
+
+
+def connection(remote, address, **changes):
+    values = {
+        "link": 2,
+        "remote": remote,
+        "source": "192.168.18.185",
+        "address": address,
+        "state": 2,
+        "carries": True,
+        "routed": True,
+        "sent": 10,
+        "received": 9,
+        "sent_bytes": 1000,
+        "received_bytes": 900,
+        "first": 5,
+        "duplicates": 4,
+        "heard_s": 0.123,
+    }
+    values.update(changes)
+    return values
+
+
+STATUS = {
+    "version": "0.1.0",
+    "device": {"name": "ropeway0", "index": 20, "mtu": 1466},
+    "links": [
+        {
+            "index": 2,
+            "name": "ens33",
+            "addresses": ["192.168.18.185/24"],
+            "mtu": 1500,
+            "up": True,
+            "send_errors": {},
+        }
+    ],
+    "peers": [
+        {
+            "host": "10.0.0.2",
+            "remotes": [
+                {"index": 4, "address": "8.8.8.8", "origin": "configured"},
+                {"index": 2, "address": "192.168.18.186", "origin": "learnt"},
+            ],
+            "connections": [
+                connection(4, "8.8.8.8", state=0, received=0, heard_s=None, first=0, duplicates=0),
+                connection(2, "192.168.18.186"),
+            ],
+        }
+    ],
+}
+
+TREE = """\
+- tun device: ropeway0(20)
+- local devices:
+  - ens33(2): 192.168.18.185
+- remote devices:
+  - 10.0.0.2:
+    - 4: 8.8.8.8
+    - 2: 192.168.18.186
+- connections:
+  - 10.0.0.2:
+    - 2 -> 4 : state 0, sent 10, received 0, first 0, duplicates 0, never heard
+    - 2 -> 2 : state 2, sent 10, received 9, first 5, duplicates 4, heard 0.1 s ago"""
+
+
+def test_tree_of_the_specification():
+    assert render(STATUS) == TREE
+
+
+def test_tree_of_an_agent_that_knows_nobody():
+    assert render({**STATUS, "links": [], "peers": []}) == (
+        "- tun device: ropeway0(20)\n- local devices:\n- remote devices:\n- connections:"
+    )
+
+
+def test_link_that_is_down_without_address_and_refused_to_send():
+    status = copy.deepcopy(STATUS)
+    status["links"][0].update(addresses=[], up=False, send_errors={"ENOBUFS": 3, "EAGAIN": 1})
+    assert "  - ens33(2): no address, down, EAGAIN 1, ENOBUFS 3" in render(status).splitlines()
+
+
+def test_link_with_several_addresses():
+    status = copy.deepcopy(STATUS)
+    status["links"][0]["addresses"] = ["192.168.18.185/24", "10.9.9.9/8"]
+    assert "  - ens33(2): 192.168.18.185, 10.9.9.9" in render(status).splitlines()
+
+
+def test_remote_interface_whose_index_is_not_known_goes_by_its_address():
+    status = copy.deepcopy(STATUS)
+    peer = status["peers"][0]
+    peer["remotes"] = [{"index": 0, "address": "8.8.8.8", "origin": "configured"}]
+    peer["connections"] = [connection(0, "8.8.8.8", state=0, routed=False, heard_s=None)]
+    lines = render(status).splitlines()
+    assert "    - ?: 8.8.8.8" in lines
+    assert lines[-1].startswith("    - 2 -> 8.8.8.8 : state 0, ")
+    assert lines[-1].endswith(", never heard, no route")
+
+
+def test_connection_that_works_but_carries_nothing():
+    status = copy.deepcopy(STATUS)
+    status["peers"][0]["connections"] = [connection(2, "192.168.18.186", carries=False)]
+    assert render(status).endswith("heard 0.1 s ago, spare")
