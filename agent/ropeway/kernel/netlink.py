@@ -148,7 +148,7 @@ def interfaces(links: List[Any], addresses: List[Any], routes: List[Any]) -> Lis
                 loopback=bool(flags & IFF_LOOPBACK),
                 ethernet=message["ifi_type"] == ARPHRD_ETHER,
                 enslaved=bool(message.get_attr("IFLA_MASTER")),
-                kind=information.get_attr("IFLA_INFO_KIND") if information else None,
+                kind=information.get_attr("IFLA_INFO_KIND") if information is not None else None,
                 alias=message.get_attr("IFLA_IFALIAS"),
             )
         )

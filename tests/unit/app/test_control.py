@@ -1,4 +1,4 @@
-"""The control socket, server and client, with a hand-made clock and sockets in a temporary folder."""
+"""The control socket, both ends, with a hand-made clock and sockets in a temporary folder."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_missing_directory_is_made_and_removed_again(tmp_path):
 
 
 def test_directory_that_cannot_be_made(tmp_path):
-    with pytest.raises(control.ControlError, match="make it, or choose another control.path"):
+    with pytest.raises(control.ControlError, match=r"make it, or choose another control\.path"):
         Loop(tmp_path / "a" / "b" / "control.sock")
 
 

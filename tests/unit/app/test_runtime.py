@@ -6,6 +6,7 @@ what the loop does.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -14,10 +15,10 @@ import threading
 import time
 
 import pytest
+
 from ropeway.app import config, control, runtime
 from ropeway.core import classic
 from ropeway.core.link import Link
-
 from tests.unit.app.fake_kernel import FakeKernel, interface
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
@@ -89,7 +90,7 @@ def eventually(condition):
         if value:
             return value
         time.sleep(0.002)
-    raise AssertionError("it did not happen within %d s" % PATIENCE_S)
+    raise AssertionError(f"it did not happen within {PATIENCE_S:.0f} s")
 
 
 def run(agent, steps):
@@ -394,10 +395,11 @@ def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
 
     def steps():
         eventually(lambda: kernel.links)
-        with pytest.raises(runtime.StartError, match="an agent is running already"):
-            second = runtime.Runtime(settings)
-            with runtime.contextlib.ExitStack() as stack:
-                second._start(stack)
+        second = runtime.Runtime(settings)
+        with contextlib.ExitStack() as stack, pytest.raises(
+            runtime.StartError, match="an agent is running already"
+        ):
+            second._start(stack)
         assert kernel.firewall == ["replace"]
         assert len(kernel.tuns) == 1
 

@@ -1,0 +1,63 @@
+"""What the watch makes of nfnetlink messages, and what is said where nft is missing."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropeway.kernel import firewall
+
+NEWTABLE, DELTABLE, DELCHAIN, NEWRULE, DELRULE = 0, 2, 5, 6, 8
+
+
+def message(kind, table=firewall.TABLE, family=firewall.NFPROTO_IPV4, subsystem=10):
+    name = table.encode() + b"\0"
+    attribute = firewall.NLATTR.pack(4 + len(name), firewall.NFTA_TABLE) + name
+    attribute += b"\0" * (-len(attribute) % 4)
+    # An attribute of another kind first, as the kernel may order them.
+    body = firewall.NFGENMSG.pack(family, 0, 0) + struct.pack("=HHI", 8, 3, 1) + attribute
+    return firewall.NLMSGHDR.pack(16 + len(body), subsystem << 8 | kind, 0, 0, 0) + body
+
+
+@pytest.mark.parametrize("kind", [DELTABLE, DELCHAIN, DELRULE])
+def test_deletion_is_noticed(kind):
+    assert firewall.table_gone(message(kind), False) is True
+
+
+def test_own_replacement_is_none():
+    replaced = [NEWTABLE, DELRULE, DELCHAIN, DELTABLE, NEWTABLE, NEWRULE]
+    assert firewall.table_gone(b"".join(map(message, replaced)), False) is False
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        message(DELTABLE, table="filter"),
+        message(DELTABLE, table="ropeway2"),
+        message(DELTABLE, family=10),
+        message(DELTABLE, subsystem=1),
+    ],
+)
+def test_what_concerns_others_changes_nothing(strange):
+    assert firewall.table_gone(strange, False) is False
+    assert firewall.table_gone(strange, True) is True
+
+
+@given(st.one_of(st.binary(max_size=200), st.builds(lambda b: message(DELTABLE) + b, st.binary())))
+def test_arbitrary_bytes_end(messages):
+    assert firewall.table_gone(messages, False) in (True, False)
+
+
+def test_rules_drop_only_what_has_the_long_header():
+    assert "ip protocol 4 ip hdrlength 8 drop" in firewall.RULES
+    assert firewall.RULES.count("drop") == 1
+    assert "policy accept" in firewall.RULES
+
+
+def test_missing_nft_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(firewall.shutil, "which", lambda name, path: None)
+    with pytest.raises(OSError, match="install the package nftables"):
+        firewall.replace()

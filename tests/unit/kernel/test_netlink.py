@@ -1,0 +1,155 @@
+"""Netlink messages put together into interfaces, from hand-made messages of pyroute2's shape."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ropeway.kernel import netlink
+
+
+class Message(dict):
+    """As much of a pyroute2 message as the module reads: fields, and attributes by name."""
+
+    def __init__(self, attributes, **fields):
+        super().__init__(fields)
+        self.attributes = attributes
+
+    def get_attr(self, name):
+        return self.attributes.get(name)
+
+
+def link(index, name, flags=netlink.IFF_UP | netlink.IFF_LOWER_UP, ifi_type=1, **attributes):
+    return Message(
+        {"IFLA_IFNAME": name, "IFLA_MTU": 1500, **attributes},
+        index=index,
+        flags=flags,
+        ifi_type=ifi_type,
+    )
+
+
+def address(index, local, prefixlen=24, peer=None):
+    return Message(
+        {"IFA_LOCAL": local, "IFA_ADDRESS": peer or local}, index=index, prefixlen=prefixlen
+    )
+
+
+def route(destination, length, oif=None, kind=netlink.RTN_UNICAST, hops=None):
+    return Message(
+        {"RTA_DST": destination, "RTA_OIF": oif, "RTA_MULTIPATH": hops},
+        type=kind,
+        dst_len=length,
+    )
+
+
+def test_one_ordinary_interface():
+    found = netlink.interfaces(
+        [link(2, "eth0")],
+        [address(2, "192.168.0.2"), address(2, "192.168.0.7")],
+        [route("192.168.0.0", 24, 2), route(None, 0, 2), route("192.168.0.0", 24, 2)],
+    )
+    assert found == [
+        netlink.Interface(
+            index=2,
+            name="eth0",
+            addresses=("192.168.0.2/24", "192.168.0.7/24"),
+            mtu=1500,
+            up=True,
+            admin_up=True,
+            routes=("0.0.0.0/0", "192.168.0.0/24"),
+            loopback=False,
+            ethernet=True,
+            enslaved=False,
+            kind=None,
+            alias=None,
+        )
+    ]
+
+
+def test_up_means_set_up_and_with_carrier():
+    flags = [0, netlink.IFF_UP, netlink.IFF_LOWER_UP, netlink.IFF_UP | netlink.IFF_LOWER_UP]
+    found = netlink.interfaces([link(i, "e", flags=flags[i]) for i in range(4)], [], [])
+    assert [interface.up for interface in found] == [False, False, False, True]
+    assert [interface.admin_up for interface in found] == [False, True, False, True]
+
+
+def test_point_to_point_gives_the_near_end():
+    found = netlink.interfaces([link(2, "ppp0")], [address(2, "10.1.1.1", 32, "10.1.1.2")], [])
+    assert found[0].addresses == ("10.1.1.1/32",)
+
+
+def test_only_unicast_routes_count_and_multipath_routes_count_everywhere():
+    local, blackhole = 2, 6
+    found = netlink.interfaces(
+        [link(2, "eth0"), link(3, "eth1")],
+        [],
+        [
+            route("192.168.0.2", 32, 2, kind=local),
+            route("10.8.0.0", 16, 2, kind=blackhole),
+            route("10.9.0.0", 16, hops=[{"oif": 2}, {"oif": 3}]),
+        ],
+    )
+    assert [interface.routes for interface in found] == [("10.9.0.0/16",)] * 2
+
+
+def test_kind_alias_master_and_loopback():
+    found = netlink.interfaces(
+        [
+            link(1, "lo", flags=netlink.IFF_LOOPBACK | netlink.IFF_UP, ifi_type=772),
+            link(5, "ropeway0", ifi_type=65534, IFLA_IFALIAS="ropeway",
+                 IFLA_LINKINFO=Message({"IFLA_INFO_KIND": "tun"})),
+            link(4, "port", IFLA_MASTER=9),
+        ],
+        [],
+        [],
+    )  # fmt: skip
+    assert [i.index for i in found] == [1, 4, 5]
+    assert [i.loopback for i in found] == [True, False, False]
+    assert [i.enslaved for i in found] == [False, True, False]
+    assert [i.ethernet for i in found] == [False, True, False]
+    assert [(i.kind, i.alias) for i in found][2] == ("tun", "ropeway")
+
+
+def test_address_of_an_interface_that_is_gone_already():
+    assert netlink.interfaces([], [address(2, "192.168.0.2")], [route(None, 0, 2)]) == []
+
+
+class Socket:
+    """Gives what it is told, then nothing."""
+
+    def __init__(self, *items):
+        self.items = list(items)
+
+    def recv(self, size):
+        if not self.items:
+            raise BlockingIOError(errno.EAGAIN, "")
+        item = self.items.pop(0)
+        if isinstance(item, OSError):
+            raise item
+        return item
+
+
+def hints(*items):
+    made = netlink.Hints.__new__(netlink.Hints)
+    made._socket = Socket(*items)
+    return made
+
+
+def test_hints_are_drained():
+    quiet = hints()
+    assert quiet.drain() is False
+    busy = hints(b"x", b"y")
+    assert busy.drain() is True
+    assert busy.drain() is False
+
+
+def test_messages_that_the_kernel_dropped_are_a_hint():
+    lossy = hints(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), b"x")
+    assert lossy.drain() is True
+    assert lossy._socket.items == []
+
+
+def test_draining_is_bounded():
+    flooded = hints(*[b"x"] * 100)
+    assert flooded.drain(limit=64) is True
+    assert len(flooded._socket.items) == 36
