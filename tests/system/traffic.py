@@ -1,138 +1,125 @@
 """Traffic with a verdict: steady streams of numbered packets, pings, and captures of the device.
 
-Everything runs in threads of the test process on sockets that live in the hosts' namespaces.
+Streams are the lab's own probe, started in the hosts' namespaces; the rest runs in the test's
+process on sockets that live there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import random
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Iterator
+from typing import Any, Iterator
 
-from tests.system.topology import Host
+from tests.lab import probe
+from tests.system.topology import Host, until
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
-STREAM = struct.Struct("!Qd")  # number, monotonic seconds at sending
-STREAM_PORT = 4000
+ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
+STREAM_LIMIT_S = 120.0
+FLOWING_PACKETS = 50
 DRAIN_S = 0.5
+REPORT_S = 20.0
 ICMP_ECHO_REQUEST = 8
 ICMP_ECHO_REPLY = 0
 
 
 @dataclass
 class Verdict:
-    """What became of a stream."""
+    """What became of the packets of a stream or a ping; latencies in ms, None without any."""
 
     sent: int = 0
     lost: int = 0
     duplicated: int = 0
-    latencies_ms: list[float] = field(default_factory=list)
-    longest_gap_ms: float = 0.0
-    lost_numbers: list[int] = field(default_factory=list)
-
-    def percentile_ms(self, share: float) -> float:
-        ordered = sorted(self.latencies_ms)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
+    latency_ms: dict[str, float] | None = None
+    remarks: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        latency = self.latency_ms or dict.fromkeys(("p50", "p99", "max"), math.nan)
         return (
             f"{self.sent} sent, {self.lost} lost, {self.duplicated} duplicated, "
-            f"p50 {self.percentile_ms(0.5):.2f} ms, p99 {self.percentile_ms(0.99):.2f} ms, "
-            f"max {max(self.latencies_ms, default=math.nan):.2f} ms, "
-            f"longest gap {self.longest_gap_ms:.1f} ms"
+            + ", ".join(f"{name} {latency[name]:.2f} ms" for name in ("p50", "p99", "max"))
+            + "".join(f", {name} {remark}" for name, remark in self.remarks.items() if remark)
         )
 
 
 class Stream:
-    """Numbered UDP packets from one host to another at a steady rate, in a thread of its own."""
+    """Numbered UDP packets from one host to another at a steady rate, until stopped."""
 
     def __init__(
-        self,
-        sender: Host,
-        receiver: Host,
-        address: str,
-        rate: int = 1000,
-        size: int = 64,
-        port: int = STREAM_PORT,
+        self, sender: Host, receiver: Host, address: str, rate: int = 1000, size: int = 64
     ) -> None:
-        self.interval_s = 1 / rate
-        self.padding = bytes(size - STREAM.size)
-        self.out = sender.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.out.connect((address, port))
-        self.out.setblocking(False)
-        self.into = receiver.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-        self.into.bind((address, port))
-        self.into.setblocking(False)
-        self.stopping = threading.Event()
-        self.counts: dict[int, int] = {}
-        self.verdict = Verdict()
-        self.refused = 0
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.sender = sender
+        run = random.SystemRandom().getrandbits(32)
+        common = ["--address", address, "--run", str(run), "--seconds", str(STREAM_LIMIT_S)]
+        self.receiving = _launch(receiver, "receive", common)
+        assert self.receiving.stdout is not None
+        assert self.receiving.stdout.readline() == "ready\n"
+        before = self._datagrams_out()
+        self.sending = _launch(sender, "send", [*common, "--rate", str(rate), "--size", str(size)])
+        until(
+            lambda: self._datagrams_out() - before >= min(FLOWING_PACKETS, rate // 10),
+            REPORT_S,
+            "the stream flows",
+        )
 
-    def start(self) -> Stream:
-        self.thread.start()
-        return self
+    def _datagrams_out(self) -> int:
+        return self.sender.counters("Udp")["OutDatagrams"]
+
+    def stop_sending(self) -> None:
+        """Let the sender report; what is on its way may still arrive."""
+        self.sent = _report(self.sending)
 
     def stop(self) -> Verdict:
-        """Stop sending, wait for stragglers, and count."""
-        self.stopping.set()
-        self.thread.join()
-        self.out.close()
-        self.into.close()
-        verdict = self.verdict
-        verdict.lost_numbers = [n for n in range(verdict.sent) if n not in self.counts]
-        verdict.lost = len(verdict.lost_numbers)
-        verdict.duplicated = sum(count - 1 for count in self.counts.values())
-        return verdict
+        """Let the receiver report, and count."""
+        got = _report(self.receiving)
+        return Verdict(
+            sent=self.sent["sent"],
+            lost=self.sent["sent"] - got["received"],
+            duplicated=got["duplicated"],
+            latency_ms=got["latency_ms"],
+            remarks={
+                name: report[name]
+                for report, names in (
+                    (self.sent, ("refused", "skipped_s")),
+                    (got, ("reordered", "overflowed", "missing", "repeated")),
+                )
+                for name in names
+            },
+        )
 
-    def _run(self) -> None:
-        began = time.monotonic()
-        heard = began
-        end = math.inf
-        while True:
-            now = time.monotonic()
-            if now >= end:
-                return
-            if self.stopping.is_set():
-                end = min(end, now + DRAIN_S)
-                wait = end - now
-            else:
-                due = began + self.verdict.sent * self.interval_s
-                if due <= now:
-                    self._send(now)
-                    due += self.interval_s
-                wait = due - time.monotonic()
-            if select.select([self.into], [], [], max(0.0, wait))[0]:
-                heard = self._receive(heard)
+    def abandon(self) -> None:
+        """Kill whatever still runs."""
+        for process in (self.sending, self.receiving):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
-    def _send(self, now: float) -> None:
-        try:
-            self.out.send(STREAM.pack(self.verdict.sent, now) + self.padding)
-        except OSError:
-            self.refused += 1  # the virtual device is away for the moment: counts as lost
-        self.verdict.sent += 1
 
-    def _receive(self, heard: float) -> float:
-        while True:
-            try:
-                packet = self.into.recv(2048)
-            except BlockingIOError:
-                return heard
-            now = time.monotonic()
-            number, sent_at = STREAM.unpack_from(packet)
-            self.counts[number] = self.counts.get(number, 0) + 1
-            self.verdict.latencies_ms.append((now - sent_at) * 1e3)
-            if number:
-                self.verdict.longest_gap_ms = max(self.verdict.longest_gap_ms, (now - heard) * 1e3)
-            heard = now
+def _launch(host: Host, role: str, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        host.command(sys.executable, "-I", probe.__file__, role, *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _report(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Close a probe's standard input, at which it ends, and return what it reports."""
+    output, _ = process.communicate(timeout=REPORT_S)
+    assert process.returncode == 0, f"the probe failed with {process.returncode}"
+    return dict(json.loads(output.splitlines()[-1]))
 
 
 @contextlib.contextmanager
@@ -141,18 +128,21 @@ def both_ways(
 ) -> Iterator[dict[str, Verdict]]:
     """Stream both ways as long as the block runs; the verdicts are there when it has ended."""
     verdicts: dict[str, Verdict] = {}
-    streams = {
-        f"{one.name} -> {other.name}": Stream(one, other, other_address, rate, size),
-        f"{other.name} -> {one.name}": Stream(other, one, one_address, rate, size),
-    }
-    for stream in streams.values():
-        stream.start()
+    streams: dict[str, Stream] = {}
     try:
+        streams[f"{one.name} -> {other.name}"] = Stream(one, other, other_address, rate, size)
+        streams[f"{other.name} -> {one.name}"] = Stream(other, one, one_address, rate, size)
         yield verdicts
-    finally:
+        for stream in streams.values():
+            stream.stop_sending()
+        drained = time.monotonic() + DRAIN_S
+        until(lambda: time.monotonic() >= drained, DRAIN_S * 10, "stragglers have come")
         for way, stream in streams.items():
             verdicts[way] = stream.stop()
             print(f"{way}: {verdicts[way]}")
+    finally:
+        for stream in streams.values():
+            stream.abandon()
 
 
 def assert_whole(verdicts: dict[str, Verdict]) -> None:
@@ -160,9 +150,7 @@ def assert_whole(verdicts: dict[str, Verdict]) -> None:
     assert verdicts
     for way, verdict in verdicts.items():
         assert verdict.sent, way
-        assert (verdict.lost, verdict.duplicated) == (0, 0), (
-            f"{way}: {verdict}, lost {verdict.lost_numbers[:20]}"
-        )
+        assert (verdict.lost, verdict.duplicated) == (0, 0), f"{way}: {verdict}"
 
 
 def checksum(data: bytes) -> int:
@@ -180,6 +168,7 @@ def ping(host: Host, address: str, count: int, interval_s: float, wait_s: float 
     verdict = Verdict()
     identifier = threading.get_ident() & 0xFFFF
     counts: dict[int, int] = {}
+    round_trips_ns: list[int] = []
     with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp:
         icmp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
         icmp.setblocking(False)
@@ -199,22 +188,22 @@ def ping(host: Host, address: str, count: int, interval_s: float, wait_s: float 
                     end = now + wait_s if verdict.sent == count else end
                 wait = max(0.0, began + verdict.sent * interval_s - now)
             if select.select([icmp], [], [], min(wait, wait_s))[0]:
-                _read_replies(icmp, identifier, counts, verdict)
-    verdict.lost_numbers = [number for number in range(count) if number not in counts]
-    verdict.lost = len(verdict.lost_numbers)
+                _read_replies(icmp, identifier, counts, round_trips_ns)
+    verdict.lost = count - len(counts)
     verdict.duplicated = sum(seen - 1 for seen in counts.values())
+    verdict.latency_ms = probe.summary_ms(round_trips_ns)
     return verdict
 
 
 def _echo_request(identifier: int, sequence: int, number: int, now: float) -> bytes:
-    body = STREAM.pack(number, now)
+    body = ECHO.pack(number, now)
     header = struct.pack("!BBHHH", ICMP_ECHO_REQUEST, 0, 0, identifier, sequence)
     header = header[:2] + struct.pack("!H", checksum(header + body)) + header[4:]
     return header + body
 
 
 def _read_replies(
-    icmp: socket.socket, identifier: int, counts: dict[int, int], verdict: Verdict
+    icmp: socket.socket, identifier: int, counts: dict[int, int], round_trips_ns: list[int]
 ) -> None:
     while True:
         try:
@@ -224,11 +213,11 @@ def _read_replies(
         now = time.monotonic()
         message = packet[(packet[0] & 15) * 4 :]
         kind, _, _, whose, _ = struct.unpack_from("!BBHHH", message)
-        if kind != ICMP_ECHO_REPLY or whose != identifier or len(message) < 8 + STREAM.size:
+        if kind != ICMP_ECHO_REPLY or whose != identifier or len(message) < 8 + ECHO.size:
             continue
-        number, sent_at = STREAM.unpack_from(message, 8)
+        number, sent_at = ECHO.unpack_from(message, 8)
         counts[number] = counts.get(number, 0) + 1
-        verdict.latencies_ms.append((now - sent_at) * 1e3)
+        round_trips_ns.append(int((now - sent_at) * 1e9))
 
 
 def binomial_interval(trials: int, share: float, confidence: float) -> tuple[int, int]:
