@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 from tests.lab import process
 
@@ -12,14 +12,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BUILD_LIMIT_S = 180.0
 
 
-def build(
-    work: Path, output: Path, *, lintian: bool = False, env: Optional[Mapping[str, str]] = None
-) -> Path:
+def build(work: Path, output: Path, *, env: Optional[Mapping[str, str]] = None) -> Path:
     """Run agent/build-deb with directories of its own; return the package."""
-    argv = [str(CHECKOUT / "agent/build-deb"), "--work", str(work), "--output", str(output)]
-    if not lintian:
-        argv.append("--no-lintian")
-    process.run(argv, timeout_s=BUILD_LIMIT_S, env=env)
+    build_deb = str(CHECKOUT / "agent/build-deb")
+    process.run(
+        [build_deb, "--no-lintian", "--work", str(work), "--output", str(output)],
+        timeout_s=BUILD_LIMIT_S,
+        env=env,
+    )
     (package,) = output.glob("ropeway_*_all.deb")
     return package
 
@@ -49,8 +49,3 @@ def with_version(package: Path, version: str, directory: Path) -> Path:
     result = directory / f"ropeway_{version}_all.deb"
     process.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(unpacked), str(result)])
     return result
-
-
-def alternatives(depends: str) -> List[str]:
-    """The parts of a Depends field: "a, b (>= 1)" gives ["a", "b (>= 1)"]."""
-    return [part.strip() for part in depends.split(",") if part.strip()]

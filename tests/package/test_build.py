@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tests.lab import process
+
 from . import deb
 
 
@@ -10,12 +12,15 @@ def test_two_builds_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
     elsewhere = {**os.environ, "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(tmp_path)}
     previous = os.umask(0o077)
     try:
-        again = deb.build(
-            tmp_path / "another place", tmp_path / "dist", lintian=True, env=elsewhere
-        )
+        again = deb.build(tmp_path / "another place", tmp_path / "dist", env=elsewhere)
     finally:
         os.umask(previous)
     assert again.read_bytes() == package.read_bytes()
+
+
+def test_lintian_finds_nothing(package: Path) -> None:
+    argv = ["lintian", "--profile", "debian", "--fail-on", "error,warning", str(package)]
+    process.run(argv, timeout_s=120)
 
 
 def test_it_fits_every_machine(package: Path) -> None:

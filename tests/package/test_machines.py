@@ -12,7 +12,7 @@ from tests.lab import process
 from .node import CONFIGURATION, Node
 
 RECOVERY_LIMIT_S = 2.0
-EXPOSURE_LIMIT = 2.4
+EXPOSURE_LIMIT = 2.2
 FORWARDING_LIMIT_S = 10.0
 
 
@@ -51,17 +51,18 @@ def test_systemd_finds_nothing_wrong_with_the_unit(node: Node) -> None:
 
 def test_a_killed_agent_is_back_at_once(node: Node) -> None:
     before = node.unit("MainPID")
-    killed_at = time.monotonic()
+    killed_at_s = time.monotonic()
     node.run(["kill", "-KILL", before])
     process.wait_for(
-        lambda: (
-            node.unit("MainPID") not in ("0", before)
-            and node.run(["ropeway", "status", "--json"], check=False).stdout
-        ),
+        lambda: node.unit("MainPID") != before and node.unit("ActiveState") == "active",
         what="The agent coming back",
         timeout_s=RECOVERY_LIMIT_S * 5,
     )
-    assert time.monotonic() - killed_at < RECOVERY_LIMIT_S
+    # Machines share the monotonic clock; systemd's time of READY=1 is free of our own polling.
+    ready_at_s = int(node.unit("ActiveEnterTimestampMonotonic")) / 1e6
+    assert 0 < ready_at_s - killed_at_s < RECOVERY_LIMIT_S
+    assert node.status()["address"] == node.address
+    assert sorted(node.kernel_state()) == ["ropeway", "ropeway0"]
 
 
 def test_networkd_leaves_the_device_alone(node: Node) -> None:
