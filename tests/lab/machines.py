@@ -35,6 +35,14 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
 
+# At boot udev asks for every device anew, which with a writable /sys means this machine's own; and
+# 247 (bullseye) fails over that. The interfaces are all that a machine of the lab needs of it.
+COLDPLUG = """\
+[Service]
+ExecStart=
+ExecStart=udevadm trigger --type=devices --action=add --subsystem-match=net
+"""
+
 
 class Machine:
     """A host of a topology under a prefix, with its files in `state`/NAME."""
@@ -57,6 +65,9 @@ class Machine:
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         (etc / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
+        coldplug = etc / "systemd/system/systemd-udev-trigger.service.d/lab.conf"
+        coldplug.parent.mkdir(parents=True, exist_ok=True)
+        coldplug.write_text(COLDPLUG)
         plan = etc / "netplan" / "10-management.yaml"
         plan.parent.mkdir(exist_ok=True)
         plan.touch(mode=0o600)
