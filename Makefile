@@ -1,0 +1,99 @@
+# make lab       three real hosts, rolled out by site.yml, links cut under a steady stream
+# make lab-down  remove all of it
+# make test      everything that CI runs
+# make check     its quick part: lint, types, unit tests
+# make deb       the package, in dist/
+# make bench     ropeway beside a bare link
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# The newest Python that ansible-core takes; the agent itself needs no more than 3.8.
+PYTHON := $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
+BIN := build/venv/bin
+# Machines, bridges and namespaces are root's to make.
+ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH",)
+LAB := $(ROOT) $(BIN)/python -m tests.lab
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: lab lab-down test check lint types unit deb bench prerequisites
+.PHONY: test-system test-package test-fleet test-lab test-molecule
+
+lab: prerequisites deb
+	$(call say,three hosts and their LANs)
+	@$(LAB) up
+	$(call say,rolling out with site.yml)
+	@$(LAB) deploy
+	$(call say,cutting links)
+	@$(LAB) demo
+
+lab-down:
+	@if [ -x $(BIN)/python ]; then $(LAB) down; else $(ROOT) python3 -m tests.lab down; fi
+
+prerequisites:
+	@.config/install-prerequisites python deb lab
+
+# ansible-core 2.19 needs Python 3.11 or later on the machine that controls.
+build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
+	@.config/install-prerequisites python
+	$(call say,tools in build/venv)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The tools need Python 3.11 or later; $(PYTHON) is older. Install python3.11."; exit 1; }
+	@$(PYTHON) -m venv --clear build/venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .config/requirements/dev.txt
+	@touch $@
+
+lab bench check lint types unit test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+
+lint: prerequisites
+	$(call say,lint)
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
+	@$(BIN)/yamllint -c .config/yamllint --strict .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q --offline
+
+types:
+	$(call say,types)
+	@$(BIN)/mypy --no-incremental --cache-dir /dev/null
+
+unit:
+	$(call say,unit tests)
+	@$(BIN)/python -m tests.interpreters
+
+check: lint types unit
+
+deb: prerequisites
+	$(call say,package)
+	@agent/build-deb
+
+test-system: prerequisites
+	$(call say,system tests in network namespaces)
+	@$(ROOT) $(PYTEST) tests/system
+
+test-package: prerequisites deb
+	$(call say,package tests)
+	@$(ROOT) $(PYTEST) tests/package
+
+test-fleet: prerequisites deb
+	$(call say,fleet tests)
+	@$(ROOT) $(PYTEST) tests/fleet
+
+test-lab: prerequisites deb
+	$(call say,the lab)
+	@$(ROOT) $(PYTEST) tests/lab
+
+test: prerequisites
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory deb
+	@$(MAKE) --no-print-directory test-fleet
+	@$(MAKE) --no-print-directory test-package
+	@$(MAKE) --no-print-directory test-system
+	@$(MAKE) --no-print-directory test-lab
+	$(call say,all tests passed)
+
+bench: prerequisites
+	@.config/install-prerequisites bench
+	$(call say,benchmark)
+	@$(ROOT) $(BIN)/python -m tests.bench
