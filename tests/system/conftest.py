@@ -1,17 +1,16 @@
-"""Fixtures: topologies of DESIGN's addresses, and processes that end with their test."""
+"""Fixtures: stages that end with their test, and what the machine must have."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Iterator
 
 import pytest
 
-from tests.system.agents import Agent, Process, Reference, stop_all
-from tests.system.topology import Host, Topology, sweep
+from tests.system.stage import Pair, Stage, Triple
+from tests.system.topology import sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,135 +30,19 @@ def _prerequisites() -> Iterator[None]:
     sweep()
 
 
-class Stage:
-    """One test's topology and processes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.topologies: list[Topology] = []
-        self.processes: list[Process] = []
-
-    def topology(self, *lans: str) -> Topology:
-        topology = Topology(*lans)
-        self.topologies.append(topology)
-        return topology
-
-    def agent(self, host: Host, address: str, **keys: Any) -> Agent:
-        agent = Agent(host, address, self.directory, **keys)
-        self.processes.append(agent)
-        return agent
-
-    def reference(self, host: Host, address: str, **options: Any) -> Reference:
-        reference = Reference(host, address, self.directory, **options)
-        self.processes.append(reference)
-        return reference
-
-    def process(self, process: Process) -> Process:
-        self.processes.append(process)
-        return process
-
-    def close(self) -> None:
-        stop_all(self.processes)
-        for process in self.processes:
-            if process.log_path.exists():
-                print(f"--- {process.log_path.stem}\n{process.log()[-8000:]}")
-        for topology in self.topologies:
-            topology.close()
-
-
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    # Not tmp_path: the path of a unix socket has room for 107 bytes.
-    directory = Path(tempfile.mkdtemp(prefix="rwsys-"))
-    made = Stage(directory)
+    made = Stage()
     try:
         yield made
     finally:
+        made.show_logs()
         made.close()
-        shutil.rmtree(directory)
-
-
-class Pair:
-    """Two hosts on two LANs: vm0 10.0.0.1 and vm1 10.0.0.2, as in the lab."""
-
-    a_address = "10.0.0.1"
-    b_address = "10.0.0.2"
-
-    def __init__(self, stage: Stage, lans: int = 2) -> None:
-        self.stage = stage
-        self.topology = stage.topology(*(f"net{lan}" for lan in range(lans)))
-        self.a = self.topology.host("vm0")
-        self.b = self.topology.host("vm1")
-        for lan in range(lans):
-            # Other indices at the other end, so that a swapped pair of indices shows.
-            self.a.connect(f"net{lan}", f"eth{lan}", f"192.168.{lan}.2/24", index=2 + lan)
-            self.b.connect(f"net{lan}", f"eth{lan}", f"192.168.{lan}.3/24", index=12 + lan)
-
-    def a_agent(self, **keys: Any) -> Agent:
-        """Return the agent of vm0, which knows where vm1 is."""
-        addresses = [port.ip for port in self.b.ports.values()]
-        return self.stage.agent(self.a, self.a_address, **keys).remote(self.b_address, *addresses)
-
-    def b_agent(self, **keys: Any) -> Agent:
-        """Return the agent of vm1, which knows nobody."""
-        return self.stage.agent(self.b, self.b_address, **keys)
-
-    def links(self) -> list[tuple[str, str]]:
-        """Return the (vm0 address, vm1 address) pair of each LAN."""
-        return [(port.ip, self.b.ports[lan].ip) for lan, port in self.a.ports.items()]
-
-    def start(self) -> tuple[Agent, Agent]:
-        """Start both agents and wait until every LAN carries both ways."""
-        a, b = self.a_agent().start(), self.b_agent().start()
-        self.wait_whole(a, b)
-        return a, b
-
-    def wait_whole(self, a: Agent, b: Agent) -> None:
-        a.wait_carrying(self.b_address, *self.links())
-        b.wait_carrying(self.a_address, *(link[::-1] for link in self.links()))
 
 
 @pytest.fixture
 def pair(stage: Stage) -> Pair:
     return Pair(stage)
-
-
-class Triple:
-    """The lab's three hosts: vm0 and vm2 share no LAN, vm1 is the router between them."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.addresses = {"vm0": "10.0.0.1", "vm1": "10.0.0.2", "vm2": "10.0.0.3"}
-        self.topology = stage.topology("net0", "net1", "net2", "net3")
-        self.vm0, self.vm1, self.vm2 = (self.topology.host(name) for name in self.addresses)
-        self.vm0.connect("net0", "enp0s3", "192.168.0.2/24", index=2)
-        self.vm0.connect("net1", "enp0s8", "192.168.1.2/24", index=3)
-        self.vm1.connect("net0", "enp0s3", "192.168.0.3/24", index=12)
-        self.vm1.connect("net1", "enp0s8", "192.168.1.3/24", index=13)
-        self.vm1.connect("net2", "enp0s9", "192.168.2.3/24", index=14)
-        self.vm1.connect("net3", "enp0s10", "192.168.3.3/24", index=15)
-        self.vm2.connect("net2", "enp0s3", "192.168.2.2/24", index=22)
-        self.vm2.connect("net3", "enp0s8", "192.168.3.2/24", index=23)
-
-    def client(self, name: str, **keys: Any) -> Agent:
-        """Return the agent of a client, which knows the router and nobody else."""
-        host = self.topology.hosts[name]
-        router = self.addresses["vm1"]
-        agent = self.stage.agent(host, self.addresses[name], router=router, **keys)
-        return agent.remote(router, *(self.vm1.ports[lan].ip for lan in host.ports))
-
-    def router(self, **keys: Any) -> Agent:
-        return self.stage.agent(self.vm1, self.addresses["vm1"], forward=True, **keys)
-
-    def start(self) -> tuple[Agent, Agent, Agent]:
-        """Start all three and wait until each client has both its links to the router."""
-        router = self.router().start()
-        vm0, vm2 = self.client("vm0").start(), self.client("vm2").start()
-        for client in (vm0, vm2):
-            links = [(port.ip, self.vm1.ports[lan].ip) for lan, port in client.host.ports.items()]
-            client.wait_carrying(router.address, *links)
-            router.wait_carrying(client.address, *(link[::-1] for link in links))
-        return vm0, router, vm2
 
 
 @pytest.fixture

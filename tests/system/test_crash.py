@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.system.agents import DEVICE, Agent
-from tests.system.conftest import Pair, Triple
+from tests.system.stage import Pair, Triple
 from tests.system.topology import Host, until
 from tests.system.traffic import assert_whole, both_ways, ping
 

@@ -18,8 +18,8 @@ import pytest
 
 from tests.system.agents import Agent
 from tests.system.attacker import paced
-from tests.system.conftest import Pair, Stage
 from tests.system.reference_node import Frame
+from tests.system.stage import Pair, Stage
 from tests.system.topology import Host, until
 from tests.system.traffic import SO_RCVBUFFORCE, both_ways, drain, ping
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system.agents import Agent, Reference
-from tests.system.conftest import Pair, Stage, Triple
+from tests.system.stage import Pair, Stage, Triple
 from tests.system.topology import until
 from tests.system.traffic import assert_whole, both_ways, ping
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.system.conftest import Pair
+from tests.system.stage import Pair
 from tests.system.traffic import binomial_interval, ping
 
 LOSS_PERCENT = 20

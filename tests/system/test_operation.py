@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.agents import ROOT, Agent
-from tests.system.conftest import Pair
+from tests.system.stage import Pair
 from tests.system.topology import until
 from tests.system.traffic import ping
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tests.system.conftest import Pair
 from tests.system.reference_node import Frame
+from tests.system.stage import Pair
 from tests.system.topology import until
 from tests.system.traffic import drain, ping
 

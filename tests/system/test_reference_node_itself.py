@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.system.conftest import Pair, Stage
 from tests.system.reference_node import Frame
+from tests.system.stage import Pair, Stage
 from tests.system.topology import until
 from tests.system.traffic import assert_whole, both_ways
 

@@ -10,9 +10,9 @@ import struct
 import pytest
 
 from tests.system.agents import DEVICE
-from tests.system.conftest import Pair, Stage, Triple
 from tests.system.puppet import Puppet, ipv4, udp
 from tests.system.reference_node import Frame, with_checksum
+from tests.system.stage import Pair, Stage, Triple
 from tests.system.topology import Host, until
 from tests.system.traffic import (
     Device,

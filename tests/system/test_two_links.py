@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system.agents import Agent
-from tests.system.conftest import Pair
+from tests.system.stage import Pair
 from tests.system.topology import Port, until
 from tests.system.traffic import assert_whole, both_ways, ping
 

@@ -1,0 +1,1 @@
+"""What a strand costs: throughput, latency, memory and processor time beside one bare link."""
