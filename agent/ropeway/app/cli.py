@@ -81,21 +81,25 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
 
 
 def _agent(options: argparse.Namespace) -> int:
+    import logging
+
     from ropeway.app import config, systemd
 
     systemd.log_to_stderr()
+    log = logging.getLogger("ropeway")
     try:
         configuration = config.read_apart(options.config)
     except ConfigError as error:
         for line in error.errors:
-            print(line, file=sys.stderr)
+            log.error("%s", line)
         return EXIT_CONFIG
     from ropeway.app.runtime import Runtime, StartError
 
     try:
         Runtime(configuration).run()
     except StartError as error:
-        return _fail(str(error))
+        log.error("%s", error)
+        return EXIT_FAILED
     return EXIT_OK
 
 

@@ -30,6 +30,7 @@ from ropeway import __version__
 from ropeway.app import systemd
 from ropeway.app.config import Config
 from ropeway.app.control import ControlError, ControlServer, remove_stale
+from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.kernel import firewall, netlink
@@ -49,6 +50,8 @@ DUMP_SHARE = 10
 """... and dumps never take more than one part in this of the time."""
 RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
+STATUS_EVERY_S = 1.0
+"""The line in `systemctl status` changes no more often."""
 GC_THRESHOLDS = (20000, 20, 20)
 
 # RFC 791, section 3.2: every network carries 68 bytes; Linux gives no IPv4 to a smaller device.
@@ -120,6 +123,8 @@ class Runtime:
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
+        self._status_due = float("inf")
+        self._told_at = float("-inf")
         self._firewall_due = float("inf")
         self._firewall_at = float("-inf")
         limit_s = systemd.watchdog_s()
@@ -270,7 +275,13 @@ class Runtime:
                 self._keep_house(now)
 
     def _due(self) -> float:
-        return min(self._dump_due, self._watchdog_due, self._firewall_due, self._control.deadline())
+        return min(
+            self._dump_due,
+            self._watchdog_due,
+            self._firewall_due,
+            self._status_due,
+            self._control.deadline(),
+        )
 
     def _read_device(self, now: float) -> None:
         assert self._tun is not None
@@ -305,8 +316,11 @@ class Runtime:
             refused = self._tun.write_batch(packets) if self._tun else {"ENODEV": len(packets)}
             for reason, count in refused.items():
                 self._write_errors[reason] = self._write_errors.get(reason, 0) + count
-        for event in node.take_events():
-            log.info("%s", event)
+        events = node.take_events()
+        if events:
+            for event in events:
+                log.info("%s", event)
+            self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
     def _keep_house(self, now: float) -> None:
         if now >= self._dump_due:
@@ -314,12 +328,18 @@ class Runtime:
             self._flush()
         if now >= self._firewall_due:
             self._restore_firewall(now)
+        if now >= self._status_due:
+            self._status_due = float("inf")
+            self._told_at = now
+            systemd.notify("STATUS=" + summary(self._node.status(now)))
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
         self._control.expire(now)
 
     def _restore_firewall(self, now: float) -> None:
+        self._status_due = float("inf")
+        self._told_at = float("-inf")
         self._firewall_due = float("inf")
         self._firewall_at = now
         log.warning("the nft table %s was taken away: putting it back", firewall.TABLE)
@@ -355,6 +375,10 @@ class Runtime:
         self._follow(links, now)
         self._node.set_links([link for link in links if link.index in self._sockets], now)
         self._tend_device(interfaces, now, starting)
+        if starting and not links:
+            log.warning(
+                "no interface takes part yet: look at interfaces.include and interfaces.exclude"
+            )
 
     def _follow(self, links: Sequence[Link], now: float) -> None:
         """Hold a pair of sockets for each link, and none besides."""
@@ -495,6 +519,15 @@ class Runtime:
             sockets = self._sockets.get(link["index"])
             link["receive_drops"] = sockets.receive_drops() if sockets else 0
         return status
+
+
+def summary(status: Dict[str, Any]) -> str:
+    """Return the line that `systemctl status` shows."""
+    up = sum(link["up"] for link in status["links"])
+    reached = sum(peer["best_state"] == State.ESTABLISHED for peer in status["peers"])
+    return "{} of {} links up, {} of {} hosts reached".format(
+        up, len(status["links"]), reached, len(status["peers"])
+    )
 
 
 def clean_up(control_path: str, device_name: str) -> List[str]:

@@ -51,7 +51,10 @@ class Ready:
         while self.waiting and len(taken) < limit:
             if isinstance(self.waiting[0], OSError) and taken:
                 break
-            self._here.recv(1)
+            try:
+                self._here.recv(1)
+            except BlockingIOError:
+                break  # the other thread is still in the middle of `put`
             taken.append(self.waiting.pop(0))
             if isinstance(taken[0], OSError):
                 raise taken[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -11,6 +12,16 @@ from ropeway.app import cli, config, control, runtime
 from tests.unit.app.test_tree import STATUS, TREE
 
 GOOD = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
+
+
+@pytest.fixture(autouse=True)
+def keep_log_handlers():
+    """Undo what the command `agent` does to the root logger."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
@@ -99,7 +110,7 @@ def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == 1
-    assert "ropeway: there is no program nft" in capsys.readouterr().err
+    assert "ERROR: there is no program nft" in capsys.readouterr().err
 
 
 class TestCleanup:

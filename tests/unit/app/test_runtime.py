@@ -427,4 +427,10 @@ def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):
     )
     assert told[0] == "READY=1"
     assert told[-1] == "STOPPING=1"
-    assert set(told[1:-1]) == {"WATCHDOG=1"}
+    assert set(told[1:-1]) == {"WATCHDOG=1", "STATUS=1 of 1 links up, 0 of 1 hosts reached"}
+
+
+def test_pattern_that_matches_nothing_is_told(kernel, tmp_path, caplog):
+    settings = settings_for(tmp_path, include=("wlan*",))
+    run(runtime.Runtime(settings), lambda: eventually(lambda: kernel.configured))
+    assert [r for r in caplog.records if "no interface takes part yet" in r.getMessage()]
