@@ -17,11 +17,13 @@ from . import agents, process, progress
 from .errors import LabError
 from .keys import give_to_invoker
 from .lab import Lab
-from .stream import Result, Stream
+from .stream import Result, Stream, finish, flowing
 
 RATE = 1000
 PINGS = 20
 CUT_AT_LEAST_S = 1.0
+# How long the stream flows undisturbed before, between and after the cuts.
+BETWEEN_CUTS_S = 0.5
 NOTICE_LIMIT_S = 6.0
 STREAM_LIMIT_S = 300.0
 
@@ -149,13 +151,10 @@ class Demo:
             for a, b in ((there, back), (back, there))
         ]
         cuts = []
-        try:
-            for stream in streams:
-                stream.listen()
-            for stream in streams:
-                stream.begin()
+        with flowing(streams):
             began = time.monotonic()
             for host, lan, manner in schedule:
+                time.sleep(BETWEEN_CUTS_S)
                 cut = self._cut(host, lan, manner)
                 cuts.append(cut)
                 noticed = "not noticed"
@@ -165,12 +164,10 @@ class Demo:
                     f"{host}-{lan} cut ({manner}) for {cut.lasted_s:.1f} s: {noticed}, "
                     f"carries again {cut.mended_s:.1f} s after it was mended"
                 )
+            time.sleep(BETWEEN_CUTS_S)
             if time.monotonic() - began > STREAM_LIMIT_S:
                 raise LabError(f"The cuts took longer than the stream of {STREAM_LIMIT_S:.0f} s.")
-            results = [stream.stop() for stream in streams]
-        finally:
-            for stream in streams:
-                stream.abandon()
+            results = finish(streams)
         return Measurement(title, results, cuts)
 
     def _cut(self, host: str, lan: str, manner: str) -> Cut:

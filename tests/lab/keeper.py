@@ -21,9 +21,6 @@ from . import network
 # (RestartForceExitStatus=133 in systemd's own systemd-nspawn@.service).
 REBOOT = 133
 POLL_S = 0.02
-# `netplan apply` asks udev to trigger network devices, which writes below /sys.
-NSPAWN_ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
-
 # netplan apply makes udev write to /sys, which systemd-nspawn mounts read-only unless told so.
 ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
 

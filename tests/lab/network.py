@@ -135,8 +135,12 @@ def restore(prefix: str, host: str, lan: str) -> None:
         # Adding first makes the removal succeed whether or not it was in the set.
         _element(prefix, "add", name, port)
         _element(prefix, "delete", name, port)
-    process.run(["ip", "link", "set", "dev", port, "up"])
-    process.run(["bridge", "link", "set", "dev", port, "state", PORT_FORWARDING])
+    found = json.loads(process.run(["ip", "-j", "link", "show", "dev", port]).stdout)[0]
+    if "UP" not in found["flags"]:
+        process.run(["ip", "link", "set", "dev", port, "up"])
+    elif found["operstate"] == "UP":
+        process.run(["bridge", "link", "set", "dev", port, "state", PORT_FORWARDING])
+    # In every other case the bridge lets the port forward when its carrier comes (no STP).
 
 
 def _element(prefix: str, verb: str, name: str, port: str) -> None:

@@ -73,6 +73,7 @@ class ReceiveReport:
     foreign: int  # packets of no run or another one
     overflowed: int  # dropped by the kernel because the receiver's own buffer was full
     highest: int  # the highest number seen, -1 without any
+    silence_max_ms: float  # the longest time between two arrivals, of any kind
     missing: List[Dict[str, int]]  # runs of numbers up to `highest` that never came: first, count,
     # after_ns (CLOCK_MONOTONIC at which the packet before was sent); the first RUNS_LIMIT
     repeated: List[Dict[str, int]]  # the same of numbers that came more than once
@@ -143,11 +144,16 @@ class Account:
         self.latency_ns = array.array("q")
         self.highest = -1
         self.reordered = 0
+        self.last_ns = 0
+        self.silence_ns = 0
 
     def arrived(self, sequence: int, sent_ns: int, arrived_ns: int) -> None:
         """Enter one packet; numbers from SEQUENCE_LIMIT on are ignored."""
         if sequence >= SEQUENCE_LIMIT:
             return
+        if self.last_ns:
+            self.silence_ns = max(self.silence_ns, arrived_ns - self.last_ns)
+        self.last_ns = arrived_ns
         room = sequence + 1 - len(self.copies)
         if room > 0:
             # In steps, so that growing does not cost at every packet.
@@ -187,6 +193,7 @@ class Account:
             foreign=foreign,
             overflowed=overflowed,
             highest=self.highest,
+            silence_max_ms=self.silence_ns / 1e6,
             missing=self.runs(lambda copies: copies == 0),
             repeated=self.runs(lambda copies: copies > 1),
             latency_ms=summary_ms([self.latency_ns[n] for n in came]),

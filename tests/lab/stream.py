@@ -1,7 +1,8 @@
-"""A probe (probe.py) from one machine to another: started, left running, stopped, judged."""
+"""A probe (probe.py) from one machine to another: started, left running, ended, judged."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import select
@@ -9,7 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from . import probe
 from .errors import LabError
@@ -53,6 +54,7 @@ class Stream:
             *("--address", address, "--run", str(random.SystemRandom().getrandbits(32))),
             *("--rate", str(rate)),
         ]
+        self._sent: Dict[str, Any] = {}
         self._receive = [*common, "--seconds", str(limit_s + READY_LIMIT_S + REPORT_LIMIT_S)]
         self._send = [*common, "--seconds", str(limit_s)]
 
@@ -70,12 +72,14 @@ class Stream:
         """Start the sender."""
         self._children.append(_launch(self.source, "send", self._send))
 
-    def stop(self) -> Result:
-        """Stop the sender, wait for what is on its way, stop the receiver, and count."""
-        receiver, sender = self._children
-        sent = _finish(sender, f"sender on {self.source.name}")
-        time.sleep(DRAIN_S)
-        got = _finish(receiver, f"receiver on {self.target.name}")
+    def end(self) -> None:
+        """Stop the sender."""
+        self._sent = _finish(self._children[1], f"sender on {self.source.name}")
+
+    def result(self) -> Result:
+        """Stop the receiver and count; DRAIN_S after `end` at the earliest."""
+        sent = self._sent
+        got = _finish(self._children[0], f"receiver on {self.target.name}")
         missing = list(got["missing"])
         if got["highest"] + 1 < sent["sent"]:
             tail = sent["sent"] - got["highest"] - 1
@@ -135,3 +139,25 @@ def _finish(child: subprocess.Popen[str], who: str) -> Dict[str, Any]:
         raise LabError(f"The probe's {who} failed with {child.returncode}: see above.")
     report: Dict[str, Any] = json.loads(lines[-1])
     return report
+
+
+def finish(streams: Sequence[Stream]) -> List[Result]:
+    """Stop all senders, give what is on its way DRAIN_S to arrive, and count."""
+    for stream in streams:
+        stream.end()
+    time.sleep(DRAIN_S)
+    return [stream.result() for stream in streams]
+
+
+@contextlib.contextmanager
+def flowing(streams: Sequence[Stream]) -> Iterator[None]:
+    """Start all receivers, then all senders; at the end nothing of them runs, come what may."""
+    try:
+        for stream in streams:
+            stream.listen()
+        for stream in streams:
+            stream.begin()
+        yield
+    finally:
+        for stream in streams:
+            stream.abandon()
