@@ -17,6 +17,7 @@ from tests.system.topology import Host, until
 ROOT = Path(__file__).resolve().parents[2]
 DEVICE = "ropeway0"
 NETWORK = "10.0.0.0/24"
+NICE = "-10"  # as the unit runs it
 START_S = 10.0
 STOP_S = 5.0
 REQUEST_S = 5.0
@@ -114,7 +115,8 @@ class Agent(Process):
         """Start the agent without waiting for it."""
         # JSON is YAML, and needs no library to write.
         self.config_path.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
-        self.launch(self.python, "-m", "ropeway", "agent", "--config", str(self.config_path))
+        command = [self.python, "-m", "ropeway", "agent", "--config", str(self.config_path)]
+        self.launch("nice", "-n", NICE, *command)
 
     def answers(self) -> bool:
         assert self.alive, f"agent {self.host.name} ended by itself:\n{self.log()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -131,3 +132,35 @@ def test_stopped_peer_is_forgotten_as_a_way_and_comes_back(pair: Pair) -> None:
     b.start()
     pair.wait_whole(a, b)
     assert ping(pair.a, pair.b_address, count=10, interval_s=0.01).lost == 0
+
+
+def test_rule_that_somebody_flushes_comes_back(pair: Pair) -> None:
+    a, b = pair.start()
+    wanted = pair.b.nft()
+    assert wanted
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.b.run("nft", "flush", "ruleset")
+        until(lambda: strip_handles(pair.b.nft()) == strip_handles(wanted), 5, "the rule is back")
+        pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def strip_handles(ruleset: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {kind: {key: value for key, value in body.items() if key != "handle"}}
+        for item in ruleset
+        for kind, body in item.items()
+    ]
+
+
+def test_device_that_somebody_deletes_comes_back(pair: Pair) -> None:
+    a, b = pair.start()
+    pair.a.ip("link", "delete", DEVICE)
+    until(
+        lambda: recovered(a, pair.b_address),
+        5,
+        lambda: f"pings pass again: {a.log()}",
+        every_s=0.05,
+    )
+    pair.wait_whole(a, b)
+    assert pair.a.ip_json("address", "show", "dev", DEVICE)[0]["mtu"] == a.status()["device"]["mtu"]
