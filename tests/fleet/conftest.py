@@ -1,0 +1,101 @@
+"""Inventories to break, the roles' filters without Ansible around them, and ansible-playbook."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Callable
+
+import pytest
+
+from tests.fleet.inventory import CHECKOUT, Inventory
+
+PLAYBOOK_LIMIT_S = 120
+
+
+def load_filters(role: str, module: str) -> ModuleType:
+    """A filter plugin of a role, as a plain module."""
+    path = CHECKOUT / "roles" / role / "filter_plugins" / f"{module}.py"
+    spec = importlib.util.spec_from_file_location(f"{role}_{module}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def inventory() -> Inventory:
+    """The lab's own inventory, which has no problem."""
+    return Inventory()
+
+
+@pytest.fixture(scope="session")
+def preflight() -> ModuleType:
+    """The filters of ropeway_preflight."""
+    return load_filters("ropeway_preflight", "ropeway_inventory")
+
+
+@pytest.fixture(scope="session")
+def fleet() -> ModuleType:
+    """The filters of ropeway_agent."""
+    return load_filters("ropeway_agent", "ropeway_fleet")
+
+
+@pytest.fixture(scope="session")
+def underlay() -> ModuleType:
+    """The filters of ropeway_underlay."""
+    return load_filters("ropeway_underlay", "ropeway_addresses")
+
+
+class Run:
+    """What an ansible-playbook did: exit status, output, seconds."""
+
+    def __init__(self, status: int, output: str, seconds: float) -> None:
+        self.status = status
+        self.output = output
+        self.seconds = seconds
+        # Ansible wraps long messages: a sentence is looked for regardless of line ends.
+        self.words = " ".join(output.split())
+
+
+@pytest.fixture(scope="session")
+def playbook(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Runs ansible-playbook at the root of the checkout, with an inventory and further options."""
+    beside = Path(sys.executable).with_name("ansible-playbook")
+    program = str(beside) if beside.exists() else shutil.which("ansible-playbook")
+    assert program, (
+        "ansible-playbook is missing: run the tests as `build/venv/bin/python -m pytest`."
+    )
+    local_temp = tmp_path_factory.mktemp("ansible")
+
+    def run(inventory: Path, *options: str, book: str = "site.yml") -> Run:
+        began = time.monotonic()
+        done = subprocess.run(
+            [program, "-i", str(inventory), book, *options],
+            cwd=CHECKOUT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+                # A playbook that is not site.yml does not load the agent's role.
+                "ANSIBLE_FILTER_PLUGINS": str(CHECKOUT / "roles/ropeway_agent/filter_plugins"),
+                "ANSIBLE_LOCAL_TEMP": str(local_temp),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PLAYBOOK_LIMIT_S,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout, time.monotonic() - began)
+
+    return run

@@ -1,0 +1,64 @@
+"""The lab's inventory as plain data that a test can break."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Dict, List
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAB = CHECKOUT / "inventories" / "lab"
+
+
+class Inventory:
+    """The lab's inventory as `groups` and `hostvars`, to be changed by a test."""
+
+    def __init__(self) -> None:
+        shared = yaml.safe_load((LAB / "group_vars" / "ropeway.yml").read_text())
+        self.groups: Dict[str, List[str]] = {
+            "ropeway": ["vm1", "vm0", "vm2"],
+            "ropeway_routers": ["vm1"],
+            "ropeway_clients": ["vm0", "vm2"],
+        }
+        self.hostvars: Dict[str, Dict[str, Any]] = {
+            name: {
+                "ropeway_network": shared["ropeway_network"],
+                "ropeway_encapsulation": shared["ropeway_encapsulation"],
+                "ropeway_management_interface": shared["ropeway_management_interface"],
+                **yaml.safe_load((LAB / "host_vars" / f"{name}.yml").read_text()),
+            }
+            for name in self.groups["ropeway"]
+        }
+
+    def __getitem__(self, name: str) -> Dict[str, Any]:
+        return self.hostvars[name]
+
+    def interface(self, host: str, name: str) -> Dict[str, Any]:
+        """The entry `name` of a host's ropeway_interfaces."""
+        return next(item for item in self[host]["ropeway_interfaces"] if item["name"] == name)
+
+    def add_client(self, name: str, *interfaces: Dict[str, Any]) -> None:
+        """A further client without a virtual address of its own."""
+        self.groups["ropeway"].append(name)
+        self.groups["ropeway_clients"].append(name)
+        self.hostvars[name] = copy.deepcopy(self.hostvars["vm0"])
+        self.hostvars[name].pop("ropeway_virtual_address", None)
+        self.hostvars[name]["ansible_host"] = "172.30.77.99"
+        self.hostvars[name]["ropeway_interfaces"] = list(interfaces)
+
+    def write(self, directory: Path) -> Path:
+        """Write it as a folder that ansible-playbook takes with -i."""
+        directory.mkdir(parents=True, exist_ok=True)
+        children = {
+            group: {"hosts": dict.fromkeys(self.groups[group])}
+            for group in ("ropeway_routers", "ropeway_clients")
+        }
+        hosts = {"ropeway": {"children": children}}
+        (directory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        for name, variables in self.hostvars.items():
+            file = directory / "host_vars" / f"{name}.yml"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(yaml.safe_dump(variables))
+        return directory

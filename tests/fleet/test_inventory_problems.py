@@ -1,0 +1,356 @@
+"""Each way in which an inventory can be wrong, and the sentence that it gets."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+
+from tests.fleet.inventory import Inventory
+
+RECORD_PATH = "inventories/x/ropeway_addresses.yml"
+
+
+def record(**addresses: str) -> Dict[str, Any]:
+    """A file of recorded addresses, parsed."""
+    return {"all": {"vars": {"ropeway_recorded_addresses": addresses}}}
+
+
+@pytest.fixture
+def problems(preflight: ModuleType) -> Callable[..., List[str]]:
+    """The problems of an inventory and a record."""
+
+    def find(inventory: Inventory, recorded: Optional[Dict[str, Any]] = None) -> List[str]:
+        found: List[str] = preflight.inventory_problems(
+            inventory.groups, inventory.hostvars, recorded, RECORD_PATH
+        )
+        return found
+
+    return find
+
+
+def test_the_lab_has_no_problem(inventory: Inventory, problems: Callable[..., List[str]]) -> None:
+    assert problems(inventory) == []
+
+
+def same_virtual_address(inventory: Inventory) -> None:
+    inventory["vm2"]["ropeway_virtual_address"] = "10.0.0.1"
+
+
+def address_outside(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.0.1.1"
+
+
+def network_address(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.0.0.0"
+
+
+def broadcast_address(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.0.0.255"
+
+
+def address_with_prefix(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.0.0.1/24"
+
+
+def no_router(inventory: Inventory) -> None:
+    inventory.groups["ropeway_routers"] = []
+    inventory.groups["ropeway_clients"].append("vm1")
+
+
+def two_routers(inventory: Inventory) -> None:
+    inventory.groups["ropeway_routers"] = ["vm1", "vm2"]
+    inventory.groups["ropeway_clients"] = ["vm0"]
+
+
+def no_clients(inventory: Inventory) -> None:
+    inventory.groups.update(ropeway=["vm1"], ropeway_clients=[])
+
+
+def both_groups(inventory: Inventory) -> None:
+    inventory.groups["ropeway_clients"].append("vm1")
+
+
+def neither_group(inventory: Inventory) -> None:
+    inventory.groups["ropeway_clients"].remove("vm2")
+
+
+def not_a_child(inventory: Inventory) -> None:
+    inventory.groups["ropeway"].remove("vm2")
+
+
+def named_twice(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = "enp0s3"
+
+
+def no_shared_lan(inventory: Inventory) -> None:
+    inventory.interface("vm2", "enp0s3")["lan"] = "net8"
+    inventory.interface("vm2", "enp0s8")["lan"] = "net9"
+
+
+def same_lan_address(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.0.3/24"
+
+
+def two_prefixes(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.7.2/24"
+
+
+def overlapping_lans(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["address"] = "192.168.0.200/16"
+
+
+def lan_over_virtual(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "10.0.0.77/16"
+
+
+def lan_network_address(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.0.0/24"
+
+
+def lan_broadcast_address(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.0.255/24"
+
+
+def lan_bad_cidr(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.0.2/33"
+
+
+def lan_no_prefix(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "192.168.0.2"
+
+
+def lan_multicast(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s3")["address"] = "224.0.0.5/24"
+
+
+def unknown_encapsulation(inventory: Inventory) -> None:
+    for variables in inventory.hostvars.values():
+        variables["ropeway_encapsulation"] = "clasic"
+
+
+def no_encapsulation(inventory: Inventory) -> None:
+    for variables in inventory.hostvars.values():
+        del variables["ropeway_encapsulation"]
+
+
+def bad_network(inventory: Inventory) -> None:
+    for variables in inventory.hostvars.values():
+        variables["ropeway_network"] = "10.0.0.0/40"
+
+
+def network_with_host_bits(inventory: Inventory) -> None:
+    for variables in inventory.hostvars.values():
+        variables["ropeway_network"] = "10.0.0.1/24"
+
+
+def network_too_small(inventory: Inventory) -> None:
+    for variables in inventory.hostvars.values():
+        variables["ropeway_network"] = "10.0.0.0/31"
+
+
+def two_networks(inventory: Inventory) -> None:
+    inventory["vm2"]["ropeway_network"] = "10.0.0.0/25"
+
+
+def management_as_lan(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = "mgmt0"
+
+
+def management_in_virtual(inventory: Inventory) -> None:
+    inventory["vm0"]["ansible_host"] = "10.0.0.77"
+
+
+def loopback_as_lan(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = "lo"
+
+
+def long_name(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = "a-name-of-16-byt"
+
+
+def unknown_key(inventory: Inventory) -> None:
+    entry = inventory.interface("vm0", "enp0s8")
+    entry["adress"] = entry["address"]
+
+
+def missing_key(inventory: Inventory) -> None:
+    del inventory.interface("vm0", "enp0s8")["lan"]
+
+
+def bad_mtu(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["mtu"] = 70000
+
+
+def no_interfaces(inventory: Inventory) -> None:
+    del inventory["vm0"]["ropeway_interfaces"]
+
+
+def interfaces_no_list(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_interfaces"] = {"enp0s3": "192.168.0.2/24"}
+
+
+def interface_no_mapping(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_interfaces"].append("enp0s9")
+
+
+def nobody(inventory: Inventory) -> None:
+    inventory.groups.clear()
+    inventory.groups.update(all=[], ungrouped=[])
+
+
+CASES = [
+    (same_virtual_address, ["vm0 and vm2", "10.0.0.1", "its own"]),
+    (address_outside, ["vm0", "10.0.1.1", "outside", "10.0.0.0/24", "10.0.0.1 to 10.0.0.254"]),
+    (network_address, ["vm0", "10.0.0.0 is the network address"]),
+    (broadcast_address, ["vm0", "10.0.0.255 is the broadcast address"]),
+    (address_with_prefix, ["vm0", "10.0.0.1/24", "without a prefix length"]),
+    (no_router, ["ropeway_routers", "vm0, vm2, vm1", "put the agreed router"]),
+    (two_routers, ["ropeway_routers", "vm1, vm2", "leave one"]),
+    (no_clients, ["ropeway_clients", "list the router's clients"]),
+    (both_groups, ["vm1", "ropeway_routers", "ropeway_clients", "leave it in one"]),
+    (neither_group, ["vm2", "neither", "put it into one"]),
+    (not_a_child, ["vm2", "child of ropeway"]),
+    (named_twice, ["vm0", "enp0s3", "named twice", "keep one"]),
+    (no_shared_lan, ["vm2", "net8, net9", "shares no LAN", "vm1", "give it an interface"]),
+    (same_lan_address, ["net0", "192.168.0.3", "vm1 enp0s3 and vm0 enp0s3"]),
+    (two_prefixes, ["net0", "192.168.7.0/24 on vm0 enp0s3", "one network"]),
+    (overlapping_lans, ["vm0", "enp0s3", "enp0s8", "192.168.0.200/16", "overlap"]),
+    (lan_over_virtual, ["vm0", "enp0s3", "10.0.0.77/16", "virtual network 10.0.0.0/24"]),
+    (lan_network_address, ["vm0", "192.168.0.0/24", "network address"]),
+    (lan_broadcast_address, ["vm0", "192.168.0.255/24", "broadcast address"]),
+    (lan_bad_cidr, ["vm0", "192.168.0.2/33", "enp0s3", "write it"]),
+    (lan_no_prefix, ["vm0", "192.168.0.2 of enp0s3", "192.168.0.2/24"]),
+    (lan_multicast, ["vm0", "224.0.0.5/24", "unicast"]),
+    (unknown_encapsulation, ["vm1, vm0, vm2", "clasic", "classic", "no authentication"]),
+    (no_encapsulation, ["vm1, vm0, vm2", "ropeway_encapsulation is not set", "no authentication"]),
+    (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.0.0.0/24"]),
+    (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
+    (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
+    (two_networks, ["ropeway_network differs", "10.0.0.0/25 on vm2"]),
+    (management_as_lan, ["vm0", "mgmt0", "management interface", "take it out"]),
+    (management_in_virtual, ["vm0", "10.0.0.77", "virtual network"]),
+    (loopback_as_lan, ["vm0", "interface lo can't be a LAN"]),
+    (long_name, ["vm0", "a-name-of-16-byt", "15 bytes"]),
+    (unknown_key, ["vm0", "enp0s8", "unknown key adress", "did you mean address?"]),
+    (missing_key, ["vm0", "enp0s8 has no lan", "add it"]),
+    (bad_mtu, ["vm0", "70000", "576 to 65535"]),
+    (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list its LAN interfaces"]),
+    (interfaces_no_list, ["vm0", "ropeway_interfaces is no list"]),
+    (interface_no_mapping, ["vm0", "enp0s9", "no mapping"]),
+    (nobody, ["Group ropeway holds no host", "-i"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "parts"), CASES, ids=lambda case: getattr(case, "__name__", ""))
+def test_problem_is_a_sentence(
+    inventory: Inventory,
+    problems: Callable[..., List[str]],
+    spoil: Callable[[Inventory], None],
+    parts: List[str],
+) -> None:
+    spoil(inventory)
+    found = problems(inventory)
+    fitting = [sentence for sentence in found if all(part in sentence for part in parts)]
+    assert len(fitting) == 1, found
+    assert all(sentence.endswith((".", "?")) for sentence in found)
+
+
+def test_problems_come_all_at_once(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    for spoil in (same_virtual_address, lan_bad_cidr, unknown_encapsulation, no_router):
+        spoil(inventory)
+    found = problems(inventory)
+    for word in ("same ropeway_virtual_address", "192.168.0.2/33", "clasic", "no host, so"):
+        assert any(word in sentence for sentence in found), found
+
+
+def test_any_garbage_is_a_problem_and_no_exception(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    garbage: List[Any] = ["", [], {}, 7, True, "x" * 300, [[]], [{"name": 3}], {"a": None}, "ü/1"]
+    for key in ("ropeway_interfaces", "ropeway_network", "ropeway_virtual_address"):
+        for value in garbage:
+            broken = Inventory()
+            broken["vm0"][key] = value
+            assert problems(broken), (key, value)
+    for key in ("name", "lan", "address", "mtu"):
+        for value in garbage[:2] + garbage[5:]:
+            broken = Inventory()
+            broken.interface("vm0", "enp0s8")[key] = value
+            problems(broken)
+
+
+def test_addresses_are_allocated_once(inventory: Inventory, preflight: ModuleType) -> None:
+    del inventory["vm0"]["ropeway_virtual_address"]
+    inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
+    first = preflight.virtual_addresses(inventory.groups, inventory.hostvars, None)
+    assert first == {"vm1": "10.0.0.2", "vm0": "10.0.0.1", "vm2": "10.0.0.3", "vm3": "10.0.0.4"}
+    kept = preflight.recorded_addresses(inventory.groups, inventory.hostvars, None)
+    assert kept == {"vm0": "10.0.0.1", "vm3": "10.0.0.4"}
+
+    # vm0 leaves, vm4 comes in front of vm3: nobody's address changes, and vm0's is not reused.
+    for group in inventory.groups.values():
+        if "vm0" in group:
+            group.remove("vm0")
+    inventory.add_client("vm4", {"name": "a", "lan": "net0", "address": "192.168.0.8/24"})
+    inventory.groups["ropeway"].sort(reverse=True)
+    later = preflight.virtual_addresses(inventory.groups, inventory.hostvars, record(**kept))
+    assert later == {"vm4": "10.0.0.5", "vm3": "10.0.0.4", "vm2": "10.0.0.3", "vm1": "10.0.0.2"}
+    again = preflight.recorded_addresses(inventory.groups, inventory.hostvars, record(**kept))
+    assert again == {"vm0": "10.0.0.1", "vm3": "10.0.0.4", "vm4": "10.0.0.5"}
+
+
+def test_full_network(inventory: Inventory, problems: Callable[..., List[str]]) -> None:
+    for variables in inventory.hostvars.values():
+        variables["ropeway_network"] = "10.0.0.0/30"
+    inventory["vm2"]["ropeway_virtual_address"] = None
+    assert [p for p in problems(inventory) if "no free address" in p and p.startswith("vm2")]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "parts"),
+    [
+        (record(vm0="10.0.0.9"), ["vm0", "10.0.0.1", RECORD_PATH, "10.0.0.9"]),
+        (record(gone="10.0.0.3"), ["vm2", "10.0.0.3", "was given to gone"]),
+        (record(gone="10.0.0.999"), [RECORD_PATH, "10.0.0.999 of gone"]),
+        ({"all": None}, [RECORD_PATH, "no mapping"]),
+        ([], [RECORD_PATH, "no mapping"]),
+    ],
+)
+def test_record_that_contradicts(
+    inventory: Inventory,
+    problems: Callable[..., List[str]],
+    recorded: Dict[str, Any],
+    parts: List[str],
+) -> None:
+    found = problems(inventory, recorded)
+    assert [sentence for sentence in found if all(part in sentence for part in parts)], found
+
+
+def test_recorded_address_outside_of_a_changed_network(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    del inventory["vm0"]["ropeway_virtual_address"]
+    found = problems(inventory, record(vm0="10.9.0.1"))
+    assert len(found) == 1
+    assert f"vm0: the recorded address ({RECORD_PATH}) 10.9.0.1 lies outside" in found[0]
+
+
+def test_addresses_of_facts_and_their_overlap(preflight: ModuleType) -> None:
+    facts = {
+        "interfaces": ["lo", "br-x", "eth0.7", "ropeway0", "down0"],
+        "lo": {"ipv4": {"address": "127.0.0.1", "prefix": "8"}},
+        "br_x": {
+            "ipv4": {"address": "10.0.0.77", "prefix": "32"},
+            "ipv4_secondaries": [{"address": "10.1.0.1", "prefix": "16"}],
+        },
+        "eth0.7": {"ipv4": {"address": "10.3.0.1", "netmask": "255.0.0.0"}},
+        "ropeway0": {"ipv4": {"address": "10.0.0.1", "prefix": "24"}},
+    }
+    addresses = preflight.fact_addresses(facts)
+    assert {"interface": "br-x", "cidr": "10.1.0.1/16"} in addresses
+    found = preflight.overlapping_addresses(addresses, "10.0.0.0/24", "ropeway0")
+    assert found == ["br-x 10.0.0.77/32", "eth0.7 10.3.0.1/255.0.0.0"]

@@ -1,0 +1,193 @@
+"""site.yml with inventories that are wrong: it stops before any host is touched."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import pytest
+import yaml
+
+from tests.fleet.inventory import Inventory
+
+# TEST-NET-1 of RFC 5737: nobody answers there, so whoever tries to connect fails differently.
+NOBODY = "192.0.2.{}"
+# An attempt to reach a host takes at least this long to fail.
+CONNECT_TIMEOUT_S = 30
+
+
+@pytest.fixture
+def unreachable(inventory: Inventory) -> Inventory:
+    """The lab's network on hosts that don't exist."""
+    for number, variables in enumerate(inventory.hostvars.values(), 201):
+        variables["ansible_host"] = NOBODY.format(number)
+        variables["ansible_ssh_common_args"] = f"-o ConnectTimeout={CONNECT_TIMEOUT_S}"
+    return inventory
+
+
+def same_virtual_address(inventory: Inventory) -> str:
+    inventory["vm2"]["ropeway_virtual_address"] = "10.0.0.1"
+    return "vm0 and vm2 have the same ropeway_virtual_address 10.0.0.1: give each host its own."
+
+
+def address_outside(inventory: Inventory) -> str:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.7.0.1"
+    return (
+        "vm0: ropeway_virtual_address 10.7.0.1 lies outside the virtual network 10.0.0.0/24: use "
+        "10.0.0.1 to 10.0.0.254."
+    )
+
+
+def no_router(inventory: Inventory) -> str:
+    inventory.groups["ropeway_routers"] = []
+    inventory.groups["ropeway_clients"].append("vm1")
+    return "Group ropeway_routers holds no host, so vm0, vm1, vm2 would have no router:"
+
+
+def named_twice(inventory: Inventory) -> str:
+    inventory.interface("vm0", "enp0s8")["name"] = "enp0s3"
+    return "vm0: interface enp0s3 is named twice in ropeway_interfaces: keep one of them."
+
+
+def no_shared_lan(inventory: Inventory) -> str:
+    for interface in inventory["vm2"]["ropeway_interfaces"]:
+        interface["lan"] = "elsewhere"
+        interface["address"] = interface["address"].replace(".2/", ".9/")
+    return "vm2 (LANs elsewhere) shares no LAN with the router vm1 (LANs net0, net1, net2, net3):"
+
+
+@pytest.mark.parametrize(
+    "spoil", [same_virtual_address, address_outside, no_router, named_twice, no_shared_lan]
+)
+def test_wrong_inventory_stops_before_any_host_is_touched(
+    unreachable: Inventory,
+    playbook: Callable[..., Any],
+    tmp_path: Path,
+    spoil: Callable[[Inventory], str],
+) -> None:
+    sentence = spoil(unreachable)
+    run = playbook(unreachable.write(tmp_path / "inventory"))
+    assert run.status != 0
+    assert sentence in run.words
+    assert "No host was touched." in run.words
+    assert "UNREACHABLE" not in run.output
+    assert "PLAY [Check every host" not in run.output
+    assert run.seconds < CONNECT_TIMEOUT_S
+
+
+def test_limit_does_not_hide_a_problem_of_another_host(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    sentence = address_outside(unreachable)
+    run = playbook(unreachable.write(tmp_path / "inventory"), "--limit", "vm2")
+    assert run.status != 0
+    assert sentence in run.words
+    assert "UNREACHABLE" not in run.output
+
+
+def test_tags_do_not_skip_the_inventory(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    sentence = named_twice(unreachable)
+    run = playbook(unreachable.write(tmp_path / "inventory"), "--tags", "configure")
+    assert run.status != 0
+    assert sentence in run.words
+
+
+def test_all_problems_in_one_run(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    sentences = [named_twice(unreachable), address_outside(unreachable), no_router(unreachable)]
+    run = playbook(unreachable.write(tmp_path / "inventory"))
+    assert run.status != 0
+    for sentence in sentences:
+        assert sentence in run.words
+
+
+def test_right_inventory_goes_on_to_the_hosts(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The counterpart: with nothing wrong, the same hosts are found unreachable."""
+    for variables in unreachable.hostvars.values():
+        variables["ansible_ssh_common_args"] = "-o ProxyCommand=false"
+    package = tmp_path / "ropeway_0.0.0_all.deb"
+    package.touch()
+    run = playbook(unreachable.write(tmp_path / "inventory"), "-e", f"ropeway_package={package}")
+    assert run.status != 0
+    assert "PLAY [Check every host" in run.output
+    assert "UNREACHABLE" in run.output
+    assert "TASK [ropeway_underlay" not in run.output
+
+
+def test_missing_package_is_found_before_any_host_is_touched(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    missing = tmp_path / "ropeway_9_all.deb"
+    run = playbook(unreachable.write(tmp_path / "inventory"), "-e", f"ropeway_package={missing}")
+    assert run.status != 0
+    assert f"There is no package {missing}: run `make deb`" in run.words
+    assert "UNREACHABLE" not in run.output
+
+
+@pytest.mark.parametrize("content", ["all:\n", "ropeway:\n"])
+def test_empty_group_is_no_success(
+    playbook: Callable[..., Any], tmp_path: Path, content: str
+) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text(content)
+    run = playbook(hosts)
+    assert run.status != 0
+    assert "Group ropeway holds no host: check the path given with -i" in run.words
+
+
+def test_wrong_inventory_path_is_no_success(playbook: Callable[..., Any], tmp_path: Path) -> None:
+    assert playbook(tmp_path / "nothing.yml").status != 0
+
+
+ONLY_INVENTORY = ("--tags", "always", "--skip-tags", "install,configure,run")
+
+
+def read_record(directory: Path) -> Dict[str, str]:
+    """The addresses in ropeway_addresses.yml of an inventory."""
+    text = (directory / "ropeway_addresses.yml").read_text()
+    return dict(yaml.safe_load(text)["all"]["vars"]["ropeway_recorded_addresses"])
+
+
+def changed(output: str) -> List[str]:
+    """Lines of the recap that count changes."""
+    return [line for line in output.splitlines() if "changed=" in line and "changed=0" not in line]
+
+
+def test_addresses_are_recorded_once(
+    inventory: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("vm0", "vm2"):
+        del inventory[name]["ropeway_virtual_address"]
+    directory = inventory.write(tmp_path / "inventory")
+
+    checked = playbook(directory, *ONLY_INVENTORY, "--check")
+    assert checked.status == 0, checked.output
+    assert changed(checked.output), "check mode has to announce the record"
+    assert not (directory / "ropeway_addresses.yml").exists()
+
+    first = playbook(directory, *ONLY_INVENTORY)
+    assert first.status == 0, first.output
+    assert changed(first.output)
+    assert read_record(directory) == {"vm0": "10.0.0.1", "vm2": "10.0.0.3"}
+    mode = (directory / "ropeway_addresses.yml").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o644
+
+    second = playbook(directory, *ONLY_INVENTORY)
+    assert second.status == 0, second.output
+    assert not changed(second.output)
+    assert "WARNING" not in second.output, "the record stands beside the inventory without noise"
+
+    lan = {"name": "a", "lan": "net0", "address": "192.168.0.9/24"}
+    inventory.groups["ropeway_clients"].remove("vm0")
+    del inventory.hostvars["vm0"]
+    inventory.hostvars["vm9"] = dict(inventory["vm2"], ropeway_interfaces=[lan])
+    inventory.groups["ropeway_clients"].insert(0, "vm9")
+    third = playbook(inventory.write(directory), *ONLY_INVENTORY)
+    assert third.status == 0, third.output
+    assert read_record(directory) == {"vm0": "10.0.0.1", "vm2": "10.0.0.3", "vm9": "10.0.0.4"}
