@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import List, Union
 
+from ropeway.core.counters import TokenBucket
 from ropeway.core.link import Link
+from ropeway.core.tuning import EVENTS_BURST, EVENTS_PER_S
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,28 @@ Event = Union[
     RemoteMoved,
     EventsSuppressed,
 ]
+
+
+class Log:
+    """The events since the last look, at most so many a second: strangers can cause them."""
+
+    def __init__(self, now: float) -> None:
+        self._events: List[Event] = []
+        self._suppressed = 0
+        self._limit = TokenBucket(EVENTS_PER_S, EVENTS_BURST, now)
+
+    def report(self, event: Event, now: float) -> None:
+        """Note an event, or only count it if there were too many."""
+        if self._limit.take(now):
+            self._events.append(event)
+        else:
+            self._suppressed += 1
+
+    def take(self) -> List[Event]:
+        """Give the events since the last call, oldest first."""
+        taken = self._events
+        self._events = []
+        if self._suppressed and taken:
+            taken.append(EventsSuppressed(self._suppressed))
+            self._suppressed = 0
+        return taken

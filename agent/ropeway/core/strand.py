@@ -19,7 +19,7 @@ _NEVER = float("-inf")
 class Remote:
     """A network interface of another host."""
 
-    __slots__ = ("address", "configured", "heard_at", "index")
+    __slots__ = ("address", "configured", "connections", "heard_at", "index")
 
     def __init__(self, index: int, address: str, configured: bool, now: float) -> None:
         #: The interface index on its host; 0 while it is not known.
@@ -29,6 +29,8 @@ class Remote:
         self.configured = configured
         #: When it was heard last, or when it became known.
         self.heard_at = now
+        #: The pairs that this interface is the far end of.
+        self.connections: List[Connection] = []
 
     @property
     def key(self) -> RemoteKey:

@@ -23,7 +23,7 @@ GREETING_MIN_S = 0.1
 GREETING_MAX_S = 1.0
 #: Each pause is spread by this share either way, so that a fleet does not greet in step.
 GREETING_JITTER = 0.2
-#: Greetings and answers a second over all connections together, and how many at once.
+#: Greetings and answers a second to learnt remotes together, and how many at once.
 GREETINGS_PER_S = 500.0
 GREETINGS_BURST = 500
 
@@ -48,8 +48,8 @@ MAX_NEXT_HOPS = 4096
 #: A copy that arrives this much after the first is still known, if the ids allow it. Linux keeps a
 #: packet for about 3 s while it resolves an address.
 LATE_COPY_S = 5.0
-#: Packets remembered in one of two generations: 260 000 packets/s; beyond it the oldest go.
-MAX_WINDOW_ENTRIES = 131072
+#: Packets remembered in one of two generations: 130 000 packets/s; beyond it the oldest go.
+MAX_WINDOW_ENTRIES = 65536
 
 #: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8).
 ICMP_PER_S = 100.0

@@ -142,7 +142,7 @@ class TestConnections:
         for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
             world = pair()
             world.run(5)
-            links = list(world.nodes[name]._links.values())
+            links = list(world.nodes[name]._peers.links.values())
             world.add(name, address, links)
             if name == "a":
                 for remote in ("192.168.0.2", "192.168.1.2"):
@@ -388,8 +388,8 @@ class TestForwarding:
 
     def test_direct_links_are_preferred_and_the_router_takes_over_when_they_die(self):
         world = three()
-        a_links = [*world.nodes["a"]._links.values(), link(7, "192.168.9.1")]
-        c_links = [*world.nodes["c"]._links.values(), link(7, "192.168.9.2")]
+        a_links = [*world.nodes["a"]._peers.links.values(), link(7, "192.168.9.1")]
+        c_links = [*world.nodes["c"]._peers.links.values(), link(7, "192.168.9.2")]
         world.nodes["a"].set_links(a_links, world.now)
         world.nodes["c"].set_links(c_links, world.now)
         world.nodes["a"].add_remote("10.0.0.3", "192.168.9.2", 0, world.now)

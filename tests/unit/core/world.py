@@ -55,7 +55,7 @@ class World:
 
     def _owner(self, address):
         for node in self.nodes.values():
-            for one in node._links.values():
+            for one in node._peers.links.values():
                 if one.up and address in [a.partition("/")[0] for a in one.addresses]:
                     return node, one
         return None

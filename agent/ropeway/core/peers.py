@@ -1,0 +1,470 @@
+"""Who is there: links, the interfaces of other hosts, and the connections between them.
+
+This is the control side. It writes the tables that the data side in :mod:`ropeway.core.node`
+reads: ``by_path``, ``strands``, each strand's carrying connections, and the next hops.
+"""
+
+from __future__ import annotations
+
+import heapq
+import ipaddress
+import random as random_module
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from ropeway.core import classic, events, ipv4, tuning
+from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.handshake import TRANSITIONS, Input, State, answers, heard
+from ropeway.core.link import Link
+from ropeway.core.routes import Routes
+from ropeway.core.strand import Connection, Remote, Strand
+
+_INF = float("inf")
+
+
+class Peers:
+    """All strands of a node with their connections, and what is due on them.
+
+    ``own`` is the node's virtual address, four bytes; ``strands`` is shared with ``routes``.
+    """
+
+    def __init__(
+        self,
+        own: bytes,
+        strands: Dict[str, Strand],
+        routes: Routes,
+        log: events.Log,
+        now: float,
+        random: random_module.Random,
+    ) -> None:
+        self._own = own
+        self.strands = strands
+        self._routes = routes
+        self._log = log
+        self._random = random
+        self.links: Dict[int, Link] = {}
+        self._owners: Dict[bytes, int] = {}
+        #: Bytes 12 to 31 of the frames that a connection receives -> the connection.
+        self.by_path: Dict[bytes, Connection] = {}
+        #: The connections whose outbox holds something.
+        self.touched: List[Connection] = []
+        self._heap: List[Tuple[float, int, Connection]] = []
+        self._heap_serial = 0
+        self._forget_at = now + tuning.FORGET_EVERY_S
+        self._learnt = 0
+        self._greetings = TokenBucket(tuning.GREETINGS_PER_S, tuning.GREETINGS_BURST, now)
+        self._learning = TokenBucket(tuning.LEARN_PER_S, tuning.LEARN_BURST, now)
+
+    # Frames of no known connection.
+
+    def introduce(self, frame: classic.Frame, now: float) -> Union[Connection, Strand, Drop]:
+        """Get to know where a frame belongs that came over no known path.
+
+        Gives the connection; or only the strand, if nothing but the frame's packet is to be
+        believed; or the reason to drop it.
+        """
+        fault = self._sender_fault(frame)
+        if fault is not None:
+            return fault
+        host, source = ipv4.text(frame.host), ipv4.text(frame.source)
+        strand = self.strands.get(host)
+        remote = strand.remotes.get(frame.src_index) if strand else None
+        link = self._owners.get(frame.destination)
+        if link is None:
+            # An address that this host has just given up may still be in use at the other end.
+            return strand if strand and remote else Drop.WRONG_DESTINATION
+        if strand and remote is None and _is_in_use(strand, source, now):
+            return strand
+        if strand is None or remote is None:
+            remote = self._learn(host, frame.src_index, source, now)
+            if remote is None:
+                return Drop.LIMIT
+            strand = self.strands[host]
+        remote.heard_at = now
+        connection = strand.connections[link, remote.key]
+        if connection.address != source:
+            if now - connection.heard_at < tuning.ADDRESS_HOLD_S:
+                return strand
+            self._move(connection, source, now)
+        return connection
+
+    def _sender_fault(self, frame: classic.Frame) -> Optional[Drop]:
+        if frame.host == self._own or frame.source in self._owners:
+            return Drop.REFLECTED
+        if not self._routes.holds(frame.host):
+            return Drop.FOREIGN_HOST
+        if not frame.src_index or not ipv4.is_unicast(frame.source):
+            return Drop.MALFORMED
+        return None
+
+    def _learn(self, host: str, index: int, address: str, now: float) -> Optional[Remote]:
+        """Note an interface that a frame came from; None if no more may be known."""
+        if not self._learning.take(now):
+            return None
+        strand = self.strands.get(host) or self._open_strand(host)
+        remote = _with_address(strand, address)
+        if remote is not None:
+            # A configured address meets its interface, or an interface got another index.
+            self._renumber(strand, remote, index)
+        elif self._has_room(strand, now):
+            remote = Remote(index, address, False, now)
+            strand.remotes[remote.key] = remote
+            self._learnt += 1
+        self._pair(strand, now)
+        self._close_if_empty(strand)
+        return remote
+
+    def _has_room(self, strand: Strand, now: float) -> bool:
+        if len(strand.remotes) >= tuning.MAX_REMOTES_PER_PEER:
+            return False
+        return self._learnt < tuning.MAX_LEARNT_REMOTES or self._evict(strand, now)
+
+    def _renumber(self, strand: Strand, remote: Remote, index: int) -> None:
+        for connection in remote.connections:
+            del strand.connections[connection.link, remote.key]
+            self.by_path.pop(connection.receive_path, None)
+        del strand.remotes[remote.key]
+        remote.index = index
+        strand.remotes[remote.key] = remote
+        for connection in remote.connections:
+            strand.connections[connection.link, remote.key] = connection
+            self._aim(connection)
+
+    def _evict(self, sparing: Strand, now: float) -> bool:
+        """Forget the learnt remote that was silent longest and carries nothing."""
+        idle = [
+            (_heard_at(remote), strand, remote)
+            for strand in self.strands.values()
+            for remote in strand.remotes.values()
+            if not remote.configured and not _is_established(remote)
+        ]
+        if not idle:
+            return False
+        _, strand, remote = min(idle, key=lambda entry: entry[0])
+        self._drop_remote(strand, remote, "others took its place", now)
+        self._choose(strand)
+        if strand is not sparing:
+            self._close_if_empty(strand)
+        return True
+
+    def _move(self, connection: Connection, address: str, now: float) -> None:
+        remote = connection.remote
+        self._log.report(
+            events.RemoteMoved(connection.strand.host, remote.index, connection.address, address),
+            now,
+        )
+        if not remote.configured:
+            remote.address = address
+        self._aim_at(connection, address)
+
+    # What links say.
+
+    def heard(self, connection: Connection, state: int, now: float) -> bool:
+        """Apply the state of a received frame; True if the frame is to be answered."""
+        if state == State.SENDING and now - connection.confirmed_at >= tuning.RESTART_S:
+            what = Input.HEARD_RESTART
+        else:
+            what = heard(state)
+        answered = answers(connection.state, state)
+        self._advance(connection, what, now)
+        return answered
+
+    def answer(self, connection: Connection, now: float) -> None:
+        """Send an empty frame at once, if the limit allows."""
+        if connection.source is not None and self._may_greet(connection, now):
+            self._send_empty(connection, now)
+
+    def _may_greet(self, connection: Connection, now: float) -> bool:
+        # Strangers share what the limit allows; they cannot use up what agreed remotes need.
+        return connection.remote.configured or self._greetings.take(now)
+
+    def _advance(
+        self, connection: Connection, what: Input, now: float, reason: str = "it was silent"
+    ) -> None:
+        """Apply the table; all that follows from a new state follows from here."""
+        before = connection.state
+        after = TRANSITIONS[before, what]
+        if after == before:
+            return
+        connection.state = after
+        if after == State.ESTABLISHED:
+            self._log.report(
+                events.ConnectionEstablished(
+                    connection.strand.host,
+                    connection.link,
+                    connection.remote.index,
+                    connection.address,
+                ),
+                now,
+            )
+        else:
+            if before == State.ESTABLISHED:
+                if what == Input.HEARD_RESTART:
+                    reason = "the other end started anew"
+                self._log.report(
+                    events.ConnectionLost(
+                        connection.strand.host, connection.link, connection.remote.index, reason
+                    ),
+                    now,
+                )
+            self._greet_soon(connection, now)
+        self._schedule(connection, now)
+        self._choose(connection.strand)
+
+    # Links and remotes.
+
+    def set_links(self, links: Sequence[Link], now: float) -> None:
+        """Take the interfaces that take part now, all of them; the node finds the difference."""
+        after = {link.index: link for link in links}
+        before = self.links
+        if after == before:
+            return
+        self.links = after
+        self._owners = {
+            ipv4.pack(address.partition("/")[0]): link.index
+            for link in links
+            for address in link.addresses
+        }
+        for index, link in after.items():
+            if index not in before:
+                self._log.report(events.LinkAppeared(link), now)
+            elif _visible(before[index]) != _visible(link):
+                self._log.report(events.LinkChanged(before[index], link), now)
+        for index in before.keys() - after.keys():
+            self._log.report(events.LinkVanished(before[index]), now)
+        for strand in self.strands.values():
+            self._pair(strand, now)
+
+    def add_remote(self, host: str, address: str, index: int, now: float) -> None:
+        """Make an interface of another host known; ``index`` 0 means that it will be learnt.
+
+        Raises ValueError, with a sentence, for an address that cannot be another host's.
+        """
+        host, address = str(_address(host)), str(_address(address))
+        if not self._routes.holds(ipv4.pack(host)):
+            raise ValueError(f"host {host} is not an address of the network {self._routes.network}")
+        if ipv4.pack(host) == self._own:
+            raise ValueError(f"host {host} is this host's own address; name another host")
+        if not ipv4.is_unicast(ipv4.pack(address)):
+            raise ValueError(f"{address} cannot be the address of a network interface")
+        if not 0 <= index <= 0xFFFFFFFF:
+            raise ValueError(f"interface index {index} is not between 0 and 4294967295")
+        strand = self.strands.get(host) or self._open_strand(host)
+        known = strand.remotes.get(index) if index else _with_address(strand, address)
+        if known is not None:
+            if known.address != address:
+                raise ValueError(
+                    f"interface {index} of {host} is known at {known.address}; remove that first"
+                )
+            if not known.configured:
+                known.configured = True
+                self._learnt -= 1
+        elif len(strand.remotes) >= tuning.MAX_REMOTES_PER_PEER:
+            raise ValueError(
+                f"host {host} has {len(strand.remotes)} remote interfaces, which is the limit"
+            )
+        else:
+            remote = Remote(index, address, True, now)
+            strand.remotes[remote.key] = remote
+        self._pair(strand, now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's interface at ``address``, or with None the whole host.
+
+        Raises ValueError, with a sentence, if there is no such thing. What is still heard is
+        learnt again.
+        """
+        host = str(_address(host))
+        strand = self.strands.get(host)
+        if strand is None:
+            raise ValueError(f"host {host} is not known; see `ropeway status`")
+        if address is not None:
+            address = str(_address(address))
+        remotes = [r for r in strand.remotes.values() if address in (None, r.address)]
+        if not remotes:
+            raise ValueError(f"host {host} has no interface at {address}; see `ropeway status`")
+        for remote in remotes:
+            self._drop_remote(strand, remote, "it was removed", now)
+        self._pair(strand, now)
+        self._close_if_empty(strand)
+
+    def _open_strand(self, host: str) -> Strand:
+        strand = self.strands[host] = Strand(host, self._random.randrange(classic.ID_MODULUS))
+        self._routes.forget()
+        return strand
+
+    def _close_if_empty(self, strand: Strand) -> None:
+        if not strand.remotes:
+            self.strands.pop(strand.host, None)
+            self._routes.forget()
+
+    def _drop_remote(self, strand: Strand, remote: Remote, reason: str, now: float) -> None:
+        for connection in list(remote.connections):
+            self._end(connection, reason, now)
+        del strand.remotes[remote.key]
+        if not remote.configured:
+            self._learnt -= 1
+
+    def _end(self, connection: Connection, reason: str, now: float) -> None:
+        self._advance(connection, Input.GONE, now, reason)
+        connection.due = _INF
+        self.by_path.pop(connection.receive_path, None)
+        connection.remote.connections.remove(connection)
+        del connection.strand.connections[connection.link, connection.remote.key]
+
+    def _pair(self, strand: Strand, now: float) -> None:
+        """Bring the connections in line with links and remotes: their Cartesian product."""
+        for connection in list(strand.connections.values()):
+            if connection.link not in self.links:
+                self._end(connection, "the link vanished", now)
+        for index in self.links:
+            for key, remote in strand.remotes.items():
+                if (index, key) in strand.connections:
+                    self._reaim(strand.connections[index, key], now)
+                    continue
+                connection = Connection(strand, index, remote)
+                strand.connections[index, key] = connection
+                remote.connections.append(connection)
+                self._aim(connection)
+                self._greet_soon(connection, now)
+                self._schedule(connection, now)
+        self._choose(strand)
+
+    def _reaim(self, connection: Connection, now: float) -> None:
+        """Follow a change of the link's addresses, routes, MTU or carrier."""
+        link = self.links[connection.link]
+        source = link.source_for(connection.address) if link.up else None
+        if source == connection.source:
+            connection.mtu = link.mtu - classic.OVERHEAD
+            return
+        self.by_path.pop(connection.receive_path, None)
+        self._aim(connection)
+        reason = "the link is down or has no route" if source is None else "its address changed"
+        self._advance(connection, Input.GONE, now, reason)
+        self._greet_soon(connection, now)
+        self._schedule(connection, now)
+
+    def _aim(self, connection: Connection) -> None:
+        link = self.links[connection.link]
+        source = link.source_for(connection.address) if link.up else None
+        connection.aim(self._own, source, link.mtu)
+        if source is not None and connection.remote.index:
+            self.by_path[connection.receive_path] = connection
+
+    def _aim_at(self, connection: Connection, address: str) -> None:
+        self.by_path.pop(connection.receive_path, None)
+        connection.address = address
+        self._aim(connection)
+        self._choose(connection.strand)
+
+    def _choose(self, strand: Strand) -> None:
+        if strand.choose():
+            self._routes.forget()
+
+    # Time.
+
+    def deadline(self) -> float:
+        """Give the time of the next :meth:`tick`."""
+        return min(self._heap[0][0] if self._heap else _INF, self._forget_at)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: greetings, keepalives, falling back of silent connections."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due, _, connection = heapq.heappop(heap)
+            if connection.due == due:
+                connection.due = _INF
+                self._look_at(connection, now)
+        if now >= self._forget_at:
+            self._forget_at = now + tuning.FORGET_EVERY_S
+            self._forget(now)
+
+    def _look_at(self, connection: Connection, now: float) -> None:
+        if connection.source is None:
+            return
+        if connection.state and now >= connection.heard_at + tuning.SILENCE_S:
+            self._advance(connection, Input.SILENT, now)
+            remote = connection.remote
+            if remote.configured and connection.address != remote.address:
+                # The agreed address holds again when the one that was learnt falls silent.
+                self._aim_at(connection, remote.address)
+        if connection.state == State.ESTABLISHED:
+            if now >= connection.sent_at + tuning.KEEPALIVE_S:
+                self._send_empty(connection, now)
+        elif now >= connection.greet_at:
+            if self._may_greet(connection, now):
+                self._send_empty(connection, now)
+            pause_s = connection.greet_pause_s
+            connection.greet_pause_s = min(2 * pause_s, tuning.GREETING_MAX_S)
+            spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
+            connection.greet_at = now + pause_s * spread
+        self._schedule(connection, now)
+
+    def _greet_soon(self, connection: Connection, now: float) -> None:
+        connection.greet_pause_s = tuning.GREETING_MIN_S
+        connection.greet_at = now
+
+    def _schedule(self, connection: Connection, now: float) -> None:
+        """Put the connection into the heap for the moment at which something is due."""
+        if connection.source is None:
+            connection.due = _INF
+            return
+        if connection.state == State.ESTABLISHED:
+            due = min(
+                connection.sent_at + tuning.KEEPALIVE_S, connection.heard_at + tuning.SILENCE_S
+            )
+        elif connection.state:
+            due = min(connection.greet_at, connection.heard_at + tuning.SILENCE_S)
+        else:
+            due = connection.greet_at
+        due = max(due, now)
+        if due != connection.due:
+            connection.due = due
+            self._heap_serial += 1
+            heapq.heappush(self._heap, (due, self._heap_serial, connection))
+
+    def _send_empty(self, connection: Connection, now: float) -> None:
+        if not connection.outbox:
+            self.touched.append(connection)
+        connection.empty_frame(now)
+
+    def _forget(self, now: float) -> None:
+        """Forget learnt remotes that have been silent for long."""
+        for strand in list(self.strands.values()):
+            for remote in list(strand.remotes.values()):
+                proven = any(c.confirmed_at >= 0 for c in remote.connections)
+                patience_s = tuning.FORGET_S if proven else tuning.FORGET_UNPROVEN_S
+                if not remote.configured and now - _heard_at(remote) >= patience_s:
+                    self._drop_remote(strand, remote, "it was silent for long", now)
+                    self._choose(strand)
+            self._close_if_empty(strand)
+
+
+def _visible(link: Link) -> Tuple[Any, ...]:
+    return link.name, link.addresses, link.mtu, link.up
+
+
+def _with_address(strand: Strand, address: str) -> Optional[Remote]:
+    return next((r for r in strand.remotes.values() if r.address == address), None)
+
+
+def _heard_at(remote: Remote) -> float:
+    return max([remote.heard_at, *(c.heard_at for c in remote.connections)])
+
+
+def _is_in_use(strand: Strand, address: str, now: float) -> bool:
+    """Say whether a known interface was heard from ``address`` just now."""
+    remote = _with_address(strand, address)
+    if remote is None or not remote.index:
+        return False
+    return now - _heard_at(remote) < tuning.ADDRESS_HOLD_S
+
+
+def _is_established(remote: Remote) -> bool:
+    return any(c.state == State.ESTABLISHED for c in remote.connections)
+
+
+def _address(text: str) -> ipaddress.IPv4Address:
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address") from None
