@@ -47,9 +47,12 @@ def test_it_holds_what_it_promises(package: Path) -> None:
     assert schema.endswith("../../lib/ropeway/ropeway/app/config.schema.json")
 
 
-def test_it_leaves_etc_to_its_owner(package: Path) -> None:
-    inside = {path for path in deb.contents(package) if path.startswith("/etc/")}
-    assert inside == {"/etc/ropeway"}
+def test_it_leaves_its_directory_in_etc_to_its_owner(package: Path) -> None:
+    contents = deb.contents(package)
+    assert "/etc/ropeway" in contents
+    assert not [path for path in contents if path.startswith("/etc/ropeway/")]
+    conffiles = process.run(["dpkg-deb", "--info", str(package), "conffiles"]).stdout.split()
+    assert conffiles == ["/etc/needrestart/conf.d/ropeway.conf"]
 
 
 def test_nothing_strays_into_it(package: Path) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import time
 from pathlib import Path
 
 from tests.lab import process
+from tests.lab.lab import Lab
 
 from .node import CONFIGURATION, Node
 
 RECOVERY_LIMIT_S = 2.0
 EXPOSURE_LIMIT = 2.2
 FORWARDING_LIMIT_S = 10.0
+NETWORKD_LIMIT_S = 10.0
+# WatchdogSec, the time that SIGABRT and the restart take, and a busy machine.
+WATCHDOG_LIMIT_S = 30.0
 
 
 def test_the_agent_runs_and_answers(node: Node) -> None:
@@ -54,7 +59,7 @@ def test_a_killed_agent_is_back_at_once(node: Node) -> None:
     killed_at_s = time.monotonic()
     node.run(["kill", "-KILL", before])
     process.wait_for(
-        lambda: node.unit("MainPID") != before and node.unit("ActiveState") == "active",
+        functools.partial(_is_another, node, before),
         what="The agent coming back",
         timeout_s=RECOVERY_LIMIT_S * 5,
     )
@@ -65,11 +70,51 @@ def test_a_killed_agent_is_back_at_once(node: Node) -> None:
     assert sorted(node.kernel_state()) == ["ropeway", "ropeway0"]
 
 
-def test_networkd_leaves_the_device_alone(node: Node) -> None:
-    node.run(["systemctl", "restart", "systemd-networkd"])
-    listed = node.run(["networkctl", "--no-pager", "--no-legend", "list", "ropeway0"]).stdout
-    assert listed.split()[-1] == "unmanaged"
-    assert f"{node.address}/24" in node.run(["ip", "-br", "address", "show", "ropeway0"]).stdout
+def test_hung_agents_are_replaced(lab: Lab, package: Path) -> None:
+    nodes = [Node(lab, name) for name in lab.machines]
+    stopped = {}
+    for node in nodes:
+        node.bring_up(package)
+        stopped[node.address] = node.unit("MainPID")
+        node.run(["kill", "-STOP", stopped[node.address]])
+    for node in nodes:
+        process.wait_for(
+            functools.partial(_is_another, node, stopped[node.address]),
+            what=f"The watchdog on {node.machine.name} replacing the agent",
+            timeout_s=WATCHDOG_LIMIT_S,
+        )
+        assert "atchdog" in node.journal()
+
+
+def _is_another(node: Node, process_id: str) -> bool:
+    return node.unit("MainPID") not in ("0", process_id) and node.unit("ActiveState") == "active"
+
+
+def test_networkd_spares_the_device_and_what_others_made(node: Node) -> None:
+    everything = node.machine.root / "etc/systemd/network/50-everything.network"
+    rule = ["from", "192.0.2.1", "lookup", "100"]
+    everything.write_text("[Match]\nName=r*\n[Network]\nAddress=192.0.2.1/24\n")
+    node.run(["ip", "rule", "add", *rule])
+    try:
+        node.run(["systemctl", "restart", "systemd-networkd"])
+        setup = process.wait_for(
+            functools.partial(_setup, node),
+            what="systemd-networkd looking at ropeway0",
+            timeout_s=NETWORKD_LIMIT_S,
+        )
+        assert setup == "unmanaged"
+        assert "192.0.2.1" in node.run(["ip", "-j", "rule"]).stdout
+    finally:
+        everything.unlink()
+        node.run(["ip", "rule", "del", *rule], check=False)
+    (device,) = json.loads(node.run(["ip", "-j", "address", "show", "ropeway0"]).stdout)
+    assert [address["local"] for address in device["addr_info"]] == [node.address]
+
+
+def _setup(node: Node) -> str:
+    """What systemd-networkd makes of ropeway0; empty while it has not decided."""
+    words = node.run(["networkctl", "--no-pager", "--no-legend", "list", "ropeway0"]).stdout.split()
+    return "" if words[-1] in ("initialized", "pending") else words[-1]
 
 
 def test_an_upgrade_does_not_cut_the_links(node: Node, older: Path, package: Path) -> None:
