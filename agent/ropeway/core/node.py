@@ -303,7 +303,7 @@ class Node:
         """The MTU in bytes that the device should have, so that a packet fits every link."""
         if self.settings.device_mtu is not None:
             return self.settings.device_mtu
-        mtus = [link.mtu for link in self._peers.links.values() if link.up]
+        mtus = [link.mtu for link in self._peers.links.values() if link.up and link.addresses]
         return min(mtus, default=tuning.DEFAULT_LINK_MTU) - classic.OVERHEAD
 
     def status(self, now: float) -> Dict[str, Any]:
