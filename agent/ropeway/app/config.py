@@ -25,7 +25,7 @@ SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 FILE_BYTES_MAX = 1 << 20
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
 
-Path_ = Tuple[Union[str, int], ...]
+KeyPath = Tuple[Union[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ class _Faults:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.line_of: Dict[Path_, int] = {}
+        self.line_of: Dict[KeyPath, int] = {}
         self.lines: List[Tuple[int, str]] = []
-        self.paths: Set[Path_] = set()
+        self.paths: Set[KeyPath] = set()
 
-    def add(self, path: Path_, sentence: str, line: Optional[int] = None) -> None:
+    def add(self, path: KeyPath, sentence: str, line: Optional[int] = None) -> None:
         """Report `sentence` about the value at `path`, or at `line` where that says better."""
         self.paths.add(path)
         if line is None:
@@ -163,7 +163,7 @@ class _Faults:
         if entry not in self.lines:
             self.lines.append(entry)
 
-    def spoilt(self, path: Path_) -> bool:
+    def spoilt(self, path: KeyPath) -> bool:
         """Tell whether the value at `path`, or something in or around it, has a fault already."""
         return any(path[: len(bad)] == bad or bad[: len(path)] == path for bad in self.paths if bad)
 
@@ -173,7 +173,7 @@ class _Faults:
             raise ConfigError([line for _, line in sorted(self.lines, key=lambda entry: entry[0])])
 
 
-def _dotted(path: Path_) -> str:
+def _dotted(path: KeyPath) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + part
@@ -205,7 +205,7 @@ def _values(text: bytes, faults: _Faults) -> Any:
     return None
 
 
-def _value(node: Any, path: Path_, loader: Any, faults: _Faults, above: List[Any]) -> Any:
+def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[Any]) -> Any:
     import yaml
 
     line = node.start_mark.line + 1
@@ -254,7 +254,7 @@ def _check_schema(data: Any, faults: _Faults) -> None:
     schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
     spoilt = set(faults.paths)
     for error in jsonschema.Draft7Validator(schema).iter_errors(data):
-        path: Path_ = tuple(error.absolute_path)
+        path: KeyPath = tuple(error.absolute_path)
         if path in spoilt and error.validator not in ("additionalProperties", "required"):
             continue
         if error.validator == "additionalProperties":
@@ -267,7 +267,7 @@ def _check_schema(data: Any, faults: _Faults) -> None:
                 if key not in error.instance:
                     faults.add((*path, key), "this key is missing: add it")
         else:
-            faults.add(path, f"write {_expectation(error)}, not {_shown(error.instance)}")
+            faults.add(path, f"write {error.schema['x-expects']}, not {_shown(error.instance)}")
 
 
 def _unknown(key: str, known: List[str]) -> str:
@@ -275,14 +275,6 @@ def _unknown(key: str, known: List[str]) -> str:
     if nearest:
         return f"unknown key: did you mean {nearest[0]}?"
     return "unknown key: remove it; the keys here are {}".format(", ".join(known))
-
-
-def _expectation(error: Any) -> str:
-    return (
-        str(error.schema.get("x-expects", "something else"))
-        if isinstance(error.schema, dict)
-        else "something else"
-    )
 
 
 def _shown(value: Any) -> str:
@@ -339,7 +331,7 @@ def _check_remotes(
     for number, remote in enumerate(remotes if isinstance(remotes, list) else ()):
         if not isinstance(remote, dict):
             continue
-        path: Path_ = ("remotes", number, "host")
+        path: KeyPath = ("remotes", number, "host")
         host = _address(remote.get("host"), path, faults)
         if host:
             if network:
@@ -395,7 +387,7 @@ def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Ne
     return meant
 
 
-def _address(value: Any, path: Path_, faults: _Faults) -> Optional[ipaddress.IPv4Address]:
+def _address(value: Any, path: KeyPath, faults: _Faults) -> Optional[ipaddress.IPv4Address]:
     """Return the address, or None where it is absent or has been reported already."""
     if not isinstance(value, str) or faults.spoilt(path):
         return None
@@ -409,7 +401,7 @@ def _address(value: Any, path: Path_, faults: _Faults) -> Optional[ipaddress.IPv
 def _check_inside(
     address: ipaddress.IPv4Address,
     network: ipaddress.IPv4Network,
-    path: Path_,
+    path: KeyPath,
     faults: _Faults,
 ) -> None:
     if address not in network:
