@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import Optional, Tuple
+
+# Hosts with full routing tables exist, and the same prefixes are asked about again and again.
+_network = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,6 @@ class Link:
         for interface in own:
             if far in interface.network:
                 return str(interface.ip)
-        if own and any(far in ipaddress.IPv4Network(route) for route in self.routes):
+        if own and any(far in _network(route) for route in self.routes):
             return str(own[0].ip)
         return None

@@ -168,7 +168,8 @@ class Node:
 
     def send_failed(self, link: int, reason: str, count: int) -> None:
         """Count datagrams that a link refused; ``reason`` is the errno's name."""
-        self._send_errors.setdefault(link, Counter())[reason] += count
+        if link in self._peers.links:
+            self._send_errors.setdefault(link, Counter())[reason] += count
 
     # The way in.
 
