@@ -40,14 +40,10 @@ def ipv4(
     return with_checksum(header) + payload
 
 
-def udp(
-    source: str, destination: str, payload: bytes, port: int, ttl: int = 64, source_port: int = 9
-) -> bytes:
+def udp(source: str, destination: str, payload: bytes, port: int, identification: int = 0) -> bytes:
     """Return a UDP datagram in an IPv4 packet, without UDP checksum (RFC 768 allows it)."""
-    header = b"".join(
-        number.to_bytes(2, "big") for number in (source_port, port, 8 + len(payload), 0)
-    )
-    return ipv4(source, destination, header + payload, ttl=ttl)
+    header = b"".join(number.to_bytes(2, "big") for number in (9, port, 8 + len(payload), 0))
+    return ipv4(source, destination, header + payload, identification=identification)
 
 
 class Puppet:

@@ -180,6 +180,27 @@ def test_packet_that_is_too_big_for_the_links_gives_fragmentation_needed(triple:
     assert carry([fits[:-16] + MARK + bytes(8)], triple.vm0, triple.vm2)
 
 
+def test_router_fragments_what_may_be_fragmented(triple: Triple) -> None:
+    vm0, router, vm2 = triple.start()
+    for lan in ("net2", "net3"):
+        triple.vm1.ip("link", "set", triple.vm1.ports[lan].interface, "mtu", "600")
+    until(
+        lambda: [link["mtu"] for link in router.status()["links"]].count(600) == 2,
+        5,
+        lambda: f"the router knows the MTUs: {router.status()['links']}",
+    )
+    content = random.Random(1).randbytes(1400)
+    with triple.vm2.socket(socket.AF_INET, socket.SOCK_DGRAM) as into, raw_sender(
+        triple.vm0
+    ) as out:
+        into.bind((vm2.address, 4716))
+        into.settimeout(3)
+        packet = udp(vm0.address, vm2.address, content, 4716, identification=4716)
+        out.sendto(packet, (vm2.address, 0))
+        assert into.recv(2048) == content
+    assert triple.vm2.counters("Ip")["ReasmOKs"] == 1
+
+
 def test_large_packets_pass_whole(triple: Triple) -> None:
     vm0, _, vm2 = triple.start()
     mtu = vm0.status()["device"]["mtu"]

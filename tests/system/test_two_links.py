@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.agents import Agent
+from tests.system.agents import DEVICE, Agent
 from tests.system.stage import Pair
 from tests.system.topology import Port, until
 from tests.system.traffic import assert_whole, both_ways, ping
@@ -18,6 +18,8 @@ CUTS = {
 }
 FALL_BACK_S = 6.0
 RESTORE_S = 8.0
+STORM = 60
+OVERHEAD = 34
 
 
 def wait_cut(pair: Pair, a: Agent, b: Agent, lan: str) -> None:
@@ -188,6 +190,47 @@ def test_interface_renamed_while_in_use_is_still_one_link(pair: Pair) -> None:
             lambda: f"the new name is known: {a.status()['links']}",
         )
     assert_whole(verdicts)
+
+
+def test_storm_of_interface_events_ends_in_the_truth(pair: Pair) -> None:
+    a, b = pair.start()
+    port = pair.a.ports["net1"]
+    # More events than a netlink socket holds, so that some are missed.
+    storm = [
+        command
+        for number in range(STORM)
+        for command in (
+            ["link", "add", f"storm{number}", "type", "veth", "peer", "name", f"wind{number}"],
+            ["address", "add", f"10.77.{number}.1/24", "dev", f"storm{number}"],
+            ["link", "set", f"storm{number}", "up"],
+            ["link", "set", f"wind{number}", "up"],
+            ["link", "delete", f"storm{number}"],
+        )
+    ]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.a.batch(*storm, ["link", "set", port.interface, "down"])
+        wait_cut(pair, a, b, "net1")
+        pair.a.batch(*storm, ["link", "set", port.interface, "up"])
+        pair.wait_whole(a, b)
+        until(
+            lambda: {link["name"] for link in a.status()["links"]} == {"eth0", "eth1"},
+            RESTORE_S,
+            lambda: f"the storm is over: {a.status()['links']}",
+        )
+    assert_whole(verdicts)
+
+
+def test_device_mtu_follows_the_smallest_link(pair: Pair) -> None:
+    a, _ = pair.start()
+
+    def device_mtu() -> int:
+        return int(pair.a.ip_json("link", "show", "dev", DEVICE)[0]["mtu"])
+
+    assert device_mtu() == a.status()["device"]["mtu"] == 1500 - OVERHEAD
+    for mtu in (1400, 1500):
+        pair.a.ip("link", "set", "eth1", "mtu", str(mtu))
+        until(lambda mtu=mtu: device_mtu() == mtu - OVERHEAD, 5, lambda: f"{device_mtu()}")
+    assert ping(pair.a, pair.b_address, count=20, interval_s=0.01).lost == 0
 
 
 def test_excluded_interface_and_loopback_take_no_part(pair: Pair) -> None:
