@@ -138,6 +138,26 @@ def test_a_stop_leaves_nothing_in_the_kernel(node: Node) -> None:
     assert node.run(["ls", "/run/ropeway"], check=False).stdout == ""
 
 
+def test_nothing_outlives_an_agent_that_is_killed_for_good(node: Node) -> None:
+    once = node.machine.root / "etc/systemd/system/ropeway.service.d/once.conf"
+    once.parent.mkdir()
+    once.write_text("[Service]\nRestart=no\n")
+    try:
+        node.run(["systemctl", "daemon-reload"])
+        assert node.kernel_state()
+        node.run(["kill", "-KILL", node.unit("MainPID")])
+        process.wait_for(
+            lambda: node.unit("ActiveState") == "failed",
+            what="systemd giving the agent up",
+            timeout_s=RECOVERY_LIMIT_S * 5,
+        )
+        assert node.kernel_state() == []
+    finally:
+        once.unlink()
+        once.parent.rmdir()
+        node.run(["systemctl", "daemon-reload"])
+
+
 def test_a_wrong_configuration_is_explained_and_not_tried_again(node: Node) -> None:
     node.run(["systemctl", "stop", "ropeway"])
     (node.machine.root / CONFIGURATION).write_text("encapsulation: classic\naddress: 10.0.0.1\n")
