@@ -1,0 +1,245 @@
+"""The whole of it: three real hosts, rolled out by site.yml over SSH, disturbed and removed.
+
+Runs as root. The tests stand in the order of a lab's life and build on each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+import pytest
+
+from tests.lab import agents, network, process, roots
+from tests.lab.demo import RATE, Demo
+from tests.lab.deploy import deploy
+from tests.lab.errors import LabError
+from tests.lab.lab import Lab
+from tests.lab.machines import CHECKOUT, NSPAWN_LEFTOVERS, Machine
+from tests.lab.stream import Result, Stream, finish, flowing
+from tests.lab.topology import HOUSE
+
+INVENTORY = CHECKOUT / "inventories" / "lab"
+HOSTS = ("vm0", "vm1", "vm2")
+RECOVERY_LIMIT_MS = 2000.0
+STREAM_LIMIT_S = 120.0
+AGENT_LIMIT_S = 20.0
+# The second lab of these tests, small and beside the first one.
+OTHER_PREFIX = "rwtry-"
+OTHER = {
+    "lans": ["net0"],
+    "management": {"interface": "mgmt0", "network": "172.30.90.0/24", "controller": "172.30.90.1"},
+    "hosts": {"one": {"management": "172.30.90.10", "interfaces": {"eth0": "net0"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    assert os.geteuid() == 0, "The lab makes machines and bridges: run its tests as root."
+    made = Lab()
+    made.up()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab) -> Dict[str, Dict[str, int]]:
+    return deploy(INVENTORY)
+
+
+@pytest.fixture
+def whole(lab: Lab, deployed: Dict[str, Dict[str, int]]) -> Lab:
+    """The lab with every link carrying traffic."""
+    agents.wait_all_carry(lab)
+    return lab
+
+
+@contextlib.contextmanager
+def both_ways(lab: Lab) -> Iterator[List[Stream]]:
+    vm0, vm2 = lab.machine("vm0"), lab.machine("vm2")
+    there = agents.status(vm2)["address"]
+    back = agents.status(vm0)["address"]
+    streams = [
+        Stream(vm0, vm2, there, rate=RATE, limit_s=STREAM_LIMIT_S),
+        Stream(vm2, vm0, back, rate=RATE, limit_s=STREAM_LIMIT_S),
+    ]
+    with flowing(streams):
+        yield streams
+
+
+def main_pid(machine: Machine) -> int:
+    shown = machine.run(["systemctl", "show", "--property=MainPID", "--value", "ropeway"])
+    return int(shown.stdout)
+
+
+def kernel_leftovers(machine: Machine) -> List[str]:
+    """What of the agent there is in a machine's kernel and file system."""
+    links = json.loads(machine.run(["ip", "-j", "link", "show"]).stdout)
+    found = [link["ifname"] for link in links if link["ifname"] == "ropeway0"]
+    rules = json.loads(machine.run(["nft", "-j", "list", "tables"]).stdout)["nftables"]
+    found += [r["table"]["name"] for r in rules if r.get("table", {}).get("name") == "ropeway"]
+    socket = "/run/ropeway/control.sock"
+    if machine.run(["test", "-e", socket], check=False).returncode == 0:
+        found.append(socket)
+    return found
+
+
+def test_site_yml_rolls_out_every_host(deployed):
+    assert set(HOSTS) <= set(deployed)
+    for host in HOSTS:
+        assert deployed[host]["failed"] == deployed[host]["unreachable"] == 0
+        assert deployed[host]["changed"] > 0
+
+
+def test_a_second_run_changes_nothing(whole):
+    recap = deploy(INVENTORY)
+    assert set(HOSTS) <= set(recap)
+    assert {host: counts["changed"] for host, counts in recap.items()} == dict.fromkeys(recap, 0)
+
+
+def test_nothing_is_lost_or_duplicated_while_any_link_is_cut(whole):
+    assert Demo(whole, "vm0", "vm2").run()
+    report = json.loads((whole.build / "demo.json").read_text())
+    rope, single = report["measurements"]
+    wires = {
+        (host.name, lan)
+        for host in whole.topology.hosts.values()
+        for lan in host.interfaces.values()
+    }
+    assert {(cut["host"], cut["lan"]) for cut in rope["cuts"]} == wires
+    assert {(r["source"], r["target"]) for r in rope["results"]} == {("vm0", "vm2"), ("vm2", "vm0")}
+    for result in rope["results"]:
+        assert result["sent"] > 5 * RATE
+        assert (result["lost"], result["duplicated"]) == (0, 0), result
+    assert all(result["lost"] > 0 for result in single["results"])
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_killed_agent_is_back_within_two_seconds(whole, name):
+    machine = whole.machine(name)
+    before = main_pid(machine)
+    with both_ways(whole) as streams:
+        machine.run(["kill", "-KILL", str(before)])
+        process.wait_for(
+            lambda: main_pid(machine) not in (0, before) and agents.answers(machine),
+            what=f"The agent of {name} coming back",
+            timeout_s=AGENT_LIMIT_S,
+        )
+        agents.wait_all_carry(whole)
+        results = finish(streams)
+    for result in results:
+        _resumed(result)
+        assert result.duplicated == 0, result
+        assert result.receiver["silence_max_ms"] < RECOVERY_LIMIT_MS, result
+
+
+def _resumed(result: Result) -> None:
+    # The last packet of all arrived: the stream was flowing again at the end.
+    assert result.receiver["highest"] == result.sent - 1, result
+
+
+@pytest.mark.parametrize("name", ["vm1", "vm0"])
+def test_a_rebooted_host_comes_back_by_itself(whole, name):
+    machine = whole.machine(name)
+    machine.reboot()
+    process.wait_for(
+        lambda: agents.answers(machine),
+        what=f"The agent of {name} answering after the reboot",
+        timeout_s=AGENT_LIMIT_S,
+    )
+    agents.wait_all_carry(whole)
+    target = agents.status(whole.machine("vm2"))["address"]
+    whole.machine("vm0").run(["ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", target])
+
+
+def test_a_stopped_agent_leaves_nothing(whole):
+    machine = whole.machine("vm2")
+    assert kernel_leftovers(machine), "The check sees nothing even while the agent runs."
+    machine.run(["systemctl", "stop", "ropeway"])
+    assert kernel_leftovers(machine) == []
+    machine.run(["systemctl", "start", "ropeway"])
+    agents.wait_all_carry(whole)
+
+
+def test_cleanup_removes_what_a_killed_agent_left(whole):
+    machine = whole.machine("vm2")
+    refused = machine.run(["ropeway", "cleanup"], check=False)
+    assert refused.returncode != 0, "It cleaned up under a running agent."
+    machine.run(["systemctl", "stop", "ropeway"])
+    with subprocess.Popen(
+        machine.enter(["ropeway", "agent"]), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ):
+        process.wait_for(
+            lambda: agents.answers(machine), what="The agent answering", timeout_s=AGENT_LIMIT_S
+        )
+        machine.run(["pkill", "-KILL", "-f", "ropeway agent"])
+    assert kernel_leftovers(machine), "A killed agent left nothing to clean up: nothing is tested."
+    machine.run(["ropeway", "cleanup"])
+    assert kernel_leftovers(machine) == []
+    machine.run(["systemctl", "start", "ropeway"])
+    agents.wait_all_carry(whole)
+
+
+def test_down_leaves_nothing(lab, deployed):
+    lab.down()
+    _nothing_of(lab)
+    lab.down()
+
+
+def _nothing_of(lab: Lab) -> None:
+    assert lab.leftovers() == []
+    # The same once more, not as the lab itself looks for it.
+    name = lab.prefix.rstrip("-")
+    assert network.links(lab.prefix) == []
+    assert not any(f"/{name}/" in str(mount.target) for mount in roots.mounts())
+    assert not (Path("/var/lib/ropeway-lab") / name).exists()
+    for folder in (Path(folder) for folder in NSPAWN_LEFTOVERS):
+        assert not folder.exists() or not list(folder.glob(f"{lab.prefix}*"))
+    mine = [pid for pid in process.processes() if f"--machine={lab.prefix}" in _line(pid)]
+    assert mine == []
+
+
+def _line(pid: int) -> str:
+    return " ".join(process.arguments_of(pid))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Lab]:
+    file = tmp_path / "topology.json"
+    file.write_text(json.dumps(OTHER))
+    made = Lab(OTHER_PREFIX, file)
+    yield made
+    made.down()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
+def test_an_interrupted_up_leaves_nothing_that_down_cannot_remove(other, tmp_path, number):
+    command = [sys.executable, "-m", "tests.lab", "--prefix", other.prefix]
+    command += ["--topology", str(tmp_path / "topology.json")]
+    with subprocess.Popen([*command, "up"], cwd=CHECKOUT) as starting:
+        process.wait_for(
+            lambda: other.machine("one").pids(), what="A machine starting", timeout_s=60, poll_s=0
+        )
+        starting.send_signal(number)
+    if number == signal.SIGINT:
+        assert starting.returncode == 130
+        assert other.leftovers() == []
+    else:
+        assert other.leftovers(), "Nothing was left: nothing is tested."
+    subprocess.run([*command, "down"], cwd=CHECKOUT, check=True)
+    _nothing_of(other)
+
+
+def test_two_labs_stand_side_by_side_and_a_taken_network_is_refused(other, tmp_path):
+    other.up()
+    assert other.machine("one").run(["hostname"]).stdout == "one\n"
+    with pytest.raises(LabError, match=r"172\.30\.90\.0/24"):
+        Lab("rwtrz-", tmp_path / "topology.json").up()
+    assert HOUSE.exists()
+    assert other.machine("one").leader() is not None
