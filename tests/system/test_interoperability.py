@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.system.agents import Agent, Reference
+from tests.system.reference_node import Frame
 from tests.system.stage import Pair, Stage, Triple
 from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.traffic import assert_whole, both_ways, drain, ping
 
 PACKETS = 500
+ETHERNET_BYTES = 14
 
 
 @pytest.fixture(params=[1, 2], ids=["one link", "two links"])
@@ -185,3 +187,34 @@ def test_agent_routes_between_two_reference_nodes(triple: Triple) -> None:
             lambda: f"{2 * PACKETS} packets forwarded: {router.status()}",
         )
     assert_whole(verdicts)
+
+
+def test_every_frame_of_the_agent_is_the_published_one_byte_for_byte(pair: Pair) -> None:
+    taps = [pair.topology.capture(lan) for lan in pair.a.ports]
+    a, b = pair.start()
+    ping(pair.a, pair.b_address, count=200, interval_s=0.002)
+    packets = [frame[ETHERNET_BYTES:] for tap in taps for frame in drain(tap)]
+    for tap in taps:
+        tap.close()
+    # By connection; while the other end's index is not known yet, 0 stands in its place.
+    counted: dict[tuple[int, str], list[Frame]] = {}
+    for packet in packets:
+        frame = Frame.unpack(packet)
+        if frame is None:
+            continue
+        assert frame.pack() == packet
+        counted.setdefault((frame.src_index, frame.destination), []).append(frame)
+    for connection, frames in counted.items():
+        # The tap sees frames in the order in which they were sent.
+        numbers = [frame.identification for frame in frames]
+        assert numbers == list(range(1, len(frames) + 1)), (connection, numbers[:10])
+        ids = [frame.id for frame in frames if frame.payload is not None]
+        assert ids == list(range(ids[0], ids[0] + len(ids))) if ids else True
+        assert {frame.id for frame in frames if frame.payload is None} <= {0}
+        # Unfinished connections may carry packets, too, so states only never go back.
+        states = [frame.state for frame in frames]
+        assert states == sorted(states)
+    carried = [frames for frames in counted.values() if any(one.payload for one in frames)]
+    assert len(carried) == 4, "two links, two ways"
+    assert a.alive
+    assert b.alive
