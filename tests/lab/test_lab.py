@@ -30,6 +30,8 @@ HOSTS = ("vm0", "vm1", "vm2")
 RECOVERY_LIMIT_MS = 2000.0
 STREAM_LIMIT_S = 120.0
 AGENT_LIMIT_S = 20.0
+# So many packets have to arrive before a stream counts as flowing.
+FLOWS = 200
 # The second lab of these tests, small and beside the first one.
 OTHER_PREFIX = "rwtry-"
 OTHER = {
@@ -69,7 +71,18 @@ def both_ways(lab: Lab) -> Iterator[List[Stream]]:
         Stream(vm0, vm2, there, rate=RATE, limit_s=STREAM_LIMIT_S),
         Stream(vm2, vm0, back, rate=RATE, limit_s=STREAM_LIMIT_S),
     ]
+    before = {
+        machine.name: agents.status(machine)["counters"]["delivered"] for machine in (vm0, vm2)
+    }
     with flowing(streams):
+        process.wait_for(
+            lambda: all(
+                agents.status(lab.machine(name))["counters"]["delivered"] > count + FLOWS
+                for name, count in before.items()
+            ),
+            what="Packets arriving both ways",
+            timeout_s=AGENT_LIMIT_S,
+        )
         yield streams
 
 
