@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -62,6 +63,9 @@ class Keys:
         """Delete the key pair and known_hosts; no error if there are none."""
         for file in (self.private, self.public, self.known_hosts):
             file.unlink(missing_ok=True)
+        # Results stay, and with them the folder.
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
 
 
 def _generate(private: Path, comment: str) -> None:

@@ -5,6 +5,7 @@ Several labs stand side by side if their prefixes and management networks differ
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Dict, List
@@ -95,7 +96,8 @@ class Lab:
             network.remove(self.prefix)
             unmount_below(self.state)
             process.run(["rm", "-rf", "--one-file-system", str(self.state)], timeout_s=300)
-            if STATE.is_dir() and not any(STATE.iterdir()):
+            # Other labs may have their state beside this one's.
+            with contextlib.suppress(OSError):
                 STATE.rmdir()
             self.keys.remove()
 

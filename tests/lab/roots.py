@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -301,5 +300,6 @@ def temporary_overlay(lower: Path) -> Iterator[Overlay]:
         with Overlay(lower, directory) as overlay:
             yield overlay
     finally:
-        if not os.listdir(parent):
+        # Labs may have their state beside it.
+        with suppress(OSError):
             parent.rmdir()
