@@ -191,3 +191,21 @@ def test_addresses_are_recorded_once(
     third = playbook(inventory.write(directory), *ONLY_INVENTORY)
     assert third.status == 0, third.output
     assert read_record(directory) == {"vm0": "10.0.0.1", "vm2": "10.0.0.3", "vm9": "10.0.0.4"}
+
+
+def test_the_record_may_lie_elsewhere(
+    inventory: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    del inventory["vm0"]["ropeway_virtual_address"]
+    elsewhere = tmp_path / "elsewhere" / "ropeway_addresses.yml"
+    elsewhere.parent.mkdir()
+    for variables in inventory.hostvars.values():
+        variables["ropeway_addresses_file"] = str(elsewhere)
+    directory = inventory.write(tmp_path / "inventory")
+    run = playbook(directory, *ONLY_INVENTORY)
+    assert run.status == 0, run.output
+    assert read_record(elsewhere.parent) == {"vm0": "10.0.0.1"}
+    assert not (directory / "ropeway_addresses.yml").exists()
+    again = playbook(directory, *ONLY_INVENTORY, "--limit", "vm2")
+    assert again.status == 0, again.output
+    assert not changed(again.output)
