@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -164,3 +166,16 @@ def test_device_that_somebody_deletes_comes_back(pair: Pair) -> None:
     )
     pair.wait_whole(a, b)
     assert pair.a.ip_json("address", "show", "dev", DEVICE)[0]["mtu"] == a.status()["device"]["mtu"]
+
+
+def test_agent_that_did_not_run_for_a_while_delivers_nothing_twice(pair: Pair) -> None:
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        os.kill(b.pid, signal.SIGSTOP)
+        # Its peer takes it for gone meanwhile.
+        until(lambda: not a.carrying(pair.b_address), 10, "the silence is noticed")
+        os.kill(b.pid, signal.SIGCONT)
+        pair.wait_whole(a, b)
+        began = b.delivered()
+        until(lambda: b.delivered() > began + 500, 5, "packets pass again")
+    assert [verdict.duplicated for verdict in verdicts.values()] == [0, 0]

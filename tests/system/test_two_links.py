@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system.agents import DEVICE, Agent
-from tests.system.stage import Pair
+from tests.system.stage import Pair, Stage
 from tests.system.topology import Port, until
 from tests.system.traffic import assert_whole, both_ways, ping
 
@@ -252,3 +252,20 @@ def test_start_without_any_link_waits_for_one(pair: Pair) -> None:
     pair.wait_whole(a, b)
     verdict = ping(pair.a, pair.b_address, count=20, interval_s=0.01)
     assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
+
+
+def test_two_interfaces_on_one_lan_are_two_links(stage: Stage) -> None:
+    topology = stage.topology("net0")
+    host_a, host_b = topology.host("vm0"), topology.host("vm1")
+    for number, address in enumerate(("192.168.0.2/24", "192.168.0.4/24")):
+        Port(host_a, "net0", f"eth{number}", address, f"vm0-{number}").create()
+    for number, address in enumerate(("192.168.0.3/24", "192.168.0.5/24")):
+        Port(host_b, "net0", f"eth{number}", address, f"vm1-{number}").create()
+    a = stage.agent(host_a, "10.0.0.1").remote("10.0.0.2", "192.168.0.3", "192.168.0.5").start()
+    b = stage.agent(host_b, "10.0.0.2").start()
+    pairs = [(f"192.168.0.{one}", f"192.168.0.{other}") for one in (2, 4) for other in (3, 5)]
+    a.wait_carrying("10.0.0.2", *pairs)
+    b.wait_carrying("10.0.0.1", *(pair[::-1] for pair in pairs))
+    with both_ways(host_a, "10.0.0.1", host_b, "10.0.0.2") as verdicts:
+        until(lambda: b.delivered() > 500, 10, "500 packets delivered")
+    assert_whole(verdicts)

@@ -116,10 +116,7 @@ class Port:
     lan: str
     interface: str
     address: str  # A.B.C.D/N
-
-    @property
-    def port(self) -> str:
-        return f"{self.host.name}-{self.lan}"
+    port: str  # the bridge port's name
 
     @property
     def ip(self) -> str:
@@ -228,7 +225,7 @@ class Host:
         self, lan: str, interface: str, address: str, index: int | None = None, late: bool = False
     ) -> Port:
         """Plug an interface into a LAN; a late one is described only and made by ``create``."""
-        port = Port(self, lan, interface, address)
+        port = Port(self, lan, interface, address, f"{self.name}-{lan}")
         self.ports[lan] = port
         if not late:
             port.create(index)
