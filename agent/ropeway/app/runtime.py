@@ -388,8 +388,12 @@ class Runtime:
         for index in [index for index in self._unusable if index not in present]:
             del self._unusable[index]
         for link in links:
-            if link.index in self._sockets:
-                continue
+            sockets = self._sockets.get(link.index)
+            if sockets is not None:
+                if sockets.is_bound():
+                    continue
+                # It went away and came back under its index while nobody looked.
+                self._close_link(link.index)
             try:
                 opened = LinkSockets(link.index, link.name)
             except OSError as error:

@@ -100,6 +100,15 @@ class LinkSockets:
         """Return the descriptor of the receiving socket, for epoll."""
         return self._receive.fileno()
 
+    def is_bound(self) -> bool:
+        """Tell whether the sockets still belong to an interface.
+
+        One that leaves this network namespace or is deleted unbinds its packet sockets for good,
+        even if it comes back with the same name and index. One that is only down keeps them.
+        """
+        # packet_getname() of net/packet/af_packet.c gives no name once the interface is gone.
+        return bool(self._receive.getsockname()[0])
+
     def receive_batch(self, limit: int) -> List[bytes]:
         """Return the datagrams that wait now, from the IP header on, at most `limit`.
 

@@ -91,6 +91,10 @@ class FakeLinkSockets(Ready):
         self.kernel, self.index, self.name = kernel, index, name
         self.sent: List[tuple] = []
         self.refuse: Dict[str, int] = {}
+        self.bound = True
+
+    def is_bound(self):
+        return self.bound
 
     def receive_batch(self, limit):
         return self.take(limit)

@@ -264,6 +264,29 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
     ]
 
 
+def test_interface_that_went_away_and_came_back_under_its_index_gets_new_sockets(kernel, tmp_path):
+    def steps():
+        old = eventually(lambda: kernel.links and kernel.link("eth0"))
+        old.bound = False
+        kernel.hints.put(b"it is back already")
+        eventually(lambda: kernel.link("eth0") is not old)
+        assert old.closed
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+
+def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        dumps = kernel.dumps
+        link.put(OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)))
+        eventually(lambda: kernel.dumps > dumps)
+        assert kernel.links == [link]
+        assert not link.closed
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+
 @pytest.mark.parametrize("code", [errno.ENETDOWN, errno.ENODEV, errno.EIO])
 def test_receiving_that_fails_never_ends_the_loop(kernel, tmp_path, code):
     settings = settings_for(tmp_path)

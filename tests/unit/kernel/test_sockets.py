@@ -78,6 +78,15 @@ def test_receive_batch_takes_what_is_there_up_to_the_limit(pair):
     assert link.receive_batch(3) == [b"\3", b"\4"]
 
 
+@pytest.mark.parametrize(("name", "bound"), [("eth0", True), ("", False)])
+def test_socket_of_an_interface_that_went_away_is_bound_no_more(name, bound):
+    class Bound:
+        def getsockname(self):
+            return (name, 0x800, 0, 1, b"")
+
+    assert link_over(Bound()).is_bound() is bound
+
+
 class Failing:
     """Gives the items in turn and raises those that are errors."""
 
