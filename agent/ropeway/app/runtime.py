@@ -34,6 +34,7 @@ from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.kernel import firewall, netlink
+from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import LinkSockets
 from ropeway.kernel.tun import Tun
 
@@ -119,7 +120,9 @@ class Runtime:
         self._unusable: Dict[int, str] = {}
         self._stop_signal = 0
         self._started_at = time.monotonic()
+        self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
+        self._routes_due = float("inf")
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
@@ -259,8 +262,7 @@ class Runtime:
                 elif descriptor == self._tun_fd:
                     self._read_device(now)
                 elif descriptor == hints_fd:
-                    if self._hints.drain():
-                        self._look_soon(now)
+                    self._look_soon(now, self._hints.drain())
                 elif descriptor == firewall_fd:
                     if self._firewall.lost():
                         self._firewall_due = max(now, self._firewall_at + RETRY_S)
@@ -277,6 +279,7 @@ class Runtime:
     def _due(self) -> float:
         return min(
             self._dump_due,
+            self._routes_due,
             self._watchdog_due,
             self._firewall_due,
             self._status_due,
@@ -326,6 +329,9 @@ class Runtime:
         if now >= self._dump_due:
             self._look(now)
             self._flush()
+        elif now >= self._routes_due:
+            self._look_at_routes(now)
+            self._flush()
         if now >= self._firewall_due:
             self._restore_firewall(now)
         if now >= self._status_due:
@@ -351,13 +357,18 @@ class Runtime:
 
     # --- links and the device follow what the kernel says
 
-    def _look_soon(self, now: float) -> None:
+    def _look_soon(self, now: float, change: Change = Change.INTERFACES) -> None:
         """Dump at once, or as soon as the gap after the last dump allows."""
-        self._dump_due = min(self._dump_due, max(now, self._dumped_at + self._dump_gap_s))
+        due = max(now, self._dumped_at + self._dump_gap_s)
+        if change is Change.INTERFACES:
+            self._dump_due = min(self._dump_due, due)
+        elif change is Change.ROUTES:
+            self._routes_due = min(self._routes_due, due)
 
     def _look(self, now: float, starting: bool = False) -> None:
         """Dump the interfaces and bring sockets, node and device in line with them."""
         self._dump_due = now + DUMP_EVERY_S
+        self._routes_due = float("inf")
         try:
             interfaces = netlink.dump()
         except OSError as error:
@@ -366,19 +377,41 @@ class Runtime:
             log.warning("the network interfaces cannot be listed (%s)", error.strerror or error)
             self._dump_due = now + RETRY_S
             return
-        self._dumped_at = time.monotonic()
-        self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - now))
-        config = self._config
-        links = taking_part(
-            interfaces, config.include, config.exclude, config.device_name, self._device_index
-        )
+        self._note_dump(interfaces, now)
+        links = self._taking_part()
         self._follow(links, now)
-        self._node.set_links([link for link in links if link.index in self._sockets], now)
+        self._set_links(links, now)
         self._tend_device(interfaces, now, starting)
         if starting and not links:
             log.warning(
                 "no interface takes part yet: look at interfaces.include and interfaces.exclude"
             )
+
+    def _look_at_routes(self, now: float) -> None:
+        """Dump the routes alone, because nothing else has changed."""
+        self._routes_due = float("inf")
+        try:
+            interfaces = netlink.dump_routes(self._interfaces)
+        except OSError as error:
+            log.warning("the routes cannot be listed (%s)", error.strerror or error)
+            self._dump_due = min(self._dump_due, now + RETRY_S)
+            return
+        self._note_dump(interfaces, now)
+        self._set_links(self._taking_part(), now)
+
+    def _note_dump(self, interfaces: Sequence[netlink.Interface], began_at: float) -> None:
+        self._interfaces = interfaces
+        self._dumped_at = time.monotonic()
+        self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - began_at))
+
+    def _taking_part(self) -> List[Link]:
+        config = self._config
+        return taking_part(
+            self._interfaces, config.include, config.exclude, config.device_name, self._device_index
+        )
+
+    def _set_links(self, links: Sequence[Link], now: float) -> None:
+        self._node.set_links([link for link in links if link.index in self._sockets], now)
 
     def _follow(self, links: Sequence[Link], now: float) -> None:
         """Hold a pair of sockets for each link, and none besides."""

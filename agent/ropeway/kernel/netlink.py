@@ -1,27 +1,34 @@
 """What the kernel says about its network interfaces, and the set-up of the agent's own device.
 
-A small multicast socket only hints that something changed; the truth is always a dump through
-pyroute2, so that a missed event costs nothing but time. Source of the formats: rtnetlink(7),
-`include/uapi/linux/rtnetlink.h`, `include/uapi/linux/if_link.h`.
+A small multicast socket only hints that something changed; the truth is always a dump, so that a
+missed event costs nothing but time. pyroute2 dumps links and addresses, `routes` the rest.
+Source of the formats: rtnetlink(7), `include/uapi/linux/rtnetlink.h`,
+`include/uapi/linux/if_link.h`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import errno
 import os
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from ropeway.kernel import routes
+from ropeway.kernel.routes import DUMP_ATTEMPTS, NLMSGHDR, Prefixes
 
 # include/uapi/linux/rtnetlink.h
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
-RTN_UNICAST = 1
+RTM_NEWROUTE = 24
+RTM_DELROUTE = 25
 
 # include/uapi/linux/if.h
 IFF_UP = 0x1
@@ -31,8 +38,6 @@ IFF_LOWER_UP = 0x10000
 ARPHRD_ETHER = 1  # include/uapi/linux/if_arp.h
 IN6_ADDR_GEN_MODE_NONE = 1  # include/uapi/linux/if_link.h
 
-# Tuning: a route change more or less while a dump runs makes the kernel mark the dump as torn.
-DUMP_ATTEMPTS = 5
 HINT_BYTES_MAX = 65536
 # Tuning: what waits in front of the TUN while the loop is busy, in packets.
 QUEUE_PACKETS = 1000
@@ -52,7 +57,7 @@ class Interface:
     admin_up: bool
     """Set up by the administrator, with a carrier or without."""
     routes: Tuple[str, ...]
-    """IPv4 prefixes with a unicast route out of this interface, of any table, sorted."""
+    """IPv4 prefixes with a unicast route out of this interface, of any table, as `routes.dump`."""
     loopback: bool
     ethernet: bool
     enslaved: bool
@@ -61,6 +66,15 @@ class Interface:
     """"tun", "veth", "bridge" and so on; None for hardware."""
     alias: Optional[str]
     """The free text that `ip link set alias` gives an interface."""
+
+
+class Change(enum.IntEnum):
+    """What has to be looked at again, the lesser before the greater."""
+
+    NOTHING = 0
+    ROUTES = 1
+    INTERFACES = 2
+    """Links, addresses and routes: the kernel drops routes with both, and tells nobody."""
 
 
 class Hints:
@@ -76,26 +90,38 @@ class Hints:
         """Return the descriptor, for epoll."""
         return self._socket.fileno()
 
-    def drain(self, limit: int = 64) -> bool:
-        """Throw away what waits, at most `limit` messages; True if there was anything.
+    def drain(self, limit: int = 64) -> Change:
+        """Throw away what waits, at most `limit` messages; tell what they were about.
 
         Messages that the kernel had to drop (`ENOBUFS`) count: they are what a dump is for.
         """
-        heard = False
+        change = Change.NOTHING
         for _ in range(limit):
             try:
-                self._socket.recv(HINT_BYTES_MAX)
+                messages = self._socket.recv(HINT_BYTES_MAX)
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-            heard = True
-        return heard
+                change = Change.INTERFACES
+            else:
+                change = max(change, _change(messages))
+        return change
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _change(messages: bytes) -> Change:
+    start = 0
+    while start + NLMSGHDR.size <= len(messages):
+        length, kind, _, _, _ = NLMSGHDR.unpack_from(messages, start)
+        if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or length < NLMSGHDR.size:
+            return Change.INTERFACES
+        start += length + 3 & ~3
+    return Change.ROUTES
 
 
 def dump() -> List[Interface]:
@@ -108,15 +134,26 @@ def dump() -> List[Interface]:
             with _requests() as requests:
                 links = list(requests.get_links())
                 addresses = list(requests.get_addr(family=socket.AF_INET))
-                routes = list(requests.get_routes(family=socket.AF_INET))
         except NetlinkDumpInterrupted:
             continue
-        return interfaces(links, addresses, routes)
+        return interfaces(links, addresses, routes.dump())
     raise OSError(errno.EINTR, "the kernel's network interfaces changed through every dump")
 
 
-def interfaces(links: List[Any], addresses: List[Any], routes: List[Any]) -> List[Interface]:
-    """Put dumped netlink messages of the three kinds together, by interface index."""
+def dump_routes(earlier: Iterable[Interface]) -> List[Interface]:
+    """Return the interfaces of an `earlier` dump with the routes of now.
+
+    `OSError` as for `dump`.
+    """
+    prefixes = routes.dump()
+    return [
+        dataclasses.replace(interface, routes=prefixes.get(interface.index, ()))
+        for interface in earlier
+    ]
+
+
+def interfaces(links: List[Any], addresses: List[Any], prefixes: Prefixes) -> List[Interface]:
+    """Put dumped links, addresses and routes together, by interface index."""
     addresses_of: Dict[int, List[str]] = {}
     for message in addresses:
         # IFA_LOCAL is this end's address; IFA_ADDRESS is the far end on point-to-point links.
@@ -125,13 +162,6 @@ def interfaces(links: List[Any], addresses: List[Any], routes: List[Any]) -> Lis
             addresses_of.setdefault(message["index"], []).append(
                 "{}/{}".format(address, message["prefixlen"])
             )
-    routes_of: Dict[int, Set[str]] = {}
-    for message in routes:
-        if message["type"] != RTN_UNICAST:
-            continue
-        prefix = "{}/{}".format(message.get_attr("RTA_DST") or "0.0.0.0", message["dst_len"])
-        for index in _way_out(message):
-            routes_of.setdefault(index, set()).add(prefix)
     found = []
     for message in links:
         index, flags = message["index"], message["flags"]
@@ -144,7 +174,7 @@ def interfaces(links: List[Any], addresses: List[Any], routes: List[Any]) -> Lis
                 mtu=message.get_attr("IFLA_MTU") or 0,
                 up=bool(flags & IFF_UP and flags & IFF_LOWER_UP),
                 admin_up=bool(flags & IFF_UP),
-                routes=tuple(sorted(routes_of.get(index, ()))),
+                routes=prefixes.get(index, ()),
                 loopback=bool(flags & IFF_LOOPBACK),
                 ethernet=message["ifi_type"] == ARPHRD_ETHER,
                 enslaved=bool(message.get_attr("IFLA_MASTER")),
@@ -193,14 +223,6 @@ def delete(index: int) -> None:
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
-
-
-def _way_out(route: Any) -> Iterator[int]:
-    index = route.get_attr("RTA_OIF")
-    if index:
-        yield index
-    for hop in route.get_attr("RTA_MULTIPATH") or ():
-        yield hop["oif"]
 
 
 @contextmanager

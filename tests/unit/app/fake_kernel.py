@@ -5,12 +5,13 @@ Each fake has the manners of its twin in `ropeway.kernel`; epoll is served by a 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
 from typing import Dict, List
 
-from ropeway.kernel.netlink import Interface
+from ropeway.kernel.netlink import Change, Interface
 
 
 def interface(index, name, *addresses, **changes):
@@ -109,7 +110,10 @@ class FakeLinkSockets(Ready):
 
 class FakeHints(Ready):
     def drain(self):
-        return bool(self.take(64))
+        taken = self.take(64)
+        if not taken:
+            return Change.NOTHING
+        return max(item if isinstance(item, Change) else Change.INTERFACES for item in taken)
 
 
 class FakeWatch(Ready):
@@ -128,12 +132,14 @@ class FakeKernel:
         self.configured: List[tuple] = []
         self.unusable: Dict[str, int] = {}
         self.dumps = 0
+        self.route_dumps = 0
         self.next_index = 20
 
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
         monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
         monkeypatch.setattr(runtime.netlink, "dump", self.dump)
+        monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
         monkeypatch.setattr(runtime.firewall, "replace", lambda: self.firewall.append("replace"))
@@ -184,6 +190,11 @@ class FakeKernel:
     def dump(self):
         self.dumps += 1
         return list(self.interfaces)
+
+    def dump_routes(self, earlier):
+        self.route_dumps += 1
+        now = {i.index: i.routes for i in self.interfaces}
+        return [dataclasses.replace(i, routes=now.get(i.index, ())) for i in earlier]
 
     def configure(self, index, address, mtu, alias):
         self.configured.append((index, address, mtu, alias))

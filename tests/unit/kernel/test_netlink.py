@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+import pytest
+
 from ropeway.kernel import netlink
 
 
@@ -34,19 +36,11 @@ def address(index, local, prefixlen=24, peer=None):
     )
 
 
-def route(destination, length, oif=None, kind=netlink.RTN_UNICAST, hops=None):
-    return Message(
-        {"RTA_DST": destination, "RTA_OIF": oif, "RTA_MULTIPATH": hops},
-        type=kind,
-        dst_len=length,
-    )
-
-
 def test_one_ordinary_interface():
     found = netlink.interfaces(
         [link(2, "eth0")],
         [address(2, "192.168.0.2"), address(2, "192.168.0.7")],
-        [route("192.168.0.0", 24, 2), route(None, 0, 2), route("192.168.0.0", 24, 2)],
+        {2: ("192.168.0.0/24", "192.168.7.0/24"), 3: ("0.0.0.0/0",)},
     )
     assert found == [
         netlink.Interface(
@@ -56,7 +50,7 @@ def test_one_ordinary_interface():
             mtu=1500,
             up=True,
             admin_up=True,
-            routes=("0.0.0.0/0", "192.168.0.0/24"),
+            routes=("192.168.0.0/24", "192.168.7.0/24"),
             loopback=False,
             ethernet=True,
             enslaved=False,
@@ -68,28 +62,14 @@ def test_one_ordinary_interface():
 
 def test_up_means_set_up_and_with_carrier():
     flags = [0, netlink.IFF_UP, netlink.IFF_LOWER_UP, netlink.IFF_UP | netlink.IFF_LOWER_UP]
-    found = netlink.interfaces([link(i, "e", flags=flags[i]) for i in range(4)], [], [])
+    found = netlink.interfaces([link(i, "e", flags=flags[i]) for i in range(4)], [], {})
     assert [interface.up for interface in found] == [False, False, False, True]
     assert [interface.admin_up for interface in found] == [False, True, False, True]
 
 
 def test_point_to_point_gives_the_near_end():
-    found = netlink.interfaces([link(2, "ppp0")], [address(2, "10.1.1.1", 32, "10.1.1.2")], [])
+    found = netlink.interfaces([link(2, "ppp0")], [address(2, "10.1.1.1", 32, "10.1.1.2")], {})
     assert found[0].addresses == ("10.1.1.1/32",)
-
-
-def test_only_unicast_routes_count_and_multipath_routes_count_everywhere():
-    local, blackhole = 2, 6
-    found = netlink.interfaces(
-        [link(2, "eth0"), link(3, "eth1")],
-        [],
-        [
-            route("192.168.0.2", 32, 2, kind=local),
-            route("10.8.0.0", 16, 2, kind=blackhole),
-            route("10.9.0.0", 16, hops=[{"oif": 2}, {"oif": 3}]),
-        ],
-    )
-    assert [interface.routes for interface in found] == [("10.9.0.0/16",)] * 2
 
 
 def test_kind_alias_master_and_loopback():
@@ -101,7 +81,7 @@ def test_kind_alias_master_and_loopback():
             link(4, "port", IFLA_MASTER=9),
         ],
         [],
-        [],
+        {},
     )  # fmt: skip
     assert [i.index for i in found] == [1, 4, 5]
     assert [i.loopback for i in found] == [True, False, False]
@@ -111,7 +91,7 @@ def test_kind_alias_master_and_loopback():
 
 
 def test_address_of_an_interface_that_is_gone_already():
-    assert netlink.interfaces([], [address(2, "192.168.0.2")], [route(None, 0, 2)]) == []
+    assert netlink.interfaces([], [address(2, "192.168.0.2")], {2: ("0.0.0.0/0",)}) == []
 
 
 class Socket:
@@ -135,21 +115,45 @@ def hints(*items):
     return made
 
 
-def test_hints_are_drained():
-    quiet = hints()
-    assert quiet.drain() is False
-    busy = hints(b"x", b"y")
-    assert busy.drain() is True
-    assert busy.drain() is False
+def hint(*kinds):
+    return b"".join(netlink.NLMSGHDR.pack(20, kind, 0, 0, 0) + bytes(4) for kind in kinds)
 
 
-def test_messages_that_the_kernel_dropped_are_a_hint():
-    lossy = hints(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), b"x")
-    assert lossy.drain() is True
+ROUTE, ADDRESS, LINK = netlink.RTM_NEWROUTE, 20, 16
+
+
+def test_routes_of_now_replace_those_of_an_earlier_dump(monkeypatch):
+    earlier = netlink.interfaces([link(2, "a"), link(3, "b")], [], {2: ("10.1.0.0/16",)})
+    monkeypatch.setattr(netlink.routes, "dump", lambda: {3: ("10.2.0.0/16",), 9: ("0.0.0.0/0",)})
+    found = netlink.dump_routes(earlier)
+    assert [(i.name, i.routes) for i in found] == [("a", ()), ("b", ("10.2.0.0/16",))]
+
+
+@pytest.mark.parametrize(
+    ("messages", "change"),
+    [
+        ([], netlink.Change.NOTHING),
+        ([hint(ROUTE)], netlink.Change.ROUTES),
+        ([hint(ROUTE, netlink.RTM_DELROUTE)], netlink.Change.ROUTES),
+        ([hint(ROUTE), hint(LINK), hint(ROUTE)], netlink.Change.INTERFACES),
+        ([hint(ROUTE, ADDRESS)], netlink.Change.INTERFACES),
+        ([OSError(errno.ENOBUFS, "")], netlink.Change.INTERFACES),
+        ([hint(ROUTE)[:4] * 5], netlink.Change.INTERFACES),
+    ],
+)
+def test_hints_are_drained_and_say_what_changed(messages, change):
+    busy = hints(*messages)
+    assert busy.drain() is change
+    assert busy.drain() is netlink.Change.NOTHING
+
+
+def test_messages_that_the_kernel_dropped_do_not_end_the_draining():
+    lossy = hints(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), hint(ROUTE))
+    assert lossy.drain() is netlink.Change.INTERFACES
     assert lossy._socket.items == []
 
 
 def test_draining_is_bounded():
-    flooded = hints(*[b"x"] * 100)
-    assert flooded.drain(limit=64) is True
+    flooded = hints(*[hint(ROUTE)] * 100)
+    assert flooded.drain(limit=64) is netlink.Change.ROUTES
     assert len(flooded._socket.items) == 36

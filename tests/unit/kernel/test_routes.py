@@ -1,0 +1,175 @@
+"""Route messages made by hand, as the kernel lays them out, and dumps over a scripted socket."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropeway.kernel import routes
+
+LOCAL, BLACKHOLE = 2, 6
+
+
+def attribute(kind, value):
+    return routes.RTATTR.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def number(kind, value):
+    return attribute(kind, struct.pack("=I", value))
+
+
+def message(kind, body, flags=0):
+    return routes.NLMSGHDR.pack(16 + len(body), kind, flags, 0, 0) + body
+
+
+def route(prefix, *attributes, kind=routes.RTN_UNICAST, flags=0):
+    address, length = prefix.split("/")
+    body = struct.pack("=8BI", socket.AF_INET, int(length), 0, 0, 254, 4, 0, kind, 0)
+    body += number(15, 254)  # RTA_TABLE comes first
+    if length != "0":
+        body += attribute(routes.RTA_DST, socket.inet_aton(address))
+    return message(routes.RTM_NEWROUTE, body + b"".join(attributes), flags)
+
+
+def out(index):
+    return number(routes.RTA_OIF, index)
+
+
+def hops(*indices):
+    # Each hop carries its gateway as an attribute of its own.
+    gateway = attribute(5, bytes([192, 0, 2, 1]))
+    each = [routes.RTNEXTHOP.pack(8 + len(gateway), 0, 0, index) + gateway for index in indices]
+    return attribute(routes.RTA_MULTIPATH, b"".join(each))
+
+
+def nexthop(identity, *attributes):
+    body = bytes(routes.NHMSG_BYTES) + number(routes.NHA_ID, identity) + b"".join(attributes)
+    return message(routes.RTM_NEWNEXTHOP, body)
+
+
+def group(*members):
+    packed = b"".join(routes.NEXTHOP_GRP.pack(member, 0, 0, 0) for member in members)
+    return attribute(routes.NHA_GROUP, packed)
+
+
+DONE = message(routes.NLMSG_DONE, bytes(4))
+
+
+class Kernel:
+    """A netlink socket that gives a list of replies for each request, in turn."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+        self.replies = []
+
+    def __call__(self, *arguments):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def settimeout(self, timeout_s):
+        assert timeout_s > 0
+
+    def send(self, request):
+        self.asked.append(routes.NLMSGHDR.unpack_from(request)[1])
+        self.replies = list(self.answers.pop(0))
+
+    def recv(self, size):
+        return self.replies.pop(0)
+
+
+def dump(monkeypatch, *answers):
+    kernel = Kernel(*answers)
+    monkeypatch.setattr(routes.socket, "socket", kernel)
+    return routes.dump(), kernel
+
+
+def test_routes_by_interface(monkeypatch):
+    found, _ = dump(
+        monkeypatch,
+        [
+            route("192.168.0.0/24", out(2)) + route("10.8.0.0/16", out(3)),
+            route("172.16.0.0/12", out(2)) + route("172.16.0.0/12", out(2)) + DONE,
+        ],
+    )
+    assert found == {2: ("172.16.0.0/12", "192.168.0.0/24"), 3: ("10.8.0.0/16",)}
+
+
+def test_only_unicast_routes_count_and_multipath_routes_count_everywhere(monkeypatch):
+    found, _ = dump(
+        monkeypatch,
+        [
+            route("192.168.0.2/32", out(2), kind=LOCAL)
+            + route("10.8.0.0/16", kind=BLACKHOLE)
+            + route("10.9.0.0/16", hops(2, 3))
+            + DONE
+        ],
+    )
+    assert found == {2: ("10.9.0.0/16",), 3: ("10.9.0.0/16",)}
+
+
+def test_nexthop_objects_are_asked_for_only_where_the_kernel_names_no_interface(monkeypatch):
+    named = route("10.1.0.0/16", number(routes.RTA_NH_ID, 7), out(2))
+    _, kernel = dump(monkeypatch, [named + DONE])
+    assert kernel.asked == [routes.RTM_GETROUTE]
+    bare = route("10.2.0.0/16", number(routes.RTA_NH_ID, 9))
+    unknown = route("10.3.0.0/16", number(routes.RTA_NH_ID, 99))
+    found, kernel = dump(
+        monkeypatch,
+        [named + bare + unknown + DONE],
+        [
+            nexthop(9, group(7, 8, 55))
+            + nexthop(7, number(routes.NHA_OIF, 2))
+            + nexthop(8, number(routes.NHA_OIF, 3)),
+            DONE,
+        ],
+    )
+    assert kernel.asked == [routes.RTM_GETROUTE, routes.RTM_GETNEXTHOP]
+    assert found == {2: ("10.1.0.0/16", "10.2.0.0/16"), 3: ("10.2.0.0/16",)}
+
+
+def test_torn_dump_is_repeated(monkeypatch):
+    torn = [route("10.1.0.0/16", out(2), flags=routes.NLM_F_DUMP_INTR), DONE]
+    whole = [route("10.2.0.0/16", out(2)), DONE]
+    assert dump(monkeypatch, torn, whole)[0] == {2: ("10.2.0.0/16",)}
+    torn_at_the_end = [message(routes.NLMSG_DONE, bytes(4), routes.NLM_F_DUMP_INTR)]
+    assert dump(monkeypatch, torn_at_the_end, whole)[0] == {2: ("10.2.0.0/16",)}
+    with pytest.raises(OSError, match="changed through every dump"):
+        dump(monkeypatch, *[torn] * routes.DUMP_ATTEMPTS)
+
+
+def test_kernel_that_refuses_or_never_ends(monkeypatch):
+    refusal = message(routes.NLMSG_ERROR, struct.pack("=i", -errno.EPERM) + bytes(16))
+    with pytest.raises(PermissionError):
+        dump(monkeypatch, [refusal])
+    monkeypatch.setattr(routes, "_REPLIES_MAX", 10)
+    with pytest.raises(OSError, match="has no end"):
+        dump(monkeypatch, [route("10.1.0.0/16", out(2))] * 11)
+
+
+@given(st.sets(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)), max_size=20))
+def test_what_is_left_out_lies_within_what_stays(some):
+    networks = {ipaddress.IPv4Network(pair, strict=False) for pair in some}
+    text = routes.widest({int(n.network_address) << 6 | n.prefixlen for n in networks})
+    stays = [ipaddress.IPv4Network(prefix) for prefix in text]
+    assert set(stays) <= networks
+    assert stays == sorted(stays)
+    for network in networks:
+        assert len([n for n in stays if network.subnet_of(n)]) == 1
+
+
+@given(st.binary(max_size=200), st.binary(max_size=60))
+def test_arbitrary_bytes_end(reply, attributes):
+    routes.parse([reply, route("10.0.0.0/8", attributes)])
+    routes.nexthops([reply, nexthop(1, attributes)])
