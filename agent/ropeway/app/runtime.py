@@ -51,6 +51,8 @@ DUMP_SHARE = 10
 """... and dumps never take more than one part in this of the time."""
 RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
+FIREWALL_TIMEOUT_S = 3.0
+"""Nothing else runs while nft does, and the watchdog has to be fed."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 GC_THRESHOLDS = (20000, 20, 20)
@@ -350,7 +352,7 @@ class Runtime:
         self._firewall_at = now
         log.warning("the nft table %s was taken away: putting it back", firewall.TABLE)
         try:
-            firewall.replace()
+            firewall.replace(FIREWALL_TIMEOUT_S)
         except OSError as error:
             log.warning("%s: trying again", error)
             self._firewall_due = now + RETRY_S

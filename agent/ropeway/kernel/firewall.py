@@ -3,6 +3,11 @@
 The kernel would parse the bytes after the IPv4 header as options, find them invalid and answer
 each datagram with an ICMP parameter problem. A prerouting rule drops the datagrams before that;
 the agent has its own copy from the packet socket by then.
+
+Not so on a bridge: with br_netfilter its prerouting hook comes before the packet socket, and other
+machines' datagrams that merely pass over the bridge come by there too. So what enters by a bridge
+goes on, and it is the ICMP errors that are dropped where this host would send them. A datagram that
+happens to parse goes no further than the input hook.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import subprocess
 
 TABLE = "ropeway"
 TIMEOUT_S = 10.0
+LOST_MESSAGES_MAX = 64
 
 # include/uapi/linux/netfilter/nfnetlink.h
 NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
@@ -36,11 +42,21 @@ NFGENMSG = struct.Struct("=BBH")
 NLATTR = struct.Struct("=HH")
 MESSAGES_BYTES_MAX = 65536
 
+# The error quotes the datagram from bit 64 on: its first byte (version 4, 8 words), its protocol.
 RULES = f"""\
 table ip {TABLE} {{
     chain prerouting {{
         type filter hook prerouting priority -300; policy accept;
+        meta iifkind "bridge" accept
         ip protocol 4 ip hdrlength 8 drop
+    }}
+    chain input {{
+        type filter hook input priority -300; policy accept;
+        ip protocol 4 ip hdrlength 8 drop
+    }}
+    chain output {{
+        type filter hook output priority -300; policy accept;
+        icmp type parameter-problem @th,64,8 0x48 @th,136,8 4 drop
     }}
 }}
 """
@@ -49,12 +65,12 @@ table ip {TABLE} {{
 DELETION = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 
 
-def replace() -> None:
+def replace(timeout_s: float = TIMEOUT_S) -> None:
     """Put the table in place, whole, whatever an earlier agent left under its name.
 
-    `OSError` with a sentence where nft is missing or refuses.
+    `OSError` with a sentence where nft is missing, refuses, or takes longer than `timeout_s`.
     """
-    _nft(DELETION + RULES)
+    _nft(DELETION + RULES, timeout_s)
 
 
 def delete() -> bool:
@@ -86,13 +102,13 @@ class Watch:
         return self._socket.fileno()
 
     def lost(self) -> bool:
-        """Read what waits; True if the table, or part of it, was deleted and not put back."""
+        """Read what waits, up to a limit; True if of the table something is deleted by now."""
         gone = False
-        while True:
+        for _ in range(LOST_MESSAGES_MAX):
             try:
                 messages = self._socket.recv(MESSAGES_BYTES_MAX)
             except BlockingIOError:
-                return gone
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
@@ -100,6 +116,7 @@ class Watch:
                 gone = True
                 continue
             gone = table_gone(messages, gone)
+        return gone
 
     def close(self) -> None:
         """Close the socket."""
@@ -138,14 +155,14 @@ def _table_of(attributes: bytes) -> bytes:
     return b""
 
 
-def _nft(script: str) -> None:
-    done = _run(script)
+def _nft(script: str, timeout_s: float = TIMEOUT_S) -> None:
+    done = _run(script, timeout_s)
     if done.returncode:
         complaint = done.stderr.decode(errors="replace").strip().splitlines()
         raise OSError("nft refused the table {}: {}".format(TABLE, " ".join(complaint[:2])))
 
 
-def _run(script: str) -> subprocess.CompletedProcess[bytes]:
+def _run(script: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
         raise OSError("there is no program nft: install the package nftables")
@@ -155,8 +172,8 @@ def _run(script: str) -> subprocess.CompletedProcess[bytes]:
             input=script.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise OSError(f"nft did not answer within {TIMEOUT_S} s") from None
+        raise OSError(f"nft did not answer within {timeout_s:g} s") from None

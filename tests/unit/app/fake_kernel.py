@@ -142,7 +142,7 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
-        monkeypatch.setattr(runtime.firewall, "replace", lambda: self.firewall.append("replace"))
+        monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
         monkeypatch.setattr(runtime.firewall, "delete", lambda: self.firewall.append("delete"))
         monkeypatch.setattr(runtime.firewall, "Watch", self.open_watch)
         monkeypatch.setattr(runtime.socket, "if_nametoindex", self.index_of)
@@ -183,6 +183,10 @@ class FakeKernel:
     def open_watch(self):
         self.watch = FakeWatch()
         return self.watch
+
+    def replace_firewall(self, timeout_s=10.0):
+        assert len(self.firewall) == 0 or timeout_s <= 3, "the watchdog waits no longer"
+        self.firewall.append("replace")
 
     def index_of(self, name):
         return next(i.index for i in self.interfaces if i.name == name)

@@ -51,10 +51,43 @@ def test_arbitrary_bytes_end(messages):
     assert firewall.table_gone(messages, False) in (True, False)
 
 
+def test_rules_spare_what_a_bridge_passes_on():
+    prerouting = firewall.RULES.partition("chain prerouting")[2].partition("}")[0].splitlines()
+    rules = [line.strip() for line in prerouting[2:-1]]
+    assert rules == ['meta iifkind "bridge" accept', "ip protocol 4 ip hdrlength 8 drop"]
+
+
 def test_rules_drop_only_what_has_the_long_header():
-    assert "ip protocol 4 ip hdrlength 8 drop" in firewall.RULES
-    assert firewall.RULES.count("drop") == 1
-    assert "policy accept" in firewall.RULES
+    drops = [line.strip() for line in firewall.RULES.splitlines() if line.endswith("drop")]
+    assert drops == [
+        "ip protocol 4 ip hdrlength 8 drop",
+        "ip protocol 4 ip hdrlength 8 drop",
+        "icmp type parameter-problem @th,64,8 0x48 @th,136,8 4 drop",
+    ]
+    assert firewall.RULES.count("policy accept") == firewall.RULES.count("chain") == 3
+
+
+def test_reading_what_was_lost_is_bounded():
+    class Flood:
+        reads = 0
+
+        def recv(self, size):
+            self.reads += 1
+            return message(DELTABLE)
+
+    watch = firewall.Watch.__new__(firewall.Watch)
+    watch._socket = flood = Flood()
+    assert watch.lost() is True
+    assert flood.reads == firewall.LOST_MESSAGES_MAX
+
+
+def test_nft_that_hangs_is_given_up(tmp_path, monkeypatch):
+    hanging = tmp_path / "nft"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(firewall.shutil, "which", lambda name, path: str(hanging))
+    with pytest.raises(OSError, match=r"did not answer within 0\.1 s"):
+        firewall.replace(timeout_s=0.1)
 
 
 def test_missing_nft_is_a_sentence(monkeypatch):
