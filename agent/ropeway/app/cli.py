@@ -89,17 +89,17 @@ def _agent(options: argparse.Namespace) -> int:
     log = logging.getLogger("ropeway")
     try:
         configuration = config.read_apart(options.config)
+        from ropeway.app.runtime import Runtime, StartError
+
+        try:
+            Runtime(configuration).run()
+        except StartError as error:
+            log.error("%s", error)
+            return EXIT_FAILED
     except ConfigError as error:
         for line in error.errors:
             log.error("%s", line)
         return EXIT_CONFIG
-    from ropeway.app.runtime import Runtime, StartError
-
-    try:
-        Runtime(configuration).run()
-    except StartError as error:
-        log.error("%s", error)
-        return EXIT_FAILED
     return EXIT_OK
 
 

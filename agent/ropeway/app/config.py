@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
+from ropeway.core import tuning
+from ropeway.core.ipv4 import is_unicast
+
 # jsonschema and yaml are imported where they are used: they outweigh the agent itself in memory,
 # and `read_apart` leaves them behind.
 
@@ -345,29 +348,53 @@ def _check_remotes(
                 )
             hosts.setdefault(host, faults.line_of.get(path, 1))
         listed = remote.get("addresses")
-        seen: Dict[ipaddress.IPv4Address, int] = {}
-        for place, item in enumerate(listed if isinstance(listed, list) else ()):
-            path = ("remotes", number, "addresses", place)
-            if isinstance(item, dict):
-                path = (*path, "address")
-                item = item.get("address")
-            address = _address(item, path, faults)
-            if address is None:
-                continue
-            if address in seen:
-                faults.add(path, f"{address} stands in line {seen[address]} already: remove one")
-            seen.setdefault(address, faults.line_of.get(path, 1))
-            if address.is_unspecified or address.is_loopback or address.is_multicast:
-                faults.add(
-                    path,
-                    f"{address} is no address of another host: write one of its real addresses",
-                )
-            elif network and address in network:
-                faults.add(
-                    path,
-                    f"{address} is inside the virtual network {network}: write one of its real"
-                    " addresses",
-                )
+        if isinstance(listed, list):
+            _check_addresses(listed, ("remotes", number, "addresses"), network, faults)
+
+
+def _check_addresses(
+    listed: List[Any], path: KeyPath, network: Optional[ipaddress.IPv4Network], faults: _Faults
+) -> None:
+    limit = tuning.MAX_REMOTES_PER_PEER
+    if len(listed) > limit:
+        faults.add(path, f"a host has at most {limit} addresses, not {len(listed)}: remove some")
+        return
+    addresses: Dict[ipaddress.IPv4Address, int] = {}
+    indices: Dict[int, int] = {}
+    for place, item in enumerate(listed):
+        where: KeyPath = (*path, place)
+        if isinstance(item, dict):
+            _check_index(item.get("index"), (*where, "index"), indices, faults)
+            where = (*where, "address")
+            item = item.get("address")
+        address = _address(item, where, faults)
+        if address is None:
+            continue
+        if address in addresses:
+            faults.add(where, f"{address} stands in line {addresses[address]} already: remove one")
+        addresses.setdefault(address, faults.line_of.get(where, 1))
+        if not is_unicast(address.packed):
+            faults.add(
+                where, f"{address} is no address of another host: write one of its real addresses"
+            )
+        elif network and address in network:
+            faults.add(
+                where,
+                f"{address} is inside the virtual network {network}: write one of its real"
+                " addresses",
+            )
+
+
+def _check_index(index: Any, path: KeyPath, indices: Dict[int, int], faults: _Faults) -> None:
+    if not isinstance(index, int) or faults.spoilt(path):
+        return
+    if index in indices:
+        faults.add(
+            path,
+            f"{index} stands in line {indices[index]} already: an index belongs to one interface"
+            " of the host",
+        )
+    indices.setdefault(index, faults.line_of.get(path, 1))
 
 
 def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Network]:
@@ -375,9 +402,16 @@ def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Ne
     if not isinstance(text, str) or faults.spoilt(("network",)):
         return None
     try:
-        return ipaddress.IPv4Network(text)
+        network = ipaddress.IPv4Network(text)
     except ValueError:
         pass
+    else:
+        if not is_unicast(network.network_address.packed):
+            faults.add(
+                ("network",),
+                f"{text} is no network of hosts: choose a private one, such as 10.0.0.0/24",
+            )
+        return network
     try:
         meant = ipaddress.IPv4Network(text, strict=False)
     except ValueError:

@@ -28,7 +28,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from ropeway import __version__
 from ropeway.app import systemd
-from ropeway.app.config import Config
+from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import ControlError, ControlServer, remove_stale
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
@@ -149,9 +149,11 @@ class Runtime:
         )
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. `StartError` where the agent cannot start.
+        """Serve until SIGTERM or SIGINT.
 
-        Whatever was made in the kernel is removed again on the way out, an error included.
+        `StartError` where the agent cannot start, `ConfigError` where only another configuration
+        would help. Whatever was made in the kernel is removed again on the way out, an error
+        included.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._epoll.close)
@@ -231,7 +233,7 @@ class Runtime:
             try:
                 self._node.add_remote(remote.host, remote.address, remote.index, now)
             except ValueError as error:
-                raise StartError(f"remotes: {error}") from error
+                raise ConfigError([f"remotes: {error}"]) from error
         try:
             self._look(now, starting=True)
         except OSError as error:

@@ -113,6 +113,17 @@ def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
     assert "ERROR: there is no program nft" in capsys.readouterr().err
 
 
+def test_configuration_that_only_the_node_refuses(tmp_path, capsys, monkeypatch):
+    def refuse(self):
+        raise config.ConfigError(["remotes: 10.0.0.2 has too many"])
+
+    monkeypatch.setattr(runtime.Runtime, "run", refuse)
+    path = tmp_path / "r.yaml"
+    path.write_text(GOOD)
+    assert cli.main(["agent", "--config", str(path)]) == cli.EXIT_CONFIG
+    assert "ERROR: remotes: 10.0.0.2 has too many" in capsys.readouterr().err
+
+
 class TestCleanup:
     """What is removed, and what is not."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import textwrap
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.app import config
+from ropeway.core.node import Node, Settings
 
 EXAMPLE = Path(__file__).parents[3] / "agent" / "examples" / "ropeway.yaml"
 
@@ -178,6 +181,22 @@ def test_not_a_configuration_at_all(text, error):
         ("remotes: [{host: 10.0.0.2, addresses: [127.0.0.1]}]",
          "4: remotes[0].addresses[0]: 127.0.0.1 is no address of another host: write one of its"
          " real addresses"),
+        ("remotes: [{host: 10.0.0.2, addresses: [0.1.2.3]}]",
+         "4: remotes[0].addresses[0]: 0.1.2.3 is no address of another host: write one of its"
+         " real addresses"),
+        ("remotes: [{host: 10.0.0.2, addresses: [240.0.0.1]}]",
+         "4: remotes[0].addresses[0]: 240.0.0.1 is no address of another host: write one of its"
+         " real addresses"),
+        ("remotes: [{host: 10.0.0.2, addresses: [{address: 255.255.255.255}]}]",
+         "4: remotes[0].addresses[0].address: 255.255.255.255 is no address of another host:"
+         " write one of its real addresses"),
+        ("remotes:\n- host: 10.0.0.2\n  addresses:\n  - {address: 1.2.3.4, index: 9}\n"
+         "  - {address: 1.2.3.5, index: 9}",
+         "8: remotes[0].addresses[1].index: 9 stands in line 7 already: an index belongs to one"
+         " interface of the host"),
+        ("remotes:\n- host: 10.0.0.2\n  addresses:\n"
+         + "".join(f"  - 1.2.3.{n}\n" for n in range(33)),
+         "6: remotes[0].addresses: a host has at most 32 addresses, not 33: remove some"),
         # YAML
         ("forward: true\nforward: false",
          "5: forward: this key stands twice, in line 4 too: remove one"),
@@ -211,6 +230,12 @@ def test_one_fault_gives_one_error(line, error):
          " 10.0.0.0/24, not 10.0.0.0/31"),
         ('encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: "10.0.0.1\\n"',
          "3: address: '10.0.0.1\\n' is no IPv4 address"),
+        ("encapsulation: classic\nnetwork: 240.0.0.0/24\naddress: 240.0.0.1",
+         "2: network: 240.0.0.0/24 is no network of hosts: choose a private one, such as"
+         " 10.0.0.0/24"),
+        ("encapsulation: classic\nnetwork: 127.0.0.0/8\naddress: 127.0.0.1",
+         "2: network: 127.0.0.0/8 is no network of hosts: choose a private one, such as"
+         " 10.0.0.0/24"),
     ],
 )  # fmt: skip
 def test_one_fault_in_the_required_keys(text, error):
@@ -302,3 +327,45 @@ def test_no_text_does_worse_than_be_refused(text):
         config.parse(raw, "f")
     except config.ConfigError as error:
         assert error.errors  # noqa: PT017 - either outcome is right
+
+
+_remote_addresses = st.one_of(
+    st.sampled_from(["0.1.2.3", "240.0.0.1", "255.255.255.255", "127.0.0.1", "10.0.0.9"]),
+    st.integers(1, 5).map("192.168.0.{}".format),
+)
+_items = st.one_of(
+    _remote_addresses,
+    st.builds(
+        lambda address, index: {"address": address, "index": index},
+        _remote_addresses,
+        st.integers(1, 3),
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.lists(_items, min_size=1, max_size=4)), max_size=3),
+    st.sampled_from(["10.0.0.0/24", "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/8", "240.0.0.0/30"]),
+)
+def test_what_passes_is_what_the_node_takes(hosts, network):
+    base = network.split("/")[0].rsplit(".", 1)[0]
+    text = json.dumps(
+        {
+            "encapsulation": "classic",
+            "network": network,
+            "address": base + ".1",
+            "remotes": [{"host": f"{base}.{n}", "addresses": items} for n, items in hosts],
+        }
+    )
+    try:
+        good = config.parse(text.encode(), "f")
+    except config.ConfigError:
+        return
+    node = Node(
+        Settings(good.address, good.network, good.router, good.forward, good.device_mtu),
+        0.0,
+        random.Random(1),
+    )
+    for remote in good.remotes:
+        node.add_remote(remote.host, remote.address, remote.index, 0.0)
