@@ -115,16 +115,6 @@ def header(path_bytes: bytes, base: int, size: int, identification: int, extra: 
     )
 
 
-def encode(frame: Frame) -> bytes:
-    """Give the datagram of one frame, checksum included."""
-    path_bytes = path(frame.source, frame.destination, frame.host, frame.src_index, frame.dst_index)
-    extra = frame.state | (FORWARD if frame.forward else 0) | frame.id << ID_SHIFT
-    return (
-        header(path_bytes, base_sum(path_bytes), len(frame.payload), frame.identification, extra)
-        + frame.payload
-    )
-
-
 def fault(datagram: bytes) -> Optional[Drop]:
     """Say what is wrong with a received datagram, or None if it is a frame.
 
@@ -147,10 +137,8 @@ def fault(datagram: bytes) -> Optional[Drop]:
     return None
 
 
-def decode(datagram: bytes) -> Optional[Frame]:
-    """Give the frame in a datagram, or None if :func:`fault` finds it wrong."""
-    if fault(datagram) is not None:
-        return None
+def decode(datagram: bytes) -> Frame:
+    """Give the frame in a datagram in which :func:`fault` found nothing wrong."""
     source, destination, host = _ADDRESSES.unpack_from(datagram, 12)
     src_index, dst_index = _INDICES.unpack_from(datagram, 24)
     extra = datagram[32] | datagram[33] << 8

@@ -14,7 +14,7 @@ Rules, one value per end, sent in every frame (neither end is client or server):
 from __future__ import annotations
 
 import enum
-from typing import Dict, Mapping, Tuple
+from typing import Mapping, Tuple
 
 
 class State(enum.IntEnum):
@@ -62,17 +62,6 @@ TRANSITIONS: Mapping[Tuple[State, Input], State] = {
     (_E, Input.SILENT): _S,
     (_E, Input.GONE): _S,
 }
-
-_HEARD: Dict[int, Input] = {
-    0: Input.HEARD_SENDING,
-    1: Input.HEARD_HEARING,
-    2: Input.HEARD_ESTABLISHED,
-}
-
-
-def heard(state: int) -> Input:
-    """Give the input that a received frame with ``state`` (0 to 2) is."""
-    return _HEARD[state]
 
 
 def answers(own: State, received: int) -> bool:

@@ -11,6 +11,10 @@ from typing import List, Optional
 
 _HEADER = struct.Struct(">BBHHHBBH4s4s")
 
+#: The largest total length (RFC 791, section 3.1).
+SIZE_MAX = 65535
+#: Every network carries packets of this size (RFC 791, section 3.2).
+MTU_MIN = 68
 PROTOCOL_ICMP = 1
 ICMP_UNREACHABLE = 3
 ICMP_TIME_EXCEEDED = 11
@@ -119,7 +123,7 @@ def icmp_error(
 def fragments(packet: bytes, mtu: int) -> List[bytes]:
     """Split a packet into fragments of at most ``mtu`` bytes (RFC 791, section 3.2).
 
-    ``mtu`` is at least 68 (RFC 791); the packet may itself be a fragment.
+    ``mtu`` is at least :data:`MTU_MIN`; the packet may itself be a fragment.
     """
     size = (packet[0] & 15) << 2
     word = packet[6] << 8 | packet[7]

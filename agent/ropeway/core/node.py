@@ -65,6 +65,7 @@ class Node:
         self._peers = Peers(self._own, strands, self._routes, self._log, now, random)
         self._packets: List[bytes] = []
         self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
+        self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._dropped: Counter[Drop] = Counter()
         self._send_errors: Dict[int, Counter[str]] = {}
         self._delivered = 0
@@ -106,12 +107,17 @@ class Node:
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
         if strand.send(packet, now, self._peers.touched):
             return True
-        mtu = max(connection.mtu for connection in strand.carrying)
-        if not ipv4.may_fragment(packet):
-            return self._refuse(Drop.TOO_BIG, ipv4.CODE_TOO_BIG, packet, origin, now, mtu)
-        for piece in ipv4.fragments(packet, mtu):
-            strand.send(piece, now, self._peers.touched)
-        return True
+        if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
+            for piece in ipv4.fragments(packet, strand.limit):
+                strand.send(piece, now, self._peers.touched)
+            return True
+        # Some links may carry it all the same; its sender learns what all of them do.
+        sent = strand.send_where_it_fits(packet, now, self._peers.touched)
+        if not sent:
+            self._dropped[Drop.TOO_BIG] += 1
+        unreachable, too_big = ipv4.ICMP_UNREACHABLE, ipv4.CODE_TOO_BIG
+        self._report_error(unreachable, too_big, packet, origin, now, strand.limit)
+        return sent
 
     def _refuse(
         self,
@@ -120,10 +126,9 @@ class Node:
         packet: bytes,
         origin: Optional[Strand],
         now: float,
-        next_hop_mtu: int = 0,
     ) -> bool:
         self._dropped[reason] += 1
-        self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now, next_hop_mtu)
+        self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
         return False
 
     def _is_broadcast(self, address: bytes) -> bool:
@@ -143,7 +148,8 @@ class Node:
         # so what this host's own packets meet is reported in the name of their destination.
         source = packet[16:20] if origin is None else self._own
         error = ipv4.icmp_error(type_, code, packet, source, next_hop_mtu)
-        if error is None or not self._icmp.take(now):
+        limit = self._icmp_too_big if next_hop_mtu else self._icmp
+        if error is None or not limit.take(now):
             return
         target = packet[12:16]
         if origin is None or target == self._own:
@@ -157,12 +163,10 @@ class Node:
         """Give what is to be sent: (link index, remote address) -> datagrams, in order."""
         result: Dict[Tuple[int, str], List[bytes]] = {}
         for connection in self._peers.touched:
-            key = (connection.link, connection.address)
-            if key in result:
-                result[key].extend(connection.outbox)
-            else:
-                result[key] = connection.outbox
-            connection.outbox = []
+            if connection.outbox and connection.address is not None:
+                key = (connection.link, connection.address)
+                result.setdefault(key, []).extend(connection.outbox)
+                connection.outbox = []
         self._peers.touched.clear()
         return result
 
@@ -196,38 +200,37 @@ class Node:
             connection.received += 1
             connection.received_bytes += length
             connection.heard_at = now
-            if state == State.ESTABLISHED:
+            if state:
                 connection.confirmed_at = now
             unfinished = state != State.ESTABLISHED or connection.state != State.ESTABLISHED
             if unfinished and peers.heard(connection, state, now):
                 answering[connection] = None
             if length > classic.OVERHEAD:
-                if self._accept(connection.strand, datagram, length, now):
+                if self._accept(connection.strand, datagram, length, connection.way, now):
                     connection.first += 1
                 else:
                     connection.duplicates += 1
+        peers.settle()
         for connection in answering:
             peers.answer(connection, now)
 
     def _introduce(self, datagram: bytes, length: int, now: float) -> Optional[Connection]:
         """Give the connection of a frame that came over no known path, if it is believed."""
         frame = classic.decode(datagram)
-        if frame is None:
-            return None
         found = self._peers.introduce(frame, now)
         if isinstance(found, Connection):
             return found
         if isinstance(found, Drop):
             self._dropped[found] += 1
         elif frame.forward:
-            self._accept(found, datagram, length, now)
+            self._accept(found, datagram, length, 0, now)
         return None
 
-    def _accept(self, strand: Strand, datagram: bytes, length: int, now: float) -> bool:
-        """Take the packet out of a frame; False if it is a duplicate."""
+    def _accept(self, strand: Strand, datagram: bytes, length: int, way: int, now: float) -> bool:
+        """Take the packet out of a frame that came by ``way``; False if it is a duplicate."""
         packet = datagram[classic.OVERHEAD : length]
         packet_id = (datagram[32] | datagram[33] << 8) >> classic.ID_SHIFT
-        if not strand.window.is_first(packet_id, packet, now):
+        if not strand.window.is_first(packet_id, packet, way, now):
             strand.duplicates += 1
             self._duplicates += 1
             return False
@@ -259,8 +262,6 @@ class Node:
         packets = self._packets
         self._packets = []
         return packets
-
-    # Links and remotes.
 
     # The control side.
 
@@ -305,7 +306,8 @@ class Node:
         if self.settings.device_mtu is not None:
             return self.settings.device_mtu
         mtus = [link.mtu for link in self._peers.links.values() if link.up and link.addresses]
-        return min(mtus, default=tuning.DEFAULT_LINK_MTU) - classic.OVERHEAD
+        smallest = min(mtus, default=tuning.DEFAULT_LINK_MTU)
+        return min(smallest, ipv4.SIZE_MAX) - classic.OVERHEAD
 
     def status(self, now: float) -> Dict[str, Any]:
         """Give everything that there is to see, ready for JSON."""
@@ -352,7 +354,7 @@ def _strand_status(strand: Strand, now: float) -> Dict[str, Any]:
             {
                 "index": remote.index,
                 "address": remote.address,
-                "origin": "configured" if remote.configured else "learnt",
+                "origin": "configured" if remote.address in strand.agreed else "learnt",
             }
             for remote in strand.remotes.values()
         ],
@@ -361,7 +363,7 @@ def _strand_status(strand: Strand, now: float) -> Dict[str, Any]:
                 "link": connection.link,
                 "remote": connection.remote.index,
                 "source": connection.source,
-                "address": connection.address,
+                "address": connection.address or connection.remote.address,
                 "state": int(connection.state),
                 "carries": connection in strand.carrying,
                 "routed": connection.source is not None,

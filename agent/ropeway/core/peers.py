@@ -13,12 +13,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.counters import Drop, TokenBucket
-from ropeway.core.handshake import TRANSITIONS, Input, State, answers, heard
+from ropeway.core.handshake import TRANSITIONS, Input, State, answers
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
 from ropeway.core.strand import Connection, Remote, Strand
 
 _INF = float("inf")
+# The kernel counts interfaces in a signed int.
+_INDEX_MAX = 2**31 - 1
 
 
 class Peers:
@@ -47,10 +49,10 @@ class Peers:
         self.by_path: Dict[bytes, Connection] = {}
         #: The connections whose outbox holds something.
         self.touched: List[Connection] = []
+        self._unsettled: Dict[Strand, None] = {}
         self._heap: List[Tuple[float, int, Connection]] = []
         self._heap_serial = 0
         self._forget_at = now + tuning.FORGET_EVERY_S
-        self._learnt = 0
         self._greetings = TokenBucket(tuning.GREETINGS_PER_S, tuning.GREETINGS_BURST, now)
         self._learning = TokenBucket(tuning.LEARN_PER_S, tuning.LEARN_BURST, now)
 
@@ -72,7 +74,8 @@ class Peers:
         if link is None:
             # An address that this host has just given up may still be in use at the other end.
             return strand if strand and remote else Drop.WRONG_DESTINATION
-        if strand and remote is None and _is_in_use(strand, source, now):
+        holder = _holder(strand, source) if strand else None
+        if strand and holder and holder is not remote and _in_use(holder, source, now):
             return strand
         if strand is None or remote is None:
             remote = self._learn(host, frame.src_index, source, now)
@@ -80,7 +83,7 @@ class Peers:
                 return Drop.LIMIT
             strand = self.strands[host]
         remote.heard_at = now
-        connection = strand.connections[link, remote.key]
+        connection = strand.connections[link, remote.index]
         if connection.address != source:
             if now - connection.heard_at < tuning.ADDRESS_HOLD_S:
                 return strand
@@ -98,63 +101,70 @@ class Peers:
 
     def _learn(self, host: str, index: int, address: str, now: float) -> Optional[Remote]:
         """Note an interface that a frame came from; None if no more may be known."""
-        if not self._learning.take(now):
+        strand = self.strands.get(host)
+        remote = _holder(strand, address) if strand else None
+        agreed = remote is not None and not remote.index
+        if not agreed and not self._learning.take(now):
             return None
-        strand = self.strands.get(host) or self._open_strand(host)
-        remote = _with_address(strand, address)
+        strand = strand or self._open_strand(host)
         if remote is not None:
-            # A configured address meets its interface, or an interface got another index.
+            # An agreed address meets its interface, or an interface got another index.
             self._renumber(strand, remote, index)
         elif self._has_room(strand, now):
-            remote = Remote(index, address, False, now)
+            remote = Remote(index, address, now)
             strand.remotes[remote.key] = remote
-            self._learnt += 1
-        self._pair(strand, now)
+            self._connect(strand, remote, now)
         self._close_if_empty(strand)
         return remote
 
     def _has_room(self, strand: Strand, now: float) -> bool:
+        """Say whether one more remote may be learnt, if need be instead of a silent one."""
+        learnt = [
+            (other, remote)
+            for other in self.strands.values()
+            for remote in other.remotes.values()
+            if not _is_agreed(other, remote)
+        ]
         if len(strand.remotes) >= tuning.MAX_REMOTES_PER_PEER:
+            learnt = [(other, remote) for other, remote in learnt if other is strand]
+        elif len(learnt) < tuning.MAX_LEARNT_REMOTES:
+            return True
+        idle = [entry for entry in learnt if not _is_established(entry[1])]
+        if not idle:
             return False
-        return self._learnt < tuning.MAX_LEARNT_REMOTES or self._evict(strand, now)
+        other, remote = min(idle, key=lambda entry: _heard_at(entry[1]))
+        self._drop_remote(other, remote, "others took its place", now)
+        if other is not strand:
+            self._close_if_empty(other)
+        return True
 
     def _renumber(self, strand: Strand, remote: Remote, index: int) -> None:
+        del strand.remotes[remote.key]
         for connection in remote.connections:
             del strand.connections[connection.link, remote.key]
-            self.by_path.pop(connection.receive_path, None)
-        del strand.remotes[remote.key]
         remote.index = index
         strand.remotes[remote.key] = remote
         for connection in remote.connections:
             strand.connections[connection.link, remote.key] = connection
             self._aim(connection)
 
-    def _evict(self, sparing: Strand, now: float) -> bool:
-        """Forget the learnt remote that was silent longest and carries nothing."""
-        idle = [
-            (_heard_at(remote), strand, remote)
-            for strand in self.strands.values()
-            for remote in strand.remotes.values()
-            if not remote.configured and not _is_established(remote)
-        ]
-        if not idle:
-            return False
-        _, strand, remote = min(idle, key=lambda entry: entry[0])
-        self._drop_remote(strand, remote, "others took its place", now)
-        self._choose(strand)
-        if strand is not sparing:
-            self._close_if_empty(strand)
-        return True
-
     def _move(self, connection: Connection, address: str, now: float) -> None:
-        remote = connection.remote
-        self._log.report(
-            events.RemoteMoved(connection.strand.host, remote.index, connection.address, address),
-            now,
-        )
-        if not remote.configured:
-            remote.address = address
+        """Have a connection follow its remote to the address that it was heard from."""
+        strand, remote = connection.strand, connection.remote
+        before = connection.address or remote.address
+        remote.address = address
+        for other in strand.connections.values():
+            if other.link == connection.link and other.address == address:
+                self._aim_at(other, None)
+                self._advance(other, Input.GONE, now, "another interface has its address")
         self._aim_at(connection, address)
+        for other in remote.connections:
+            if other.state == State.SENDING and other.address == before:
+                aimed_at = _is_aimed_at(strand, other.link, address)
+                self._aim_at(other, None if aimed_at else address)
+        self._tend_agreed(strand, now)
+        if before != address:
+            self._log.report(events.RemoteMoved(strand.host, remote.index, before, address), now)
 
     # What links say.
 
@@ -163,19 +173,23 @@ class Peers:
         if state == State.SENDING and now - connection.confirmed_at >= tuning.RESTART_S:
             what = Input.HEARD_RESTART
         else:
-            what = heard(state)
+            what = Input(state)
         answered = answers(connection.state, state)
         self._advance(connection, what, now)
         return answered
 
     def answer(self, connection: Connection, now: float) -> None:
-        """Send an empty frame at once, if the limit allows."""
-        if connection.source is not None and self._may_greet(connection, now):
+        """Send an empty frame at once, if the limits allow."""
+        if connection.source is None or now < connection.answered_at + tuning.ANSWER_PAUSE_S:
+            return
+        connection.answered_at = now
+        if self._may_greet(connection, now):
             self._send_empty(connection, now)
 
     def _may_greet(self, connection: Connection, now: float) -> bool:
         # Strangers share what the limit allows; they cannot use up what agreed remotes need.
-        return connection.remote.configured or self._greetings.take(now)
+        agreed = _is_agreed(connection.strand, connection.remote)
+        return agreed or self._greetings.take(now)
 
     def _advance(
         self, connection: Connection, what: Input, now: float, reason: str = "it was silent"
@@ -192,7 +206,7 @@ class Peers:
                     connection.strand.host,
                     connection.link,
                     connection.remote.index,
-                    connection.address,
+                    connection.address or connection.remote.address,
                 ),
                 now,
             )
@@ -208,7 +222,14 @@ class Peers:
                 )
             self._greet_soon(connection, now)
         self._schedule(connection, now)
-        self._choose(connection.strand)
+        self._unsettled[connection.strand] = None
+
+    def settle(self) -> None:
+        """Choose anew where something changed; at the end of each batch of work."""
+        for strand in self._unsettled:
+            if strand.choose():
+                self._routes.forget()
+        self._unsettled.clear()
 
     # Links and remotes.
 
@@ -232,7 +253,8 @@ class Peers:
         for index in before.keys() - after.keys():
             self._log.report(events.LinkVanished(before[index]), now)
         for strand in self.strands.values():
-            self._pair(strand, now)
+            self._follow_links(strand, now)
+        self.settle()
 
     def add_remote(self, host: str, address: str, index: int, now: float) -> None:
         """Make an interface of another host known; ``index`` 0 means that it will be learnt.
@@ -246,26 +268,22 @@ class Peers:
             raise ValueError(f"host {host} is this host's own address; name another host")
         if not ipv4.is_unicast(ipv4.pack(address)):
             raise ValueError(f"{address} cannot be the address of a network interface")
-        if not 0 <= index <= 0xFFFFFFFF:
-            raise ValueError(f"interface index {index} is not between 0 and 4294967295")
-        strand = self.strands.get(host) or self._open_strand(host)
-        known = strand.remotes.get(index) if index else _with_address(strand, address)
-        if known is not None:
-            if known.address != address:
-                raise ValueError(
-                    f"interface {index} of {host} is known at {known.address}; remove that first"
-                )
-            if not known.configured:
-                known.configured = True
-                self._learnt -= 1
-        elif len(strand.remotes) >= tuning.MAX_REMOTES_PER_PEER:
+        if not 0 <= index <= _INDEX_MAX:
+            raise ValueError(f"interface index {index} is not between 0 and {_INDEX_MAX}")
+        strand = self.strands.get(host)
+        known = strand.remotes.get(index) if strand and index else None
+        if known is not None and known.address != address:
             raise ValueError(
-                f"host {host} has {len(strand.remotes)} remote interfaces, which is the limit"
+                f"interface {index} of {host} is known at {known.address}; remove that first"
             )
-        else:
-            remote = Remote(index, address, True, now)
-            strand.remotes[remote.key] = remote
-        self._pair(strand, now)
+        if strand and len(strand.agreed) >= tuning.MAX_REMOTES_PER_PEER:
+            raise ValueError(
+                f"host {host} has {len(strand.agreed)} agreed addresses, which is the limit"
+            )
+        strand = strand or self._open_strand(host)
+        strand.agreed[address] = index
+        self._tend_agreed(strand, now)
+        self.settle()
 
     def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
         """Forget a host's interface at ``address``, or with None the whole host.
@@ -280,12 +298,14 @@ class Peers:
         if address is not None:
             address = str(_address(address))
         remotes = [r for r in strand.remotes.values() if address in (None, r.address)]
-        if not remotes:
+        if not remotes and address not in strand.agreed:
             raise ValueError(f"host {host} has no interface at {address}; see `ropeway status`")
+        for agreed in list(strand.agreed) if address is None else [address]:
+            strand.agreed.pop(agreed, None)
         for remote in remotes:
             self._drop_remote(strand, remote, "it was removed", now)
-        self._pair(strand, now)
         self._close_if_empty(strand)
+        self.settle()
 
     def _open_strand(self, host: str) -> Strand:
         strand = self.strands[host] = Strand(host, self._random.randrange(classic.ID_MODULUS))
@@ -297,68 +317,87 @@ class Peers:
             self.strands.pop(strand.host, None)
             self._routes.forget()
 
+    def _tend_agreed(self, strand: Strand, now: float) -> None:
+        """Have every agreed address greeted: by the interface that has it, or by a stand-in."""
+        for remote in list(strand.remotes.values()):
+            if not remote.index and _holder(strand, remote.address) is not remote:
+                self._drop_remote(strand, remote, "its interface is known", now)
+        for address, index in strand.agreed.items():
+            if _holder(strand, address) is None:
+                remote = Remote(0 if index in strand.remotes else index, address, now)
+                strand.remotes[remote.key] = remote
+                self._connect(strand, remote, now)
+
+    def _connect(self, strand: Strand, remote: Remote, now: float) -> None:
+        """Pair a remote with every link that it is not paired with."""
+        for index in self.links:
+            if (index, remote.key) in strand.connections:
+                continue
+            connection = Connection(strand, index, remote)
+            strand.connections[index, remote.key] = connection
+            remote.connections.append(connection)
+            if not _is_aimed_at(strand, index, remote.address):
+                connection.address = remote.address
+            self._aim(connection)
+            self._greet_soon(connection, now)
+            self._schedule(connection, now)
+        self._unsettled[strand] = None
+
     def _drop_remote(self, strand: Strand, remote: Remote, reason: str, now: float) -> None:
         for connection in list(remote.connections):
             self._end(connection, reason, now)
         del strand.remotes[remote.key]
-        if not remote.configured:
-            self._learnt -= 1
 
     def _end(self, connection: Connection, reason: str, now: float) -> None:
         self._advance(connection, Input.GONE, now, reason)
         connection.due = _INF
+        connection.outbox.clear()
         self.by_path.pop(connection.receive_path, None)
         connection.remote.connections.remove(connection)
         del connection.strand.connections[connection.link, connection.remote.key]
+        self._unsettled[connection.strand] = None
 
-    def _pair(self, strand: Strand, now: float) -> None:
-        """Bring the connections in line with links and remotes: their Cartesian product."""
+    def _follow_links(self, strand: Strand, now: float) -> None:
+        """Bring the connections in line with the links: a pair of each with each remote."""
         for connection in list(strand.connections.values()):
             if connection.link not in self.links:
                 self._end(connection, "the link vanished", now)
-        for index in self.links:
-            for key, remote in strand.remotes.items():
-                if (index, key) in strand.connections:
-                    self._reaim(strand.connections[index, key], now)
-                    continue
-                connection = Connection(strand, index, remote)
-                strand.connections[index, key] = connection
-                remote.connections.append(connection)
-                self._aim(connection)
-                self._greet_soon(connection, now)
-                self._schedule(connection, now)
-        self._choose(strand)
+            else:
+                self._reaim(connection, now)
+        for remote in strand.remotes.values():
+            self._connect(strand, remote, now)
 
     def _reaim(self, connection: Connection, now: float) -> None:
         """Follow a change of the link's addresses, routes, MTU or carrier."""
-        link = self.links[connection.link]
-        source = link.source_for(connection.address) if link.up else None
+        source = self._source(connection)
         if source == connection.source:
-            connection.mtu = link.mtu - classic.OVERHEAD
+            connection.fit(self.links[connection.link].mtu)
+            self._unsettled[connection.strand] = None
             return
-        self.by_path.pop(connection.receive_path, None)
         self._aim(connection)
         reason = "the link is down or has no route" if source is None else "its address changed"
         self._advance(connection, Input.GONE, now, reason)
         self._greet_soon(connection, now)
         self._schedule(connection, now)
 
-    def _aim(self, connection: Connection) -> None:
+    def _source(self, connection: Connection) -> Optional[str]:
         link = self.links[connection.link]
-        source = link.source_for(connection.address) if link.up else None
-        connection.aim(self._own, source, link.mtu)
+        if connection.address is None or not link.up:
+            return None
+        return link.source_for(connection.address)
+
+    def _aim(self, connection: Connection) -> None:
+        self.by_path.pop(connection.receive_path, None)
+        source = self._source(connection)
+        connection.aim(self._own, source)
+        connection.fit(self.links[connection.link].mtu)
         if source is not None and connection.remote.index:
             self.by_path[connection.receive_path] = connection
+        self._unsettled[connection.strand] = None
 
-    def _aim_at(self, connection: Connection, address: str) -> None:
-        self.by_path.pop(connection.receive_path, None)
+    def _aim_at(self, connection: Connection, address: Optional[str]) -> None:
         connection.address = address
         self._aim(connection)
-        self._choose(connection.strand)
-
-    def _choose(self, strand: Strand) -> None:
-        if strand.choose():
-            self._routes.forget()
 
     # Time.
 
@@ -377,16 +416,13 @@ class Peers:
         if now >= self._forget_at:
             self._forget_at = now + tuning.FORGET_EVERY_S
             self._forget(now)
+        self.settle()
 
     def _look_at(self, connection: Connection, now: float) -> None:
         if connection.source is None:
             return
         if connection.state and now >= connection.heard_at + tuning.SILENCE_S:
             self._advance(connection, Input.SILENT, now)
-            remote = connection.remote
-            if remote.configured and connection.address != remote.address:
-                # The agreed address holds again when the one that was learnt falls silent.
-                self._aim_at(connection, remote.address)
         if connection.state == State.ESTABLISHED:
             if now >= connection.sent_at + tuning.KEEPALIVE_S:
                 self._send_empty(connection, now)
@@ -425,17 +461,20 @@ class Peers:
     def _send_empty(self, connection: Connection, now: float) -> None:
         if not connection.outbox:
             self.touched.append(connection)
-        connection.empty_frame(now)
+        connection.outbox.append(connection.frame(0, 0, now))
 
     def _forget(self, now: float) -> None:
         """Forget learnt remotes that have been silent for long."""
         for strand in list(self.strands.values()):
+            strand.window.expire(now)
             for remote in list(strand.remotes.values()):
+                if _is_agreed(strand, remote):
+                    continue
                 proven = any(c.confirmed_at >= 0 for c in remote.connections)
                 patience_s = tuning.FORGET_S if proven else tuning.FORGET_UNPROVEN_S
-                if not remote.configured and now - _heard_at(remote) >= patience_s:
+                if now - _heard_at(remote) >= patience_s:
                     self._drop_remote(strand, remote, "it was silent for long", now)
-                    self._choose(strand)
+            self._tend_agreed(strand, now)
             self._close_if_empty(strand)
 
 
@@ -443,20 +482,34 @@ def _visible(link: Link) -> Tuple[Any, ...]:
     return link.name, link.addresses, link.mtu, link.up
 
 
-def _with_address(strand: Strand, address: str) -> Optional[Remote]:
-    return next((r for r in strand.remotes.values() if r.address == address), None)
+def _holder(strand: Strand, address: str) -> Optional[Remote]:
+    """Give the remote that is at ``address``, one whose index is known if there are two."""
+    holders = [
+        remote
+        for remote in strand.remotes.values()
+        if remote.address == address or any(c.address == address for c in remote.connections)
+    ]
+    return max(holders, key=lambda remote: (remote.index > 0, _heard_at(remote)), default=None)
+
+
+def _is_agreed(strand: Strand, remote: Remote) -> bool:
+    return remote.address in strand.agreed
+
+
+def _is_aimed_at(strand: Strand, link: int, address: str) -> bool:
+    return any(c.link == link and c.address == address for c in strand.connections.values())
 
 
 def _heard_at(remote: Remote) -> float:
     return max([remote.heard_at, *(c.heard_at for c in remote.connections)])
 
 
-def _is_in_use(strand: Strand, address: str, now: float) -> bool:
+def _in_use(remote: Remote, address: str, now: float) -> bool:
     """Say whether a known interface was heard from ``address`` just now."""
-    remote = _with_address(strand, address)
-    if remote is None or not remote.index:
-        return False
-    return now - _heard_at(remote) < tuning.ADDRESS_HOLD_S
+    return any(
+        c.address == address and now - c.heard_at < tuning.ADDRESS_HOLD_S
+        for c in remote.connections
+    )
 
 
 def _is_established(remote: Remote) -> bool:

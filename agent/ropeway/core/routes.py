@@ -51,7 +51,7 @@ class Routes:
         A host's own strand is preferred while it is established; after that the router's, so
         that a host stays reachable when its direct links die.
         """
-        if not self.holds(destination):
+        if not self.holds(destination) or destination == self.address.packed:
             return None
         direct = self.strands.get(ipv4.text(destination))
         by_router = self.strands.get(self.router) if self.router else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Dict, Iterable, List, Optional, Tuple, Union
 
 from ropeway.core import classic, ipv4
@@ -19,15 +18,14 @@ _NEVER = float("-inf")
 class Remote:
     """A network interface of another host."""
 
-    __slots__ = ("address", "configured", "connections", "heard_at", "index")
+    __slots__ = ("address", "connections", "heard_at", "index")
 
-    def __init__(self, index: int, address: str, configured: bool, now: float) -> None:
+    def __init__(self, index: int, address: str, now: float) -> None:
         #: The interface index on its host; 0 while it is not known.
         self.index = index
+        #: The address that it was agreed at, or heard from last.
         self.address = address
-        #: Named by the configuration or by an operator, so never forgotten.
-        self.configured = configured
-        #: When it was heard last, or when it became known.
+        #: When it was heard from an unknown path last, or when it became known.
         self.heard_at = now
         #: The pairs that this interface is the far end of.
         self.connections: List[Connection] = []
@@ -46,6 +44,7 @@ class Connection:
 
     __slots__ = (
         "address",
+        "answered_at",
         "base",
         "confirmed_at",
         "due",
@@ -69,15 +68,18 @@ class Connection:
         "source",
         "state",
         "strand",
+        "way",
     )
 
     def __init__(self, strand: Strand, link: int, remote: Remote) -> None:
         self.strand = strand
+        #: A number that no other connection of the strand ever had.
+        self.way = strand.next_way()
         #: Index of the local interface.
         self.link = link
         self.remote = remote
-        #: Where frames go; follows the remote interface's address.
-        self.address = remote.address
+        #: Where frames go; None if another connection of the link goes to the remote's address.
+        self.address: Optional[str] = None
         #: The local address that frames come from; None while the link has no route there.
         self.source: Optional[str] = None
         #: Largest inner packet that fits the link.
@@ -98,21 +100,27 @@ class Connection:
         self.duplicates = 0
         self.sent_at = _NEVER
         self.heard_at = _NEVER
-        #: When state 2 was heard last.
+        #: When a state above 0 was heard last: the other end had heard something.
         self.confirmed_at = _NEVER
+        self.answered_at = _NEVER
         self.greet_at = _NEVER
         self.greet_pause_s = GREETING_MIN_S
         #: When the control side looks at this connection next.
         self.due = float("inf")
 
-    def aim(self, own: bytes, source: Optional[str], link_mtu: int) -> None:
+    def fit(self, link_mtu: int) -> None:
+        """Follow the MTU of the link, in bytes."""
+        self.mtu = min(link_mtu, ipv4.SIZE_MAX) - classic.OVERHEAD
+
+    def aim(self, own: bytes, source: Optional[str]) -> None:
         """Compute what all frames of this connection share.
 
         ``own`` is this host's virtual address; ``source`` the local address, None for no route.
+        Frames for another address that were not taken yet are given up.
         """
+        self.outbox.clear()
         self.source = source
-        self.mtu = link_mtu - classic.OVERHEAD
-        if source is None:
+        if source is None or self.address is None:
             self.path = self.receive_path = b""
             return
         here, there = ipv4.pack(source), ipv4.pack(self.address)
@@ -121,21 +129,22 @@ class Connection:
         self.receive_path = classic.path(there, here, self.strand.host_bytes, index, self.link)
         self.base = classic.base_sum(self.path)
 
-    def empty_frame(self, now: float) -> None:
-        """Put a frame without payload into the outbox: a greeting, an answer, a keepalive."""
+    def frame(self, size: int, extra: int, now: float) -> bytes:
+        """Count a frame and give what stands before its payload of ``size`` bytes."""
+        # 1 to 65535: the kernel replaces an identification of 0.
         self.identification = self.identification % classic.IDENTIFICATION_MASK + 1
-        self.outbox.append(
-            classic.header(self.path, self.base, 0, self.identification, int(self.state))
-        )
         self.sent += 1
-        self.sent_bytes += classic.OVERHEAD
+        self.sent_bytes += classic.OVERHEAD + size
         self.sent_at = now
+        return classic.header(self.path, self.base, size, self.identification, extra | self.state)
 
 
 class Strand:
     """All connections to one host, with the id counter and the duplicate window they share."""
 
     __slots__ = (
+        "_ways",
+        "agreed",
         "best_state",
         "carrying",
         "connections",
@@ -153,6 +162,9 @@ class Strand:
         #: The other host's virtual address.
         self.host = host
         self.host_bytes = ipv4.pack(host)
+        #: Addresses that the configuration or an operator named -> interface index, 0 if unknown.
+        #: They are greeted for good; everything else is learnt and forgotten.
+        self.agreed: Dict[str, int] = {}
         self.remotes: Dict[RemoteKey, Remote] = {}
         self.connections: Dict[Tuple[int, RemoteKey], Connection] = {}
         #: The highest state of any connection that has a route.
@@ -167,62 +179,76 @@ class Strand:
         self.window = DuplicateWindow()
         self.delivered = 0
         self.duplicates = 0
+        self._ways = 0
+
+    def next_way(self) -> int:
+        """Give a new connection its number, 1 and up."""
+        self._ways += 1
+        return self._ways
 
     def choose(self) -> bool:
         """Work out which connections carry packets; True if the answer is another than before.
 
-        All of the highest state do, up to :data:`MAX_COPIES`; above that, connections whose
-        link or remote interface is not used yet come first.
+        All established ones do, or while there is none all that have a route: a way that is
+        known to work in one direction only must not keep packets from a way that works in the
+        other. At most :data:`MAX_COPIES`, and then those that share no link or remote first.
         """
         usable = [c for c in self.connections.values() if c.source is not None]
         best = max((c.state for c in usable), default=State.SENDING)
-        chosen = [c for c in usable if c.state == best]
-        if len(chosen) > MAX_COPIES:
-            chosen = _disjoint_first(chosen)
+        if best == State.ESTABLISHED:
+            usable = [c for c in usable if c.state == best]
+        if len(usable) > MAX_COPIES:
+            usable = _disjoint_first(usable)[:MAX_COPIES]
         before = (self.best_state, self.carrying)
         self.best_state = best
-        self.carrying = tuple(chosen)
-        self.limit = min((c.mtu for c in chosen), default=0)
+        self.carrying = tuple(usable)
+        self.limit = min((c.mtu for c in usable), default=0)
         return (self.best_state, self.carrying) != before
 
     def send(self, packet: bytes, now: float, touched: List[Connection]) -> bool:
-        """Put one copy of ``packet`` into the outbox of each carrying connection that it fits.
+        """Put one copy of ``packet`` into the outbox of each carrying connection.
 
-        Connections whose outbox was empty are added to ``touched``. False if it fits none.
+        Connections whose outbox was empty are added to ``touched``. False, and nothing sent, if
+        there is none or the packet is too large for one.
         """
+        if len(packet) > self.limit:
+            return False
+        self._send_over(self.carrying, packet, now, touched)
+        return True
+
+    def send_where_it_fits(self, packet: bytes, now: float, touched: List[Connection]) -> bool:
+        """Send a packet that is too large for some connections over the others, if any."""
+        fitting = [c for c in self.carrying if len(packet) <= c.mtu]
+        if fitting:
+            self._send_over(fitting, packet, now, touched)
+        return bool(fitting)
+
+    def _send_over(
+        self,
+        connections: Iterable[Connection],
+        packet: bytes,
+        now: float,
+        touched: List[Connection],
+    ) -> None:
         size = len(packet)
-        carrying: Iterable[Connection] = self.carrying
-        if size > self.limit:
-            carrying = [c for c in self.carrying if size <= c.mtu]
-            if not carrying:
-                return False
         self.last_id = self.last_id + 1 & classic.ID_MASK
-        extra = self.last_id << classic.ID_SHIFT | classic.FORWARD | self.best_state
-        header = classic.header
-        for connection in carrying:
-            # 1 to 65535: the kernel replaces an identification of 0.
-            identification = connection.identification % 65535 + 1
-            connection.identification = identification
+        extra = self.last_id << classic.ID_SHIFT | classic.FORWARD
+        for connection in connections:
             outbox = connection.outbox
             if not outbox:
                 touched.append(connection)
-            outbox.append(
-                header(connection.path, connection.base, size, identification, extra) + packet
-            )
-            connection.sent += 1
-            connection.sent_bytes += size + 34
-            connection.sent_at = now
-        return True
+            outbox.append(connection.frame(size, extra, now) + packet)
 
 
 def _disjoint_first(connections: List[Connection]) -> List[Connection]:
-    """Give at most :data:`MAX_COPIES`, each sharing as little as possible with those before."""
-    left = list(connections)
-    chosen: List[Connection] = []
-    while left and len(chosen) < MAX_COPIES:
-        links = Counter(connection.link for connection in chosen)
-        remotes = Counter(connection.remote.key for connection in chosen)
-        best = min(left, key=lambda c: links[c.link] + remotes[c.remote.key])
-        left.remove(best)
-        chosen.append(best)
-    return chosen
+    """Order connections so that the first ones share as few links and remotes as they can.
+
+    In the table of links by remotes that is one diagonal after the other.
+    """
+    links: Dict[int, int] = {}
+    remotes: Dict[RemoteKey, int] = {}
+    for connection in connections:
+        links.setdefault(connection.link, len(links))
+        remotes.setdefault(connection.remote.key, len(remotes))
+    size = max(len(links), len(remotes))
+    return sorted(connections, key=lambda c: (remotes[c.remote.key] - links[c.link]) % size)

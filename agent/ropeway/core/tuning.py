@@ -26,9 +26,11 @@ GREETING_JITTER = 0.2
 #: Greetings and answers a second to learnt remotes together, and how many at once.
 GREETINGS_PER_S = 500.0
 GREETINGS_BURST = 500
+#: A connection is answered no sooner than this after its last answer.
+ANSWER_PAUSE_S = 0.02
 
 #: Remote interfaces learnt from traffic that are held at once, over all peers.
-MAX_LEARNT_REMOTES = 512
+MAX_LEARNT_REMOTES = 1024
 #: Remote interfaces of one peer, configured ones included.
 MAX_REMOTES_PER_PEER = 32
 #: How many unknown remote interfaces are admitted a second, and at once.
@@ -36,7 +38,7 @@ LEARN_PER_S = 50.0
 LEARN_BURST = 200
 #: A learnt remote interface is forgotten when it was silent for this long ...
 FORGET_S = 60.0
-#: ... or for this long if none of its connections was ever established.
+#: ... or for this long if it never said that it hears this host.
 FORGET_UNPROVEN_S = 10.0
 #: How often forgetting is looked at.
 FORGET_EVERY_S = 5.0
@@ -51,7 +53,8 @@ LATE_COPY_S = 5.0
 #: Packets remembered in one of two generations: 130 000 packets/s; beyond it the oldest go.
 MAX_WINDOW_ENTRIES = 65536
 
-#: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8).
+#: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8); "fragmentation needed",
+#: without which a sender stalls, has as many of its own.
 ICMP_PER_S = 100.0
 ICMP_BURST = 100
 #: Events reported a second, and at once; the rest is counted.

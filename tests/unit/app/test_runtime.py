@@ -19,7 +19,9 @@ import pytest
 from ropeway.app import config, control, runtime
 from ropeway.core import classic
 from ropeway.core.link import Link
+from ropeway.kernel.netlink import Change
 from tests.unit.app.fake_kernel import FakeKernel, interface
+from tests.unit.core.world import encode
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
 ETH1 = interface(3, "eth1", "192.168.1.1/24")
@@ -28,7 +30,7 @@ PATIENCE_S = 5.0
 
 def frame(state=2, payload=b"", id_=0):
     """Return a frame from interface 9 of host 10.0.0.2 to eth0."""
-    return classic.encode(
+    return encode(
         classic.Frame(
             identification=1,
             source=socket.inet_aton("192.168.0.2"),
@@ -247,6 +249,29 @@ def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
     run(runtime.Runtime(settings_for(tmp_path)), steps)
 
 
+def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        ask(settings, command="remote-add", host="10.0.0.7", address="172.20.0.7")
+        assert not [
+            c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
+        ]
+        dumps = kernel.dumps
+        routed = interface(2, "eth0", "192.168.0.1/24", routes=("172.16.0.0/12", "192.168.0.0/24"))
+        kernel.interfaces[1] = routed
+        kernel.hints.put(Change.ROUTES)
+        eventually(
+            lambda: [
+                c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
+            ]
+        )
+        assert (kernel.dumps - dumps, kernel.route_dumps) == (0, 1)
+
+    run(runtime.Runtime(settings), steps)
+
+
 def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(runtime, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
@@ -438,6 +463,13 @@ def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
         runtime.Runtime(settings_for(tmp_path)).run()
     assert kernel.firewall == ["replace", "delete"]
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):
+    settings = settings_for(tmp_path, remotes=(config.Remote("10.9.0.2", "192.168.0.2", 0),))
+    with pytest.raises(config.ConfigError, match=r"remotes: host 10\.9\.0\.2 is not"):
+        runtime.Runtime(settings).run()
+    assert kernel.firewall == ["replace", "delete"]
 
 
 def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):

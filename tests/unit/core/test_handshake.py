@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.core.handshake import TRANSITIONS, Input, State, answers, heard
+from ropeway.core.handshake import TRANSITIONS, Input, State, answers
 
 
 def test_every_state_has_an_answer_to_every_input():
@@ -14,7 +14,7 @@ def test_every_state_has_an_answer_to_every_input():
 
 def test_below_2_a_frame_leads_to_one_more_than_its_state_at_most_2():
     for own, received in itertools.product((State.SENDING, State.HEARING), range(3)):
-        assert TRANSITIONS[own, heard(received)] == min(2, received + 1)
+        assert TRANSITIONS[own, Input(received)] == min(2, received + 1)
 
 
 def test_an_established_end_falls_only_by_silence_loss_or_a_restart_of_the_other():
@@ -43,7 +43,7 @@ class End:
     def take(self, received):
         """Take a frame's state; give the state of the answer, or None."""
         before = self.state
-        self.state = TRANSITIONS[before, heard(received)]
+        self.state = TRANSITIONS[before, Input(received)]
         return int(self.state) if answers(before, received) else None
 
 

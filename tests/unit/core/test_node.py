@@ -11,7 +11,7 @@ from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from tests.unit.core.test_classic import VECTORS
-from tests.unit.core.world import World, link, pair, three, udp
+from tests.unit.core.world import World, encode, link, pair, three, udp
 
 
 def numbered(count, src="10.0.0.1", dst="10.0.0.2"):
@@ -186,6 +186,72 @@ class TestConnections:
         assert {c["link"] for c in carrying} == {2, 3, 4, 5}
         assert {c["remote"] for c in carrying} == {12, 13, 14, 15}
 
+    def test_two_addresses_of_one_interface_are_both_used_and_come_to_rest(self):
+        world = World()
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1"), link(3, "192.168.1.1")])
+        both = ("192.168.0.2/24", "192.168.1.2/24")
+        routes = ("192.168.0.0/24", "192.168.1.0/24")
+        world.add("b", "10.0.0.2", [Link(4, "eth4", both, 1500, True, routes)])
+        for address in ("192.168.0.2", "192.168.1.2"):
+            world.nodes["a"].add_remote("10.0.0.2", address, 0, world.now)
+        world.run(5)
+        world.events["b"].clear()
+        world.run(30)
+        assert world.events["b"] == []
+        assert set(world.states("a", "10.0.0.2").values()) == {2}
+        assert len(world.states("a", "10.0.0.2")) == 2
+
+    @pytest.mark.parametrize("agreed_at", ["a", "b"])
+    def test_interfaces_that_swap_their_indices_in_a_reboot_come_to_rest(self, agreed_at):
+        world = World()
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1"), link(3, "192.168.1.1")])
+        far, host = {"a": ("2", "10.0.0.2"), "b": ("1", "10.0.0.1")}[agreed_at]
+
+        def boot(first, second):
+            world.add("b", "10.0.0.2", [link(first, "192.168.0.2"), link(second, "192.168.1.2")])
+            for lan in (0, 1):
+                address = f"192.168.{lan}.{far}"
+                world.nodes[agreed_at].add_remote(host, address, 0, world.now)
+
+        boot(4, 5)
+        world.run(5)
+        del world.nodes["b"]
+        world.run(3)
+        boot(5, 4)
+        world.run(10)
+        for name in ("a", "b"):
+            world.events[name].clear()
+        world.run(30)
+        assert world.events["a"] == world.events["b"] == []
+        assert world.states("a", "10.0.0.2") == {(2, 5): 2, (3, 4): 2}
+        addresses = {r["index"]: r["address"] for r in world.peer("a", "10.0.0.2")["remotes"]}
+        assert addresses == {5: "192.168.0.2", 4: "192.168.1.2"}
+
+    def test_an_agreed_address_is_greeted_again_after_its_interface_went_elsewhere(self):
+        world = pair()
+        world.run(2)
+        b = world.nodes["b"]
+        b.set_links([link(4, "192.168.0.77"), link(5, "192.168.1.2")], world.now)
+        world.run(5)
+        assert world.states("a", "10.0.0.2")[2, 4] == 2
+        b.set_links([link(5, "192.168.1.2")], world.now)
+        world.run(5)
+        b.set_links([link(4, "192.168.0.2"), link(5, "192.168.1.2")], world.now)
+        b.remove_remote("10.0.0.1", None, world.now)
+        world.run(5)
+        assert world.states("a", "10.0.0.2") == {(2, 4): 2, (3, 5): 2}
+
+    def test_two_ways_that_each_work_in_one_direction_carry_traffic_in_both(self):
+        world = pair()
+        one_way = {("192.168.0.2", "192.168.0.1"), ("192.168.1.1", "192.168.1.2")}
+        for address in ("192.168.0.1", "192.168.1.1"):
+            world.nodes["b"].add_remote("10.0.0.1", address, 0, world.now)
+        world.cut = one_way
+        world.run(5)
+        sent = steady(world, 2)
+        assert world.delivered["b"] == sent["a"]
+        assert world.delivered["a"] == sent["b"]
+
 
 class TestPackets:
     def test_every_packet_goes_over_every_link_and_arrives_once_and_untouched(self):
@@ -315,6 +381,9 @@ class TestPackets:
         world.send("a", packet)
         world.run(0.01)
         assert world.delivered["b"] == [packet]
+        (error,) = world.delivered["a"]
+        assert error[20:22] == bytes((3, 4))
+        assert error[26:28] == (1000 - 34).to_bytes(2, "big")
 
     def test_a_packet_larger_than_every_link_gives_fragmentation_needed_or_fragments(self):
         world = pair()
@@ -325,10 +394,32 @@ class TestPackets:
         world.send("a", udp("10.0.0.1", "10.0.0.2", bytes(1300)))
         (error,) = world.nodes["a"].take_packets()
         assert error[20:22] == bytes((3, 4))
-        assert error[26:28] == (1000 - 34).to_bytes(2, "big")
+        assert error[26:28] == (900 - 34).to_bytes(2, "big")
         world.send("a", udp("10.0.0.1", "10.0.0.2", bytes(1300), word=0))
         world.run(0.01)
-        assert [len(p) for p in world.delivered["b"]] == [20 + 944, 20 + 356]
+        assert [len(p) for p in world.delivered["b"]] == [20 + 840, 20 + 460]
+        assert world.peer("b", "10.0.0.1")["duplicates"] == 2
+
+    def test_a_link_may_have_a_larger_mtu_than_a_datagram_can_be(self):
+        world = World()
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1", mtu=70000)])
+        world.nodes["a"].add_remote("10.0.0.2", "192.168.0.2", 0, world.now)
+        assert world.nodes["a"].device_mtu == 65535 - 34
+        world.send("a", udp("10.0.0.1", "10.0.0.2", bytes(65535 - 20)))
+        world.run(0.01)
+        assert world.dropped("a") == {"too_big": 1}
+
+    def test_a_link_too_small_for_fragments_refuses_instead_of_splitting_for_ever(self):
+        world = pair()
+        world.nodes["a"].set_links([link(2, "192.168.0.1", mtu=80)], world.now)
+        world.send("a", udp("10.0.0.1", "10.0.0.2", bytes(200), word=0))
+        assert world.dropped("a") == {"too_big": 1}
+
+    def test_packets_to_the_own_address_go_nowhere_every_time(self):
+        world = three()
+        world.run(1)
+        world.send("a", udp("10.0.0.1", "10.0.0.1"), udp("10.0.0.1", "10.0.0.1"))
+        assert world.dropped("a") == {"no_route": 2}
 
 
 class TestForwarding:
@@ -369,9 +460,7 @@ class TestForwarding:
         world.send("a", udp("10.0.0.3", "10.0.0.2"))
         frame = next(d for d in world.nodes["a"].take_datagrams().values())[0]
         inner = udp("10.0.0.3", "10.0.0.1")
-        datagram = classic.encode(
-            classic.decode(frame)._replace(payload=inner, id=4000, identification=9)
-        )
+        datagram = encode(classic.decode(frame)._replace(payload=inner, id=4000, identification=9))
         world.nodes["r"].inbound([datagram], 2, world.now)
         assert world.dropped("r") == {"echo": 1}
 
@@ -380,9 +469,7 @@ class TestForwarding:
         world.run(1)
         world.send("a", *numbered(1))
         frame = next(iter(world.nodes["a"].take_datagrams().values()))[0]
-        other = classic.encode(
-            classic.decode(frame)._replace(payload=udp("10.0.0.1", "10.0.0.9"), id=4000)
-        )
+        other = encode(classic.decode(frame)._replace(payload=udp("10.0.0.1", "10.0.0.9"), id=4000))
         world.nodes["b"].inbound([other], 4, world.now)
         assert world.dropped("b") == {"not_forwarding": 1}
 
@@ -413,7 +500,7 @@ class TestHostileInput:
             1, ipv4.pack("192.168.0.66"), ipv4.pack("192.168.0.2"), ipv4.pack("10.0.0.66"),
             66, 4, 0, False, 0, b"",
         )  # fmt: skip
-        return classic.encode(frame._replace(**changes))
+        return encode(frame._replace(**changes))
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
@@ -490,6 +577,55 @@ class TestHostileInput:
             answers += sum(map(len, world.nodes["b"].take_datagrams().values()))
         assert answers <= tuning.GREETINGS_BURST
 
+    def test_a_flood_of_strangers_does_not_keep_an_agreed_remote_from_being_met(self):
+        world = World()
+        b = world.add("b", "10.0.0.2", [link(4, "192.168.0.2")])
+        b.add_remote("10.0.0.1", "192.168.0.1", 0, world.now)
+        randomness = random.Random(5)
+
+        def flood():
+            forged = self.greeting(
+                host=bytes((10, 0, 0, randomness.randrange(3, 255))),
+                src_index=randomness.randrange(1, 2**31),
+                source=bytes((192, 168, 0, randomness.randrange(3, 255))),
+            )
+            b.inbound([forged], 4, world.now)
+
+        for _ in range(3000):
+            flood()
+            world.run(0.001)
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1")])
+        for _ in range(2000):
+            flood()
+            world.run(0.001)
+        assert set(world.states("b", "10.0.0.1").values()) == {2}
+
+    def test_forged_interfaces_do_not_keep_a_hosts_own_interface_away(self):
+        world = World()
+        b = world.add("b", "10.0.0.2", [link(4, "192.168.0.2")])
+        for _ in range(60):
+            for forged in range(tuning.MAX_REMOTES_PER_PEER):
+                source = bytes((192, 168, 0, 100 + forged))
+                frame = self.greeting(
+                    host=ipv4.pack("10.0.0.1"), src_index=1000 + forged, source=source
+                )
+                b.inbound([frame], 4, world.now)
+            world.run(0.05)
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1")])
+        world.nodes["a"].add_remote("10.0.0.2", "192.168.0.2", 0, world.now)
+        world.run(2)
+        assert 2 in world.states("a", "10.0.0.2").values()
+
+    def test_a_forged_greeting_a_frame_is_answered_fifty_times_a_second_at_most(self):
+        world = pair()
+        world.run(1)
+        genuine = next(d for _, d in world.captured if d[16:20] == ipv4.pack("192.168.0.2"))
+        world.captured.clear()
+        for _ in range(1000):
+            world.nodes["b"].inbound([genuine], 4, world.now)
+            world.run(0.001)
+        assert len([d for _, d in world.captured if d[16:20] == ipv4.pack("192.168.0.1")]) < 80
+
     def test_more_events_than_can_be_read_are_counted_instead(self):
         world = pair()
         for number in range(1000):
@@ -538,7 +674,7 @@ class TestOperators:
             ("10.0.0.300", "192.168.0.9", 0, "'10.0.0.300' is not an IPv4 address"),
             ("10.0.0.7", "nonsense", 0, "'nonsense' is not an IPv4 address"),
             ("10.0.0.7", "224.0.0.1", 0, "cannot be the address of a network interface"),
-            ("10.0.0.7", "192.168.0.9", -1, "is not between 0 and 4294967295"),
+            ("10.0.0.7", "192.168.0.9", -1, "is not between 0 and 2147483647"),
         ],
     )
     def test_a_wrong_remote_is_refused_with_a_sentence(self, host, address, index, sentence):

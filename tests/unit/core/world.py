@@ -5,7 +5,7 @@ import itertools
 import random
 import struct
 
-from ropeway.core import ipv4
+from ropeway.core import classic, ipv4
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 
@@ -24,6 +24,19 @@ def udp(src, dst, payload=b"x" * 100, ttl=64, ident=1, word=0x4000, tos=0):
     return header[:10] + ipv4.checksum(header).to_bytes(2, "big") + header[12:] + payload
 
 
+def encode(frame):
+    """The datagram of a classic frame, from the functions that the data side uses."""
+    way = classic.path(
+        frame.source, frame.destination, frame.host, frame.src_index, frame.dst_index
+    )
+    extra = frame.state | (classic.FORWARD if frame.forward else 0) | frame.id << classic.ID_SHIFT
+    size = len(frame.payload)
+    return (
+        classic.header(way, classic.base_sum(way), size, frame.identification, extra)
+        + frame.payload
+    )
+
+
 class World:
     """Hosts on LANs; a LAN is all links whose addresses share the first three numbers."""
 
@@ -34,6 +47,8 @@ class World:
         self.delivered = {}
         self.events = {}
         self.lost = set()  # link addresses that neither send nor receive
+        self.cut = set()  # (source, destination): ways that carry nothing
+        self.late = {}  # LAN, the third number of its addresses -> longest delay in s
         self.loss = 0.0
         self.delay_s = 0.0005
         self.jitter_s = 0.0
@@ -70,11 +85,16 @@ class World:
                     assert address == ipv4.text(datagram[16:20])
                     self.captured.append((self.now, datagram))
                     same_lan = source.rpartition(".")[0] == address.rpartition(".")[0]
-                    if not same_lan or {source, address} & self.lost:
+                    if (
+                        not same_lan
+                        or {source, address} & self.lost
+                        or (source, address) in self.cut
+                    ):
                         continue
                     if self.random.random() < self.loss:
                         continue
-                    delay_s = self.delay_s + self.random.random() * self.jitter_s
+                    jitter_s = self.late.get(int(source.split(".")[2]), self.jitter_s)
+                    delay_s = self.delay_s + self.random.random() * jitter_s
                     self.fly(datagram, address, delay_s)
 
     def fly(self, datagram, address, delay_s=0.0):
