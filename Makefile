@@ -84,12 +84,18 @@ test-lab: prerequisites deb
 	$(call say,the lab)
 	@$(ROOT) $(PYTEST) tests/lab
 
+# Three Debian releases, a change that cuts a host off, and the way back.
+test-molecule: prerequisites deb
+	$(call say,the roles on three releases)
+	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+
 test: prerequisites
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory deb
 	@$(MAKE) --no-print-directory test-fleet
 	@$(MAKE) --no-print-directory test-package
 	@$(MAKE) --no-print-directory test-system
+	@$(MAKE) --no-print-directory test-molecule
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
 
