@@ -167,26 +167,27 @@ class ControlServer:
         self._serve(client, now)
 
     def _serve(self, client: _Client, now: float) -> None:
-        """Answer the lines that are complete, one reply under way at a time."""
-        while not client.reply and not client.finished:
-            end = client.received.find(b"\n")
-            if end > REQUEST_BYTES_MAX or (end < 0 and len(client.received) > REQUEST_BYTES_MAX):
-                client.reply = _error(f"a request has at most {REQUEST_BYTES_MAX} bytes")
-                client.finished = True
-            elif end < 0:
-                break
-            else:
-                line = bytes(client.received[:end])
-                del client.received[: end + 1]
-                client.reply = self._reply(line)
+        """Answer one line if one is complete; the next waits for the next turn of the loop."""
+        end = client.received.find(b"\n")
+        if end > REQUEST_BYTES_MAX or (end < 0 and len(client.received) > REQUEST_BYTES_MAX):
+            client.reply = _error(f"a request has at most {REQUEST_BYTES_MAX} bytes")
+            client.finished = True
+        elif end >= 0:
+            line = bytes(client.received[:end])
+            del client.received[: end + 1]
+            client.reply = self._reply(line)
+        if client.reply:
             client.moved_at = now
             self._send(client)
         self._watch(client)
 
     def _flush(self, client: _Client, now: float) -> None:
+        if not client.reply:
+            self._serve(client, now)
+            return
         client.moved_at = now
         self._send(client)
-        self._serve(client, now)
+        self._watch(client)
 
     def _send(self, client: _Client) -> None:
         try:
@@ -196,8 +197,10 @@ class ControlServer:
         client.reply = client.reply[sent:]
 
     def _watch(self, client: _Client) -> None:
-        # A client that does not take its reply is not listened to either.
-        wanted = select.EPOLLOUT if client.reply else select.EPOLLIN
+        # A client that does not take its reply is not listened to either, and one that has sent
+        # more lines is not until they are answered: for both, the loop waits to write.
+        behind = client.reply or b"\n" in client.received
+        wanted = select.EPOLLOUT if behind else select.EPOLLIN
         self._epoll.modify(client.channel.fileno(), wanted)
 
     def _reply(self, line: bytes) -> bytes:
@@ -307,7 +310,6 @@ def _make_directory(directory: str) -> Optional[str]:
         raise ControlError(
             f"the directory {directory} of the control socket cannot be made ({error.strerror}):"
             " make it, or choose another control.path"
-            " another control.path"
         ) from error
     return directory
 

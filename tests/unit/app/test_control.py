@@ -93,6 +93,36 @@ def test_lines_in_pieces_and_lines_in_one_piece(loop, path):
     assert [json.loads(reply)["result"]["echo"]["command"] for reply in replies] == ["a", "b", "c"]
 
 
+def test_lines_that_come_together_are_answered_one_a_turn(loop, path):
+    with connect(path) as client:
+        client.sendall(b'{"command": "a"}\n' * 5)
+        while not loop.requests:
+            loop.turn()
+        for answered in range(1, 5):
+            assert len(loop.requests) == answered
+            loop.turn()
+        loop.settle()
+        assert len(client.recv(4096).splitlines()) == 5
+        # and the connection serves on, without a turn for nothing
+        client.sendall(b'{"command": "b"}\n')
+        loop.settle()
+        assert json.loads(client.recv(4096))["result"]["echo"]["command"] == "b"
+
+
+def test_lines_that_came_before_the_end_are_answered(loop, path):
+    with connect(path) as client:
+        client.sendall(b'{"command": "a"}\n' * 3)
+        client.shutdown(socket.SHUT_WR)
+        loop.settle()
+        assert len(read_all(client).splitlines()) == 3
+
+
+def test_directory_that_cannot_be_made_is_told_once(tmp_path):
+    with pytest.raises(control.ControlError) as caught:
+        Loop(tmp_path / "none" / "deeper" / "control.sock")
+    assert str(caught.value).count("another control.path") == 1
+
+
 @pytest.mark.parametrize(
     "line",
     [
