@@ -8,7 +8,12 @@ from typing import Any, Dict, List, Optional
 
 from ropeway import __version__
 from ropeway.app import control
-from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_PATH, ConfigError
+from ropeway.app.config import (
+    DEFAULT_CONTROL_PATH,
+    DEFAULT_DEVICE_NAME,
+    DEFAULT_PATH,
+    ConfigError,
+)
 
 # What only some commands need is imported there: `ropeway status` has to be quick.
 
@@ -154,21 +159,15 @@ def _order(options: argparse.Namespace, message: Dict[str, Any]) -> int:
 
 
 def _cleanup(options: argparse.Namespace) -> int:
-    from ropeway.app import config
-
-    control_path, device_name = DEFAULT_CONTROL_PATH, config.DEFAULT_DEVICE_NAME
-    try:
-        configuration = config.read(options.config)
-        control_path, device_name = configuration.control.path, configuration.device_name
-    except ConfigError:
-        print(
-            f"{options.config} does not hold, so the default names are cleaned up",
-            file=sys.stderr,
-        )
-    from ropeway.app.runtime import clean_up
+    from ropeway.app import cleanup
 
     try:
-        done = clean_up(control_path, device_name)
+        control_path, device_name = cleanup.names(options.config)
+    except ValueError as error:
+        control_path, device_name = DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME
+        print(f"{error}, so the default names are cleaned up", file=sys.stderr)
+    try:
+        done = cleanup.clean_up(control_path, device_name)
     except OSError as error:
         return _fail("cleaning up failed: %s" % (error.strerror or error))
     for sentence in done or ["nothing to clean up"]:

@@ -28,8 +28,9 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from ropeway import __version__
 from ropeway.app import systemd
+from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
-from ropeway.app.control import ControlError, ControlServer, remove_stale
+from ropeway.app.control import ControlError, ControlServer
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
@@ -59,8 +60,6 @@ GC_THRESHOLDS = (20000, 20, 20)
 
 # RFC 791, section 3.2: every network carries 68 bytes; Linux gives no IPv4 to a smaller device.
 DEVICE_MTU_MIN = 68
-DEVICE_ALIAS = "ropeway"
-"""Marks the device as the agent's own, for `ropeway cleanup`."""
 
 
 class StartError(Exception):
@@ -569,39 +568,6 @@ def summary(status: Dict[str, Any]) -> str:
     return "{} of {} links up, {} of {} hosts reached".format(
         up, len(status["links"]), reached, len(status["peers"])
     )
-
-
-def clean_up(control_path: str, device_name: str) -> List[str]:
-    """Remove what a killed agent left; return a sentence for each thing that was removed.
-
-    `ControlError` where an agent still answers, `OSError` where the kernel refuses. A device goes
-    only if it carries the agent's mark and no process holds it.
-    """
-    done = []
-    if remove_stale(control_path):
-        done.append(f"removed the socket {control_path}")
-    if firewall.delete():
-        done.append(f"removed the nft table {firewall.TABLE}")
-    for interface in netlink.dump():
-        if (
-            interface.name == device_name
-            and interface.kind == "tun"
-            and interface.alias == DEVICE_ALIAS
-            and not _is_held(device_name)
-        ):
-            netlink.delete(interface.index)
-            done.append(f"removed the device {device_name}")
-    return done
-
-
-def _is_held(device_name: str) -> bool:
-    try:
-        Tun(device_name).close()
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return True
-        raise
-    return False
 
 
 def _remove_firewall() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
 from ropeway import __version__
-from ropeway.app import cli, config, control, runtime
+from ropeway.app import cleanup, cli, config, control, runtime
 from tests.unit.app.test_tree import STATUS, TREE
 
 GOOD = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
@@ -140,17 +143,37 @@ class TestCleanup:
             called.append(names)
             return ["removed the device rope7"]
 
-        monkeypatch.setattr(runtime, "clean_up", clean_up)
+        monkeypatch.setattr(cleanup, "clean_up", clean_up)
         assert cli.main(["cleanup", "--config", str(path)]) == 0
         assert called == [(f"{tmp_path}/c.sock", "rope7")]
         assert capsys.readouterr().out == "removed the device rope7\n"
 
-    def test_default_names_where_the_configuration_does_not_hold(self, monkeypatch, capsys):
-        monkeypatch.setattr(runtime, "clean_up", lambda *names: list(names))
-        assert cli.main(["cleanup", "--config", "/nowhere"]) == 0
+    @pytest.mark.parametrize(
+        "text", ["", "[a]", "control: 7", "control: {path: 7}", "a: [", "device:", "[" * 2000, None]
+    )
+    def test_default_names_where_the_configuration_tells_none(
+        self, tmp_path, monkeypatch, capsys, text
+    ):
+        monkeypatch.setattr(cleanup, "clean_up", lambda *names: list(names))
+        path = tmp_path / "r.yaml"
+        if text is not None:
+            path.write_text(text)
+        assert cli.main(["cleanup", "--config", str(path)]) == 0
         printed = capsys.readouterr()
         assert printed.out.splitlines() == [config.DEFAULT_CONTROL_PATH, "ropeway0"]
-        assert "does not hold" in printed.err
+        assert "so the default names are cleaned up" in printed.err
+
+    def test_nothing_heavy_is_loaded_where_no_device_is_left(self, path):
+        script = (
+            "import sys\n"
+            "from ropeway.app import cleanup, cli\n"
+            "cleanup.firewall.delete = lambda: False\n"
+            f"cli.main(['cleanup', '--config', {str(path)!r}])\n"
+            "heavy = {'pyroute2', 'jsonschema', 'ropeway.app.runtime', 'ropeway.core.node'}\n"
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
     @pytest.mark.parametrize(
         ("changes", "held", "goes"),
@@ -165,10 +188,14 @@ class TestCleanup:
         from tests.unit.app.fake_kernel import interface
 
         deleted = []
-        monkeypatch.setattr(runtime.firewall, "delete", lambda: False)
-        monkeypatch.setattr(runtime.netlink, "delete", deleted.append)
-        monkeypatch.setattr(runtime, "_is_held", lambda name: held)
-        monkeypatch.setattr(runtime.netlink, "dump", lambda: [interface(9, "ropeway0", **changes)])
-        done = runtime.clean_up(str(tmp_path / "c.sock"), "ropeway0")
+        from ropeway.kernel import netlink
+
+        (tmp_path / "ropeway0").mkdir()
+        monkeypatch.setattr(cleanup, "INTERFACES_DIRECTORY", str(tmp_path))
+        monkeypatch.setattr(cleanup.firewall, "delete", lambda: False)
+        monkeypatch.setattr(netlink, "delete", deleted.append)
+        monkeypatch.setattr(cleanup, "_is_held", lambda name: held)
+        monkeypatch.setattr(netlink, "dump", lambda: [interface(9, "ropeway0", **changes)])
+        done = cleanup.clean_up(str(tmp_path / "c.sock"), "ropeway0")
         assert done == (["removed the device ropeway0"] if goes else [])
         assert deleted == ([9] if goes else [])
