@@ -39,8 +39,10 @@ ARPHRD_ETHER = 1  # include/uapi/linux/if_arp.h
 IN6_ADDR_GEN_MODE_NONE = 1  # include/uapi/linux/if_link.h
 
 HINT_BYTES_MAX = 65536
-# Tuning: what waits in front of the TUN while the loop is busy, in packets.
-QUEUE_PACKETS = 1000
+# Tuning: what waits in the TUN while the loop is busy, in packets. At 10 000 packets/s this bridges
+# 0.4 s without a turn, where the usual 1000 lost packets after 0.1 s. A sender that fills it waits
+# 0.12 s at most, at the 35 000 packets/s that the loop takes.
+QUEUE_PACKETS = 4096
 
 
 @dataclass(frozen=True)
