@@ -9,11 +9,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-# The newest Python that ansible-core takes; the agent itself needs no more than 3.8.
-PYTHON := $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
 BIN := build/venv/bin
 # Machines, bridges and namespaces are root's to make.
-ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH",)
+ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1,)
 LAB := $(ROOT) $(BIN)/python -m tests.lab
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
@@ -35,17 +33,20 @@ lab-down:
 prerequisites:
 	@.config/install-prerequisites python deb lab
 
-# ansible-core 2.19 needs Python 3.11 or later on the machine that controls.
+# ansible-core 2.19 needs Python 3.11 or later on the machine that controls; the agent only 3.8.
 build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
 	@.config/install-prerequisites python
 	$(call say,tools in build/venv)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "The tools need Python 3.11 or later; $(PYTHON) is older. Install python3.11."; exit 1; }
-	@$(PYTHON) -m venv --clear build/venv
+	@for python in python3 python3.11 python3.12 python3.13; do \
+		if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then $$python -m venv --clear build/venv && exit; fi; \
+	done; \
+	echo "The tools need Python 3.11 or later with its venv module; install python3.11-venv." >&2; \
+	exit 1
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .config/requirements/dev.txt
 	@touch $@
 
-lab bench check lint types unit test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+lab deb bench check lint types unit test-system test-package test-fleet test-lab test-molecule: build/venv/ready
 
 lint: prerequisites
 	$(call say,lint)

@@ -1,8 +1,7 @@
 """`python3 -m tests.interpreters [PYTEST ARGUMENT...]`: unit tests on every Python there is.
 
-Looks for Python 3.8 to 3.13 on the PATH and under pyenv, gives each an environment of its own in
-build/, and runs two at a time. Fails if the floor, Python 3.8, is at hand and is not run, or if no
-interpreter is found.
+Looks for Python 3.8 to 3.14 on the PATH and under pyenv, gives each an environment of its own in
+build/, and runs two at a time. Says which versions are not there; fails if none is.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Dict, List, Optional, Tuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / ".config" / "requirements" / "unit.txt"
-MINORS = range(8, 14)
+MINORS = range(8, 15)
 AT_ONCE = 2
 
 
@@ -77,9 +76,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     found = interpreters()
     if not found:
-        print("No Python 3.8 to 3.13 was found on the PATH or under pyenv.", file=sys.stderr)
+        print("No Python 3.8 to 3.14 was found on the PATH or under pyenv.", file=sys.stderr)
         return 1
     print(f"unit tests on Python {', '.join(found)}", flush=True)
+    absent = [f"3.{minor}" for minor in MINORS if f"3.{minor}" not in found]
+    if absent:
+        print(f"not here, or without its venv module: Python {', '.join(absent)}", flush=True)
     failed = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         runs = {pool.submit(run, v, path, arguments): v for v, path in found.items()}

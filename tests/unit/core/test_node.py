@@ -635,7 +635,7 @@ class TestHostileInput:
         assert isinstance(reported[-1], events.EventsSuppressed)
         assert all(str(event) for event in reported)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.binary(max_size=120), max_size=20))
     def test_arbitrary_bytes_from_links_and_device_never_raise(self, blobs):
         world = pair()
@@ -643,7 +643,7 @@ class TestHostileInput:
         world.nodes["b"].outbound(blobs, world.now)
         world.run(0.01)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.data())
     def test_mutated_frames_with_a_right_checksum_never_raise(self, data):
         world = three()
