@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
+from tests.lab.keys import give_to_invoker
 from tests.system.agents import ROOT, Agent, Process
 from tests.system.stage import Pair, Stage
 from tests.system.topology import sweep, until
@@ -203,6 +204,7 @@ def bench(stage: Stage) -> None:
         + "\n",
         encoding="utf-8",
     )
+    give_to_invoker(RESULT.parent, RESULT)
     print(f"\nWritten to {RESULT.relative_to(ROOT)}.")
 
 
