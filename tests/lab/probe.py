@@ -4,7 +4,7 @@
 Stands alone (Python 3.8, standard library), so that it can be copied into a machine or started in
 a network namespace:
 
-    probe.py receive --address 10.0.0.3 --port 7007 --run 77      # prints "ready", at the end JSON
+    probe.py receive --address 10.0.0.3 --port 7007 --run 77      # prints "ready PORT", then JSON
     probe.py send --address 10.0.0.3 --port 7007 --run 77 --rate 1000 --seconds 60   # JSON
 
 Each ends when its standard input ends (close the pipe; whoever dies leaves nothing running), on
@@ -231,7 +231,7 @@ def receive(address: str, port: int, run: int, seconds: float, stop: Stop) -> Re
     receiver.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
     receiver.setblocking(False)
     receiver.bind((address, port))
-    print("ready", flush=True)
+    print("ready", receiver.getsockname()[1], flush=True)
     account = Account()
     foreign = overflowed = 0
     room = socket.CMSG_SPACE(TIMESPEC.size) + socket.CMSG_SPACE(4)
@@ -268,7 +268,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Numbered UDP packets at a steady rate.")
     parser.add_argument("role", choices=["send", "receive"])
     parser.add_argument("--address", required=True, help="where to, or on which to listen")
-    parser.add_argument("--port", type=int, default=7007)
+    parser.add_argument("--port", type=int, default=7007, help="0: any; the receiver names it")
     parser.add_argument("--run", type=int, required=True, help="tells runs apart; below 2^32")
     parser.add_argument("--rate", type=int, default=1000, help="packets a second")
     parser.add_argument("--seconds", type=float, default=60.0, help="ends after this in any case")

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from . import probe
+from . import probe, process
 from .errors import LabError
 from .machines import Machine
 
 READY_LIMIT_S = 15.0
 REPORT_LIMIT_S = 20.0
-# A packet that takes longer than this to arrive counts as lost.
-DRAIN_S = 1.0
+# Once nothing has arrived for so long, what is still missing counts as lost.
+QUIET_S = 1.0
+QUIET_LIMIT_S = 20.0
 INSTALLED = "/usr/local/lib/ropeway-lab/probe.py"
 
 
@@ -65,7 +66,7 @@ class Stream:
         assert receiver.stdout is not None
         if not select.select([receiver.stdout], [], [], READY_LIMIT_S)[0]:
             raise LabError(f"The probe's receiver on {self.target.name} did not start.")
-        if receiver.stdout.readline() != "ready\n":
+        if not receiver.stdout.readline().startswith("ready "):
             raise LabError(f"The probe's receiver on {self.target.name} failed: see above.")
 
     def begin(self) -> None:
@@ -76,8 +77,18 @@ class Stream:
         """Stop the sender."""
         self._sent = _finish(self._children[1], f"sender on {self.source.name}")
 
+    def arrived(self) -> int:
+        """How many UDP datagrams of any kind the target's kernel has taken in since it booted."""
+        leader = self.target.leader()
+        if leader is None:
+            raise LabError(f"{self.target.name} is not running any more.")
+        # Two lines begin with the protocol (proc_pid_net(5)): the names, then the numbers.
+        lines = Path(f"/proc/{leader}/net/snmp").read_text(encoding="ascii").splitlines()
+        names, values = (line.split() for line in lines if line.startswith("Udp:"))
+        return int(values[names.index("InDatagrams")])
+
     def result(self) -> Result:
-        """Stop the receiver and count; DRAIN_S after `end` at the earliest."""
+        """Stop the receiver and count; after `end`, and when nothing more arrives."""
         sent = self._sent
         got = _finish(self._children[0], f"receiver on {self.target.name}")
         missing = list(got["missing"])
@@ -142,11 +153,26 @@ def _finish(child: subprocess.Popen[str], who: str) -> Dict[str, Any]:
 
 
 def finish(streams: Sequence[Stream]) -> List[Result]:
-    """Stop all senders, give what is on its way DRAIN_S to arrive, and count."""
+    """Stop all senders, wait until nothing has arrived for QUIET_S, and count."""
     for stream in streams:
         stream.end()
-    time.sleep(DRAIN_S)
+    _wait_quiet(streams)
     return [stream.result() for stream in streams]
+
+
+def _wait_quiet(streams: Sequence[Stream]) -> None:
+    seen: List[int] = []
+    since_s = time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since_s
+        now_s = time.monotonic()
+        arrived = [stream.arrived() for stream in streams]
+        if arrived != seen:
+            seen, since_s = arrived, now_s
+        return now_s - since_s >= QUIET_S
+
+    process.wait_for(quiet, what="The end of what is on its way", timeout_s=QUIET_LIMIT_S)
 
 
 @contextlib.contextmanager

@@ -58,13 +58,14 @@ def test_percentiles_are_nearest_ranks():
 
 
 def test_the_probe_loses_nothing_over_loopback():
-    common = ["--address", "127.0.0.1", "--port", "17007", "--run", "5", "--seconds", "30"]
+    common = ["--address", "127.0.0.1", "--run", "5", "--seconds", "30"]
     program = [sys.executable, "-I", probe.__file__]
     pipes: Dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*program, "receive", *common], **pipes) as receiver:
+    with subprocess.Popen([*program, "receive", *common, "--port", "0"], **pipes) as receiver:
         assert receiver.stdout is not None
-        assert receiver.stdout.readline() == "ready\n"
-        sender = [*program, "send", *common, "--rate", "2000", "--seconds", "0.5"]
+        ready, port = receiver.stdout.readline().split()
+        assert ready == "ready"
+        sender = [*program, "send", *common, "--port", port, "--rate", "2000", "--seconds", "0.5"]
         with subprocess.Popen(sender, **pipes) as running:
             # Its standard input stays open: it ends at its own time.
             assert running.stdout is not None

@@ -28,7 +28,8 @@ BUFFER_BYTES = 8 << 20
 ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
 STREAM_LIMIT_S = 120.0
 FLOWING_PACKETS = 50
-DRAIN_S = 0.5
+# Once nothing has arrived for so long, what is still missing counts as lost.
+QUIET_S = 0.5
 REPORT_S = 20.0
 ICMP_ECHO_REQUEST = 8
 ICMP_ECHO_REPLY = 0
@@ -64,7 +65,7 @@ class Stream:
         common = ["--address", address, "--run", str(run), "--seconds", str(STREAM_LIMIT_S)]
         self.receiving = _launch(receiver, "receive", common)
         assert self.receiving.stdout is not None
-        assert self.receiving.stdout.readline() == "ready\n"
+        assert self.receiving.stdout.readline().startswith("ready ")
         before = self._datagrams_out()
         self.sending = _launch(sender, "send", [*common, "--rate", str(rate), "--size", str(size)])
         until(
@@ -135,14 +136,29 @@ def both_ways(
         yield verdicts
         for stream in streams.values():
             stream.stop_sending()
-        drained = time.monotonic() + DRAIN_S
-        until(lambda: time.monotonic() >= drained, DRAIN_S * 10, "stragglers have come")
+        wait_quiet(one, other)
         for way, stream in streams.items():
             verdicts[way] = stream.stop()
             print(f"{way}: {verdicts[way]}")
     finally:
         for stream in streams.values():
             stream.abandon()
+
+
+def wait_quiet(*receivers: Host) -> None:
+    """Wait until the kernels of some hosts have taken in no UDP datagram for QUIET_S."""
+    seen: list[int] = []
+    since_s = time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since_s
+        now_s = time.monotonic()
+        arrived = [host.counters("Udp")["InDatagrams"] for host in receivers]
+        if arrived != seen:
+            seen, since_s = arrived, now_s
+        return now_s - since_s >= QUIET_S
+
+    until(quiet, REPORT_S, "nothing is on its way any more")
 
 
 def assert_whole(verdicts: dict[str, Verdict]) -> None:
