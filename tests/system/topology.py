@@ -325,7 +325,9 @@ class Topology:
         with namespace(name):
             # Router solicitations and the like would only be noise in captures.
             for scope in ("all", "default"):
-                Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+                no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
+                if no_ipv6.exists():
+                    no_ipv6.write_text("1")
         run(["ip", "-n", name, "link", "set", "lo", "up"])
 
     def capture(self, lan: str) -> socket.socket:
