@@ -124,9 +124,10 @@ class Machine:
             port = network.port_name(self.prefix, self.name, lan)
             argv.append(f"--network-veth-extra={port}:{interface}")
         if Path("/run/systemd/system").is_dir():
-            # Where systemd runs this machine, the control group has to be one of our own.
+            # Where systemd runs this machine, the control group has to be one of our own. The scope
+            # has no name of ours: after a reboot the old one may not have been collected yet.
             scope = ["systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes"]
-            argv = [*scope, f"--unit={self.prefix}{self.name}", "--", *argv]
+            argv = [*scope, "--", *argv]
         return argv
 
     def wait_booted(self, limit_s: float = BOOT_LIMIT_S) -> None:

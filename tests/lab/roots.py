@@ -238,7 +238,9 @@ class Overlay:
     def _stands_on_overlay(self) -> bool:
         resolved = self.directory.resolve()
         around = [m for m in mounts() if m.target == resolved or m.target in resolved.parents]
-        return max(around, key=lambda mount: len(mount.target.parts)).kind == "overlay"
+        # None at all in a chroot whose / is no mount point.
+        innermost = max(around, key=lambda mount: len(mount.target.parts), default=None)
+        return innermost is not None and innermost.kind == "overlay"
 
     def remove(self) -> None:
         """Unmount it and delete what was written; no error if there is nothing."""
