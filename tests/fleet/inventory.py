@@ -16,7 +16,7 @@ class Inventory:
     """The lab's inventory as `groups` and `hostvars`, to be changed by a test."""
 
     def __init__(self) -> None:
-        shared = yaml.safe_load((LAB / "group_vars" / "ropeway.yml").read_text())
+        shared = yaml.safe_load((LAB / "group_vars" / "ropeway" / "main.yml").read_text())
         self.groups: Dict[str, List[str]] = {
             "ropeway": ["vm1", "vm0", "vm2"],
             "ropeway_routers": ["vm1"],
