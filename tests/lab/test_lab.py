@@ -138,8 +138,8 @@ def test_site_yml_rolls_out_every_host(deployed):
         assert deployed[host]["changed"] > 0
 
 
-def test_a_second_run_changes_nothing(whole):
-    recap = deploy(INVENTORY)
+def test_a_second_run_changes_nothing(whole, overlaid):
+    recap = deploy(INVENTORY, overlaid)
     assert set(HOSTS) <= set(recap)
     assert {host: counts["changed"] for host, counts in recap.items()} == dict.fromkeys(recap, 0)
 
@@ -280,12 +280,14 @@ def test_an_interrupted_up_leaves_nothing_that_down_cannot_remove(other, tmp_pat
         assert other.leftovers() == []
     else:
         assert other.leftovers(), "Nothing was left: nothing is tested."
+        assert not other.owned(), "`down` alone would not find that its maker is gone."
     subprocess.run([*command, "down"], cwd=CHECKOUT, check=True)
     _nothing_of(other)
 
 
 def test_two_labs_stand_side_by_side_and_a_taken_network_is_refused(other, tmp_path):
     other.up()
+    assert other.owned()
     assert other.machine("one").run(["hostname"]).stdout == "one\n"
     with pytest.raises(LabError, match=r"172\.30\.90\.0/24"):
         Lab("rwtrz-", tmp_path / "topology.json").up()
