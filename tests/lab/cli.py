@@ -12,18 +12,24 @@ from typing import List, Optional
 from . import deploy, network, progress
 from .demo import Demo
 from .errors import LabError
-from .lab import DEFAULT_PREFIX, Lab
+from .lab import DEFAULT_PREFIX, Lab, others
 from .machines import CHECKOUT
+from .roots import sweep_temporary
 from .topology import HOUSE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.lab", description="Real hosts on real LANs.")
-    parser.add_argument("--prefix", default=DEFAULT_PREFIX, help="of every name it makes")
+    parser.add_argument("--prefix", help=f"of every name it makes; {DEFAULT_PREFIX} if not given")
     parser.add_argument("--topology", type=Path, default=HOUSE, metavar="FILE", help="JSON")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="make the LANs and boot the machines, fresh")
-    commands.add_parser("down", help="remove all of it; the cached roots stay")
+    commands.add_parser(
+        "down",
+        help="remove all of it; the cached roots stay",
+        description="Without --prefix it also removes whatever was made by processes that are no "
+        "more: labs of other prefixes, roots of tests that were killed.",
+    )
     commands.add_parser("status", help="what there is")
     rollout = commands.add_parser("deploy", help="run site.yml over SSH")
     rollout.add_argument("--inventory", type=Path, default=CHECKOUT / "inventories" / "lab")
@@ -66,11 +72,13 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    lab = Lab(options.prefix, options.topology)
+    lab = Lab(options.prefix or DEFAULT_PREFIX, options.topology)
     if options.command == "up":
         lab.up()
     elif options.command == "down":
         lab.down()
+        if options.prefix is None:
+            _remove_abandoned(lab.prefix)
         progress.say(f"Nothing of {lab.prefix.rstrip('-')} is left")
     elif options.command == "status":
         return _status(lab)
@@ -92,6 +100,16 @@ def _carry_out(options: argparse.Namespace) -> int:
     elif options.command == "restore":
         lab.restore(options.host, options.lan)
     return 0
+
+
+def _remove_abandoned(prefix: str) -> None:
+    for other in others(prefix):
+        if other.owned():
+            progress.say(f"{other.prefix.rstrip('-')} stays: the process that made it still runs")
+        else:
+            other.down()
+    for directory in sweep_temporary():
+        progress.say(f"Removed {directory}, which a killed process had left")
 
 
 def _status(lab: Lab) -> int:

@@ -14,11 +14,13 @@ from . import network, process, progress
 from .errors import LabError
 from .keys import Keys, give_to_invoker
 from .machines import CHECKOUT, Machine
-from .roots import CACHE, ensure_root, locked, mounts, unmount_below
+from .roots import CACHE, STATE, ensure_root, locked, mounts, unmount_below
 from .topology import HOUSE, Topology, load
 
 DEFAULT_PREFIX = "rwlab-"
-STATE = Path("/var/lib/ropeway-lab")
+PREFIX = r"[a-z][a-z0-9]{0,7}-"
+# In a lab's directory below STATE: the process that made it.
+OWNER = "owner"
 NEEDED = ("bridge", "ip", "mmdebstrap", "mount", "nft", "nsenter", "ssh-keygen", "systemd-nspawn")
 
 
@@ -27,7 +29,7 @@ class Lab:
 
     def __init__(self, prefix: str = DEFAULT_PREFIX, topology_file: Path = HOUSE) -> None:
         # One dash, at the end: no prefix is the beginning of another one.
-        if not re.fullmatch(r"[a-z][a-z0-9]{0,7}-", prefix):
+        if not re.fullmatch(PREFIX, prefix):
             raise LabError(
                 f"{prefix!r} is no prefix: up to eight lower-case letters and digits and one dash."
             )
@@ -58,6 +60,9 @@ class Lab:
         with locked(CACHE / f"{self.prefix.rstrip('-')}.lock"):
             self._down()
             try:
+                # First of all: whatever else there will be, it can be told whose it is.
+                self.state.mkdir(parents=True)
+                (self.state / OWNER).write_text(process.own_mark())
                 self._up()
             except BaseException:
                 progress.say("Not up: removing what has been made so far")
@@ -105,11 +110,18 @@ class Lab:
         found = dict(self.machines)
         if self.state.is_dir():
             for directory in self.state.iterdir():
-                if directory.name not in found:
+                if directory.is_dir() and directory.name not in found:
                     template = next(iter(self.topology.hosts.values()))
                     host = type(template)(directory.name, template.suite, "", {})
                     found[host.name] = Machine(self.prefix, self.topology, host, self.state)
         return list(found.values())
+
+    def owned(self) -> bool:
+        """Whether the process that made this lab still runs."""
+        try:
+            return process.lives((self.state / OWNER).read_text())
+        except FileNotFoundError:
+            return False
 
     def leftovers(self) -> List[str]:
         """What exists of this lab right now, a sentence each; empty after `down`."""
@@ -140,3 +152,13 @@ class Lab:
         """Mend a host's link to a LAN; no error if it is whole."""
         self.topology.host(host).interface_on(lan)
         network.restore(self.prefix, host, lan)
+
+
+def others(prefix: str) -> List[Lab]:
+    """The labs of other prefixes that have left something below STATE."""
+    found = []
+    for directory in sorted(STATE.iterdir()) if STATE.is_dir() else []:
+        name = f"{directory.name}-"
+        if name != prefix and re.fullmatch(PREFIX, name):
+            found.append(Lab(name))
+    return found

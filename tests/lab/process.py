@@ -149,6 +149,26 @@ def processes() -> Iterator[int]:
             yield int(entry)
 
 
+def own_mark() -> str:
+    """This process, as PID.START: another one that gets the same number later has another mark."""
+    return f"{os.getpid()}.{_started(os.getpid())}"
+
+
+def lives(mark: str) -> bool:
+    """Whether the process that a mark (`own_mark`) names still runs; False for anything else."""
+    pid, _, started = mark.partition(".")
+    return pid.isdigit() and started.isdigit() and _started(int(pid)) == int(started)
+
+
+def _started(pid: int) -> Optional[int]:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # Field 22 of proc_pid_stat(5); the name before the last ")" may hold anything.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
 def children_of(pid: int) -> List[int]:
     """The direct children of process `pid`; empty if it is gone."""
     try:

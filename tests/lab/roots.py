@@ -25,6 +25,8 @@ from . import process, progress
 from .errors import LabError
 
 CACHE = Path("/var/cache/ropeway-lab")
+STATE = Path("/var/lib/ropeway-lab")
+TEMPORARY = "root-"
 BOOTSTRAP_LIMIT_S = 900.0
 UNMOUNT_LIMIT_S = 10.0
 
@@ -294,14 +296,32 @@ class Overlay:
 
 @contextmanager
 def temporary_overlay(lower: Path) -> Iterator[Overlay]:
-    """An Overlay in a directory of its own below /var/lib/ropeway-lab, removed at the end."""
-    parent = Path("/var/lib/ropeway-lab")
-    parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="root-", dir=parent))
+    """An Overlay in a directory of its own below STATE, removed at the end.
+
+    What processes that are no more have left of theirs is removed first.
+    """
+    sweep_temporary()
+    STATE.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{process.own_mark()}-", dir=STATE))
     try:
         with Overlay(lower, directory) as overlay:
             yield overlay
     finally:
         # Labs may have their state beside it.
         with suppress(OSError):
-            parent.rmdir()
+            STATE.rmdir()
+
+
+def sweep_temporary() -> List[Path]:
+    """Remove the temporary overlays whose makers are no more; return their directories."""
+    swept = []
+    for directory in sorted(STATE.glob(f"{TEMPORARY}*")):
+        owner = directory.name[len(TEMPORARY) :].partition("-")[0]
+        if process.lives(owner):
+            continue
+        for pid in process.processes():
+            if f"--directory={directory / 'root'}" in process.arguments_of(pid):
+                process.end(pid)
+        _remove_tree(directory)
+        swept.append(directory)
+    return swept

@@ -11,7 +11,7 @@ from typing import Any, Dict
 import pytest
 import yaml
 
-from tests.lab import network, probe, roots, topology
+from tests.lab import network, probe, process, roots, topology
 from tests.lab.demo import Cut, Measurement, findings, table
 from tests.lab.errors import LabError
 from tests.lab.lab import Lab
@@ -113,6 +113,15 @@ def test_a_prefix_that_could_be_taken_for_another_is_refused(prefix):
 def test_a_name_too_long_for_an_interface_is_refused():
     with pytest.raises(LabError, match="rwlab-longname-net0"):
         network.port_name("rwlab-", "longname", "net0")
+
+
+def test_a_mark_tells_a_process_from_its_successors():
+    mark = process.own_mark()
+    assert process.lives(mark)
+    pid, _, started = mark.partition(".")
+    # The same number, but an earlier process; and what is no mark at all.
+    for other in (f"{pid}.{int(started) - 1}", pid, "", "abcdefgh"):
+        assert not process.lives(other)
 
 
 def test_an_unknown_root_variant_is_refused():
