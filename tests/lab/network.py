@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import process
+from . import process, progress
 from .errors import LabError
 from .topology import Topology
 
@@ -63,6 +63,7 @@ def links(prefix: str) -> List[Dict[str, Any]]:
 def create(prefix: str, topology: Topology) -> None:
     """Make the bridges, address the management one, and load the (empty) filter."""
     _refuse_overlap(topology)
+    _warn_of_firewall()
     for lan in (*topology.lans, MANAGEMENT):
         name = bridge_name(prefix, lan)
         kind = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
@@ -88,6 +89,28 @@ def create(prefix: str, topology: Topology) -> None:
         }}
         """,
     )
+
+
+def _warn_of_firewall() -> None:
+    # Set by br_netfilter for all bridges of the namespace; a bridge can't exempt itself.
+    asked = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not asked.exists() or asked.read_text().strip() == "0":
+        return
+    # iptables-nft's chains are among these; the policies of the old iptables can't be read here.
+    loaded = json.loads(process.run(["nft", "-j", "list", "chains"]).stdout)["nftables"]
+    chains = [entry["chain"] for entry in loaded if "chain" in entry]
+    dropping = [
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in chains
+        if chain.get("hook") == "forward"
+        and chain.get("policy") == "drop"
+        and chain["family"] in ("ip", "inet")
+    ]
+    if dropping:
+        progress.say(
+            f"The firewall ({', '.join(dropping)}) drops what it does not know, and {asked} lets "
+            "it have the frames on bridges: if the hosts do not hear each other, write 0 there."
+        )
 
 
 def _refuse_overlap(topology: Topology) -> None:
