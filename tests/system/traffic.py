@@ -256,6 +256,11 @@ def binomial_interval(trials: int, share: float, confidence: float) -> tuple[int
     return low or 0, trials
 
 
+def is_icmp(frame: bytes) -> bool:
+    """Tell whether an Ethernet frame holds an IPv4 packet whose protocol is ICMP."""
+    return frame[12:14] == b"\x08\x00" and frame[23:24] == bytes([socket.IPPROTO_ICMP])
+
+
 class Device:
     """Raw access to a virtual device: what is written leaves through the agent untouched."""
 
