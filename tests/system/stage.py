@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.system.agents import Agent, Process, Reference, stop_all
-from tests.system.topology import Host, Topology
+from tests.system.topology import PREFIX, Host, Topology
 
 
 class Stage:
@@ -16,7 +17,7 @@ class Stage:
 
     def __init__(self) -> None:
         # Not pytest's tmp_path: the path of a unix socket has room for 107 bytes.
-        self.directory = Path(tempfile.mkdtemp(prefix="rwsys-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.topologies: list[Topology] = []
         self.processes: list[Process] = []
 

@@ -14,10 +14,12 @@ import ipaddress
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,17 +73,21 @@ def _setns(descriptor: int) -> None:
 
 
 def sweep() -> None:
-    """Remove the namespaces of runs that are no more."""
-    for name in _namespaces():
-        owner = name[len(PREFIX) :].split("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            remove_namespace(name)
+    """Remove the namespaces and temporary directories of runs that are no more."""
+    for namespace_file in _abandoned(NETNS_DIRECTORY):
+        remove_namespace(namespace_file.name)
+    for directory in _abandoned(Path(tempfile.gettempdir())):
+        shutil.rmtree(directory)
 
 
-def _namespaces() -> list[str]:
-    if not NETNS_DIRECTORY.exists():
-        return []
-    return sorted(path.name for path in NETNS_DIRECTORY.iterdir() if path.name.startswith(PREFIX))
+def _abandoned(parent: Path) -> list[Path]:
+    """Return what is called PREFIX, the id of a process that is no more, a dash, and more."""
+    found = []
+    for path in sorted(parent.glob(f"{PREFIX}*")):
+        owner, dash, _ = path.name[len(PREFIX) :].partition("-")
+        if owner.isdigit() and dash and not Path("/proc", owner).exists():
+            found.append(path)
+    return found
 
 
 def remove_namespace(name: str) -> None:
