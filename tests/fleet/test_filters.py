@@ -71,3 +71,5 @@ def test_missing_addresses(
     underlay: ModuleType, dump: List[Dict[str, Any]], missing: List[str]
 ) -> None:
     assert underlay.missing_addresses(dump, WANTED) == missing
+    others = [{**interface, "configure": False} for interface in WANTED]
+    assert underlay.missing_addresses(dump, [*others, {"name": "wlan0", "configure": False}]) == []

@@ -183,6 +183,52 @@ def bad_mtu(inventory: Inventory) -> None:
     inventory.interface("vm0", "enp0s8")["mtu"] = 70000
 
 
+def same_way_in(inventory: Inventory) -> None:
+    inventory["vm2"]["ansible_host"] = inventory["vm0"]["ansible_host"]
+
+
+def way_in_as_lan_address(inventory: Inventory) -> None:
+    inventory["vm0"]["ansible_host"] = "192.168.2.2"
+
+
+def device_name_of_others(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_name"] = "tun0"
+
+
+def device_name_too_long(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_name"] = "ropeway-of-robot"
+
+
+def bad_device_mtu(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_mtu"] = 100
+
+
+def pattern_as_name(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = "enp*"
+
+
+def folder_as_name(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["name"] = ".."
+
+
+def no_address(inventory: Inventory) -> None:
+    del inventory.interface("vm0", "enp0s8")["address"]
+
+
+def router_without_address(inventory: Inventory) -> None:
+    entry = inventory.interface("vm1", "enp0s8")
+    del entry["address"]
+    entry["configure"] = False
+
+
+def configure_no_bool(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8")["configure"] = "dhcp"
+
+
+def mtu_that_nobody_sets(inventory: Inventory) -> None:
+    inventory.interface("vm0", "enp0s8").update(configure=False, mtu=1400)
+
+
 def no_interfaces(inventory: Inventory) -> None:
     del inventory["vm0"]["ropeway_interfaces"]
 
@@ -236,6 +282,17 @@ CASES = [
     (unknown_key, ["vm0", "enp0s8", "unknown key adress", "did you mean address?"]),
     (missing_key, ["vm0", "enp0s8 has no lan", "add it"]),
     (bad_mtu, ["vm0", "70000", "576 to 65535"]),
+    (same_way_in, ["vm0 and vm2", "ansible_host 172.30.77.10", "correct all but one"]),
+    (way_in_as_lan_address, ["vm2", "enp0s3", "192.168.2.2", "ansible_host of vm0"]),
+    (device_name_of_others, ["vm0", "'tun0'", "begin with ropeway"]),
+    (device_name_too_long, ["vm0", "ropeway-of-robot", "15 bytes"]),
+    (bad_device_mtu, ["vm0", "ropeway_device_mtu 100", "auto, or 576 to 65535"]),
+    (pattern_as_name, ["vm0", "'enp*'", "not a pattern"]),
+    (folder_as_name, ["vm0", "'..'", "not a pattern or a folder"]),
+    (no_address, ["vm0", "enp0s8 has no address", "configure: false"]),
+    (router_without_address, ["vm1", "enp0s8 has no address", "clients"]),
+    (configure_no_bool, ["vm0", "enp0s8", "configure dhcp", "neither true nor false"]),
+    (mtu_that_nobody_sets, ["vm0", "enp0s8", "MTU", "nobody sets it"]),
     (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list its LAN interfaces"]),
     (interfaces_no_list, ["vm0", "ropeway_interfaces is no list"]),
     (interface_no_mapping, ["vm0", "enp0s9", "no mapping"]),
@@ -257,6 +314,41 @@ def test_problem_is_a_sentence(
     assert all(sentence.endswith((".", "?")) for sentence in found)
 
 
+def test_an_interface_may_get_its_address_from_others(
+    inventory: Inventory, problems: Callable[..., List[str]], fleet: ModuleType
+) -> None:
+    entry = inventory.interface("vm0", "enp0s8")
+    entry["configure"] = False
+    assert problems(inventory) == []
+    del entry["address"]
+    inventory.interface("vm1", "enp0s9")["configure"] = False
+    assert problems(inventory) == []
+    # The router does not know vm0's address there; vm0 knows the router's.
+    addresses = {"vm0": "10.0.0.1", "vm1": "10.0.0.2", "vm2": "10.0.0.3"}
+    assert fleet.remotes("vm1", ["vm0"], inventory.hostvars, addresses) == [
+        {"host": "10.0.0.1", "addresses": ["192.168.0.2"]}
+    ]
+    assert fleet.remotes("vm0", ["vm1"], inventory.hostvars, addresses) == [
+        {"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"]}
+    ]
+
+
+def test_hosts_behind_one_address_are_told_apart_by_port(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    for port, variables in enumerate(inventory.hostvars.values(), 2201):
+        variables.update(ansible_host="192.0.2.1", ansible_port=port)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("mtu", ["auto", 576, "1400", 65535])
+def test_device_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], mtu: Any
+) -> None:
+    inventory["vm0"].update(ropeway_device_name="ropeway-lan", ropeway_device_mtu=mtu)
+    assert problems(inventory) == []
+
+
 def test_problems_come_all_at_once(
     inventory: Inventory, problems: Callable[..., List[str]]
 ) -> None:
@@ -276,7 +368,12 @@ def test_any_garbage_is_a_problem_and_no_exception(
             broken = Inventory()
             broken["vm0"][key] = value
             assert problems(broken), (key, value)
-    for key in ("name", "lan", "address", "mtu"):
+    for key in ("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"):
+        for value in garbage:
+            broken = Inventory()
+            broken["vm0"][key] = value
+            problems(broken)
+    for key in ("name", "lan", "address", "mtu", "configure"):
         for value in garbage[:2] + garbage[5:]:
             broken = Inventory()
             broken.interface("vm0", "enp0s8")[key] = value

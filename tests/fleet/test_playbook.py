@@ -186,7 +186,9 @@ def test_addresses_are_recorded_once(
     lan = {"name": "a", "lan": "net0", "address": "192.168.0.9/24"}
     inventory.groups["ropeway_clients"].remove("vm0")
     del inventory.hostvars["vm0"]
-    inventory.hostvars["vm9"] = dict(inventory["vm2"], ropeway_interfaces=[lan])
+    inventory.hostvars["vm9"] = dict(
+        inventory["vm2"], ropeway_interfaces=[lan], ansible_host="172.30.77.19"
+    )
     inventory.groups["ropeway_clients"].insert(0, "vm9")
     third = playbook(inventory.write(directory), *ONLY_INVENTORY)
     assert third.status == 0, third.output

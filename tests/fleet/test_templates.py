@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.fleet.inventory import CHECKOUT, LAB
+from tests.fleet.inventory import CHECKOUT, LAB, Inventory
 
 SCHEMA = CHECKOUT / "agent" / "ropeway" / "app" / "config.schema.json"
 RENDER = "tests/fleet/render.yml"
@@ -91,6 +91,27 @@ def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     # The schema of netplan 0.99 to 0.101 knows these keys.
     known = {"renderer", "optional", "dhcp4", "addresses", "mtu"}
     assert all(set(entry) <= known and entry["optional"] for entry in ethernets.values())
+
+
+def test_netplan_leaves_out_what_others_configure(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    for interface in inventory["vm0"]["ropeway_interfaces"]:
+        interface["configure"] = False
+    del inventory.interface("vm2", "enp0s3")["address"]
+    inventory.interface("vm2", "enp0s3")["configure"] = False
+    run = playbook(
+        inventory.write(tmp_path / "inventory"), "-e", f"render_to={tmp_path}", book=RENDER
+    )
+    assert run.status == 0, run.output
+    plans = {
+        name: yaml.safe_load((tmp_path / f"{name}.netplan.yaml").read_text())
+        for name in ("vm0", "vm2")
+    }
+    assert plans["vm0"] == {"network": {"version": 2}}
+    assert list(plans["vm2"]["network"]["ethernets"]) == ["enp0s8"]
+    assert configuration(tmp_path, "vm2")["interfaces"]["include"] == ["enp0s3", "enp0s8"]
+    subprocess.run(["sh", "-n", str(tmp_path / "vm0.way-back.sh")], check=True)
 
 
 def test_way_back_is_a_shell_script(rendered: Path) -> None:

@@ -20,6 +20,7 @@ def remotes(
 
     One item for each of ``others`` that shares a LAN with ``host``: its virtual address out of
     ``addresses`` and its real addresses on the shared LANs, in the order of its own inventory.
+    An interface without an address (``configure: false``) is left out: the other end learns it.
     """
     lans = {interface["lan"] for interface in hostvars[host]["ropeway_interfaces"]}
     found = []
@@ -27,7 +28,7 @@ def remotes(
         shared = [
             str(interface["address"]).split("/")[0]
             for interface in hostvars[other]["ropeway_interfaces"]
-            if interface["lan"] in lans
+            if interface["lan"] in lans and interface.get("address")
         ]
         if other != host and shared:
             found.append({"host": addresses[other], "addresses": shared})

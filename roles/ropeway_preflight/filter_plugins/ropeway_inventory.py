@@ -18,8 +18,7 @@ CLIENT_GROUP = "ropeway_clients"
 ENCAPSULATIONS = ("classic",)
 CLASSIC_CAVEAT = "classic has no authentication, so it is for trusted LANs only"
 
-INTERFACE_KEYS = ("name", "lan", "address", "mtu")
-REQUIRED_INTERFACE_KEYS = ("name", "lan", "address")
+INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 # IFNAMSIZ of linux/if.h without the closing zero.
 INTERFACE_NAME_MAX_BYTES = 15
 # The smallest and largest MTU that an IPv4 interface can have (RFC 791).
@@ -29,6 +28,8 @@ NETWORK_PREFIX_MAX = 30
 
 RECORD_KEY = "ropeway_recorded_addresses"
 DEFAULT_DEVICE = "ropeway0"
+# The package tells systemd-networkd to leave ropeway* alone.
+DEVICE_PREFIX = "ropeway"
 
 
 class Interface(NamedTuple):
@@ -36,7 +37,8 @@ class Interface(NamedTuple):
 
     name: str
     lan: str
-    address: ipaddress.IPv4Interface
+    # None: somebody else gives it one (``configure: false``).
+    address: Optional[ipaddress.IPv4Interface]
 
 
 class Host(NamedTuple):
@@ -72,8 +74,10 @@ def inventory_problems(
         host, found = _read_host(name, hostvars[name])
         hosts.append(host)
         problems += found
+        problems += _device_problems(name, hostvars[name])
     problems += _lan_problems(hosts)
     problems += _management_problems(hosts, hostvars)
+    problems += _address_required_problems(groups, hosts)
     problems += _reachability_problems(groups, hosts)
     recorded, found = _read_record(record, record_path)
     problems += found
@@ -294,7 +298,10 @@ def _read_interfaces(
             problems += _interface_name_problems(name, label, seen, management, device)
             seen.append(label)
         address = _read_lan_address(name, label, item.get("address"), problems)
-        if address is not None and item.get("name") and item.get("lan"):
+        readable = address is not None or (
+            not item.get("address") and item.get("configure") is False
+        )
+        if readable and item.get("name") and item.get("lan"):
             interfaces.append(Interface(label, str(item["lan"]), address))
     return tuple(interfaces)
 
@@ -305,9 +312,25 @@ def _interface_key_problems(name: str, label: str, item: Mapping[str, Any]) -> I
             near = difflib.get_close_matches(str(key), INTERFACE_KEYS, 1)
             advice = f"did you mean {near[0]}?" if near else f"use {', '.join(INTERFACE_KEYS)}."
             yield f"{name}: interface {label} has the unknown key {key}: {advice}"
-    for key in REQUIRED_INTERFACE_KEYS:
+    configure = item.get("configure", True)
+    for key in ("name", "lan"):
         if not item.get(key):
             yield f"{name}: interface {label} has no {key}: add it in ropeway_interfaces."
+    if not item.get("address") and configure is not False:
+        yield (
+            f"{name}: interface {label} has no address: add it in ropeway_interfaces, or "
+            "`configure: false` if somebody else gives it one."
+        )
+    if not isinstance(configure, bool):
+        yield (
+            f"{name}: interface {label} has configure {configure}, which is neither true nor "
+            "false: write one of them."
+        )
+    elif not configure and item.get("mtu") is not None:
+        yield (
+            f"{name}: interface {label} has an MTU and configure: false, but then nobody sets it: "
+            "take one of them out."
+        )
     mtu = item.get("mtu")
     if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int)):
         yield f"{name}: interface {label} has the MTU {mtu}, which is no number: write digits."
@@ -330,6 +353,11 @@ def _interface_name_problems(
             f"{name}: {label!r} can't be the name of an interface: use at most "
             f"{INTERFACE_NAME_MAX_BYTES} bytes without space, slash or colon."
         )
+    elif label in (".", "..") or any(c in "*?[" for c in label):
+        yield (
+            f"{name}: {label!r} can't be the name of an interface: write the name of one, "
+            "not a pattern or a folder."
+        )
     if management is not None and label == str(management):
         yield (
             f"{name}: interface {label} is the management interface and can't be a LAN as well: "
@@ -337,6 +365,32 @@ def _interface_name_problems(
         )
     if label in ("lo", device):
         yield f"{name}: interface {label} can't be a LAN: take it out of ropeway_interfaces."
+
+
+def _device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    device = _value(variables, "ropeway_device_name")
+    if device is not None:
+        text = str(device)
+        if (
+            not text.startswith(DEVICE_PREFIX)
+            or len(text.encode()) > INTERFACE_NAME_MAX_BYTES
+            or any(c.isspace() or c in "/:*?[" for c in text)
+        ):
+            yield (
+                f"{name}: ropeway_device_name {text!r} does not fit: let it begin with "
+                f"{DEVICE_PREFIX}, which systemd-networkd leaves alone, and use at most "
+                f"{INTERFACE_NAME_MAX_BYTES} bytes without space, slash, colon, *, ? or [."
+            )
+    mtu = _value(variables, "ropeway_device_mtu")
+    if mtu is None or mtu == "auto":
+        return
+    digits = isinstance(mtu, str) and mtu.isascii() and mtu.isdigit()
+    number = int(mtu) if digits or (isinstance(mtu, int) and not isinstance(mtu, bool)) else -1
+    if number not in MTU_RANGE:
+        yield (
+            f"{name}: ropeway_device_mtu {mtu} does not fit: use auto, or {MTU_RANGE.start} to "
+            f"{MTU_RANGE.stop - 1}."
+        )
 
 
 def _read_lan_address(
@@ -384,6 +438,8 @@ def _lan_problems(hosts: List[Host]) -> Iterator[str]:
         owners: Dict[ipaddress.IPv4Address, List[str]] = {}
         prefixes: Dict[ipaddress.IPv4Network, List[str]] = {}
         for host, interface in entries:
+            if interface.address is None:
+                continue
             label = f"{host.name} {interface.name}"
             owners.setdefault(interface.address.ip, []).append(label)
             prefixes.setdefault(interface.address.network, []).append(label)
@@ -401,8 +457,12 @@ def _lan_problems(hosts: List[Host]) -> Iterator[str]:
             )
     for host in hosts:
         for position, one in enumerate(host.interfaces):
+            if one.address is None:
+                continue
             for two in host.interfaces[position + 1 :]:
-                if one.lan != two.lan and one.address.network.overlaps(two.address.network):
+                if two.address is None or one.lan == two.lan:
+                    continue
+                if one.address.network.overlaps(two.address.network):
                     yield (
                         f"{host.name}: {one.name} ({one.address}, LAN {one.lan}) and {two.name} "
                         f"({two.address}, LAN {two.lan}) overlap: give each LAN its own network."
@@ -417,8 +477,14 @@ def _lan_problems(hosts: List[Host]) -> Iterator[str]:
 def _management_problems(
     hosts: List[Host], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
+    ways_in: Dict[Tuple[str, str], List[str]] = {}
     for host in hosts:
-        raw = _value(hostvars[host.name], "ansible_host")
+        variables = hostvars[host.name]
+        raw = _value(variables, "ansible_host")
+        if raw is None:
+            continue
+        port = str(_value(variables, "ansible_port") or "")
+        ways_in.setdefault((str(raw), port), []).append(host.name)
         try:
             address = ipaddress.IPv4Address(str(raw))
         except ValueError:
@@ -428,6 +494,36 @@ def _management_problems(
                 f"{host.name}: ansible_host {address} lies in the virtual network {host.network}: "
                 "Ansible needs a way in that does not depend on ropeway."
             )
+        for other in hosts:
+            for interface in other.interfaces:
+                if interface.address is None or interface.address.ip != address:
+                    continue
+                if other.name != host.name:
+                    yield (
+                        f"{other.name}: {interface.name} has the address {address}, which is the "
+                        f"ansible_host of {host.name}: give one of them another address."
+                    )
+    for (way_in, _), names in ways_in.items():
+        if len(names) > 1:
+            yield (
+                f"{' and '.join(names)} have the same ansible_host {way_in}: correct all but one, "
+                "or one host would be given the settings of all."
+            )
+
+
+def _address_required_problems(
+    groups: Mapping[str, Sequence[str]], hosts: List[Host]
+) -> Iterator[str]:
+    """Clients find the router by its addresses; it learns theirs from their packets."""
+    for host in hosts:
+        if host.name not in _members(groups, ROUTER_GROUP):
+            continue
+        for interface in host.interfaces:
+            if interface.address is None:
+                yield (
+                    f"{host.name}: interface {interface.name} has no address, but the router's are "
+                    "needed by its clients: add the one that it always gets."
+                )
 
 
 def _reachability_problems(groups: Mapping[str, Sequence[str]], hosts: List[Host]) -> Iterator[str]:

@@ -13,13 +13,16 @@ def missing_addresses(
 
     ``dump`` is the parsed output of ``ip -j -4 address show`` (all links, those without an address
     too). An interface without carrier (no flag LOWER_UP) is let off: networkd gives it its address
-    when the link comes. An interface that does not exist is missing its address.
+    when the link comes. An interface that does not exist is missing its address. One with
+    ``configure: false`` is somebody else's to address, and is let off as well.
     """
     links: Dict[str, Mapping[str, Any]] = {
         str(link["ifname"]): link for link in dump if "ifname" in link
     }
     missing = []
     for interface in interfaces:
+        if not interface.get("configure", True):
+            continue
         name, address = str(interface["name"]), str(interface["address"])
         link = links.get(name)
         if link is not None and "LOWER_UP" not in link.get("flags", ()):
