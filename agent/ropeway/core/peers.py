@@ -155,13 +155,12 @@ class Peers:
         remote.address = address
         for other in strand.connections.values():
             if other.link == connection.link and other.address == address:
-                self._aim_at(other, None)
-                self._advance(other, Input.GONE, now, "another interface has its address")
-        self._aim_at(connection, address)
+                self._redirect(other, None, "another interface has its address", now)
+        self._redirect(connection, address, "its remote moved", now)
         for other in remote.connections:
             if other.state == State.SENDING and other.address == before:
                 aimed_at = _is_aimed_at(strand, other.link, address)
-                self._aim_at(other, None if aimed_at else address)
+                self._redirect(other, None if aimed_at else address, "its remote moved", now)
         self._tend_agreed(strand, now)
         if before != address:
             self._log.report(events.RemoteMoved(strand.host, remote.index, before, address), now)
@@ -374,11 +373,8 @@ class Peers:
             connection.fit(self.links[connection.link].mtu)
             self._unsettled[connection.strand] = None
             return
-        self._aim(connection)
         reason = "the link is down or has no route" if source is None else "its address changed"
-        self._advance(connection, Input.GONE, now, reason)
-        self._greet_soon(connection, now)
-        self._schedule(connection, now)
+        self._redirect(connection, connection.address, reason, now)
 
     def _source(self, connection: Connection) -> Optional[str]:
         link = self.links[connection.link]
@@ -395,9 +391,15 @@ class Peers:
             self.by_path[connection.receive_path] = connection
         self._unsettled[connection.strand] = None
 
-    def _aim_at(self, connection: Connection, address: Optional[str]) -> None:
+    def _redirect(
+        self, connection: Connection, address: Optional[str], reason: str, now: float
+    ) -> None:
+        """Send a connection somewhere else, or nowhere: what it knew of the way holds no more."""
         connection.address = address
         self._aim(connection)
+        self._advance(connection, Input.GONE, now, reason)
+        self._greet_soon(connection, now)
+        self._schedule(connection, now)
 
     # Time.
 

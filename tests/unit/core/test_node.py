@@ -530,6 +530,15 @@ class TestHostileInput:
         addresses = {c["address"] for c in world.peer("b", "10.0.0.1")["connections"]}
         assert addresses == {"192.168.0.1", "192.168.1.1"}
 
+    def test_a_connection_that_moves_back_to_a_route_still_falls_silent(self):
+        world = World()
+        b = world.add("b", "10.0.0.2", [link(4, "192.168.0.2")])
+        away = ipv4.pack("172.16.0.66")
+        for source in (away, ipv4.pack("192.168.0.66")):
+            b.inbound([self.greeting(state=2, source=source)], 4, world.now)
+            world.run(5)
+        assert world.states("b", "10.0.0.66") == {(4, 66): 0}
+
     def test_learnt_remotes_are_bounded_and_forgotten(self):
         world = pair()
         world.run(1)
