@@ -96,8 +96,8 @@ class Node:
         if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
             self._dropped[Drop.NOT_UNICAST] += 1
             return False
-        strand = self._routes.next_hops.get(destination) or self._routes.resolve(destination)
-        if strand is None or destination == self._own:
+        strand = self._routes.next_hop(destination)
+        if strand is None:
             holds = self._routes.holds(destination)
             code = ipv4.CODE_HOST if holds else ipv4.CODE_NETWORK
             return self._refuse(Drop.NO_ROUTE, code, packet, origin, now)
@@ -155,7 +155,7 @@ class Node:
         if origin is None or target == self._own:
             self._packets.append(error)
             return
-        strand = self._routes.next_hops.get(target) or self._routes.resolve(target)
+        strand = self._routes.next_hop(target)
         if strand is not None:
             strand.send(error, now, self._peers.touched)
 
@@ -354,7 +354,7 @@ def _strand_status(strand: Strand, now: float) -> Dict[str, Any]:
             {
                 "index": remote.index,
                 "address": remote.address,
-                "origin": "configured" if remote.address in strand.agreed else "learnt",
+                "origin": "configured" if strand.has_agreed(remote) else "learnt",
             }
             for remote in strand.remotes.values()
         ],

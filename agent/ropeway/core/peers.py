@@ -123,7 +123,7 @@ class Peers:
             (other, remote)
             for other in self.strands.values()
             for remote in other.remotes.values()
-            if not _is_agreed(other, remote)
+            if not other.has_agreed(remote)
         ]
         if len(strand.remotes) >= tuning.MAX_REMOTES_PER_PEER:
             learnt = [(other, remote) for other, remote in learnt if other is strand]
@@ -187,7 +187,7 @@ class Peers:
 
     def _may_greet(self, connection: Connection, now: float) -> bool:
         # Strangers share what the limit allows; they cannot use up what agreed remotes need.
-        agreed = _is_agreed(connection.strand, connection.remote)
+        agreed = connection.strand.has_agreed(connection.remote)
         return agreed or self._greetings.take(now)
 
     def _advance(
@@ -470,7 +470,7 @@ class Peers:
         for strand in list(self.strands.values()):
             strand.window.expire(now)
             for remote in list(strand.remotes.values()):
-                if _is_agreed(strand, remote):
+                if strand.has_agreed(remote):
                     continue
                 proven = any(c.confirmed_at >= 0 for c in remote.connections)
                 patience_s = tuning.FORGET_S if proven else tuning.FORGET_UNPROVEN_S
@@ -492,10 +492,6 @@ def _holder(strand: Strand, address: str) -> Optional[Remote]:
         if remote.address == address or any(c.address == address for c in remote.connections)
     ]
     return max(holders, key=lambda remote: (remote.index > 0, _heard_at(remote)), default=None)
-
-
-def _is_agreed(strand: Strand, remote: Remote) -> bool:
-    return remote.address in strand.agreed
 
 
 def _is_aimed_at(strand: Strand, link: int, address: str) -> bool:

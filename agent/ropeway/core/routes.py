@@ -45,6 +45,10 @@ class Routes:
         """Have every next hop worked out anew."""
         self.next_hops.clear()
 
+    def next_hop(self, destination: bytes) -> Optional[Strand]:
+        """Give the strand for ``destination`` (four bytes), from the table if it is there."""
+        return self.next_hops.get(destination) or self.resolve(destination)
+
     def resolve(self, destination: bytes) -> Optional[Strand]:
         """Give the strand for ``destination`` (four bytes), or None if no host takes it.
 

@@ -181,6 +181,10 @@ class Strand:
         self.duplicates = 0
         self._ways = 0
 
+    def has_agreed(self, remote: Remote) -> bool:
+        """Say whether a remote is at an address that the configuration or an operator named."""
+        return remote.address in self.agreed
+
     def next_way(self) -> int:
         """Give a new connection its number, 1 and up."""
         self._ways += 1
