@@ -31,9 +31,10 @@ from ropeway.app import systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import ControlError, ControlServer
+from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
-from ropeway.core.node import Node, Settings
+from ropeway.core.node import Settings
 from ropeway.kernel import firewall, netlink
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import LinkSockets
@@ -135,7 +136,7 @@ class Runtime:
         # sd_watchdog_enabled(3) recommends half of the limit; a third leaves room for a slow turn.
         self._watchdog_every_s = limit_s / 3 if limit_s else float("inf")
         self._watchdog_due = self._started_at if limit_s else float("inf")
-        self._node = Node(
+        self._node = ClassicNode(
             Settings(
                 address=config.address,
                 network=config.network,

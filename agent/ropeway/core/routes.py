@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from ropeway.core import ipv4
 from ropeway.core.handshake import State
@@ -23,13 +23,13 @@ class Routes:
         network: str,
         address: str,
         router: Optional[str],
-        strands: Mapping[str, Strand],
+        strands: Mapping[str, Strand[Any]],
     ) -> None:
         self.network = ipaddress.IPv4Network(network)
         self.address = ipaddress.IPv4Address(address)
         self.router = router
         self.strands = strands
-        self.next_hops: Dict[bytes, Strand] = {}
+        self.next_hops: Dict[bytes, Strand[Any]] = {}
 
     def holds(self, host: bytes) -> bool:
         """Say whether four bytes are an address that a host of the network can have."""
@@ -45,11 +45,11 @@ class Routes:
         """Have every next hop worked out anew."""
         self.next_hops.clear()
 
-    def next_hop(self, destination: bytes) -> Optional[Strand]:
+    def next_hop(self, destination: bytes) -> Optional[Strand[Any]]:
         """Give the strand for ``destination`` (four bytes), from the table if it is there."""
         return self.next_hops.get(destination) or self.resolve(destination)
 
-    def resolve(self, destination: bytes) -> Optional[Strand]:
+    def resolve(self, destination: bytes) -> Optional[Strand[Any]]:
         """Give the strand for ``destination`` (four bytes), or None if no host takes it.
 
         A host's own strand is preferred while it is established; after that the router's, so

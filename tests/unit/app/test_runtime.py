@@ -21,7 +21,7 @@ from ropeway.core import classic
 from ropeway.core.link import Link
 from ropeway.kernel.netlink import Change
 from tests.unit.app.fake_kernel import FakeKernel, interface
-from tests.unit.core.world import encode
+from tests.unit.core.classic_world import encode
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
 ETH1 = interface(3, "eth1", "192.168.1.1/24")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ropeway.core import classic, ipv4
 from ropeway.core.counters import Drop
-from tests.unit.core.world import encode
+from tests.unit.core.classic_world import encode
 
 HERE, THERE = ipv4.pack("192.168.18.185"), ipv4.pack("192.168.18.196")
 HOST_1, HOST_2 = ipv4.pack("10.0.0.1"), ipv4.pack("10.0.0.2")

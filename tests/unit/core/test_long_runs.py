@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.unit.core.world import link, three, udp
+from tests.unit.core.classic_world import link, three, udp
 
 RATE = 100
 # A silent cut is found by silence; the other LAN has its turn when this one is back for sure.

@@ -6,8 +6,9 @@ import random
 import struct
 
 from ropeway.core import classic, ipv4
+from ropeway.core.classic_node import ClassicNode
 from ropeway.core.link import Link
-from ropeway.core.node import Node, Settings
+from ropeway.core.node import Settings
 
 
 def link(index, address, mtu=1500, up=True, routes=None):
@@ -57,7 +58,7 @@ class World:
         self._serial = itertools.count()
 
     def add(self, name, address, links, router=None, forward=False, **settings):
-        node = Node(
+        node = ClassicNode(
             Settings(address, "10.0.0.0/24", router, forward, **settings),
             self.now,
             random.Random(len(self.nodes)),

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.core import classic, events, ipv4, tuning
+from ropeway.core.classic_node import ClassicNode
 from ropeway.core.link import Link
-from ropeway.core.node import Node, Settings
+from ropeway.core.node import Settings
+from tests.unit.core.classic_world import World, encode, link, pair, three, udp
 from tests.unit.core.test_classic import VECTORS
-from tests.unit.core.world import World, encode, link, pair, three, udp
 
 
 def numbered(count, src="10.0.0.1", dst="10.0.0.2"):
@@ -708,7 +709,7 @@ class TestOperators:
             world.nodes["a"].remove_remote("10.0.0.2", "1.2.3.4", world.now)
 
     def test_a_node_without_links_and_remotes_waits_for_nothing_urgent(self):
-        node = Node(Settings("10.0.0.1", "10.0.0.0/24"), 5.0, random.Random(1))
+        node = ClassicNode(Settings("10.0.0.1", "10.0.0.0/24"), 5.0, random.Random(1))
         assert node.deadline() == 5.0 + tuning.FORGET_EVERY_S
         node.tick(20.0)
         assert node.deadline() > 20.0

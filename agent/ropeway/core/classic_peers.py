@@ -1,7 +1,7 @@
-"""Who is there: links, the interfaces of other hosts, and the connections between them.
+"""The classic encapsulation's control side: links, interfaces of other hosts, connections.
 
-This is the control side. It writes the tables that the data side in :mod:`ropeway.core.node`
-reads: ``by_path``, ``strands``, each strand's carrying connections, and the next hops.
+It writes the tables that the data side in :mod:`ropeway.core.classic_node` reads: ``by_path``,
+``strands``, each strand's carrying connections, and the next hops.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ import random as random_module
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ropeway.core import classic, events, ipv4, tuning
+from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
 from ropeway.core.counters import Drop, TokenBucket
 from ropeway.core.handshake import TRANSITIONS, Input, State, answers
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
-from ropeway.core.strand import Connection, Remote, Strand
 
 _INF = float("inf")
 # The kernel counts interfaces in a signed int.
 _INDEX_MAX = 2**31 - 1
 
 
-class Peers:
+class ClassicPeers:
     """All strands of a node with their connections, and what is due on them.
 
-    ``own`` is the node's virtual address, four bytes; ``strands`` is shared with ``routes``.
+    ``own`` is the node's virtual address, four bytes; ``strands`` is shared with ``routes``, and
+    ``touched``, the connections whose outbox holds something, with the node.
     """
 
     def __init__(
         self,
         own: bytes,
-        strands: Dict[str, Strand],
+        strands: Dict[str, ClassicStrand],
         routes: Routes,
+        touched: List[ClassicConnection],
         log: events.Log,
         now: float,
         random: random_module.Random,
@@ -46,11 +48,10 @@ class Peers:
         self.links: Dict[int, Link] = {}
         self._owners: Dict[bytes, int] = {}
         #: Bytes 12 to 31 of the frames that a connection receives -> the connection.
-        self.by_path: Dict[bytes, Connection] = {}
-        #: The connections whose outbox holds something.
-        self.touched: List[Connection] = []
-        self._unsettled: Dict[Strand, None] = {}
-        self._heap: List[Tuple[float, int, Connection]] = []
+        self.by_path: Dict[bytes, ClassicConnection] = {}
+        self.touched = touched
+        self._unsettled: Dict[ClassicStrand, None] = {}
+        self._heap: List[Tuple[float, int, ClassicConnection]] = []
         self._heap_serial = 0
         self._forget_at = now + tuning.FORGET_EVERY_S
         self._greetings = TokenBucket(tuning.GREETINGS_PER_S, tuning.GREETINGS_BURST, now)
@@ -58,7 +59,9 @@ class Peers:
 
     # Frames of no known connection.
 
-    def introduce(self, frame: classic.Frame, now: float) -> Union[Connection, Strand, Drop]:
+    def introduce(
+        self, frame: classic.Frame, now: float
+    ) -> Union[ClassicConnection, ClassicStrand, Drop]:
         """Get to know where a frame belongs that came over no known path.
 
         Gives the connection; or only the strand, if nothing but the frame's packet is to be
@@ -117,7 +120,7 @@ class Peers:
         self._close_if_empty(strand)
         return remote
 
-    def _has_room(self, strand: Strand, now: float) -> bool:
+    def _has_room(self, strand: ClassicStrand, now: float) -> bool:
         """Say whether one more remote may be learnt, if need be instead of a silent one."""
         learnt = [
             (other, remote)
@@ -138,7 +141,7 @@ class Peers:
             self._close_if_empty(other)
         return True
 
-    def _renumber(self, strand: Strand, remote: Remote, index: int) -> None:
+    def _renumber(self, strand: ClassicStrand, remote: Remote, index: int) -> None:
         del strand.remotes[remote.key]
         for connection in remote.connections:
             del strand.connections[connection.link, remote.key]
@@ -148,7 +151,7 @@ class Peers:
             strand.connections[connection.link, remote.key] = connection
             self._aim(connection)
 
-    def _move(self, connection: Connection, address: str, now: float) -> None:
+    def _move(self, connection: ClassicConnection, address: str, now: float) -> None:
         """Have a connection follow its remote to the address that it was heard from."""
         strand, remote = connection.strand, connection.remote
         before = connection.address or remote.address
@@ -167,7 +170,7 @@ class Peers:
 
     # What links say.
 
-    def heard(self, connection: Connection, state: int, now: float) -> bool:
+    def heard(self, connection: ClassicConnection, state: int, now: float) -> bool:
         """Apply the state of a received frame; True if the frame is to be answered."""
         if state == State.SENDING and now - connection.confirmed_at >= tuning.RESTART_S:
             what = Input.HEARD_RESTART
@@ -177,7 +180,7 @@ class Peers:
         self._advance(connection, what, now)
         return answered
 
-    def answer(self, connection: Connection, now: float) -> None:
+    def answer(self, connection: ClassicConnection, now: float) -> None:
         """Send an empty frame at once, if the limits allow."""
         if connection.source is None or now < connection.answered_at + tuning.ANSWER_PAUSE_S:
             return
@@ -185,13 +188,13 @@ class Peers:
         if self._may_greet(connection, now):
             self._send_empty(connection, now)
 
-    def _may_greet(self, connection: Connection, now: float) -> bool:
+    def _may_greet(self, connection: ClassicConnection, now: float) -> bool:
         # Strangers share what the limit allows; they cannot use up what agreed remotes need.
         agreed = connection.strand.has_agreed(connection.remote)
         return agreed or self._greetings.take(now)
 
     def _advance(
-        self, connection: Connection, what: Input, now: float, reason: str = "it was silent"
+        self, connection: ClassicConnection, what: Input, now: float, reason: str = "it was silent"
     ) -> None:
         """Apply the table; all that follows from a new state follows from here."""
         before = connection.state
@@ -306,17 +309,19 @@ class Peers:
         self._close_if_empty(strand)
         self.settle()
 
-    def _open_strand(self, host: str) -> Strand:
-        strand = self.strands[host] = Strand(host, self._random.randrange(classic.ID_MODULUS))
+    def _open_strand(self, host: str) -> ClassicStrand:
+        strand = self.strands[host] = ClassicStrand(
+            host, self._random.randrange(classic.ID_MODULUS)
+        )
         self._routes.forget()
         return strand
 
-    def _close_if_empty(self, strand: Strand) -> None:
+    def _close_if_empty(self, strand: ClassicStrand) -> None:
         if not strand.remotes:
             self.strands.pop(strand.host, None)
             self._routes.forget()
 
-    def _tend_agreed(self, strand: Strand, now: float) -> None:
+    def _tend_agreed(self, strand: ClassicStrand, now: float) -> None:
         """Have every agreed address greeted: by the interface that has it, or by a stand-in."""
         for remote in list(strand.remotes.values()):
             if not remote.index and _holder(strand, remote.address) is not remote:
@@ -327,12 +332,12 @@ class Peers:
                 strand.remotes[remote.key] = remote
                 self._connect(strand, remote, now)
 
-    def _connect(self, strand: Strand, remote: Remote, now: float) -> None:
+    def _connect(self, strand: ClassicStrand, remote: Remote, now: float) -> None:
         """Pair a remote with every link that it is not paired with."""
         for index in self.links:
             if (index, remote.key) in strand.connections:
                 continue
-            connection = Connection(strand, index, remote)
+            connection = ClassicConnection(strand, index, remote)
             strand.connections[index, remote.key] = connection
             remote.connections.append(connection)
             if not _is_aimed_at(strand, index, remote.address):
@@ -342,12 +347,12 @@ class Peers:
             self._schedule(connection, now)
         self._unsettled[strand] = None
 
-    def _drop_remote(self, strand: Strand, remote: Remote, reason: str, now: float) -> None:
+    def _drop_remote(self, strand: ClassicStrand, remote: Remote, reason: str, now: float) -> None:
         for connection in list(remote.connections):
             self._end(connection, reason, now)
         del strand.remotes[remote.key]
 
-    def _end(self, connection: Connection, reason: str, now: float) -> None:
+    def _end(self, connection: ClassicConnection, reason: str, now: float) -> None:
         self._advance(connection, Input.GONE, now, reason)
         connection.due = _INF
         connection.outbox.clear()
@@ -356,7 +361,7 @@ class Peers:
         del connection.strand.connections[connection.link, connection.remote.key]
         self._unsettled[connection.strand] = None
 
-    def _follow_links(self, strand: Strand, now: float) -> None:
+    def _follow_links(self, strand: ClassicStrand, now: float) -> None:
         """Bring the connections in line with the links: a pair of each with each remote."""
         for connection in list(strand.connections.values()):
             if connection.link not in self.links:
@@ -366,7 +371,7 @@ class Peers:
         for remote in strand.remotes.values():
             self._connect(strand, remote, now)
 
-    def _reaim(self, connection: Connection, now: float) -> None:
+    def _reaim(self, connection: ClassicConnection, now: float) -> None:
         """Follow a change of the link's addresses, routes, MTU or carrier."""
         source = self._source(connection)
         if source == connection.source:
@@ -376,13 +381,13 @@ class Peers:
         reason = "the link is down or has no route" if source is None else "its address changed"
         self._redirect(connection, connection.address, reason, now)
 
-    def _source(self, connection: Connection) -> Optional[str]:
+    def _source(self, connection: ClassicConnection) -> Optional[str]:
         link = self.links[connection.link]
         if connection.address is None or not link.up:
             return None
         return link.source_for(connection.address)
 
-    def _aim(self, connection: Connection) -> None:
+    def _aim(self, connection: ClassicConnection) -> None:
         self.by_path.pop(connection.receive_path, None)
         source = self._source(connection)
         connection.aim(self._own, source)
@@ -392,7 +397,7 @@ class Peers:
         self._unsettled[connection.strand] = None
 
     def _redirect(
-        self, connection: Connection, address: Optional[str], reason: str, now: float
+        self, connection: ClassicConnection, address: Optional[str], reason: str, now: float
     ) -> None:
         """Send a connection somewhere else, or nowhere: what it knew of the way holds no more."""
         connection.address = address
@@ -420,7 +425,7 @@ class Peers:
             self._forget(now)
         self.settle()
 
-    def _look_at(self, connection: Connection, now: float) -> None:
+    def _look_at(self, connection: ClassicConnection, now: float) -> None:
         if connection.source is None:
             return
         if connection.state and now >= connection.heard_at + tuning.SILENCE_S:
@@ -437,11 +442,11 @@ class Peers:
             connection.greet_at = now + pause_s * spread
         self._schedule(connection, now)
 
-    def _greet_soon(self, connection: Connection, now: float) -> None:
+    def _greet_soon(self, connection: ClassicConnection, now: float) -> None:
         connection.greet_pause_s = tuning.GREETING_MIN_S
         connection.greet_at = now
 
-    def _schedule(self, connection: Connection, now: float) -> None:
+    def _schedule(self, connection: ClassicConnection, now: float) -> None:
         """Put the connection into the heap for the moment at which something is due."""
         if connection.source is None:
             connection.due = _INF
@@ -460,7 +465,7 @@ class Peers:
             self._heap_serial += 1
             heapq.heappush(self._heap, (due, self._heap_serial, connection))
 
-    def _send_empty(self, connection: Connection, now: float) -> None:
+    def _send_empty(self, connection: ClassicConnection, now: float) -> None:
         if not connection.outbox:
             self.touched.append(connection)
         connection.outbox.append(connection.frame(0, 0, now))
@@ -484,7 +489,7 @@ def _visible(link: Link) -> Tuple[Any, ...]:
     return link.name, link.addresses, link.mtu, link.up
 
 
-def _holder(strand: Strand, address: str) -> Optional[Remote]:
+def _holder(strand: ClassicStrand, address: str) -> Optional[Remote]:
     """Give the remote that is at ``address``, one whose index is known if there are two."""
     holders = [
         remote
@@ -494,7 +499,7 @@ def _holder(strand: Strand, address: str) -> Optional[Remote]:
     return max(holders, key=lambda remote: (remote.index > 0, _heard_at(remote)), default=None)
 
 
-def _is_aimed_at(strand: Strand, link: int, address: str) -> bool:
+def _is_aimed_at(strand: ClassicStrand, link: int, address: str) -> bool:
     return any(c.link == link and c.address == address for c in strand.connections.values())
 
 
