@@ -1,0 +1,171 @@
+"""The secure encapsulation: what travels in a UDP datagram, bytes <-> frames.
+
+Every datagram begins with its type. Integers are little-endian. Initiation, response, cookie and
+reset are :mod:`ropeway.core.session`'s; the frames of a session are laid out here:
+
+======  ====  ======================================================================
+offset  size  field
+======  ====  ======================================================================
+0       1     type: :data:`DATA` or :data:`CONTROL`
+1       1     way: what the receiver calls this connection; 0 where it has not said
+2       2     link sequence: counts the data frames of one connection
+4       4     index of the session, as the receiver chose it
+8       8     counter: counts the frames of one session
+16      ...   ciphertext and tag
+======  ====  ======================================================================
+
+Bytes 1 to 3 are the only ones in which the copies of a packet differ. Nothing seals them, so they
+serve statistics and nothing else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+INITIATION = 1
+RESPONSE = 2
+COOKIE = 3
+DATA = 4
+CONTROL = 5
+RESET = 6
+
+#: Associated data of the two kinds of frames, so that one cannot be passed off as the other.
+DATA_AD = b"\x04"
+CONTROL_AD = b"\x05"
+#: The nonce is this and the counter as it stands in the frame.
+NONCE_PREFIX = bytes(4)
+
+HEADER_SIZE = 16
+TAG_SIZE = 16
+#: What a data frame adds to its packet, UDP and IP headers left out.
+OVERHEAD = HEADER_SIZE + TAG_SIZE
+UDP_SIZE = 8
+IPV4_SIZE = 20
+IPV6_SIZE = 40
+
+#: What stands before the part that all copies of a packet share.
+LINK_PART = struct.Struct("<BBH")
+
+#: An endpoint: an IPv4 or IPv6 address as text, and a UDP port.
+Endpoint = Tuple[str, int]
+
+#: ``flags, way, pause, src_index, dst_index, clock, echo, held, probe, probe_heard, address, port,
+#: received``; zeros follow in a frame that probes the path MTU.
+_CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
+CONTROL_SIZE = _CONTROL.size
+_STATE_MASK = 3
+_ANSWER = 4
+_KNOWN_FLAGS = _STATE_MASK | _ANSWER
+_MAPPED = bytes(10) + b"\xff\xff"
+#: The unit of ``pause`` in seconds.
+_PAUSE_S = 0.01
+
+
+@dataclass(frozen=True)
+class Control:
+    """What one end says about one connection; sealed."""
+
+    #: The sender's state, 0 to 2 (:mod:`ropeway.core.handshake`).
+    state: int
+    #: The sender's interface index, and the receiver's, 0 while that is not known.
+    src_index: int
+    dst_index: int
+    #: What the receiver is to put into byte 1 of its data frames, 1 to 255.
+    way: int
+    #: The sender's next frame on this connection comes after this time at the latest, 0 to 655.
+    pause_s: float = 0.0
+    #: Whether the receiver is asked to answer at once.
+    answer: bool = False
+    #: The sender's clock in ms, modulo 2**32.
+    clock_ms: int = 0
+    #: The receiver's clock as it was heard last on this connection, 0 for none ...
+    echo_ms: int = 0
+    #: ... and how long before this frame.
+    held_ms: int = 0
+    #: Size in bytes of the outer IP packet that this frame fills to probe the path MTU, or 0.
+    probe: int = 0
+    #: Size of the last such packet that was heard on this connection, or 0.
+    probe_heard: int = 0
+    #: Where the sender saw the receiver's last frame of this connection come from.
+    observed: Optional[Endpoint] = None
+    #: Data frames that the sender received over this connection, modulo 2**32.
+    received: int = 0
+
+
+def encode_control(control: Control, size: int = 0) -> bytes:
+    """Give the body to be sealed, padded to at least ``size`` bytes."""
+    address, port = control.observed or ("::", 0)
+    body = _CONTROL.pack(
+        control.state | (_ANSWER if control.answer else 0),
+        control.way,
+        min(round(control.pause_s / _PAUSE_S), 0xFFFF),
+        control.src_index,
+        control.dst_index,
+        control.clock_ms & 0xFFFFFFFF,
+        control.echo_ms,
+        min(control.held_ms, 0xFFFFFFFF),
+        control.probe,
+        control.probe_heard,
+        _packed(address),
+        port,
+        control.received & 0xFFFFFFFF,
+    )
+    return body + bytes(max(0, size - len(body)))
+
+
+def decode_control(body: bytes) -> Optional[Control]:
+    """Read an opened body; None if it is none. More than is known may follow it."""
+    if len(body) < CONTROL_SIZE:
+        return None
+    (flags, way, pause, src_index, dst_index, clock_ms, echo_ms, held_ms) = struct.unpack_from(
+        "<BBHIIIII", body
+    )
+    probe, probe_heard, address, port, received = struct.unpack_from("<HH16sHI", body, 24)
+    state = flags & _STATE_MASK
+    if state > 2 or flags & ~_KNOWN_FLAGS or not src_index or not way:
+        return None
+    return Control(
+        state=state,
+        src_index=src_index,
+        dst_index=dst_index,
+        way=way,
+        pause_s=pause * _PAUSE_S,
+        answer=bool(flags & _ANSWER),
+        clock_ms=clock_ms,
+        echo_ms=echo_ms,
+        held_ms=held_ms,
+        probe=probe,
+        probe_heard=probe_heard,
+        observed=(_text(address), port) if port else None,
+        received=received,
+    )
+
+
+def outer_size(address: str) -> int:
+    """Give the bytes of the IP and UDP headers of a datagram to ``address``."""
+    return (IPV6_SIZE if is_ipv6(address) else IPV4_SIZE) + UDP_SIZE
+
+
+def is_ipv6(address: str) -> bool:
+    """Say whether the text of an address is an IPv6 one's."""
+    return ":" in address
+
+
+def pack_endpoint(endpoint: Endpoint) -> bytes:
+    """Give 18 bytes that stand for an endpoint."""
+    return _packed(endpoint[0]) + endpoint[1].to_bytes(2, "little")
+
+
+def _packed(address: str) -> bytes:
+    # The scope of a link-local address means nothing to the other end.
+    packed = ipaddress.ip_address(address.partition("%")[0]).packed
+    return packed if len(packed) == 16 else _MAPPED + packed
+
+
+def _text(packed: bytes) -> str:
+    if packed[:12] == _MAPPED:
+        return str(ipaddress.IPv4Address(packed[12:]))
+    return str(ipaddress.IPv6Address(packed))
