@@ -7,6 +7,7 @@ from typing import List, Union
 
 from ropeway.core.counters import TokenBucket
 from ropeway.core.link import Link
+from ropeway.core.secure import Endpoint
 from ropeway.core.tuning import EVENTS_BURST, EVENTS_PER_S
 
 
@@ -90,6 +91,71 @@ class RemoteMoved:
 
 
 @dataclass(frozen=True)
+class SessionMade:
+    """A host proved its key, and packets can be sealed for it; rollovers are not reported."""
+
+    host: str
+
+    def __str__(self) -> str:
+        return f"session with {self.host} made"
+
+
+@dataclass(frozen=True)
+class SessionLost:
+    """A host cannot be sent to until a session is made anew."""
+
+    host: str
+    #: Why, as the end of a sentence.
+    reason: str
+
+    def __str__(self) -> str:
+        return f"session with {self.host} lost: {self.reason}"
+
+
+@dataclass(frozen=True)
+class EndpointMoved:
+    """A connection's other end was heard, sealed, from somewhere else."""
+
+    host: str
+    link: int
+    remote: int
+    before: Endpoint
+    after: Endpoint
+
+    def __str__(self) -> str:
+        return "connection {0.link} -> {0.remote} to {0.host} moved from {1} to {2}".format(
+            self, _endpoint(self.before), _endpoint(self.after)
+        )
+
+
+@dataclass(frozen=True)
+class PathMtuFound:
+    """The largest packet that a connection carries is another than before."""
+
+    host: str
+    link: int
+    remote: int
+    #: Size in bytes of the outer IP packet.
+    mtu: int
+
+    def __str__(self) -> str:
+        return (
+            f"connection {self.link} -> {self.remote} to {self.host} has path MTU {self.mtu}"
+        )
+
+
+@dataclass(frozen=True)
+class HandshakeRefused:
+    """Somebody who does not belong, or belongs elsewhere, asked for a session."""
+
+    #: A sentence that names the host of the configuration that it concerns.
+    note: str
+
+    def __str__(self) -> str:
+        return self.note
+
+
+@dataclass(frozen=True)
 class EventsSuppressed:
     """More happened than is reported."""
 
@@ -106,8 +172,18 @@ Event = Union[
     ConnectionEstablished,
     ConnectionLost,
     RemoteMoved,
+    SessionMade,
+    SessionLost,
+    EndpointMoved,
+    PathMtuFound,
+    HandshakeRefused,
     EventsSuppressed,
 ]
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 class Log:

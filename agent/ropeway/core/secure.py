@@ -58,7 +58,6 @@ _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
 _STATE_MASK = 3
 _ANSWER = 4
-_KNOWN_FLAGS = _STATE_MASK | _ANSWER
 _MAPPED = bytes(10) + b"\xff\xff"
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
@@ -117,7 +116,10 @@ def encode_control(control: Control, size: int = 0) -> bytes:
 
 
 def decode_control(body: bytes) -> Optional[Control]:
-    """Read an opened body; None if it is none. More than is known may follow it."""
+    """Read an opened body; None if it is none.
+
+    Flags and bytes that are not known are left to later versions.
+    """
     if len(body) < CONTROL_SIZE:
         return None
     (flags, way, pause, src_index, dst_index, clock_ms, echo_ms, held_ms) = struct.unpack_from(
@@ -125,7 +127,7 @@ def decode_control(body: bytes) -> Optional[Control]:
     )
     probe, probe_heard, address, port, received = struct.unpack_from("<HH16sHI", body, 24)
     state = flags & _STATE_MASK
-    if state > 2 or flags & ~_KNOWN_FLAGS or not src_index or not way:
+    if state > 2 or not src_index or not way:
         return None
     return Control(
         state=state,
@@ -133,7 +135,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         dst_index=dst_index,
         way=way,
         pause_s=pause * _PAUSE_S,
-        answer=bool(flags & _ANSWER),
+        answer=flags & _ANSWER != 0,
         clock_ms=clock_ms,
         echo_ms=echo_ms,
         held_ms=held_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Generic, Iterable, List, Optional, Tuple, TypeVar, Union
+from typing import Dict, Generic, Hashable, Iterable, List, Optional, Tuple, TypeVar
 
 from ropeway.core import ipv4
 from ropeway.core.handshake import State
@@ -10,8 +10,8 @@ from ropeway.core.tuning import GREETING_MIN_S, MAX_COPIES
 
 NEVER = float("-inf")
 
-#: What tells the remote interfaces of one host apart: an index, or text while that is unknown.
-RemoteKey = Union[int, str]
+#: What tells the remote interfaces of one host apart: an index, or an address until it is known.
+RemoteKey = Hashable
 
 
 class Connection:
@@ -112,10 +112,10 @@ class Strand(Generic[ConnectionT]):
         known to work in one direction only must not keep packets from a way that works in the
         other. At most :data:`MAX_COPIES`, and then those that share no link or remote first.
         """
-        usable = [c for c in self.connections.values() if c.source is not None]
+        usable = self._usable()
         best = max((c.state for c in usable), default=State.SENDING)
         if best == State.ESTABLISHED:
-            usable = [c for c in usable if c.state == best]
+            usable = self._distinct([c for c in usable if c.state == best])
         if len(usable) > MAX_COPIES:
             usable = _disjoint_first(usable)[:MAX_COPIES]
         before = (self.best_state, self.carrying)
@@ -123,6 +123,18 @@ class Strand(Generic[ConnectionT]):
         self.carrying = tuple(usable)
         self.limit = min((c.mtu for c in usable), default=0)
         return (self.best_state, self.carrying) != before
+
+    def _usable(self) -> List[ConnectionT]:
+        """Give the connections over which something can be sent."""
+        return [c for c in self.connections.values() if c.source is not None]
+
+    def _distinct(self, connections: List[ConnectionT]) -> List[ConnectionT]:
+        """Leave out established connections that add nothing to the others."""
+        return connections
+
+    def hold(self, packet: bytes, now: float) -> bool:
+        """Keep a packet that nothing can carry yet; False if it is not worth waiting."""
+        return False
 
     def send(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:
         """Put one copy of ``packet`` into the outbox of each carrying connection.

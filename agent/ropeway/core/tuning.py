@@ -1,7 +1,7 @@
 """Limits and timers that are this implementation's choice.
 
 They may change from release to release without a node on the other side noticing. What both
-sides must agree on stands in :mod:`ropeway.core.classic`.
+sides must agree on stands in :mod:`ropeway.core.classic` and :mod:`ropeway.core.secure`.
 """
 
 from __future__ import annotations
@@ -63,3 +63,38 @@ EVENTS_BURST = 200
 
 #: The device's MTU while no link is up.
 DEFAULT_LINK_MTU = 1500
+
+#: While a strand of the secure encapsulation carries data, each of its connections sends a control
+#: frame this often.
+PROBE_S = 0.5
+#: A strand without data for this long sends fewer of them.
+ACTIVE_S = 5.0
+#: Without data the pauses begin here, grow by this factor as long as NATs and firewalls on the way
+#: hold, and stay between these bounds. RFC 4787, REQ-5 wants two minutes held; many hold 30 s.
+IDLE_START_S = 5.0
+IDLE_GROWTH = 1.5
+IDLE_MIN_S = 2.0
+IDLE_MAX_S = 45.0
+#: The end that was called sends this share of the caller's pause after it, to prove that what is on
+#: the way still holds.
+IDLE_ANSWER_SHARE = 0.9
+#: A pause that did not hold is not tried again for this long.
+IDLE_RETRY_S = 600.0
+#: A connection is silent after this many pauses of the other end without a frame.
+SILENT_PAUSES = 2.5
+#: While data flows, a session begins anew when the other end was not heard on any connection for
+#: this long: it may have started anew.
+PEER_SILENCE_S = 1.2
+#: First, and longest, pause between two initiations, and its growth.
+INITIATE_MIN_S = 0.25
+INITIATE_MAX_S = 5.0
+INITIATE_GROWTH = 1.5
+#: No two initiations to one host are closer than this.
+INITIATE_GAP_S = 0.05
+#: Packets, and seconds, that wait for a host's session.
+HELD_PACKETS = 256
+HELD_S = 2.0
+#: Control frames of two sessions that were made at both ends at once may alternate for this long.
+SIMULTANEOUS_S = 5.0
+#: Smoothing of round-trip times (RFC 6298, section 2).
+RTT_SHARE = 0.125
