@@ -48,8 +48,9 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     done = []
     if remove_stale(control_path):
         done.append(f"removed the socket {control_path}")
-    if firewall.delete():
-        done.append(f"removed the nft table {firewall.TABLE}")
+    table = firewall.table_of(device_name)
+    if firewall.delete(table):
+        done.append(f"removed the nft table {table}")
     if os.path.exists(os.path.join(INTERFACES_DIRECTORY, device_name)) and _remove(device_name):
         done.append(f"removed the device {device_name}")
     return done

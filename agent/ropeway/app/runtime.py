@@ -111,6 +111,7 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._table = firewall.table_of(config.device_name)
         self._epoll = select.epoll()
         self._tun: Optional[Tun] = None
         self._tun_fd = -1
@@ -212,11 +213,11 @@ class Runtime:
             config.network,
         )
         try:
-            firewall.replace()
+            firewall.replace(self._table)
         except OSError as error:
             raise StartError(str(error)) from error
-        stack.callback(_remove_firewall)
-        self._firewall = firewall.Watch()
+        stack.callback(_remove_firewall, self._table)
+        self._firewall = firewall.Watch(self._table)
         stack.callback(self._firewall.close)
         self._epoll.register(self._firewall.fileno(), select.EPOLLIN)
         stack.callback(self._close_links)
@@ -352,9 +353,9 @@ class Runtime:
         self._told_at = float("-inf")
         self._firewall_due = float("inf")
         self._firewall_at = now
-        log.warning("the nft table %s was taken away: putting it back", firewall.TABLE)
+        log.warning("the nft table %s was taken away: putting it back", self._table)
         try:
-            firewall.replace(FIREWALL_TIMEOUT_S)
+            firewall.replace(self._table, FIREWALL_TIMEOUT_S)
         except OSError as error:
             log.warning("%s: trying again", error)
             self._firewall_due = now + RETRY_S
@@ -571,9 +572,9 @@ def summary(status: Dict[str, Any]) -> str:
     )
 
 
-def _remove_firewall() -> None:
+def _remove_firewall(table: str) -> None:
     try:
-        firewall.delete()
+        firewall.delete(table)
     except OSError as error:
         log.warning("%s; `ropeway cleanup` removes the table", error)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 # Hosts with full routing tables exist, and the same prefixes are asked about again and again.
-_network = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
+_network4 = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
+_network6 = functools.lru_cache(maxsize=8192)(ipaddress.IPv6Network)
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,36 @@ class Link:
     up: bool
     #: IPv4 prefixes that have a route out of this interface, in any table.
     routes: Tuple[str, ...] = ()
+    #: IPv6 addresses with prefix length, ``2001:db8::2/64``, stable ones first: no link-local
+    #: ones, and none that is not usable yet or not to be used any more.
+    addresses6: Tuple[str, ...] = ()
+    #: IPv6 prefixes that have a route out of this interface, in any table.
+    routes6: Tuple[str, ...] = ()
 
     def source_for(self, address: str) -> Optional[str]:
         """Give the local address to send from to reach ``address``, or None without a route.
 
-        An address whose own prefix holds the far address is preferred; otherwise the first
-        one is taken, if any route out of this interface covers the far address.
+        Either is IPv4 or IPv6, and both of one kind. An address whose own prefix holds the far
+        address is preferred; otherwise the first one is taken, if any route out of this interface
+        covers the far address.
         """
+        if ":" in address:
+            return self._source6(address)
         far = ipaddress.IPv4Address(address)
         own = [ipaddress.IPv4Interface(text) for text in self.addresses]
         for interface in own:
             if far in interface.network:
                 return str(interface.ip)
-        if own and any(far in _network(route) for route in self.routes):
+        if own and any(far in _network4(route) for route in self.routes):
+            return str(own[0].ip)
+        return None
+
+    def _source6(self, address: str) -> Optional[str]:
+        far = ipaddress.IPv6Address(address)
+        own = [ipaddress.IPv6Interface(text) for text in self.addresses6]
+        for interface in own:
+            if far in interface.network:
+                return str(interface.ip)
+        if own and any(far in _network6(route) for route in self.routes6):
             return str(own[0].ip)
         return None

@@ -1,4 +1,4 @@
-"""The one nftables table of the agent.
+"""The one nftables table of an agent, by the name of its device.
 
 The kernel would parse the bytes after the IPv4 header as options, find them invalid and answer
 each datagram with an ICMP parameter problem. A prerouting rule drops the datagrams before that;
@@ -19,7 +19,6 @@ import socket
 import struct
 import subprocess
 
-TABLE = "ropeway"
 TIMEOUT_S = 10.0
 LOST_MESSAGES_MAX = 64
 
@@ -42,9 +41,18 @@ NFGENMSG = struct.Struct("=BBH")
 NLATTR = struct.Struct("=HH")
 MESSAGES_BYTES_MAX = 65536
 
-# The error quotes the datagram from bit 64 on: its first byte (version 4, 8 words), its protocol.
-RULES = f"""\
-table ip {TABLE} {{
+
+def table_of(device_name: str) -> str:
+    """Return the name of the table of the agent whose device is `device_name`."""
+    return "ropeway-" + device_name
+
+
+def rules(table: str) -> str:
+    """Return the table as nft reads it."""
+    # The error quotes the datagram from bit 64 on: its first byte (version 4, 8 words), its
+    # protocol.
+    return f"""\
+table ip {table} {{
     chain prerouting {{
         type filter hook prerouting priority -300; policy accept;
         meta iifkind "bridge" accept
@@ -61,24 +69,26 @@ table ip {TABLE} {{
 }}
 """
 
-# `add` makes `delete` succeed whether or not the table is there; all of it is one transaction.
-DELETION = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 
-
-def replace(timeout_s: float = TIMEOUT_S) -> None:
+def replace(table: str, timeout_s: float = TIMEOUT_S) -> None:
     """Put the table in place, whole, whatever an earlier agent left under its name.
 
     `OSError` with a sentence where nft is missing, refuses, or takes longer than `timeout_s`.
     """
-    _nft(DELETION + RULES, timeout_s)
+    _nft(table, _deletion(table) + rules(table), timeout_s)
 
 
-def delete() -> bool:
+def delete(table: str) -> bool:
     """Remove the table; False if there is none. `OSError` as for `replace`."""
-    if _run(f"list table ip {TABLE}\n").returncode:
+    if _run(f"list table ip {table}\n").returncode:
         return False
-    _nft(DELETION)
+    _nft(table, _deletion(table))
     return True
+
+
+def _deletion(table: str) -> str:
+    # `add` makes `delete` succeed whether or not the table is there; all is one transaction.
+    return f"add table ip {table}\ndelete table ip {table}\n"
 
 
 class Watch:
@@ -87,7 +97,8 @@ class Watch:
     `OSError` with `EPERM` says that CAP_NET_ADMIN is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        self._table = table
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
         )
@@ -115,7 +126,7 @@ class Watch:
                 # The kernel had to drop messages, and one of them may have been the deletion.
                 gone = True
                 continue
-            gone = table_gone(messages, gone)
+            gone = table_gone(self._table, messages, gone)
         return gone
 
     def close(self) -> None:
@@ -123,9 +134,9 @@ class Watch:
         self._socket.close()
 
 
-def table_gone(messages: bytes, gone: bool) -> bool:
-    """Tell whether the table is gone after nfnetlink `messages`, if it was `gone` before."""
-    own = TABLE.encode() + b"\0"
+def table_gone(table: str, messages: bytes, gone: bool) -> bool:
+    """Tell whether `table` is gone after nfnetlink `messages`, if it was `gone` before."""
+    own = table.encode() + b"\0"
     start = 0
     while start + NLMSGHDR.size + NFGENMSG.size <= len(messages):
         length, kind, _, _, _ = NLMSGHDR.unpack_from(messages, start)
@@ -155,11 +166,11 @@ def _table_of(attributes: bytes) -> bytes:
     return b""
 
 
-def _nft(script: str, timeout_s: float = TIMEOUT_S) -> None:
+def _nft(table: str, script: str, timeout_s: float = TIMEOUT_S) -> None:
     done = _run(script, timeout_s)
     if done.returncode:
         complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OSError("nft refused the table {}: {}".format(TABLE, " ".join(complaint[:2])))
+        raise OSError("nft refused the table {}: {}".format(table, " ".join(complaint[:2])))
 
 
 def _run(script: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[bytes]:

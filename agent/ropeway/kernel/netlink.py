@@ -27,6 +27,8 @@ from ropeway.kernel.routes import DUMP_ATTEMPTS, NLMSGHDR, Prefixes
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
+RTMGRP_IPV6_IFADDR = 0x100
+RTMGRP_IPV6_ROUTE = 0x400
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
 
@@ -34,6 +36,14 @@ RTM_DELROUTE = 25
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
+
+# include/uapi/linux/if_addr.h
+IFA_F_TEMPORARY = 0x01
+IFA_F_DADFAILED = 0x08
+IFA_F_DEPRECATED = 0x20
+IFA_F_TENTATIVE = 0x40
+UNUSABLE6 = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+RT_SCOPE_UNIVERSE = 0  # include/uapi/linux/rtnetlink.h
 
 ARPHRD_ETHER = 1  # include/uapi/linux/if_arp.h
 IN6_ADDR_GEN_MODE_NONE = 1  # include/uapi/linux/if_link.h
@@ -68,6 +78,10 @@ class Interface:
     """"tun", "veth", "bridge" and so on; None for hardware."""
     alias: Optional[str]
     """The free text that `ip link set alias` gives an interface."""
+    addresses6: Tuple[str, ...] = ()
+    """Global IPv6 addresses that may be used now, "2001:db8::2/64", stable before temporary."""
+    routes6: Tuple[str, ...] = ()
+    """As `routes`, of IPv6."""
 
 
 class Change(enum.IntEnum):
@@ -80,13 +94,19 @@ class Change(enum.IntEnum):
 
 
 class Hints:
-    """A netlink socket that becomes readable when links, IPv4 addresses or IPv4 routes change."""
+    """A netlink socket that becomes readable when links, addresses or routes change.
 
-    def __init__(self) -> None:
+    Those of IPv6 count only with `ipv6`.
+    """
+
+    def __init__(self, ipv6: bool = False) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
-        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE))
+        groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE
+        if ipv6:
+            groups |= RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
+        self._socket.bind((0, groups))
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""
@@ -126,44 +146,63 @@ def _change(messages: bytes) -> Change:
     return Change.ROUTES
 
 
-def dump() -> List[Interface]:
+def dump(ipv6: bool = False) -> List[Interface]:
     """Return every network interface of this network namespace, by index.
 
-    `OSError` where the kernel refuses or the dump is torn again and again.
+    IPv6 addresses and routes are looked at only with `ipv6`. `OSError` where the kernel refuses or
+    the dump is torn again and again.
     """
     for _ in range(DUMP_ATTEMPTS):
         try:
             with _requests() as requests:
                 links = list(requests.get_links())
                 addresses = list(requests.get_addr(family=socket.AF_INET))
+                if ipv6:
+                    addresses += requests.get_addr(family=socket.AF_INET6)
         except NetlinkDumpInterrupted:
             continue
-        return interfaces(links, addresses, routes.dump())
+        return interfaces(links, addresses, routes.dump(), _routes6(ipv6))
     raise OSError(errno.EINTR, "the kernel's network interfaces changed through every dump")
 
 
-def dump_routes(earlier: Iterable[Interface]) -> List[Interface]:
+def dump_routes(earlier: Iterable[Interface], ipv6: bool = False) -> List[Interface]:
     """Return the interfaces of an `earlier` dump with the routes of now.
 
-    `OSError` as for `dump`.
+    `ipv6` and `OSError` as for `dump`.
     """
-    prefixes = routes.dump()
+    prefixes, prefixes6 = routes.dump(), _routes6(ipv6)
     return [
-        dataclasses.replace(interface, routes=prefixes.get(interface.index, ()))
+        dataclasses.replace(
+            interface,
+            routes=prefixes.get(interface.index, ()),
+            routes6=prefixes6.get(interface.index, ()),
+        )
         for interface in earlier
     ]
 
 
-def interfaces(links: List[Any], addresses: List[Any], prefixes: Prefixes) -> List[Interface]:
+def _routes6(ipv6: bool) -> Prefixes:
+    return routes.dump(socket.AF_INET6) if ipv6 else {}
+
+
+def interfaces(
+    links: List[Any], addresses: List[Any], prefixes: Prefixes, prefixes6: Prefixes
+) -> List[Interface]:
     """Put dumped links, addresses and routes together, by interface index."""
     addresses_of: Dict[int, List[str]] = {}
+    addresses6_of: Dict[int, List[Tuple[bool, str]]] = {}
     for message in addresses:
         # IFA_LOCAL is this end's address; IFA_ADDRESS is the far end on point-to-point links.
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if address:
-            addresses_of.setdefault(message["index"], []).append(
-                "{}/{}".format(address, message["prefixlen"])
-            )
+        if not address:
+            continue
+        text = "{}/{}".format(address, message["prefixlen"])
+        if message["family"] == socket.AF_INET:
+            addresses_of.setdefault(message["index"], []).append(text)
+        elif message["scope"] == RT_SCOPE_UNIVERSE and not message["flags"] & UNUSABLE6:
+            # A temporary address goes away within days, and with it every binding made for it.
+            temporary = bool(message["flags"] & IFA_F_TEMPORARY)
+            addresses6_of.setdefault(message["index"], []).append((temporary, text))
     found = []
     for message in links:
         index, flags = message["index"], message["flags"]
@@ -177,6 +216,10 @@ def interfaces(links: List[Any], addresses: List[Any], prefixes: Prefixes) -> Li
                 up=bool(flags & IFF_UP and flags & IFF_LOWER_UP),
                 admin_up=bool(flags & IFF_UP),
                 routes=prefixes.get(index, ()),
+                routes6=prefixes6.get(index, ()),
+                addresses6=tuple(
+                    text for _, text in sorted(addresses6_of.get(index, ()), key=lambda one: one[0])
+                ),
                 loopback=bool(flags & IFF_LOOPBACK),
                 ethernet=message["ifi_type"] == ARPHRD_ETHER,
                 enslaved=bool(message.get_attr("IFLA_MASTER")),

@@ -1,4 +1,4 @@
-"""The IPv4 routes of this network namespace: which prefixes each interface leads to.
+"""The routes of this network namespace: which prefixes each interface leads to.
 
 A host with a full routing table has a million routes, and every dump of them holds up the packets
 that wait meanwhile; so this module reads just the four attributes that count. A dump of 1000
@@ -53,8 +53,9 @@ RTNEXTHOP = struct.Struct("=HBBi")
 #   struct nexthop_grp { __u32 id; __u8 weight, weight_high; __u16 resvd2; };
 NEXTHOP_GRP = struct.Struct("=IBBH")
 
-# What a route needs of its nlmsghdr and rtmsg: nlmsg_len, nlmsg_type, rtm_dst_len, rtm_type.
-_ROUTE = struct.Struct("=IH2x8xxB5xB4x")
+# What a route needs of its nlmsghdr and rtmsg: nlmsg_len, nlmsg_type, rtm_family, rtm_dst_len,
+# rtm_type.
+_ROUTE = struct.Struct("=IH2x8xBB5xB4x")
 _U32 = struct.Struct("=I")
 
 # Tuning: a change while a dump runs makes the kernel mark the dump as torn.
@@ -63,12 +64,16 @@ DUMP_ATTEMPTS = 5
 _REPLY_BYTES_MAX = 65536
 _REPLIES_MAX = 1 << 16
 _TIMEOUT_S = 3.0
+_LENGTH_BITS = 8  # of a prefix as one number
+_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 
 Prefixes = Dict[int, Tuple[str, ...]]
 
 
-def dump() -> Prefixes:
-    """Return, by interface index, the IPv4 prefixes with a unicast route out of the interface.
+def dump(family: int = socket.AF_INET) -> Prefixes:
+    """Return, by interface index, the prefixes with a unicast route out of the interface.
+
+    `family` is `AF_INET` or `AF_INET6`; a kernel without IPv6 has no such routes.
 
     Routes of every table count. Prefixes ("10.0.0.0/24") are sorted by address, and one that lies
     within another of its interface is left out. `OSError` where the kernel refuses or the dump is
@@ -79,8 +84,8 @@ def dump() -> Prefixes:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         ) as channel:
             channel.settimeout(_TIMEOUT_S)
-            replies, torn = _ask(channel, RTM_GETROUTE, RTMSG_BYTES, socket.AF_INET)
-            prefixes, by_nexthop = parse(replies)
+            replies, torn = _ask(channel, RTM_GETROUTE, RTMSG_BYTES, family)
+            prefixes, by_nexthop = parse(replies, family)
             if by_nexthop:
                 replies, torn_too = _ask(channel, RTM_GETNEXTHOP, NHMSG_BYTES, socket.AF_UNSPEC)
                 torn = torn or torn_too
@@ -89,16 +94,20 @@ def dump() -> Prefixes:
                     for index in interfaces_of.get(nexthop, ()):
                         prefixes.setdefault(index, set()).update(leading)
         if not torn:
-            return {index: widest(some) for index, some in prefixes.items()}
+            return {index: widest(some, family) for index, some in prefixes.items()}
     raise OSError(errno.EINTR, "the kernel's routes changed through every dump")
 
 
-def parse(replies: List[bytes]) -> Tuple[Dict[int, Set[int]], Dict[int, Set[int]]]:
+def parse(
+    replies: List[bytes], family: int = socket.AF_INET
+) -> Tuple[Dict[int, Set[int]], Dict[int, Set[int]]]:
     """Read `RTM_NEWROUTE` messages; return prefixes by interface index and by nexthop object.
 
-    A prefix is one number: its address shifted left by 6 bits, and its length. By nexthop object
+    A prefix is one number: its address shifted left by 8 bits, and its length. By nexthop object
     stand only the routes for which the kernel names no interface besides.
     """
+    # A kernel without the family answers with the routes of every other.
+    address_bytes = 16 if family == socket.AF_INET6 else 4
     prefixes: Dict[int, Set[int]] = {}
     by_nexthop: Dict[int, Set[int]] = {}
     unpack_route, unpack_attribute = _ROUTE.unpack_from, RTATTR.unpack_from
@@ -107,12 +116,12 @@ def parse(replies: List[bytes]) -> Tuple[Dict[int, Set[int]], Dict[int, Set[int]
     for reply in replies:
         start, size = 0, len(reply)
         while start + first_attribute <= size:
-            length, kind, prefix_length, route_type = unpack_route(reply, start)
+            length, kind, of_family, prefix_length, route_type = unpack_route(reply, start)
             if length < first_attribute or start + length > size:
                 break
             at, end = start + first_attribute, start + length
             start += length + 3 & ~3
-            if kind != RTM_NEWROUTE or route_type != RTN_UNICAST:
+            if kind != RTM_NEWROUTE or route_type != RTN_UNICAST or of_family != family:
                 continue
             address = index = nexthop = 0
             hops = b""
@@ -121,7 +130,7 @@ def parse(replies: List[bytes]) -> Tuple[Dict[int, Set[int]], Dict[int, Set[int]
                 if length < 4 or at + length > end:
                     break
                 if kind == RTA_DST:
-                    address = int.from_bytes(reply[at + 4 : at + 8], "big")
+                    address = int.from_bytes(reply[at + 4 : at + 4 + address_bytes], "big")
                 elif kind == RTA_OIF:
                     index = unpack_number(reply, at + 4)[0]
                 elif kind == RTA_MULTIPATH:
@@ -129,7 +138,7 @@ def parse(replies: List[bytes]) -> Tuple[Dict[int, Set[int]], Dict[int, Set[int]
                 elif kind == RTA_NH_ID:
                     nexthop = unpack_number(reply, at + 4)[0]
                 at += length + 3 & ~3
-            prefix = address << 6 | prefix_length
+            prefix = address << _LENGTH_BITS | prefix_length
             if index:
                 try:
                     prefixes[index].add(prefix)
@@ -168,17 +177,19 @@ def nexthops(replies: List[bytes]) -> Dict[int, Set[int]]:
     return found
 
 
-def widest(prefixes: Set[int]) -> Tuple[str, ...]:
+def widest(prefixes: Set[int], family: int = socket.AF_INET) -> Tuple[str, ...]:
     """Return `prefixes` as text, sorted by address, without those that lie within another."""
     kept = []
     end = -1
-    ntoa = socket.inet_ntoa
+    ntop = socket.inet_ntop
+    address_bytes = 16 if family == socket.AF_INET6 else 4
+    full = (1 << 8 * address_bytes) - 1
     for prefix in sorted(prefixes):
-        address, length = prefix >> 6, prefix & 63
+        address, length = prefix >> _LENGTH_BITS, prefix & _LENGTH_MASK
         # Sorted so, a prefix comes right after the one that holds it, if there is one.
         if address > end:
-            end = address | 0xFFFFFFFF >> length
-            kept.append(f"{ntoa(address.to_bytes(4, 'big'))}/{length}")
+            end = address | full >> length
+            kept.append(f"{ntop(family, address.to_bytes(address_bytes, 'big'))}/{length}")
     return tuple(kept)
 
 

@@ -85,8 +85,8 @@ class LinkSockets:
             self._send.close()
             raise
         try:
-            _set_buffer(self._send, SO_SNDBUFFORCE, socket.SO_SNDBUF)
-            _set_buffer(self._receive, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+            set_buffer(self._send, SO_SNDBUFFORCE, socket.SO_SNDBUF)
+            set_buffer(self._receive, SO_RCVBUFFORCE, socket.SO_RCVBUF)
             self._send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
             _attach(self._receive, receive_filter())
             self._receive.bind((name, ETH_P_IP))
@@ -95,6 +95,11 @@ class LinkSockets:
         except OSError:
             self.close()
             raise
+
+    @property
+    def key(self) -> int:
+        """What the node knows these sockets by: the link's index."""
+        return self.index
 
     def fileno(self) -> int:
         """Return the descriptor of the receiving socket, for epoll."""
@@ -162,7 +167,8 @@ def send_all(
     return refused
 
 
-def _set_buffer(which: socket.socket, force: int, ordinary: int) -> None:
+def set_buffer(which: socket.socket, force: int, ordinary: int) -> None:
+    """Give a socket `BUFFER_BYTES`, by the option `force` if it may, else by `ordinary`."""
     try:
         which.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
     except PermissionError:

@@ -143,7 +143,7 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
         monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
-        monkeypatch.setattr(runtime.firewall, "delete", lambda: self.firewall.append("delete"))
+        monkeypatch.setattr(runtime.firewall, "delete", lambda table: self.firewall.append("delete"))
         monkeypatch.setattr(runtime.firewall, "Watch", self.open_watch)
         monkeypatch.setattr(runtime.socket, "if_nametoindex", self.index_of)
 
@@ -180,11 +180,11 @@ class FakeKernel:
         self.hints = FakeHints()
         return self.hints
 
-    def open_watch(self):
+    def open_watch(self, table):
         self.watch = FakeWatch()
         return self.watch
 
-    def replace_firewall(self, timeout_s=10.0):
+    def replace_firewall(self, table, timeout_s=10.0):
         assert len(self.firewall) == 0 or timeout_s <= 3, "the watchdog waits no longer"
         self.firewall.append("replace")
 

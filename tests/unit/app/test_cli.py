@@ -167,7 +167,7 @@ class TestCleanup:
         script = (
             "import sys\n"
             "from ropeway.app import cleanup, cli\n"
-            "cleanup.firewall.delete = lambda: False\n"
+            "cleanup.firewall.delete = lambda table: False\n"
             f"cli.main(['cleanup', '--config', {str(path)!r}])\n"
             "heavy = {'pyroute2', 'jsonschema', 'ropeway.app.runtime', 'ropeway.core.node'}\n"
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -192,7 +192,7 @@ class TestCleanup:
 
         (tmp_path / "ropeway0").mkdir()
         monkeypatch.setattr(cleanup, "INTERFACES_DIRECTORY", str(tmp_path))
-        monkeypatch.setattr(cleanup.firewall, "delete", lambda: False)
+        monkeypatch.setattr(cleanup.firewall, "delete", lambda table: False)
         monkeypatch.setattr(netlink, "delete", deleted.append)
         monkeypatch.setattr(cleanup, "_is_held", lambda name: held)
         monkeypatch.setattr(netlink, "dump", lambda: [interface(9, "ropeway0", **changes)])

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from ropeway.kernel import firewall
 
+TABLE = firewall.table_of("ropeway0")
 NEWTABLE, DELTABLE, DELCHAIN, NEWRULE, DELRULE = 0, 2, 5, 6, 8
 
 
-def message(kind, table=firewall.TABLE, family=firewall.NFPROTO_IPV4, subsystem=10):
+def message(kind, table=TABLE, family=firewall.NFPROTO_IPV4, subsystem=10):
     name = table.encode() + b"\0"
     attribute = firewall.NLATTR.pack(4 + len(name), firewall.NFTA_TABLE) + name
     attribute += b"\0" * (-len(attribute) % 4)
@@ -24,47 +25,49 @@ def message(kind, table=firewall.TABLE, family=firewall.NFPROTO_IPV4, subsystem=
 
 @pytest.mark.parametrize("kind", [DELTABLE, DELCHAIN, DELRULE])
 def test_deletion_is_noticed(kind):
-    assert firewall.table_gone(message(kind), False) is True
+    assert firewall.table_gone(TABLE, message(kind), False) is True
 
 
 def test_own_replacement_is_none():
     replaced = [NEWTABLE, DELRULE, DELCHAIN, DELTABLE, NEWTABLE, NEWRULE]
-    assert firewall.table_gone(b"".join(map(message, replaced)), False) is False
+    assert firewall.table_gone(TABLE, b"".join(map(message, replaced)), False) is False
 
 
 @pytest.mark.parametrize(
     "strange",
     [
         message(DELTABLE, table="filter"),
-        message(DELTABLE, table="ropeway2"),
+        message(DELTABLE, table="ropeway-ropeway1"),
         message(DELTABLE, family=10),
         message(DELTABLE, subsystem=1),
     ],
 )
 def test_what_concerns_others_changes_nothing(strange):
-    assert firewall.table_gone(strange, False) is False
-    assert firewall.table_gone(strange, True) is True
+    assert firewall.table_gone(TABLE, strange, False) is False
+    assert firewall.table_gone(TABLE, strange, True) is True
 
 
 @given(st.one_of(st.binary(max_size=200), st.builds(lambda b: message(DELTABLE) + b, st.binary())))
 def test_arbitrary_bytes_end(messages):
-    assert firewall.table_gone(messages, False) in (True, False)
+    assert firewall.table_gone(TABLE, messages, False) in (True, False)
 
 
 def test_rules_spare_what_a_bridge_passes_on():
-    prerouting = firewall.RULES.partition("chain prerouting")[2].partition("}")[0].splitlines()
+    prerouting = (
+        firewall.rules(TABLE).partition("chain prerouting")[2].partition("}")[0].splitlines()
+    )
     rules = [line.strip() for line in prerouting[2:-1]]
     assert rules == ['meta iifkind "bridge" accept', "ip protocol 4 ip hdrlength 8 drop"]
 
 
 def test_rules_drop_only_what_has_the_long_header():
-    drops = [line.strip() for line in firewall.RULES.splitlines() if line.endswith("drop")]
+    drops = [line.strip() for line in firewall.rules(TABLE).splitlines() if line.endswith("drop")]
     assert drops == [
         "ip protocol 4 ip hdrlength 8 drop",
         "ip protocol 4 ip hdrlength 8 drop",
         "icmp type parameter-problem @th,64,8 0x48 @th,136,8 4 drop",
     ]
-    assert firewall.RULES.count("policy accept") == firewall.RULES.count("chain") == 3
+    assert firewall.rules(TABLE).count("policy accept") == firewall.rules(TABLE).count("chain") == 3
 
 
 def test_reading_what_was_lost_is_bounded():
@@ -76,9 +79,9 @@ def test_reading_what_was_lost_is_bounded():
             return message(DELTABLE)
 
     watch = firewall.Watch.__new__(firewall.Watch)
-    watch._socket = flood = Flood()
+    watch._table, watch._socket = TABLE, Flood()
     assert watch.lost() is True
-    assert flood.reads == firewall.LOST_MESSAGES_MAX
+    assert watch._socket.reads == firewall.LOST_MESSAGES_MAX
 
 
 def test_nft_that_hangs_is_given_up(tmp_path, monkeypatch):
@@ -87,10 +90,10 @@ def test_nft_that_hangs_is_given_up(tmp_path, monkeypatch):
     hanging.chmod(0o755)
     monkeypatch.setattr(firewall.shutil, "which", lambda name, path: str(hanging))
     with pytest.raises(OSError, match=r"did not answer within 0\.1 s"):
-        firewall.replace(timeout_s=0.1)
+        firewall.replace(TABLE, timeout_s=0.1)
 
 
 def test_missing_nft_is_a_sentence(monkeypatch):
     monkeypatch.setattr(firewall.shutil, "which", lambda name, path: None)
     with pytest.raises(OSError, match="install the package nftables"):
-        firewall.replace()
+        firewall.replace(TABLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
 import pytest
 
@@ -32,7 +33,23 @@ def link(index, name, flags=netlink.IFF_UP | netlink.IFF_LOWER_UP, ifi_type=1, *
 
 def address(index, local, prefixlen=24, peer=None):
     return Message(
-        {"IFA_LOCAL": local, "IFA_ADDRESS": peer or local}, index=index, prefixlen=prefixlen
+        {"IFA_LOCAL": local, "IFA_ADDRESS": peer or local},
+        index=index,
+        prefixlen=prefixlen,
+        family=socket.AF_INET,
+        scope=netlink.RT_SCOPE_UNIVERSE,
+        flags=0x80,
+    )
+
+
+def address6(index, local, flags=0x80, scope=netlink.RT_SCOPE_UNIVERSE):
+    return Message(
+        {"IFA_ADDRESS": local},
+        index=index,
+        prefixlen=64,
+        family=socket.AF_INET6,
+        scope=scope,
+        flags=flags,
     )
 
 
@@ -41,6 +58,7 @@ def test_one_ordinary_interface():
         [link(2, "eth0")],
         [address(2, "192.168.0.2"), address(2, "192.168.0.7")],
         {2: ("192.168.0.0/24", "192.168.7.0/24"), 3: ("0.0.0.0/0",)},
+        {2: ("::/0",)},
     )
     assert found == [
         netlink.Interface(
@@ -56,19 +74,42 @@ def test_one_ordinary_interface():
             enslaved=False,
             kind=None,
             alias=None,
+            addresses6=(),
+            routes6=("::/0",),
         )
     ]
 
 
+def test_ipv6_addresses_that_can_be_used_and_the_stable_ones_first():
+    found = netlink.interfaces(
+        [link(2, "eth0"), link(3, "eth1")],
+        [
+            address6(2, "2001:db8::7", flags=netlink.IFA_F_TEMPORARY),
+            address6(2, "2001:db8::2"),
+            address6(2, "fd00::2", flags=0),
+            address6(2, "fe80::2", scope=253),
+            address6(2, "2001:db8::3", flags=netlink.IFA_F_TENTATIVE),
+            address6(2, "2001:db8::4", flags=netlink.IFA_F_TENTATIVE | netlink.IFA_F_DADFAILED),
+            address6(2, "2001:db8::5", flags=netlink.IFA_F_DEPRECATED),
+            address(2, "192.168.0.2"),
+        ],
+        {},
+        {},
+    )
+    assert found[0].addresses6 == ("2001:db8::2/64", "fd00::2/64", "2001:db8::7/64")
+    assert found[0].addresses == ("192.168.0.2/24",)
+    assert found[1].addresses6 == ()
+
+
 def test_up_means_set_up_and_with_carrier():
     flags = [0, netlink.IFF_UP, netlink.IFF_LOWER_UP, netlink.IFF_UP | netlink.IFF_LOWER_UP]
-    found = netlink.interfaces([link(i, "e", flags=flags[i]) for i in range(4)], [], {})
+    found = netlink.interfaces([link(i, "e", flags=flags[i]) for i in range(4)], [], {}, {})
     assert [interface.up for interface in found] == [False, False, False, True]
     assert [interface.admin_up for interface in found] == [False, True, False, True]
 
 
 def test_point_to_point_gives_the_near_end():
-    found = netlink.interfaces([link(2, "ppp0")], [address(2, "10.1.1.1", 32, "10.1.1.2")], {})
+    found = netlink.interfaces([link(2, "ppp0")], [address(2, "10.1.1.1", 32, "10.1.1.2")], {}, {})
     assert found[0].addresses == ("10.1.1.1/32",)
 
 
@@ -82,6 +123,7 @@ def test_kind_alias_master_and_loopback():
         ],
         [],
         {},
+        {},
     )  # fmt: skip
     assert [i.index for i in found] == [1, 4, 5]
     assert [i.loopback for i in found] == [True, False, False]
@@ -91,7 +133,7 @@ def test_kind_alias_master_and_loopback():
 
 
 def test_address_of_an_interface_that_is_gone_already():
-    assert netlink.interfaces([], [address(2, "192.168.0.2")], {2: ("0.0.0.0/0",)}) == []
+    assert netlink.interfaces([], [address(2, "192.168.0.2")], {2: ("0.0.0.0/0",)}, {}) == []
 
 
 class Socket:
@@ -123,10 +165,17 @@ ROUTE, ADDRESS, LINK = netlink.RTM_NEWROUTE, 20, 16
 
 
 def test_routes_of_now_replace_those_of_an_earlier_dump(monkeypatch):
-    earlier = netlink.interfaces([link(2, "a"), link(3, "b")], [], {2: ("10.1.0.0/16",)})
-    monkeypatch.setattr(netlink.routes, "dump", lambda: {3: ("10.2.0.0/16",), 9: ("0.0.0.0/0",)})
+    earlier = netlink.interfaces([link(2, "a"), link(3, "b")], [], {2: ("10.1.0.0/16",)}, {})
+    now = {
+        socket.AF_INET: {3: ("10.2.0.0/16",), 9: ("0.0.0.0/0",)},
+        socket.AF_INET6: {2: ("::/0",)},
+    }
+    monkeypatch.setattr(netlink.routes, "dump", lambda family=socket.AF_INET: now[family])
     found = netlink.dump_routes(earlier)
     assert [(i.name, i.routes) for i in found] == [("a", ()), ("b", ("10.2.0.0/16",))]
+    assert [i.routes6 for i in found] == [(), ()]
+    found = netlink.dump_routes(earlier, ipv6=True)
+    assert [i.routes6 for i in found] == [("::/0",), ()]
 
 
 @pytest.mark.parametrize(

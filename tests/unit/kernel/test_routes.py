@@ -30,10 +30,11 @@ def message(kind, body, flags=0):
 
 def route(prefix, *attributes, kind=routes.RTN_UNICAST, flags=0):
     address, length = prefix.split("/")
-    body = struct.pack("=8BI", socket.AF_INET, int(length), 0, 0, 254, 4, 0, kind, 0)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    body = struct.pack("=8BI", family, int(length), 0, 0, 254, 4, 0, kind, 0)
     body += number(15, 254)  # RTA_TABLE comes first
     if length != "0":
-        body += attribute(routes.RTA_DST, socket.inet_aton(address))
+        body += attribute(routes.RTA_DST, socket.inet_pton(family, address))
     return message(routes.RTM_NEWROUTE, body + b"".join(attributes), flags)
 
 
@@ -89,10 +90,10 @@ class Kernel:
         return self.replies.pop(0)
 
 
-def dump(monkeypatch, *answers):
+def dump(monkeypatch, *answers, family=socket.AF_INET):
     kernel = Kernel(*answers)
     monkeypatch.setattr(routes.socket, "socket", kernel)
-    return routes.dump(), kernel
+    return routes.dump(family), kernel
 
 
 def test_routes_by_interface(monkeypatch):
@@ -104,6 +105,25 @@ def test_routes_by_interface(monkeypatch):
         ],
     )
     assert found == {2: ("172.16.0.0/12", "192.168.0.0/24"), 3: ("10.8.0.0/16",)}
+
+
+def test_ipv6_routes_by_interface(monkeypatch):
+    answer = [
+        route("2001:db8:1::/48", out(2))
+        + route("2001:db8:1:2::/64", out(2))
+        + route("192.168.0.0/24", out(2))
+        + route("fd00::/8", out(3))
+        + DONE
+    ]
+    found, _ = dump(monkeypatch, answer, family=socket.AF_INET6)
+    assert found == {2: ("2001:db8:1::/48",), 3: ("fd00::/8",)}
+    found, _ = dump(monkeypatch, [route("::/0", out(2)) + DONE], family=socket.AF_INET6)
+    assert found == {2: ("::/0",)}
+
+
+def test_kernel_without_ipv6_answers_with_other_routes(monkeypatch):
+    found, _ = dump(monkeypatch, [route("192.168.0.0/24", out(2)) + DONE], family=socket.AF_INET6)
+    assert found == {}
 
 
 def test_only_unicast_routes_count_and_multipath_routes_count_everywhere(monkeypatch):
@@ -158,18 +178,24 @@ def test_kernel_that_refuses_or_never_ends(monkeypatch):
         dump(monkeypatch, [route("10.1.0.0/16", out(2))] * 11)
 
 
-@given(st.sets(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)), max_size=20))
-def test_what_is_left_out_lies_within_what_stays(some):
-    networks = {ipaddress.IPv4Network(pair, strict=False) for pair in some}
-    text = routes.widest({int(n.network_address) << 6 | n.prefixlen for n in networks})
-    stays = [ipaddress.IPv4Network(prefix) for prefix in text]
+@pytest.mark.parametrize(
+    ("family", "network", "bits"),
+    [(socket.AF_INET, ipaddress.IPv4Network, 32), (socket.AF_INET6, ipaddress.IPv6Network, 128)],
+)
+@given(data=st.data())
+def test_what_is_left_out_lies_within_what_stays(data, family, network, bits):
+    pairs = st.tuples(st.integers(0, 2**bits - 1), st.integers(0, bits))
+    networks = {network(pair, strict=False) for pair in data.draw(st.sets(pairs, max_size=20))}
+    text = routes.widest({int(n.network_address) << 8 | n.prefixlen for n in networks}, family)
+    stays = [network(prefix) for prefix in text]
     assert set(stays) <= networks
     assert stays == sorted(stays)
-    for network in networks:
-        assert len([n for n in stays if network.subnet_of(n)]) == 1
+    for one in networks:
+        assert len([n for n in stays if one.subnet_of(n)]) == 1
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
 def test_arbitrary_bytes_end(reply, attributes):
     routes.parse([reply, route("10.0.0.0/8", attributes)])
+    routes.parse([reply, route("fd00::/8", attributes)], socket.AF_INET6)
     routes.nexthops([reply, nexthop(1, attributes)])
