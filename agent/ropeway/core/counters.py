@@ -39,6 +39,35 @@ class Drop(enum.Enum):
     #: The packet must not be fragmented and fits no link.
     TOO_BIG = "too_big"
 
+    # What follows happens to the secure encapsulation only.
+
+    #: A handshake message is meant for another public key than this host's.
+    WRONG_KEY = "wrong_key"
+    #: A handshake was begun by a public key that belongs to no peer.
+    UNKNOWN_PEER = "unknown_peer"
+    #: A peer's key was used by a host that calls itself otherwise.
+    WRONG_HOST = "wrong_host"
+    #: An initiation is not newer than one that the same key has sent before.
+    STALE = "stale"
+    #: More handshakes came than are answered.
+    FLOOD = "flood"
+    #: An answer, cookie or reset came that nothing here has asked for.
+    UNWANTED = "unwanted"
+    #: A copy of an answer that had come before, over another link for instance.
+    REPEATED = "repeated"
+    #: A frame or handshake message is not authentic.
+    FORGED = "forged"
+    #: The frame belongs to no session that is known here.
+    UNKNOWN_SESSION = "unknown_session"
+    #: A frame was received before; the copies that make a rope are counted elsewhere.
+    REPLAYED = "replayed"
+    #: A frame is so much older than the newest that it cannot be told from a replay.
+    TOO_OLD = "too_old"
+    #: The inner packet's source is not an address of the host that sealed it.
+    SPOOFED = "spoofed"
+    #: The packet from the device has a source that is not this host's.
+    FOREIGN_SOURCE = "foreign_source"
+
 
 class TokenBucket:
     """A rate limit: ``rate`` tokens come a second, at most ``burst`` are kept."""
@@ -51,12 +80,16 @@ class TokenBucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Take one token; False if there is none at ``now`` (monotonic seconds)."""
+    def left(self, now: float) -> float:
+        """Give the tokens there are at ``now`` (monotonic seconds)."""
         if now > self._at:
             self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
-        if self._tokens < 1.0:
+        return self._tokens
+
+    def take(self, now: float) -> bool:
+        """Take one token; False if there is none at ``now`` (monotonic seconds)."""
+        if self.left(now) < 1.0:
             return False
         self._tokens -= 1.0
         return True

@@ -2,12 +2,12 @@
 
 Secure: :class:`ReplayWindow`, over the counters of one session.
 
-Classic: :class:`DuplicateWindow`. The id on the wire has 13 bits and a duplicate is the same id less than 500 ms ago. Read literally
-that fails at both ends. Above 16 384 packets a second distinct packets share an id inside that
-time, so the packet itself is part of the identity: two packets are copies if id and all bytes
-agree. And a link that comes back may deliver copies that waited for seconds in a queue or for
-address resolution, so a copy that comes another way than the first is remembered for longer, as
-long as the ids have hardly come round.
+Classic: :class:`DuplicateWindow`. The id on the wire has 13 bits and a duplicate is the same id
+less than 500 ms ago. Read literally that fails at both ends. Above 16 384 packets a second distinct
+packets share an id inside that time, so the packet itself is part of the identity: two packets are
+copies if id and all bytes agree. And a link that comes back may deliver copies that waited for
+seconds in a queue or for address resolution, so a copy that comes another way than the first is
+remembered for longer, as long as the ids have hardly come round.
 
 All copies of one packet travel one hop and so are the same in every byte; a genuine
 retransmission takes a new id.
