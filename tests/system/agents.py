@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -9,8 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.system.topology import Host, until
 
@@ -21,6 +26,16 @@ NICE = "-10"  # as the unit runs it
 START_S = 10.0
 STOP_S = 5.0
 REQUEST_S = 5.0
+#: Starts ``ropeway`` with constants of its modules replaced: ``{"module:NAME": value}``.
+TUNED = """
+import importlib, json, sys
+for name, value in json.loads(sys.argv.pop(1)).items():
+    module, _, constant = name.partition(":")
+    assert hasattr(importlib.import_module(module), constant), name
+    setattr(importlib.import_module(module), constant, value)
+from ropeway.app.cli import main
+sys.exit(main())
+"""
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -33,15 +48,17 @@ class Process:
         self.log_path = directory / f"{host.name}-{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": f"{ROOT / 'agent'}", "PYTHONUNBUFFERED": "1"}
+
     def launch(self, *command: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'agent'}", "PYTHONUNBUFFERED": "1"}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.host.command(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=self.environment(),
                 cwd="/",
             )
 
@@ -80,30 +97,119 @@ class Process:
         return (int(stat[11]) + int(stat[12])) / TICKS_PER_S
 
 
+@dataclass(frozen=True)
+class Identity:
+    """A host's key pair, each half in base64 as the configuration has it."""
+
+    private: str
+    public: str
+
+    def __repr__(self) -> str:
+        return f"Identity({self.public})"
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """Make a new key pair (X25519, RFC 7748)."""
+        key = X25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.Raw,
+            serialization.PrivateFormat.Raw,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+        return cls(*(base64.b64encode(half).decode("ascii") for half in (private, public)))
+
+
+class Identities(dict):  # type: ignore[type-arg]
+    """The key pairs of a test's hosts, by virtual address; each is made when first asked for."""
+
+    def __missing__(self, address: str) -> Identity:
+        self[address] = made = Identity.generate()
+        return made
+
+
 class Agent(Process):
-    """One ropeway agent with its configuration and control socket."""
+    """One ropeway agent with its configuration, key, state and control socket.
+
+    Each is the host's own; ``instance`` tells apart several agents of one host.
+    """
 
     def __init__(
-        self, host: Host, address: str, directory: Path, python: str = sys.executable, **keys: Any
+        self,
+        host: Host,
+        address: str,
+        directory: Path,
+        identities: Identities,
+        encapsulation: str = "secure",
+        instance: str = "",
+        python: str = sys.executable,
+        **keys: Any,
     ) -> None:
-        super().__init__(host, directory, "agent")
+        name = f"{host.name}-{instance}" if instance else host.name
+        super().__init__(host, directory, f"{instance}-agent" if instance else "agent")
         self.address = address
         self.python = python
-        self.config_path = directory / f"{host.name}.yaml"
-        self.control_path = directory / f"{host.name}.sock"
+        self.identities = identities
+        self.encapsulation = encapsulation
+        self.config_path = directory / f"{name}.yaml"
+        self.control_path = directory / f"{name}.sock"
+        self.key_path = directory / f"{name}.key"
+        self.state_path = directory / f"{name}-state"
+        #: Constants of the agent that a test shortens, ``module:NAME`` to value.
+        self.tuning: dict[str, float] = {}
         self.config: dict[str, Any] = {
-            "encapsulation": "classic",
+            "encapsulation": encapsulation,
             "network": NETWORK,
             "address": address,
             "device": {"name": DEVICE, "mtu": "auto"},
             "control": {"path": str(self.control_path), "mode": "0660"},
             **keys,
         }
+        if self.secure:
+            self.config["private_key_file"] = str(self.key_path)
+            self.write_key(identities[address])
 
-    def remote(self, host: str, *addresses: str | dict[str, Any]) -> Agent:
-        """Configure a remote host and where it is."""
-        self.config.setdefault("remotes", []).append({"host": host, "addresses": list(addresses)})
+    @property
+    def secure(self) -> bool:
+        return self.encapsulation == "secure"
+
+    @property
+    def device(self) -> str:
+        return str(self.config["device"]["name"])
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment that systemd would give it: a folder of its own for its state."""
+        self.state_path.mkdir(mode=0o700, exist_ok=True)
+        return {**super().environment(), "STATE_DIRECTORY": str(self.state_path)}
+
+    def write_key(self, identity: Identity) -> None:
+        """Put a private key where the configuration says, readable by its owner only."""
+        self.key_path.unlink(missing_ok=True)
+        self.key_path.touch(mode=0o600)
+        self.key_path.write_text(identity.private + "\n", encoding="ascii")
+
+    def peer(self, host: str, *addresses: str | dict[str, Any], **keys: Any) -> Agent:
+        """Configure another host, and where it is if that is known.
+
+        A classic agent without the addresses of a host needs no entry: it learns them.
+        """
+        entry: dict[str, Any] = {"host": host, **keys}
+        if addresses:
+            entry["addresses"] = list(addresses)
+        if self.secure:
+            entry.setdefault("public_key", self.identities[host].public)
+        if self.secure or addresses:
+            self.config.setdefault("peers", []).append(entry)
         return self
+
+    def entry(self, host: str) -> dict[str, Any]:
+        """Return what the configuration says about another host, to be changed."""
+        return next(entry for entry in self.config["peers"] if entry["host"] == host)
+
+    def remove_peer(self, host: str) -> None:
+        self.config["peers"].remove(self.entry(host))
 
     def start(self) -> Agent:
         """Start the agent and wait until it answers."""
@@ -113,10 +219,21 @@ class Agent(Process):
 
     def launch_only(self) -> None:
         """Start the agent without waiting for it."""
+        self.write_config()
+        start = ["-m", "ropeway"]
+        if self.tuning:
+            start = ["-c", TUNED, json.dumps(self.tuning)]
+        command = [self.python, *start, "agent", "--config", str(self.config_path)]
+        self.launch("nice", "-n", NICE, *command)
+
+    def write_config(self) -> None:
         # JSON is YAML, and needs no library to write.
         self.config_path.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
-        command = [self.python, "-m", "ropeway", "agent", "--config", str(self.config_path)]
-        self.launch("nice", "-n", NICE, *command)
+
+    def reload(self) -> subprocess.CompletedProcess[str]:
+        """Write the configuration as it is now and have the running agent read it."""
+        self.write_config()
+        return self.cli("reload", "--control", str(self.control_path))
 
     def answers(self) -> bool:
         assert self.alive, f"agent {self.host.name} ended by itself:\n{self.log()}"
@@ -130,7 +247,7 @@ class Agent(Process):
         """Run another ``ropeway`` command on this host."""
         return subprocess.run(
             self.host.command(self.python, "-m", "ropeway", *arguments),
-            env={**os.environ, "PYTHONPATH": str(ROOT / "agent")},
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -149,18 +266,18 @@ class Agent(Process):
     def status(self) -> Any:
         return self.request("status")
 
-    def peer(self, host: str) -> Any:
-        """Return what is known about a remote host, or None."""
+    def peer_status(self, host: str) -> Any:
+        """Return what is known about another host, or None."""
         return next((peer for peer in self.status()["peers"] if peer["host"] == host), None)
 
     def connections(self, host: str) -> list[Any]:
-        peer = self.peer(host)
+        peer = self.peer_status(host)
         return list(peer["connections"]) if peer else []
 
     def carrying(self, host: str) -> set[tuple[str, str]]:
         """Return the (source, remote address) pairs that carry traffic to a host at state 2."""
         return {
-            (connection["source"], connection["address"])
+            (connection["source"], address_of(connection))
             for connection in self.connections(host)
             if connection["carries"] and connection["state"] == 2
         }
@@ -172,12 +289,29 @@ class Agent(Process):
             deadline_s,
             lambda: (
                 f"{self.host.name} to {host} over {sorted(pairs)}, it is over "
-                f"{sorted(self.carrying(host))}\n{json.dumps(self.peer(host))}\n{self.log()}"
+                f"{sorted(self.carrying(host))}\n{json.dumps(self.peer_status(host))}\n{self.log()}"
             ),
         )
 
     def delivered(self) -> int:
         return int(self.status()["counters"]["delivered"])
+
+
+def address_of(connection: dict[str, Any]) -> str:
+    """Return where a connection sends, without the port."""
+    return endpoint_of(connection)[0]
+
+
+def endpoint_of(connection: dict[str, Any]) -> tuple[str, int]:
+    """Return address and UDP port where a connection sends; the port is 0 in classic."""
+    text = str(connection["address"])
+    if text.startswith("["):
+        address, _, port = text[1:].partition("]:")
+        return address, int(port or 0)
+    if text.count(":") == 1:
+        address, _, port = text.partition(":")
+        return address, int(port)
+    return text, int(connection.get("port", 0))
 
 
 class Reference(Process):

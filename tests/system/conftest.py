@@ -46,5 +46,22 @@ def pair(stage: Stage) -> Pair:
 
 
 @pytest.fixture
+def classic_pair(stage: Stage) -> Pair:
+    return Pair(stage, encapsulation="classic")
+
+
+@pytest.fixture(params=["secure", "classic"])
+def each_pair(request: pytest.FixtureRequest, stage: Stage) -> Pair:
+    """Give the two hosts once for each encapsulation."""
+    return Pair(stage, encapsulation=request.param)
+
+
+@pytest.fixture
 def triple(stage: Stage) -> Triple:
     return Triple(stage)
+
+
+@pytest.fixture(params=["secure", "classic"])
+def each_triple(request: pytest.FixtureRequest, stage: Stage) -> Triple:
+    """Give the three hosts once for each encapsulation."""
+    return Triple(stage, encapsulation=request.param)

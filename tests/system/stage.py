@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.system.agents import Agent, Process, Reference, stop_all
+from tests.system.agents import Agent, Identities, Process, Reference, stop_all
 from tests.system.topology import PREFIX, Host, Topology
 
 
@@ -20,6 +20,7 @@ class Stage:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.topologies: list[Topology] = []
         self.processes: list[Process] = []
+        self.identities = Identities()
 
     def topology(self, *lans: str) -> Topology:
         topology = Topology(*lans)
@@ -27,7 +28,7 @@ class Stage:
         return topology
 
     def agent(self, host: Host, address: str, **keys: Any) -> Agent:
-        agent = Agent(host, address, self.directory, **keys)
+        agent = Agent(host, address, self.directory, self.identities, **keys)
         self.processes.append(agent)
         return agent
 
@@ -59,8 +60,9 @@ class Pair:
     a_address = "10.0.0.1"
     b_address = "10.0.0.2"
 
-    def __init__(self, stage: Stage, lans: int = 2) -> None:
+    def __init__(self, stage: Stage, lans: int = 2, encapsulation: str = "secure") -> None:
         self.stage = stage
+        self.encapsulation = encapsulation
         self.topology = stage.topology(*(f"net{lan}" for lan in range(lans)))
         self.a = self.topology.host("vm0")
         self.b = self.topology.host("vm1")
@@ -72,19 +74,21 @@ class Pair:
     def a_agent(self, **keys: Any) -> Agent:
         """Return the agent of vm0, which knows where vm1 is."""
         addresses = [port.ip for port in self.b.ports.values()]
-        return self.stage.agent(self.a, self.a_address, **keys).remote(self.b_address, *addresses)
+        keys.setdefault("encapsulation", self.encapsulation)
+        return self.stage.agent(self.a, self.a_address, **keys).peer(self.b_address, *addresses)
 
     def b_agent(self, **keys: Any) -> Agent:
-        """Return the agent of vm1, which knows nobody."""
-        return self.stage.agent(self.b, self.b_address, **keys)
+        """Return the agent of vm1, which knows vm0's key at most."""
+        keys.setdefault("encapsulation", self.encapsulation)
+        return self.stage.agent(self.b, self.b_address, **keys).peer(self.a_address)
 
     def links(self) -> list[tuple[str, str]]:
         """Return the (vm0 address, vm1 address) pair of each LAN."""
         return [(port.ip, self.b.ports[lan].ip) for lan, port in self.a.ports.items()]
 
-    def start(self) -> tuple[Agent, Agent]:
+    def start(self, **keys: Any) -> tuple[Agent, Agent]:
         """Start both agents and wait until every LAN carries both ways."""
-        a, b = self.a_agent().start(), self.b_agent().start()
+        a, b = self.a_agent(**keys).start(), self.b_agent(**keys).start()
         self.wait_whole(a, b)
         return a, b
 
@@ -96,8 +100,9 @@ class Pair:
 class Triple:
     """The lab's three hosts: vm0 and vm2 share no LAN, vm1 is the router between them."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, encapsulation: str = "secure") -> None:
         self.stage = stage
+        self.encapsulation = encapsulation
         self.addresses = {"vm0": "10.0.0.1", "vm1": "10.0.0.2", "vm2": "10.0.0.3"}
         self.topology = stage.topology("net0", "net1", "net2", "net3")
         self.vm0, self.vm1, self.vm2 = (self.topology.host(name) for name in self.addresses)
@@ -114,18 +119,25 @@ class Triple:
         """Return the agent of a client, which knows the router and nobody else."""
         host = self.topology.hosts[name]
         router = self.addresses["vm1"]
+        keys.setdefault("encapsulation", self.encapsulation)
         agent = self.stage.agent(host, self.addresses[name], router=router, **keys)
-        return agent.remote(router, *(self.vm1.ports[lan].ip for lan in host.ports))
+        return agent.peer(router, *(self.vm1.ports[lan].ip for lan in host.ports))
 
     def router(self, **keys: Any) -> Agent:
-        return self.stage.agent(self.vm1, self.addresses["vm1"], forward=True, **keys)
+        keys.setdefault("encapsulation", self.encapsulation)
+        router = self.stage.agent(self.vm1, self.addresses["vm1"], forward=True, **keys)
+        return router.peer(self.addresses["vm0"]).peer(self.addresses["vm2"])
 
-    def start(self) -> tuple[Agent, Agent, Agent]:
+    def start(self, **keys: Any) -> tuple[Agent, Agent, Agent]:
         """Start all three and wait until each client has both its links to the router."""
-        router = self.router().start()
-        vm0, vm2 = self.client("vm0").start(), self.client("vm2").start()
+        router = self.router(**keys).start()
+        vm0, vm2 = self.client("vm0", **keys).start(), self.client("vm2", **keys).start()
         for client in (vm0, vm2):
-            links = [(port.ip, self.vm1.ports[lan].ip) for lan, port in client.host.ports.items()]
-            client.wait_carrying(router.address, *links)
-            router.wait_carrying(client.address, *(link[::-1] for link in links))
+            self.wait_whole(client, router)
         return vm0, router, vm2
+
+    def wait_whole(self, client: Agent, router: Agent) -> None:
+        """Wait until a client's links to the router all carry, both ways."""
+        links = [(port.ip, self.vm1.ports[lan].ip) for lan, port in client.host.ports.items()]
+        client.wait_carrying(router.address, *links)
+        router.wait_carrying(client.address, *(link[::-1] for link in links))

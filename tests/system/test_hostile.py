@@ -1,4 +1,7 @@
-"""More than an agent asked for: garbage, forgeries, and honest packets faster than ids wrap."""
+"""Classic: garbage, forgeries, and honest packets faster than ids wrap.
+
+What secure strands withstand, ``test_attacker`` says.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,11 @@ HEADER_BYTES = 34
 #: Room for every packet of a flood in the listener's socket, so that nothing is lost behind
 #: the agent.
 LISTENER_BYTES = 512 << 20
+
+
+@pytest.fixture
+def pair(classic_pair: Pair) -> Pair:
+    return classic_pair
 
 
 class Attacker:
@@ -197,7 +205,7 @@ def who_complained_about_classic(frames: list[bytes]) -> set[str]:
 def test_distinct_packets_faster_than_ids_wrap_are_never_taken_for_duplicates(
     stage: Stage, links: int
 ) -> None:
-    pair = Pair(stage, links)
+    pair = Pair(stage, links, encapsulation="classic")
     b = pair.b_agent().start()
     frames = FLOOD_RATE * FLOOD_S
     arguments = ["--host", pair.a_address, "--inner", pair.b_address, "--port", str(FLOOD_PORT)]
@@ -216,7 +224,7 @@ def test_distinct_packets_faster_than_ids_wrap_are_never_taken_for_duplicates(
         result = sender.result()
         received = settled(b, pair.a_address)
         numbers = [struct.unpack_from("!Q", packet)[0] for packet in drain(listener)]
-    peer = b.peer(pair.a_address)
+    peer = b.peer_status(pair.a_address)
     drops = sum(pair.b.packet_socket_drops().values())
     first = sum(connection["first"] for connection in peer["connections"])
     duplicates = sum(connection["duplicates"] for connection in peer["connections"])
@@ -248,7 +256,8 @@ def settled(agent: Agent, host: str) -> int:
     return seen[-1]
 
 
-def test_agents_carry_what_the_machine_can_and_lose_none_to_the_window(pair: Pair) -> None:
+def test_agents_carry_what_the_machine_can_and_lose_none_to_the_window(each_pair: Pair) -> None:
+    pair = each_pair
     a, b = pair.start()
     frames = PUSH_RATE * PUSH_S
     listener = pair.b.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -270,7 +279,7 @@ def test_agents_carry_what_the_machine_can_and_lose_none_to_the_window(pair: Pai
         (connection["sent_bytes"] - connection["sent"] * HEADER_BYTES) // inner_bytes
         for connection in a.connections(pair.b_address)
     )
-    peer = b.peer(pair.a_address)
+    peer = b.peer_status(pair.a_address)
     drops = sum(pair.b.packet_socket_drops().values())
     print(
         f"{frames / took_s:.0f} packets/s written, {carried} of {frames} read from the device, "

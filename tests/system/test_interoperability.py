@@ -17,17 +17,27 @@ ETHERNET_BYTES = 14
 @pytest.fixture(params=[1, 2], ids=["one link", "two links"])
 def mixed(request: pytest.FixtureRequest, stage: Stage) -> Pair:
     """Give the hosts; vm0 gets the agent, vm1 the reference node."""
-    return Pair(stage, request.param)
+    return Pair(stage, request.param, encapsulation="classic")
+
+
+@pytest.fixture
+def pair(classic_pair: Pair) -> Pair:
+    return classic_pair
+
+
+@pytest.fixture
+def triple(stage: Stage) -> Triple:
+    return Triple(stage, encapsulation="classic")
 
 
 def agent_that_greets(pair: Pair) -> Agent:
     """Return vm0's agent; an old node answers only to its own index, so it is configured."""
     addresses = [{"address": port.ip, "index": port.index} for port in pair.b.ports.values()]
-    return pair.stage.agent(pair.a, pair.a_address).remote(pair.b_address, *addresses)
+    return agent_that_waits(pair).peer(pair.b_address, *addresses)
 
 
 def agent_that_waits(pair: Pair) -> Agent:
-    return pair.stage.agent(pair.a, pair.a_address)
+    return pair.stage.agent(pair.a, pair.a_address, encapsulation="classic")
 
 
 def reference_that_greets(pair: Pair) -> Reference:
@@ -141,7 +151,7 @@ def test_idle_reference_that_never_keeps_alive_is_still_reached(pair: Pair) -> N
         every_s=0.2,
     )
     verdict = ping(pair.a, pair.b_address, count=50, interval_s=0.01)
-    assert (verdict.lost, verdict.duplicated) == (0, 0), agent.peer(pair.b_address)
+    assert (verdict.lost, verdict.duplicated) == (0, 0), agent.peer_status(pair.b_address)
     exchange(pair, agent, reference)
 
 

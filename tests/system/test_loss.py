@@ -35,5 +35,5 @@ def test_one_packet_in_five_lost_on_each_link_each_way_loses_what_it_must(pair: 
     else:
         raise AssertionError(
             f"lost {draws} of {PINGS}, outside {low} to {high} every time\n"
-            f"{a.peer(b.address)}\n{b.peer(a.address)}"
+            f"{a.peer_status(b.address)}\n{b.peer_status(a.address)}"
         )

@@ -42,7 +42,7 @@ def test_reference_node_writes_and_reads_the_captured_vectors(name: str) -> None
 
 @pytest.mark.parametrize("links", [1, 2])
 def test_two_reference_nodes_talk_to_each_other(stage: Stage, links: int) -> None:
-    pair = Pair(stage, links)
+    pair = Pair(stage, links, encapsulation="classic")
     a = stage.reference(pair.a, pair.a_address)
     for port in pair.b.ports.values():
         a.remote(pair.b_address, port.index, port.ip)

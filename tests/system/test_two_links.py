@@ -19,7 +19,7 @@ CUTS = {
 FALL_BACK_S = 6.0
 RESTORE_S = 8.0
 STORM = 60
-OVERHEAD = 34
+OVERHEAD = {"secure": 60, "classic": 34}
 
 
 def wait_cut(pair: Pair, a: Agent, b: Agent, lan: str) -> None:
@@ -35,14 +35,15 @@ def test_two_hosts_ping_each_other_over_two_links(pair: Pair) -> None:
     verdict = ping(pair.a, pair.b_address, count=100, interval_s=0.005)
     assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
     for agent, other in ((a, pair.b_address), (b, pair.a_address)):
-        peer = agent.peer(other)
+        peer = agent.peer_status(other)
         assert peer["delivered"] == 100
         for connection in peer["connections"]:
             # The connections across LANs have no route and stay out of it.
             assert (connection["received"] >= 100) == (connection["state"] == 2)
 
 
-def test_kernel_answers_no_frame_with_icmp(pair: Pair) -> None:
+def test_kernel_answers_no_frame_with_icmp(each_pair: Pair) -> None:
+    pair = each_pair
     pair.start()
     # What the kernels said while one agent was not there yet does not count.
     before = [host.counters("Icmp")["OutParmProbs"] for host in (pair.a, pair.b)]
@@ -55,7 +56,7 @@ def test_kernel_answers_no_frame_with_icmp(pair: Pair) -> None:
     frames = [frame for tap in taps for frame in drain(tap)]
     for tap in taps:
         tap.close()
-    # The pings themselves travel inside of classic frames, so there is no ICMP on the LANs at all.
+    # The pings themselves travel inside of frames, so there is no ICMP on the LANs at all.
     assert len(frames) > 400
     assert [frame.hex() for frame in frames if is_icmp(frame)] == []
     after = [host.counters("Icmp")["OutParmProbs"] for host in (pair.a, pair.b)]
@@ -64,8 +65,9 @@ def test_kernel_answers_no_frame_with_icmp(pair: Pair) -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_cutting_and_restoring_either_link_loses_and_duplicates_nothing(
-    pair: Pair, cut: str
+    each_pair: Pair, cut: str
 ) -> None:
+    pair = each_pair
     sever, heal = CUTS[cut]
     a, b = pair.start()
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
@@ -227,16 +229,18 @@ def test_storm_of_interface_events_ends_in_the_truth(pair: Pair) -> None:
     assert_whole(verdicts)
 
 
-def test_device_mtu_follows_the_smallest_link(pair: Pair) -> None:
+def test_device_mtu_follows_the_smallest_link(each_pair: Pair) -> None:
+    pair = each_pair
     a, _ = pair.start()
+    overhead = OVERHEAD[pair.encapsulation]
 
     def device_mtu() -> int:
         return int(pair.a.ip_json("link", "show", "dev", DEVICE)[0]["mtu"])
 
-    assert device_mtu() == a.status()["device"]["mtu"] == 1500 - OVERHEAD
+    assert device_mtu() == a.status()["device"]["mtu"] == 1500 - overhead
     for mtu in (1400, 1500):
         pair.a.ip("link", "set", "eth1", "mtu", str(mtu))
-        until(lambda mtu=mtu: device_mtu() == mtu - OVERHEAD, 5, lambda: f"{device_mtu()}")
+        until(lambda mtu=mtu: device_mtu() == mtu - overhead, 5, lambda: f"{device_mtu()}")
     assert ping(pair.a, pair.b_address, count=20, interval_s=0.01).lost == 0
 
 
@@ -268,8 +272,8 @@ def test_two_interfaces_on_one_lan_are_two_links(stage: Stage) -> None:
         Port(host_a, "net0", f"eth{number}", address, f"vm0-{number}").create()
     for number, address in enumerate(("192.168.0.3/24", "192.168.0.5/24")):
         Port(host_b, "net0", f"eth{number}", address, f"vm1-{number}").create()
-    a = stage.agent(host_a, "10.0.0.1").remote("10.0.0.2", "192.168.0.3", "192.168.0.5").start()
-    b = stage.agent(host_b, "10.0.0.2").start()
+    a = stage.agent(host_a, "10.0.0.1").peer("10.0.0.2", "192.168.0.3", "192.168.0.5").start()
+    b = stage.agent(host_b, "10.0.0.2").peer("10.0.0.1").start()
     pairs = [(f"192.168.0.{one}", f"192.168.0.{other}") for one in (2, 4) for other in (3, 5)]
     a.wait_carrying("10.0.0.2", *pairs)
     b.wait_carrying("10.0.0.1", *(pair[::-1] for pair in pairs))

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -42,6 +42,14 @@ PACKET_SHOW_INFO_AND_MEMORY = 0x1 | 0x10
 PACKET_DIAG_INFO = 0
 PACKET_DIAG_MEMINFO = 6
 SK_MEMINFO_DROPS = 8
+
+# linux/netfilter/nfnetlink_conntrack.h: the subsystem, and the message that deletes; with nothing
+# behind struct nfgenmsg it deletes every entry.
+NETLINK_NETFILTER = 12
+IPCTNL_MSG_CT_DELETE = 1 << 8 | 2
+NLM_F_REQUEST_ACK = 0x1 | 0x4
+NLMSG_ERROR = 2
+NFGENMSG = struct.Struct("=BBH")
 
 _counter = itertools.count()
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -121,8 +129,10 @@ class Port:
     host: Host
     lan: str
     interface: str
-    address: str  # A.B.C.D/N
+    address: str  # A.B.C.D/N, or an IPv6 one
     port: str  # the bridge port's name
+    #: What is done with the interface whenever it has been made, as arguments of ``ip``.
+    afterwards: list[list[str]] = field(default_factory=list)
 
     @property
     def ip(self) -> str:
@@ -165,7 +175,12 @@ class Port:
     def add_address(self, address: str | None = None) -> None:
         if address is not None:
             self.address = address
-        self.host.ip("address", "add", self.address, "brd", "+", "dev", self.interface)
+        self.host.ip(*self._adding())
+
+    def _adding(self) -> list[str]:
+        command = ["address", "add", self.address, "dev", self.interface]
+        # Usable at once: nobody else on the LAN can have it.
+        return [*command, "nodad"] if ":" in self.address else [*command, "brd", "+"]
 
     def change_address(self, address: str) -> None:
         self.flush_address()
@@ -200,10 +215,9 @@ table netdev {table} {{
         peer = ["peer", "name", self.port, "netns", self._switch]
         self.host.ip("link", "add", self.interface, *chosen, "type", "veth", *peer)
         run(["ip", "-n", self._switch, "link", "set", self.port, "master", self.lan, "up"])
-        self.host.batch(
-            ["address", "add", self.address, "brd", "+", "dev", self.interface],
-            ["link", "set", self.interface, "up"],
-        )
+        if ":" in self.address:
+            self.host.sysctl(f"net/ipv6/conf/{self.interface}/disable_ipv6", 0)
+        self.host.batch(self._adding(), ["link", "set", self.interface, "up"], *self.afterwards)
 
     def delete(self) -> None:
         """Delete the interface, as if the card were pulled."""
@@ -258,6 +272,24 @@ class Host:
 
     def run(self, *arguments: str) -> str:
         return run(self.command(*arguments))
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Set a kernel parameter of this namespace; the name has slashes."""
+        with self.inside():
+            Path("/proc/sys", name).write_text(str(value), encoding="ascii")
+
+    def forget_flows(self) -> None:
+        """Delete every entry of the connection tracking table, as a NAT that restarts does."""
+        request = NLMSGHDR.pack(
+            NLMSGHDR.size + NFGENMSG.size, IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST_ACK, 1, 0
+        ) + NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)
+        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+            netlink.send(request)
+            answer = netlink.recv(1 << 12)
+        _, kind, _, _, _ = NLMSGHDR.unpack_from(answer)
+        (error,) = struct.unpack_from("=i", answer, NLMSGHDR.size)
+        if kind != NLMSG_ERROR or error:
+            raise OSError(-error, f"flows are not deleted: {os.strerror(-error)}")
 
     def nft(self) -> list[dict[str, Any]]:
         """Return the ruleset of the namespace, without nft's own preamble."""
@@ -330,10 +362,10 @@ class Topology:
         run(["ip", "netns", "add", name])
         with namespace(name):
             # Router solicitations and the like would only be noise in captures.
-            for scope in ("all", "default"):
-                no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
-                if no_ipv6.exists():
-                    no_ipv6.write_text("1")
+            # "all" would undo what an interface of its own is set to.
+            no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+            if no_ipv6.exists():
+                no_ipv6.write_text("1")
         run(["ip", "-n", name, "link", "set", "lo", "up"])
 
     def capture(self, lan: str) -> socket.socket:
@@ -345,6 +377,10 @@ class Topology:
         # A bridge device itself only sees what is for it, unless it is promiscuous.
         run(["ip", "-n", self.switch, "link", "set", lan, "promisc", "on"])
         return tap
+
+    def hub(self, lan: str) -> None:
+        """Let a LAN carry every frame to everybody, as a hub or an open radio network does."""
+        run(["ip", "-n", self.switch, "link", "set", lan, "type", "bridge", "ageing_time", "0"])
 
     def close(self) -> None:
         for name in [host.netns for host in self.hosts.values()] + [self.switch]:

@@ -261,6 +261,34 @@ def is_icmp(frame: bytes) -> bool:
     return frame[12:14] == b"\x08\x00" and frame[23:24] == bytes([socket.IPPROTO_ICMP])
 
 
+@dataclass(frozen=True)
+class Datagram:
+    """A UDP datagram as it crosses a LAN; ``packet_bytes`` is the size of its IP packet."""
+
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    payload: bytes
+    packet_bytes: int
+
+    @classmethod
+    def unpack(cls, frame: bytes) -> Datagram | None:
+        """Read an Ethernet frame; None if it holds no UDP datagram (RFC 768, 791, 8200)."""
+        packet = frame[14:]
+        if frame[12:14] == b"\x08\x00" and len(packet) >= 28 and packet[9] == socket.IPPROTO_UDP:
+            start, size = (packet[0] & 15) * 4, int.from_bytes(packet[2:4], "big")
+            ends = [socket.inet_ntoa(packet[at : at + 4]) for at in (12, 16)]
+        elif frame[12:14] == b"\x86\xdd" and len(packet) >= 48 and packet[6] == socket.IPPROTO_UDP:
+            start, size = 40, 40 + int.from_bytes(packet[4:6], "big")
+            ends = [socket.inet_ntop(socket.AF_INET6, packet[at : at + 16]) for at in (8, 24)]
+        else:
+            return None
+        source_port, destination_port = struct.unpack_from("!HH", packet, start)
+        payload = packet[start + 8 : size]
+        return cls(ends[0], source_port, ends[1], destination_port, payload, size)
+
+
 class Device:
     """Raw access to a virtual device: what is written leaves through the agent untouched."""
 
