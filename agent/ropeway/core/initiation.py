@@ -1,0 +1,686 @@
+"""The handshakes that make secure sessions: initiation, response, cookie, reset.
+
+Four datagrams, integers little-endian. The handshake inside the first two is
+:mod:`ropeway.core.noise` with the prologue :data:`PROLOGUE`; mac1, mac2 and cookies follow the
+design of WireGuard (Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel", section 5.4.4):
+
+==========  =====  =============================================================================
+datagram    bytes  layout
+==========  =====  =============================================================================
+initiation  172    ``01 000000``, Noise message 1 with a payload of 40, mac1 16, mac2 16
+response    112    ``02 000000``, receiver index 4, Noise message 2 with a payload of 24, mac1 16,
+                   mac2 16
+cookie      60     ``03 000000``, salt 16, sealed cookie 32, first 8 bytes of the initiation's mac1
+reset       24     ``06 000000``, index that is not known 4, token 16
+==========  =====  =============================================================================
+
+What an initiation goes through, cheapest first: length, mac1 (it knows this host's public key), the
+cache of answers (a copy over another link, or a retransmission, gets the same answer), the budget
+(from half of it on, mac2 proves that the source is real), the Noise handshake, the peer's key and
+host, the stamp. Only then is anything kept, so strangers leave no state. No reply is longer than
+what it answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import struct
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from typing import Callable, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar, Union
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.noise import Initiator, KeyPair, NoiseError, Responder
+from ropeway.core.secure import CONTROL, COOKIE, DATA, INITIATION, OVERHEAD, RESET, RESPONSE
+from ropeway.core.session import Session
+
+PROLOGUE = b"ropeway secure 1"
+
+INITIATION_SIZE = 172
+RESPONSE_SIZE = 112
+COOKIE_SIZE = 60
+RESET_SIZE = 24
+
+#: Sender index, serial and epoch of the stamp, sender's host, flags, zero, reset token.
+_FIRST = struct.Struct("<4s Q 4s 4s 4x 16s")
+#: Sender index, flags, reset token.
+_SECOND = struct.Struct("<4s 4s 16s")
+_NO_FLAGS = bytes(4)
+_MAC = 16
+_NO_MAC = bytes(_MAC)
+_LENGTHS = {
+    INITIATION: INITIATION_SIZE,
+    RESPONSE: RESPONSE_SIZE,
+    COOKIE: COOKIE_SIZE,
+    RESET: RESET_SIZE,
+}
+
+#: A cookie is accepted for this time at least and twice as long at most, in seconds.
+COOKIE_S = 120.0
+#: The same initiation is sent again until it is this old, in seconds; then a new one is made.
+RETRANSMIT_S = 4.0
+#: An answer to an initiation is accepted until the initiation is this old, in seconds.
+PENDING_S = 12.0
+#: Copies of an initiation get the same answer for this time, in seconds ...
+ANSWER_S = 20.0
+#: ... and at this rate: as many at once as a host may have links, then so many a second.
+ANSWER_BURST = 16.0
+ANSWER_RATE = 20.0
+#: Answers that are remembered.
+MAX_ANSWERS = 1024
+#: Initiations that are remembered, so that playing them back costs next to nothing.
+MAX_SEEN = 4096
+#: Handshakes that are computed: a second, and at once.
+HANDSHAKE_RATE = 100.0
+HANDSHAKE_BURST = 200.0
+#: Handshakes of one source address that has shown a cookie: a second, and at once.
+SOURCE_RATE = 5.0
+SOURCE_BURST = 20.0
+#: Source addresses whose rate is kept.
+MAX_SOURCES = 1024
+#: Resets that are sent: a second, and at once; for one index with this pause at least, in seconds.
+RESET_RATE = 200.0
+RESET_BURST = 400.0
+RESET_PAUSE_S = 0.2
+#: Indices for which that is kept.
+MAX_RESETS = 1024
+#: A reset of the same session counts again after this time, in seconds.
+FORGOTTEN_PAUSE_S = 1.0
+#: One note about a key in this time, in seconds, and notes in this time at most.
+NOTE_PAUSE_S = 60.0
+MAX_NOTES = 32
+
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
+_IPV6_PREFIX_BYTES = 8
+
+
+class PeerKeys(Protocol):
+    """What the handshakes need to know of a peer; the settings of one are such."""
+
+    @property
+    def host(self) -> str:
+        """The virtual address, IPv4 as text."""
+
+    @property
+    def public_keys(self) -> Tuple[bytes, ...]:
+        """The keys that the host may have, 32 bytes each; the present one first."""
+
+    @property
+    def psk(self) -> bytes:
+        """The pre-shared key, 32 bytes; zeros for none."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A peer began a handshake; it is to be answered where the initiation came from."""
+
+    reply: bytes
+    #: The peer's virtual address, proven by its key.
+    host: str
+    #: The new session, to be added to the peer's; None if this is an answer given again.
+    session: Optional[Session]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A peer answered; the session may be used at once, and should, so that the peer may too."""
+
+    host: str
+    session: Session
+
+
+@dataclass(frozen=True)
+class CookieReply:
+    """Handshakes come too fast: the sender is to repeat its initiation with this cookie."""
+
+    reply: bytes
+
+
+@dataclass(frozen=True)
+class CookieTaken:
+    """A peer demands a cookie from initiations that come from the address this was sent to.
+
+    It is good for :data:`COOKIE_S`; :meth:`Handshakes.with_cookie` puts it in.
+    """
+
+    host: str
+    cookie: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """A peer no longer knows the session that is used; a handshake is to be begun."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Nothing came of a datagram."""
+
+    drop: Drop
+    #: A sentence for the log that names the host concerned, rarely more than one a minute.
+    note: Optional[str] = None
+
+
+_Value = TypeVar("_Value")
+
+Outcome = Union[Answer, Completed, CookieReply, CookieTaken, Forgotten, Refused]
+
+
+class _Identity:
+    """A host's own keys and what follows from them."""
+
+    __slots__ = ("cookie_key", "keys", "mac1_key", "reset_key")
+
+    def __init__(self, keys: KeyPair) -> None:
+        self.keys = keys
+        self.mac1_key = _mac1_key(keys.public)
+        self.cookie_key = _cookie_key(keys.public)
+        self.reset_key = blake2s(b"ropeway reset", key=keys.private).digest()
+
+    def index(self, number: int) -> bytes:
+        """Give an index that can be recognised; ``number`` 0 to 65535."""
+        drawn = number.to_bytes(2, "little")
+        return drawn + blake2s(drawn, key=self.reset_key).digest()[:2]
+
+    def issues(self, index: bytes) -> bool:
+        return self.index(int.from_bytes(index[:2], "little")) == index
+
+    def reset_token(self, index: bytes) -> bytes:
+        return _mac(self.reset_key, index)
+
+
+class _Pending:
+    """An initiation that has not been answered."""
+
+    __slots__ = ("host", "index", "mac1", "made_at", "message", "noise", "psk", "public_key")
+
+    def __init__(
+        self, host: str, public_key: bytes, psk: bytes, index: bytes, noise: Initiator, now: float
+    ) -> None:
+        self.host = host
+        self.public_key = public_key
+        self.psk = psk
+        self.index = index
+        self.noise = noise
+        self.made_at = now
+        self.message = b""
+        self.mac1 = b""
+
+
+class _GivenAnswer:
+    """An answer that copies of the same initiation get again."""
+
+    __slots__ = ("given_at", "host", "rate", "reply")
+
+    def __init__(self, host: str, reply: bytes, now: float) -> None:
+        self.host = host
+        self.reply = reply
+        self.given_at = now
+        self.rate = TokenBucket(ANSWER_RATE, ANSWER_BURST, now)
+
+
+class Handshakes:
+    """All handshakes of a host, in both roles, and the table of its sessions by index.
+
+    ``host`` is this host's virtual address (4 bytes); ``epoch`` is a number, 0 to 2**32 - 1, that
+    is greater at each start of the agent; ``entropy(n)`` gives n bytes that nobody can guess.
+    Times are monotonic seconds. No method raises because of what a datagram holds.
+    """
+
+    def __init__(
+        self,
+        identity: KeyPair,
+        host: bytes,
+        epoch: int,
+        entropy: Callable[[int], bytes],
+        now: float,
+    ) -> None:
+        self._identity = _Identity(identity)
+        self._former: Optional[_Identity] = None
+        self._host = host
+        self._entropy = entropy
+        self._stamp = epoch << 32
+        self._peers: Dict[str, PeerKeys] = {}
+        self._host_of: Dict[bytes, str] = {}
+        #: The newest stamp of each key. Kept for a key that is taken away and given back.
+        self._stamps: Dict[bytes, int] = {}
+        # One initiation by its index, by the mac1 that a cookie repeats, and the last one to a key.
+        self._pending: Dict[bytes, _Pending] = {}
+        self._pending_mac1: Dict[bytes, _Pending] = {}
+        self._last_to: Dict[Tuple[str, bytes], _Pending] = {}
+        self._answers: Dict[bytes, _GivenAnswer] = {}
+        #: mac1 of initiations by peers, new or stale, that need not be computed again.
+        self._seen: Dict[bytes, None] = {}
+        self._budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
+        self._response_budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
+        self._authentic: Dict[bytes, None] = {}
+        self._sources: Dict[bytes, TokenBucket] = {}
+        self._secrets: Tuple[bytes, bytes] = (entropy(32), entropy(32))
+        self._secret_at = now
+        self._resets = TokenBucket(RESET_RATE, RESET_BURST, now)
+        self._reset_at: Dict[bytes, float] = {}
+        self._noted_at: Dict[bytes, float] = {}
+        self._notes = TokenBucket(MAX_NOTES / NOTE_PAUSE_S, MAX_NOTES, now)
+        #: All sessions that can be read, by the index that the peer puts into its frames.
+        self.by_index: Dict[bytes, Session] = {}
+        self._by_token: Dict[bytes, Session] = {}
+
+    # Configuration.
+
+    def set_identity(self, identity: KeyPair) -> None:
+        """Take another key pair for handshakes from now on; sessions live on."""
+        if identity.private == self._identity.keys.private:
+            return
+        self._former = self._identity
+        self._identity = _Identity(identity)
+        for pending in list(self._pending.values()):
+            self._drop(pending)
+        self._answers.clear()
+        self._seen.clear()
+
+    def set_peers(self, peers: Iterable[PeerKeys]) -> List[Session]:
+        """Take the peers that there are from now on; give the sessions that end because of it.
+
+        These are the sessions with a host or key that is no longer configured; they are released.
+        """
+        before = self._peers
+        self._peers = {peer.host: peer for peer in peers}
+        self._host_of = {
+            key: peer.host for peer in self._peers.values() for key in peer.public_keys
+        }
+        for pending in list(self._pending.values()):
+            peer = self._peers.get(pending.host)
+            if not _belongs(peer, pending.public_key) or (peer and peer.psk != pending.psk):
+                self._drop(pending)
+        for message, given in list(self._answers.items()):
+            if not _same(before.get(given.host), self._peers.get(given.host)):
+                del self._answers[message]
+        ended = [
+            session
+            for session in self.by_index.values()
+            if not _belongs(self._peers.get(session.host), session.public_key)
+        ]
+        for session in ended:
+            self.release(session)
+        return ended
+
+    # The initiator.
+
+    def initiate(self, host: str, now: float) -> List[bytes]:
+        """Give an initiation for each public key of a peer; none for a host that is no peer.
+
+        Within :data:`RETRANSMIT_S` it gives the same bytes, so it may be called whenever something
+        is to be sent again.
+        """
+        peer = self._peers.get(host)
+        if peer is None:
+            return []
+        messages = []
+        for public_key in peer.public_keys:
+            pending = self._last_to.get((host, public_key))
+            if pending is None or now - pending.made_at >= RETRANSMIT_S:
+                pending = self._begin(peer, public_key, now)
+            if pending is not None:
+                messages.append(pending.message)
+        return messages
+
+    def with_cookie(self, message: bytes, cookie: bytes) -> bytes:
+        """Give an initiation with the cookie that its receiver demands."""
+        body = message[:-_MAC]
+        return body + _mac(cookie, body)
+
+    def _begin(self, peer: PeerKeys, public_key: bytes, now: float) -> Optional[_Pending]:
+        for old in [p for p in self._pending.values() if now - p.made_at >= PENDING_S]:
+            self._drop(old)
+        index = self._new_index()
+        ephemeral = KeyPair.of(self._entropy(32))
+        noise = Initiator(self._identity.keys, ephemeral, public_key, peer.psk, PROLOGUE)
+        self._stamp += 1
+        token = self._identity.reset_token(index)
+        payload = _FIRST.pack(index, self._stamp, self._host, _NO_FLAGS, token)
+        pending = _Pending(peer.host, public_key, peer.psk, index, noise, now)
+        try:
+            body = bytes((INITIATION, 0, 0, 0)) + noise.first(payload)
+        except NoiseError:
+            # The configured key is a point of low order: nobody can own it.
+            return None
+        pending.mac1 = _mac(_mac1_key(public_key), body)
+        pending.message = body + pending.mac1 + _NO_MAC
+        self._pending[index] = pending
+        self._pending_mac1[pending.mac1[:8]] = pending
+        self._last_to[peer.host, public_key] = pending
+        return pending
+
+    def _drop(self, pending: _Pending) -> None:
+        del self._pending[pending.index]
+        self._pending_mac1.pop(pending.mac1[:8], None)
+        if self._last_to.get((pending.host, pending.public_key)) is pending:
+            del self._last_to[pending.host, pending.public_key]
+
+    # What comes in.
+
+    def receive(self, datagram: bytes, source: bytes, now: float) -> Outcome:
+        """Take an initiation, response, cookie or reset from anyone; say what came of it.
+
+        ``source`` is the address and port that it came from, as ``secure.pack_endpoint`` gives.
+        """
+        kind = datagram[0] if datagram else 0
+        if _LENGTHS.get(kind) != len(datagram) or datagram[1:4] != b"\0\0\0":
+            return Refused(Drop.MALFORMED)
+        if kind == INITIATION:
+            return self._receive_initiation(datagram, source, now)
+        if kind == RESPONSE:
+            return self._receive_response(datagram, now)
+        if kind == COOKIE:
+            return self._receive_cookie(datagram, now)
+        return self._receive_reset(datagram, now)
+
+    def _receive_initiation(self, datagram: bytes, source: bytes, now: float) -> Outcome:
+        body, mac1 = datagram[: -2 * _MAC], datagram[-2 * _MAC : -_MAC]
+        if not hmac.compare_digest(_mac(self._identity.mac1_key, body), mac1):
+            return Refused(Drop.WRONG_KEY, self._note_wrong_key(body, mac1, source, now))
+        given = self._answers.get(datagram[:-_MAC])
+        if given is not None and now - given.given_at < ANSWER_S:
+            if given.rate.take(now):
+                return Answer(given.reply, given.host, None)
+            return Refused(Drop.FLOOD)
+        if mac1 in self._seen:
+            return Refused(Drop.STALE)
+        if self._budget.left(now) < HANDSHAKE_BURST / 2:
+            if not self._shows_cookie(datagram, source, now):
+                return self._demand_cookie(mac1, source, now)
+            if not self._source_rate(source, now).take(now):
+                return Refused(Drop.FLOOD)
+        if not self._budget.take(now):
+            return Refused(Drop.FLOOD)
+        noise = Responder(self._identity.keys, PROLOGUE)
+        try:
+            payload = noise.first(body[4:])
+        except NoiseError:
+            return Refused(Drop.FORGED)
+        index, stamp, host, _flags, token = _FIRST.unpack(payload)
+        refused = self._check_claim(noise.initiator_public, host, now)
+        if refused is not None:
+            return refused
+        _bound(self._seen, MAX_SEEN)
+        self._seen[mac1] = None
+        if stamp <= self._stamps.get(noise.initiator_public, -1):
+            return Refused(Drop.STALE)
+        _bound(self._authentic, MAX_SOURCES)
+        self._authentic[source] = None
+        return self._answer(datagram[:-_MAC], noise, index, stamp, token, now)
+
+    def _check_claim(self, public_key: bytes, host: bytes, now: float) -> Optional[Refused]:
+        claimed = str(ipaddress.IPv4Address(host))
+        owner = self._host_of.get(public_key)
+        if owner == claimed:
+            return None
+        key = base64.b64encode(public_key).decode()
+        if owner is not None:
+            note = (
+                f"The key of {owner} is used by a host that calls itself {claimed}: one of them "
+                f"has the wrong address or private key."
+            )
+            return Refused(Drop.WRONG_HOST, self._note(public_key, note, now))
+        if claimed in self._peers:
+            note = (
+                f"A host that claims to be {claimed} uses the public key {key}, but another one "
+                f"is configured for {claimed}."
+            )
+        else:
+            note = (
+                f"A host that claims to be {claimed} uses the public key {key}; neither is "
+                f"among the peers."
+            )
+        return Refused(Drop.UNKNOWN_PEER, self._note(public_key, note, now))
+
+    def _answer(
+        self, cached_as: bytes, noise: Responder, index: bytes, stamp: int, token: bytes, now: float
+    ) -> Outcome:
+        public_key = noise.initiator_public
+        peer = self._peers[self._host_of[public_key]]
+        local_index = self._new_index()
+        payload = _SECOND.pack(local_index, _NO_FLAGS, self._identity.reset_token(local_index))
+        try:
+            message = noise.second(payload, KeyPair.of(self._entropy(32)), peer.psk)
+        except NoiseError:
+            return Refused(Drop.FORGED)
+        body = bytes((RESPONSE, 0, 0, 0)) + index + message
+        reply = body + _mac(_mac1_key(public_key), body) + _NO_MAC
+        send_key, receive_key = noise.keys()
+        session = Session(
+            host=peer.host,
+            public_key=public_key,
+            local_index=local_index,
+            remote_index=index,
+            initiated=False,
+            send_key=send_key,
+            receive_key=receive_key,
+            reset_token=token,
+            now=now,
+        )
+        self._stamps[public_key] = stamp
+        self._keep(session)
+        while self._answers:
+            oldest = next(iter(self._answers))
+            if now - self._answers[oldest].given_at < ANSWER_S:
+                break
+            del self._answers[oldest]
+        _bound(self._answers, MAX_ANSWERS)
+        self._answers[cached_as] = _GivenAnswer(peer.host, reply, now)
+        return Answer(reply, peer.host, session)
+
+    def _receive_response(self, datagram: bytes, now: float) -> Outcome:
+        body, mac1 = datagram[: -2 * _MAC], datagram[-2 * _MAC : -_MAC]
+        if not hmac.compare_digest(_mac(self._identity.mac1_key, body), mac1):
+            return Refused(Drop.WRONG_KEY)
+        index = body[4:8]
+        pending = self._pending.get(index)
+        if pending is None or now - pending.made_at >= PENDING_S:
+            known = self.by_index.get(index)
+            return Refused(Drop.REPEATED if known and known.initiated else Drop.UNWANTED)
+        if not self._response_budget.take(now):
+            return Refused(Drop.FLOOD)
+        try:
+            payload = pending.noise.second(body[8:])
+        except NoiseError:
+            note = (
+                f"An answer that claims to come from {pending.host} cannot be opened. If this is "
+                f"said again, compare psk_file on both hosts."
+            )
+            return Refused(Drop.FORGED, self._note(pending.public_key, note, now))
+        remote_index, _flags, token = _SECOND.unpack(payload)
+        self._drop(pending)
+        send_key, receive_key = pending.noise.keys()
+        session = Session(
+            host=pending.host,
+            public_key=pending.public_key,
+            local_index=index,
+            remote_index=remote_index,
+            initiated=True,
+            send_key=send_key,
+            receive_key=receive_key,
+            reset_token=token,
+            now=now,
+        )
+        self._keep(session)
+        return Completed(pending.host, session)
+
+    # Cookies.
+
+    def _demand_cookie(self, mac1: bytes, source: bytes, now: float) -> CookieReply:
+        salt = self._entropy(16)
+        cookie = _mac(self._current_secrets(now)[0], source)
+        sealed = _cookie_cipher(self._identity.cookie_key, salt).encrypt(bytes(12), cookie, mac1)
+        return CookieReply(bytes((COOKIE, 0, 0, 0)) + salt + sealed + mac1[:8])
+
+    def _shows_cookie(self, datagram: bytes, source: bytes, now: float) -> bool:
+        mac2 = datagram[-_MAC:]
+        if mac2 == _NO_MAC:
+            return False
+        body = datagram[:-_MAC]
+        return any(
+            hmac.compare_digest(_mac(_mac(secret, source), body), mac2)
+            for secret in self._current_secrets(now)
+        )
+
+    def _current_secrets(self, now: float) -> Tuple[bytes, bytes]:
+        age_s = now - self._secret_at
+        if age_s >= COOKIE_S:
+            former = self._secrets[0] if age_s < 2 * COOKIE_S else self._entropy(32)
+            self._secrets = (self._entropy(32), former)
+            self._secret_at = now
+        return self._secrets
+
+    def _receive_cookie(self, datagram: bytes, now: float) -> Outcome:
+        salt, sealed, start = datagram[4:20], datagram[20:52], datagram[52:]
+        pending = self._pending_mac1.get(start)
+        if pending is None or now - pending.made_at >= PENDING_S:
+            return Refused(Drop.UNWANTED)
+        cipher = _cookie_cipher(_cookie_key(pending.public_key), salt)
+        try:
+            cookie = cipher.decrypt(bytes(12), sealed, pending.mac1)
+        except InvalidTag:
+            return Refused(Drop.FORGED)
+        return CookieTaken(pending.host, cookie)
+
+    def _source_rate(self, source: bytes, now: float) -> TokenBucket:
+        # A port costs nothing, and an IPv6 network usually has 64 bits of addresses to spare.
+        address = source[:-2]
+        if len(address) == 16 and not address.startswith(_IPV4_MAPPED):
+            address = address[:_IPV6_PREFIX_BYTES]
+        rate = self._sources.get(address)
+        if rate is None:
+            _bound(self._sources, MAX_SOURCES)
+            rate = self._sources[address] = TokenBucket(SOURCE_RATE, SOURCE_BURST, now)
+        return rate
+
+    # Resets.
+
+    def reset_for(self, datagram: bytes, now: float) -> Optional[bytes]:
+        """Give the reset that answers a data or control frame of an unknown session.
+
+        None if the frame is no frame, its index was never this host's, or resets go out too often.
+        """
+        if len(datagram) < OVERHEAD or datagram[0] not in (DATA, CONTROL):
+            return None
+        index = datagram[4:8]
+        if index in self.by_index or index in self._pending:
+            return None
+        issuer = self._issuer(index)
+        if issuer is None:
+            return None
+        last = self._reset_at.get(index)
+        if (last is not None and now - last < RESET_PAUSE_S) or not self._resets.take(now):
+            return None
+        _bound(self._reset_at, MAX_RESETS)
+        self._reset_at[index] = now
+        return bytes((RESET, 0, 0, 0)) + index + issuer.reset_token(index)
+
+    def _issuer(self, index: bytes) -> Optional[_Identity]:
+        for identity in (self._identity, self._former):
+            if identity is not None and identity.issues(index):
+                return identity
+        return None
+
+    def _receive_reset(self, datagram: bytes, now: float) -> Outcome:
+        session = self._by_token.get(datagram[4:])
+        if session is None:
+            return Refused(Drop.UNWANTED)
+        last = session.forgotten_at
+        # What comes about a superseded session, or soon again, says nothing new.
+        if session.superseded_at is not None or (
+            last is not None and now - last < FORGOTTEN_PAUSE_S
+        ):
+            return Refused(Drop.REPEATED)
+        session.forgotten_at = now
+        return Forgotten(session.host)
+
+    # Tables.
+
+    def release(self, session: Session) -> None:
+        """Forget a session that is no longer to be read; nothing if it is forgotten already."""
+        if self.by_index.get(session.local_index) is session:
+            del self.by_index[session.local_index]
+        token = session.remote_index + session.reset_token
+        if self._by_token.get(token) is session:
+            del self._by_token[token]
+
+    def _keep(self, session: Session) -> None:
+        self.by_index[session.local_index] = session
+        self._by_token[session.remote_index + session.reset_token] = session
+
+    def _new_index(self) -> bytes:
+        number = int.from_bytes(self._entropy(2), "little")
+        while True:
+            # There are 65 536 indices and far fewer peers, so this comes to an end.
+            index = self._identity.index(number)
+            if index not in self.by_index and index not in self._pending:
+                return index
+            number = (number + 1) % 65_536
+
+    # Notes for the log.
+
+    def _note_wrong_key(self, body: bytes, mac1: bytes, source: bytes, now: float) -> Optional[str]:
+        # While a host's key is being changed, its peers try the former or the next key as well.
+        if source in self._authentic:
+            return None
+        if self._former is not None and _mac(self._former.mac1_key, body) == mac1:
+            return None
+        own = base64.b64encode(self._identity.keys.public).decode()
+        note = (
+            f"A handshake came that is meant for another public key than this host's, {own}: "
+            f"compare what the peers have configured for this host."
+        )
+        return self._note(b"", note, now)
+
+    def _note(self, about: bytes, note: str, now: float) -> Optional[str]:
+        last = self._noted_at.get(about)
+        if (last is not None and now - last < NOTE_PAUSE_S) or not self._notes.take(now):
+            return None
+        self._noted_at.pop(about, None)
+        _bound(self._noted_at, MAX_NOTES)
+        self._noted_at[about] = now
+        return note
+
+
+def _belongs(peer: Optional[PeerKeys], public_key: bytes) -> bool:
+    return peer is not None and public_key in peer.public_keys
+
+
+def _same(one: Optional[PeerKeys], other: Optional[PeerKeys]) -> bool:
+    return (
+        one is not None
+        and other is not None
+        and (one.public_keys, one.psk) == (other.public_keys, other.psk)
+    )
+
+
+def _bound(table: Dict[bytes, _Value], limit: int) -> None:
+    """Make room for one more entry; the oldest one goes."""
+    while len(table) >= limit:
+        del table[next(iter(table))]
+
+
+def _mac(key: bytes, data: bytes) -> bytes:
+    return blake2s(data, key=key, digest_size=_MAC).digest()
+
+
+def _mac1_key(public_key: bytes) -> bytes:
+    return blake2s(b"ropeway mac1" + public_key).digest()
+
+
+def _cookie_key(public_key: bytes) -> bytes:
+    return blake2s(b"ropeway cookie" + public_key).digest()
+
+
+def _cookie_cipher(cookie_key: bytes, salt: bytes) -> ChaCha20Poly1305:
+    """Give the cipher of one cookie; its key is used once, so the nonce is zero."""
+    return ChaCha20Poly1305(blake2s(salt, key=cookie_key).digest())
