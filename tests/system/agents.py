@@ -293,6 +293,10 @@ class Agent(Process):
             ),
         )
 
+    def rollovers(self, host: str) -> int:
+        """Return how many sessions with another host took the place of an earlier one."""
+        return int(self.peer_status(host)["rollovers"])
+
     def delivered(self) -> int:
         return int(self.status()["counters"]["delivered"])
 
