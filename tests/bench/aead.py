@@ -26,8 +26,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 SIZES = (64, 200, 1300)
 ASSOCIATED = b"\x04"
 TAG = 16
-REPEATS = 9
-BATCH = 1000
+REPEATS = 25
+BATCH = 300
 
 Seal = Callable[[bytes, bytes], bytes]
 
