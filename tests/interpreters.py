@@ -1,7 +1,9 @@
 """`python3 -m tests.interpreters [PYTEST ARGUMENT...]`: unit tests on every Python there is.
 
 Looks for Python 3.8 to 3.14 on the PATH and under pyenv, gives each an environment of its own in
-build/, and runs two at a time. Says which versions are not there; fails if none is.
+build/ with the ``cryptography`` of the release that ships this Python, and runs two at a time.
+Arguments replace tests/unit if one of them is a path. Says which versions are not there; fails if
+none is.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Dict, List, Optional, Tuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / ".config" / "requirements" / "unit.txt"
+RELEASES = REQUIREMENTS.with_name("unit-releases.txt")
 MINORS = range(8, 15)
 AT_ONCE = 2
 
@@ -49,11 +52,13 @@ def environment(version: str, interpreter: Path) -> Path:
     """Give the Python of an environment with what the unit tests need, made if it is not there."""
     home = CHECKOUT / "build" / f"venv-{version}"
     stamp = home / "ready"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + str(interpreter).encode()).hexdigest()
+    files = REQUIREMENTS.read_bytes() + RELEASES.read_bytes()
+    wanted = hashlib.sha256(files + str(interpreter).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", home], check=True)
         pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]
+        pip += ["-c", RELEASES]
         subprocess.run(pip, check=True, stdout=subprocess.DEVNULL)
         stamp.write_text(wanted)
     return home / "bin" / "python"
@@ -63,7 +68,9 @@ def run(version: str, interpreter: Path, arguments: List[str]) -> Tuple[int, str
     """Run the unit tests; give the exit code, what pytest printed, and how long it took in s."""
     started_at = time.monotonic()
     python = environment(version, interpreter)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit", *arguments]
+    if not any(Path(CHECKOUT, a.partition("::")[0]).exists() for a in arguments):
+        arguments = ["tests/unit", *arguments]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

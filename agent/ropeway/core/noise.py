@@ -175,11 +175,6 @@ class Initiator:
             raise NoiseError("The handshake is not finished.")
         return self._keys
 
-    @property
-    def handshake_hash(self) -> bytes:
-        """The hash over all that was said (section 11.2)."""
-        return self._state.hash
-
 
 class Responder:
     """The end that reads the first message and answers; ``first``, ``second``, ``keys``."""
@@ -232,11 +227,6 @@ class Responder:
         if self._keys is None:
             raise NoiseError("The handshake is not finished.")
         return self._keys
-
-    @property
-    def handshake_hash(self) -> bytes:
-        """The hash over all that was said (section 11.2)."""
-        return self._state.hash
 
 
 def _copy(state: _SymmetricState) -> _SymmetricState:
