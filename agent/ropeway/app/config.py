@@ -11,10 +11,13 @@ import ipaddress
 import json
 import os
 import pickle
-from dataclasses import dataclass
+import re
+import signal
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
+from ropeway.app import keys
 from ropeway.core import tuning
 from ropeway.core.ipv4 import is_unicast
 
@@ -27,13 +30,42 @@ DEFAULT_CONTROL_PATH = "/run/ropeway/control.sock"
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 FILE_BYTES_MAX = 1 << 20
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
+SECURE = "secure"
+CLASSIC = "classic"
+DEFAULT_PORT = 51840
+DEFAULT_PRIVATE_KEY_PATH = "/etc/ropeway/private.key"
+DEFAULT_ROLLOVER_S = 120.0
+SECURE_KEYS = ("port", "private_key_file", "rollover_s")
+SECURE_PEER_KEYS = ("public_key", "next_public_key", "psk_file")
+NO_PSK = bytes(keys.KEY_BYTES)
+"""What stands for a pre-shared key where there is none."""
+
+_PIPE_BYTES = 65536
 
 KeyPath = Tuple[Union[str, int], ...]
 
 
+Endpoint = Tuple[str, int]
+"""An IPv4 or IPv6 address and a UDP port."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another host of a secure network."""
+
+    host: str
+    """Its virtual address."""
+    public_keys: Tuple[bytes, ...]
+    """Its public key and, while that is being changed, the next one."""
+    endpoints: Tuple[Endpoint, ...] = ()
+    """Where to greet it from the start."""
+    psk_file: Optional[str] = None
+    psk: bytes = field(default=NO_PSK, repr=False)
+
+
 @dataclass(frozen=True)
 class Remote:
-    """One address of another host that this one greets from the start."""
+    """One address of another host that this one greets from the start, on a classic network."""
 
     host: str
     """Its virtual address."""
@@ -67,8 +99,16 @@ class Config:
     """In bytes; None lets the agent choose."""
     include: Tuple[str, ...]
     exclude: Tuple[str, ...]
-    remotes: Tuple[Remote, ...]
     control: Control
+    remotes: Tuple[Remote, ...] = ()
+    """classic only."""
+    peers: Tuple[Peer, ...] = ()
+    """secure only, as all that follows."""
+    port: int = DEFAULT_PORT
+    rollover_s: float = DEFAULT_ROLLOVER_S
+    private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
+    private_key: bytes = field(default=b"", repr=False)
+    """Empty where the files of keys were not to be read."""
 
     @property
     def device_address(self) -> str:
@@ -87,8 +127,11 @@ class ConfigError(Exception):
         return (ConfigError, (self.errors,))
 
 
-def read(path: str) -> Config:
-    """Read and check the file at `path`. `ConfigError` tells every fault in it."""
+def read(path: str, with_keys: bool = True) -> Config:
+    """Read and check the file at `path`, and the files of keys that it names unless told not to.
+
+    `ConfigError` tells every fault in them.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
@@ -98,50 +141,109 @@ def read(path: str) -> Config:
         ) from None
     if len(text) > FILE_BYTES_MAX:
         raise ConfigError([f"{path}: the file is larger than {FILE_BYTES_MAX} bytes"])
-    return parse(text, path)
+    return parse(text, path, with_keys)
+
+
+class Reading:
+    """Reads and checks a file as `read` does, in a child that takes the parsers' memory with it.
+
+    The descriptor becomes readable, in epoll's sense, when there is something to `take`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pickled = b""
+        receiver, sender = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            status = 1
+            try:
+                os.close(receiver)
+                answer: Union[Config, ConfigError]
+                try:
+                    answer = read(path)
+                except ConfigError as error:
+                    answer = error
+                with os.fdopen(sender, "wb") as pipe:
+                    pickle.dump(answer, pipe)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(sender)
+        self._pipe = receiver
+
+    def fileno(self) -> int:
+        """Return the descriptor, for epoll."""
+        return self._pipe
+
+    def take(self) -> bool:
+        """Take what the child has written by now; True if that was the last of it."""
+        more = os.read(self._pipe, _PIPE_BYTES)
+        self._pickled += more
+        return not more
+
+    def result(self) -> Config:
+        """Return what `read` would have, after `take` gave True; `ConfigError` as it would."""
+        os.close(self._pipe)
+        _, status = os.waitpid(self._child, 0)
+        if status != 0:
+            raise ConfigError([f"{self.path}: reading the file failed: try `ropeway check-config`"])
+        answer = pickle.loads(self._pickled)  # noqa: S301 - written by our own child just now
+        if isinstance(answer, ConfigError):
+            raise answer
+        assert isinstance(answer, Config)
+        return answer
+
+    def give_up(self) -> None:
+        """End the child, whatever it does."""
+        os.close(self._pipe)
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
 
 
 def read_apart(path: str) -> Config:
     """Do as `read` does, but in a child process that takes the parsers' memory with it."""
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(receiver)
-            answer: Union[Config, ConfigError]
-            try:
-                answer = read(path)
-            except ConfigError as error:
-                answer = error
-            with os.fdopen(sender, "wb") as pipe:
-                pickle.dump(answer, pipe)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(sender)
-    with os.fdopen(receiver, "rb") as pipe:
-        pickled = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if status != 0:
-        raise ConfigError([f"{path}: reading the file failed: try `ropeway check-config`"])
-    answer = pickle.loads(pickled)  # noqa: S301 - written by our own child just now
-    if isinstance(answer, ConfigError):
-        raise answer
-    assert isinstance(answer, Config)
-    return answer
+    reading = Reading(path)
+    while not reading.take():
+        pass
+    return reading.result()
 
 
-def parse(text: bytes, name: str) -> Config:
-    """Check `text`, the bytes of a configuration file that errors call `name`."""
+def parse(text: bytes, name: str, with_keys: bool = False) -> Config:
+    """Check `text`, the bytes of a configuration file that errors call `name`.
+
+    The files of keys that it names are read only `with_keys`.
+    """
     faults = _Faults(name)
     data = _values(text, faults)
     if isinstance(data, dict) or not faults.lines:
         _check_schema(data, faults)
+    secrets = _Secrets()
     if isinstance(data, dict):
         _check_sense(data, faults)
+        if with_keys and data.get("encapsulation", SECURE) == SECURE:
+            secrets = _read_secrets(data, faults)
     faults.raise_if_any()
-    return _config(data)
+    return _config(data, secrets)
+
+
+def what_differs(before: Config, after: Config) -> List[str]:
+    """Return the keys of the file in which the two differ, those of hosts and keys left out."""
+    names = {
+        "encapsulation": "encapsulation",
+        "network": "network",
+        "address": "address",
+        "router": "router",
+        "forward": "forward",
+        "device_name": "device.name",
+        "device_mtu": "device.mtu",
+        "include": "interfaces.include",
+        "exclude": "interfaces.exclude",
+        "control": "control",
+        "port": "port",
+        "rollover_s": "rollover_s",
+    }
+    return [key for name, key in names.items() if getattr(before, name) != getattr(after, name)]
 
 
 class _Faults:
@@ -264,16 +366,24 @@ def _check_schema(data: Any, faults: _Faults) -> None:
             known = list(error.schema["properties"])
             for key in error.instance:
                 if key not in known:
-                    faults.add((*path, key), _unknown(key, known))
+                    faults.add((*path, key), _unknown(path, key, known))
         elif error.validator == "required":
             for key in error.validator_value:
                 if key not in error.instance:
                     faults.add((*path, key), "this key is missing: add it")
         else:
-            faults.add(path, f"write {error.schema['x-expects']}, not {_shown(error.instance)}")
+            sentence = "write {}".format(error.schema["x-expects"])
+            if not error.schema.get("x-secret"):
+                # Where a key belongs or its file, the wrong key may stand.
+                sentence += ", not " + _shown(error.instance)
+            faults.add(path, sentence)
 
 
-def _unknown(key: str, known: List[str]) -> str:
+def _unknown(path: KeyPath, key: str, known: List[str]) -> str:
+    if not path and key == "remotes":
+        return "this key is called peers now: rename it"
+    if path[:1] == ("peers",) and len(path) == 2 and key in SECURE_PEER_KEYS:
+        return "only the encapsulation secure has keys: remove it"
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if nearest:
         return f"unknown key: did you mean {nearest[0]}?"
@@ -321,21 +431,32 @@ def _check_sense(data: Dict[str, Any], faults: _Faults) -> None:
         size = len(os.fsencode(control["path"]))
         if size > 107:
             faults.add(("control", "path"), f"a socket's path has at most 107 bytes, not {size}")
-    _check_remotes(data.get("remotes"), network, own, faults)
+    rollover_s = data.get("rollover_s")
+    if isinstance(rollover_s, float) and rollover_s != rollover_s:
+        faults.add(("rollover_s",), "write a number of seconds from 2 to 3600, not nan")
+    _check_peers(data, network, own, router, faults)
 
 
-def _check_remotes(
-    remotes: Any,
+def _check_peers(
+    data: Dict[str, Any],
     network: Optional[ipaddress.IPv4Network],
     own: Optional[ipaddress.IPv4Address],
+    router: Optional[ipaddress.IPv4Address],
     faults: _Faults,
 ) -> None:
+    secure = data.get("encapsulation", SECURE) == SECURE
+    if data.get("encapsulation") == CLASSIC:
+        for key in SECURE_KEYS:
+            if key in data:
+                faults.add((key,), "only the encapsulation secure has this key: remove it")
+    peers = data.get("peers", [])
     hosts: Dict[ipaddress.IPv4Address, int] = {}
-    for number, remote in enumerate(remotes if isinstance(remotes, list) else ()):
-        if not isinstance(remote, dict):
+    public_keys: Dict[str, Tuple[int, Any]] = {}
+    for number, peer in enumerate(peers if isinstance(peers, list) else ()):
+        if not isinstance(peer, dict):
             continue
-        path: KeyPath = ("remotes", number, "host")
-        host = _address(remote.get("host"), path, faults)
+        path: KeyPath = ("peers", number, "host")
+        host = _address(peer.get("host"), path, faults)
         if host:
             if network:
                 _check_inside(host, network, path, faults)
@@ -347,9 +468,120 @@ def _check_remotes(
                     f"{host} stands in line {hosts[host]} already: put all its addresses there",
                 )
             hosts.setdefault(host, faults.line_of.get(path, 1))
-        listed = remote.get("addresses")
-        if isinstance(listed, list):
-            _check_addresses(listed, ("remotes", number, "addresses"), network, faults)
+        listed = peer.get("addresses")
+        where: KeyPath = ("peers", number, "addresses")
+        if secure:
+            _check_public_keys(peer, number, public_keys, faults)
+            if isinstance(listed, list):
+                _check_endpoints(listed, where, _port(data), network, faults)
+        elif isinstance(listed, list):
+            _check_addresses(listed, where, network, faults)
+    if secure and router and router not in hosts and not faults.spoilt(("peers",)):
+        faults.add(
+            ("router",),
+            f"{router} is not among the peers: add it there with its public key, because without"
+            " it nothing can be sent to the router",
+        )
+
+
+def _check_public_keys(
+    peer: Dict[str, Any], number: int, known: Dict[str, Tuple[int, Any]], faults: _Faults
+) -> None:
+    for key in ("public_key", "next_public_key"):
+        path: KeyPath = ("peers", number, key)
+        text = peer.get(key)
+        if not isinstance(text, str) or faults.spoilt(path):
+            continue
+        try:
+            keys.decode(text)
+        except ValueError:
+            faults.add(path, "this is no public key: write it as `ropeway pubkey` prints it")
+            continue
+        if text in known:
+            line, host = known[text]
+            faults.add(
+                path,
+                f"this key belongs to {host} already, in line {line}: every host has a key of its"
+                " own",
+            )
+        known.setdefault(text, (faults.line_of.get(path, 1), peer.get("host")))
+
+
+def _port(data: Dict[str, Any]) -> int:
+    port = data.get("port", DEFAULT_PORT)
+    # To the schema 51840.0 is a whole number too.
+    good = isinstance(port, (int, float)) and 1 <= port <= 65535
+    return int(port) if good else DEFAULT_PORT
+
+
+_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([1-9][0-9]{0,4})")
+
+
+def endpoint(text: str, default_port: int) -> Endpoint:
+    """Return the endpoint that `text` stands for; `ValueError` with a sentence where it is none.
+
+    An IPv6 address with a port stands in brackets.
+    """
+    found = _WITH_PORT.fullmatch(text)
+    port = int(found.group(3)) if found else default_port
+    try:
+        address = ipaddress.ip_address((found.group(1) or found.group(2)) if found else text)
+    except ValueError:
+        address = None
+    if address is None or port > 65535 or "%" in text:
+        raise ValueError(
+            f"{_shown(text)!r} is no IPv4 or IPv6 address: write one with or without a port, such"
+            ' as 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840"'
+        )
+    if isinstance(address, ipaddress.IPv4Address):
+        good = is_unicast(address.packed)
+    else:
+        good = not (
+            address.is_multicast
+            or address.is_loopback
+            or address.is_unspecified
+            or address.is_link_local
+            or address.ipv4_mapped
+        )
+    if not good:
+        raise ValueError(
+            f"{address} is no address of another host: write one of its real addresses, no"
+            " link-local one"
+        )
+    return str(address), port
+
+
+def _check_endpoints(
+    listed: List[Any],
+    path: KeyPath,
+    default_port: int,
+    network: Optional[ipaddress.IPv4Network],
+    faults: _Faults,
+) -> None:
+    limit = tuning.MAX_REMOTES_PER_PEER
+    if len(listed) > limit:
+        faults.add(path, f"a host has at most {limit} addresses, not {len(listed)}: remove some")
+        return
+    lines: Dict[Endpoint, int] = {}
+    for place, item in enumerate(listed):
+        where: KeyPath = (*path, place)
+        if not isinstance(item, str) or faults.spoilt(where):
+            continue
+        try:
+            found = endpoint(item, default_port)
+        except ValueError as error:
+            faults.add(where, str(error))
+            continue
+        if found in lines:
+            faults.add(where, f"{item} stands in line {lines[found]} already: remove one")
+        lines.setdefault(found, faults.line_of.get(where, 1))
+        address = ipaddress.ip_address(found[0])
+        if network and address.version == 4 and address in network:
+            faults.add(
+                where,
+                f"{address} is inside the virtual network {network}: write one of its real"
+                " addresses",
+            )
 
 
 def _check_addresses(
@@ -445,19 +677,69 @@ def _check_inside(
         faults.add(path, f"{address} is the {which} address of {network}: choose another one")
 
 
-def _config(data: Dict[str, Any]) -> Config:
+# --- the files of keys
+
+
+@dataclass
+class _Secrets:
+    private: bytes = field(default=b"", repr=False)
+    psks: Dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+def _read_secrets(data: Dict[str, Any], faults: _Faults) -> _Secrets:
+    """Read the keys that the file names, and see whether they go with the others."""
+    from ropeway.core.noise import KeyPair, NoiseError
+
+    secrets = _Secrets()
+    own: Optional[KeyPair] = None
+    path = data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH)
+    if not faults.spoilt(("private_key_file",)):
+        try:
+            secrets.private = keys.read_private(path)
+            own = KeyPair.of(secrets.private)
+        except keys.KeyFileError as error:
+            faults.add(("private_key_file",), str(error))
+    peers = data.get("peers", [])
+    for number, peer in enumerate(peers if isinstance(peers, list) else ()):
+        if not isinstance(peer, dict):
+            continue
+        psk_file = peer.get("psk_file")
+        where: KeyPath = ("peers", number, "psk_file")
+        if isinstance(psk_file, str) and not faults.spoilt(where):
+            try:
+                secrets.psks[psk_file] = keys.read_psk(psk_file)
+            except keys.KeyFileError as error:
+                faults.add(where, str(error))
+        for key in ("public_key", "next_public_key"):
+            where = ("peers", number, key)
+            text = peer.get(key)
+            if own is None or not isinstance(text, str) or faults.spoilt(where):
+                continue
+            public = keys.decode(text)
+            if public == own.public:
+                faults.add(
+                    where,
+                    "this is this host's own key, that of {}: write the one of {}, which"
+                    " `ropeway pubkey` prints there".format(data.get("address"), peer.get("host")),
+                )
+                continue
+            try:
+                own.shared(public)
+            except NoiseError:
+                faults.add(where, "this is no public key: write it as `ropeway pubkey` prints it")
+    return secrets
+
+
+def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
     device = data.get("device", {})
     interfaces = data.get("interfaces", {})
     control = data.get("control", {})
     mtu = device.get("mtu", "auto")
-    remotes = []
-    for remote in data.get("remotes", ()):
-        for item in remote["addresses"]:
-            if isinstance(item, str):
-                item = {"address": item}
-            remotes.append(Remote(remote["host"], item["address"], item.get("index", 0)))
+    encapsulation = data.get("encapsulation", SECURE)
+    secure = encapsulation == SECURE
+    listed = data.get("peers", ())
     return Config(
-        encapsulation=data["encapsulation"],
+        encapsulation=encapsulation,
         network=data["network"],
         address=data["address"],
         router=data.get("router"),
@@ -466,11 +748,36 @@ def _config(data: Dict[str, Any]) -> Config:
         device_mtu=None if mtu == "auto" else mtu,
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", ())),
-        remotes=tuple(remotes),
+        remotes=() if secure else tuple(_remotes(listed)),
+        peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),
+        port=_port(data),
+        rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
+        private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),
+        private_key=secrets.private,
         control=Control(
             path=control.get("path", DEFAULT_CONTROL_PATH),
             owner=control.get("owner"),
             group=control.get("group"),
             mode=int(control.get("mode", "0660"), 8),
         ),
+    )
+
+
+def _remotes(listed: List[Dict[str, Any]]) -> Iterator[Remote]:
+    for peer in listed:
+        for item in peer["addresses"]:
+            if isinstance(item, str):
+                item = {"address": item}
+            yield Remote(peer["host"], item["address"], item.get("index", 0))
+
+
+def _peer(peer: Dict[str, Any], default_port: int, secrets: _Secrets) -> Peer:
+    named = [peer[key] for key in ("public_key", "next_public_key") if key in peer]
+    psk_file = peer.get("psk_file")
+    return Peer(
+        host=peer["host"],
+        public_keys=tuple(keys.decode(text) for text in named),
+        endpoints=tuple(endpoint(text, default_port) for text in peer.get("addresses", ())),
+        psk_file=psk_file,
+        psk=NO_PSK if psk_file is None else secrets.psks.get(psk_file, NO_PSK),
     )

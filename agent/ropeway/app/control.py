@@ -2,7 +2,7 @@
 
 A stream socket in the unix domain. The client sends one JSON object a line,
 `{"command": "status"}`, and receives one a line: `{"ok": true, "result": ...}` or
-`{"ok": false, "error": "sentence"}`.
+`{"ok": false, "error": "sentence"}`, where a key `reason` may tell kinds of refusal apart.
 Nothing a client does can block the agent: lines, clients and idle time are bounded, and every
 descriptor is non-blocking.
 """
@@ -18,6 +18,7 @@ import pwd
 import select
 import socket
 import stat
+import struct
 from typing import Any, Callable, Dict, Optional
 
 # Protocol
@@ -28,11 +29,52 @@ IDLE_S = 10.0
 REPLY_TIMEOUT_S = 5.0
 _RECEIVE_BYTES = 4096
 
-Answer = Callable[[Dict[str, Any]], Any]
+#   struct ucred { __u32 pid; __u32 uid; __u32 gid; };  include/linux/socket.h
+UCRED = struct.Struct("=iII")
+
+REASON_RESTART = "restart"
+"""The `reason` where only a restart of the agent can do what was asked for."""
+
+Answer = Callable[[Dict[str, Any], int], Any]
 
 
 class ControlError(Exception):
     """A request that got no good answer; the text is a sentence for the user."""
+
+    def __init__(self, sentence: str, reason: Optional[str] = None) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Refusal(ValueError):
+    """A request that cannot be met, for a `reason` that the client can tell from others."""
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Later:
+    """An answer that is still being made; its client waits, nobody else does."""
+
+    def __init__(self) -> None:
+        self._deliver: Optional[Callable[[bytes], None]] = None
+
+    def give(self, result: Any) -> None:
+        """Answer the client with `result`."""
+        self._send(_success(result))
+
+    def refuse(self, error: ValueError) -> None:
+        """Tell the client why there is no answer."""
+        self._send(_refusal(error))
+
+    def to(self, deliver: Callable[[bytes], None]) -> None:
+        """Name the function that takes the reply."""
+        self._deliver = deliver
+
+    def _send(self, reply: bytes) -> None:
+        if self._deliver is not None:
+            self._deliver(reply)
 
 
 class _Client:
@@ -40,6 +82,9 @@ class _Client:
 
     def __init__(self, channel: socket.socket, now: float) -> None:
         self.channel = channel
+        raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+        self.uid: int = UCRED.unpack(raw)[1]
+        self.waits = False
         self.received = bytearray()
         self.reply = b""
         self.moved_at = now
@@ -49,9 +94,10 @@ class _Client:
 class ControlServer:
     """Listens on `path` and answers requests with `answer`, inside the loop that owns `epoll`.
 
-    `answer` takes the request and returns what JSON can hold; a `ValueError` becomes an error
-    reply with its text. The constructor raises `ControlError` where an agent answers on `path`
-    already or the socket cannot stand there as wished.
+    `answer` takes the request and the client's user id, and returns what JSON can hold, or a
+    `Later`; a `ValueError` becomes an error reply with its text. The constructor raises
+    `ControlError` where an agent answers on `path` already or the socket cannot stand there as
+    wished.
     """
 
     def __init__(
@@ -175,7 +221,9 @@ class ControlServer:
         elif end >= 0:
             line = bytes(client.received[:end])
             del client.received[: end + 1]
-            client.reply = self._reply(line)
+            client.reply = self._reply(client, line)
+        if client.waits:
+            client.moved_at = now
         if client.reply:
             client.moved_at = now
             self._send(client)
@@ -201,9 +249,10 @@ class ControlServer:
         # more lines is not until they are answered: for both, the loop waits to write.
         behind = client.reply or b"\n" in client.received
         wanted = select.EPOLLOUT if behind else select.EPOLLIN
-        self._epoll.modify(client.channel.fileno(), wanted)
+        # While an answer is being made, only that the client goes away is of interest.
+        self._epoll.modify(client.channel.fileno(), 0 if client.waits else wanted)
 
-    def _reply(self, line: bytes) -> bytes:
+    def _reply(self, client: _Client, line: bytes) -> bytes:
         try:
             request = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
@@ -211,10 +260,27 @@ class ControlServer:
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return _error('a request is a JSON object with the key "command"')
         try:
-            result = self._answer(request)
+            result = self._answer(request, client.uid)
         except ValueError as error:
-            return _error(str(error))
-        return json.dumps({"ok": True, "result": result}).encode() + b"\n"
+            return _refusal(error)
+        if isinstance(result, Later):
+            client.waits = True
+            result.to(lambda reply: self._deliver(client, reply))
+            return b""
+        return _success(result)
+
+    def _deliver(self, client: _Client, reply: bytes) -> None:
+        """Send the reply that `client` has been waiting for, if it is still there."""
+        if self._clients.get(client.channel.fileno()) is not client:
+            return
+        client.waits = False
+        client.reply = reply
+        try:
+            self._send(client)
+        except OSError:
+            self._drop(client)
+            return
+        self._watch(client)
 
     def _drop(self, client: _Client) -> None:
         descriptor = client.channel.fileno()
@@ -251,10 +317,11 @@ def request(path: str, message: Dict[str, Any], timeout_s: float = REPLY_TIMEOUT
         reply = json.loads(line.decode("utf-8"))
         good = reply["ok"]
         return_value = reply["result"] if good else str(reply["error"])
+        reason = None if good else reply.get("reason")
     except (ValueError, KeyError, TypeError):
         raise ControlError(f"the agent on {path} closed the connection: try again") from None
     if not good:
-        raise ControlError(return_value)
+        raise ControlError(return_value, reason)
     return return_value
 
 
@@ -294,6 +361,17 @@ def remove_stale(path: str) -> bool:
             f"the old control socket {path} cannot be removed ({error.strerror})"
         ) from error
     return True
+
+
+def _success(result: Any) -> bytes:
+    return json.dumps({"ok": True, "result": result}).encode() + b"\n"
+
+
+def _refusal(error: ValueError) -> bytes:
+    if isinstance(error, Refusal):
+        reply = {"ok": False, "error": str(error), "reason": error.reason}
+        return json.dumps(reply).encode() + b"\n"
+    return _error(str(error))
 
 
 def _error(sentence: str) -> bytes:

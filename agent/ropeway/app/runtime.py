@@ -15,30 +15,49 @@ Nothing here decides about the protocol; the node does.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fnmatch
 import gc
 import logging
+import os
 import random
 import select
 import signal
 import socket
 import time
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Hashable,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 from ropeway import __version__
-from ropeway.app import systemd
+from ropeway.app import config as configuration
+from ropeway.app import state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
-from ropeway.app.control import ControlError, ControlServer
+from ropeway.app.control import REASON_RESTART, ControlError, ControlServer, Later, Refusal
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
-from ropeway.core.node import Settings
+from ropeway.core.node import Node, Settings
 from ropeway.kernel import firewall, netlink
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import LinkSockets
 from ropeway.kernel.tun import Tun
+from ropeway.kernel.udp import UdpSocket
+
+if TYPE_CHECKING:
+    from ropeway.core.secure_node import SecureNode, SecureSettings
 
 log = logging.getLogger("ropeway")
 
@@ -55,12 +74,30 @@ RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
 FIREWALL_TIMEOUT_S = 3.0
 """Nothing else runs while nft does, and the watchdog has to be fed."""
+READING_LIMIT_S = 8.0
+"""Reading the configuration again takes no longer; control clients wait 10 s."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 GC_THRESHOLDS = (20000, 20, 20)
 
 # RFC 791, section 3.2: every network carries 68 bytes; Linux gives no IPv4 to a smaller device.
 DEVICE_MTU_MIN = 68
+
+
+Sockets = Union[LinkSockets, UdpSocket]
+
+# What of the configuration the running agent can take over by itself, whatever the node does.
+APPLIED_LIVE = ("interfaces.include", "interfaces.exclude")
+# What only a start can change: it is set before the node is asked.
+SET_AT_START = (
+    "encapsulation",
+    "network",
+    "address",
+    "device.name",
+    "device.mtu",
+    "control",
+    "port",
+)
 
 
 class StartError(Exception):
@@ -73,12 +110,14 @@ def taking_part(
     exclude: Sequence[str],
     device_name: str,
     device_index: int,
+    ipv6: bool = False,
 ) -> List[Link]:
     """Select the interfaces that take part and make them links.
 
-    The patterns choose by name, exclusion wins, and the loopback and the agent's own device never
-    take part. Nor does what no packet can use: an interface without an IPv4 address, unless it is
-    an Ethernet interface that is set up, stands alone, and may get its address any moment.
+    The patterns choose by name, exclusion wins, and the loopback, the agent's own device and those
+    of other agents never take part. Nor does what no packet can use: an interface without an
+    address, unless it is an Ethernet interface that is set up, stands alone, and may get its
+    address any moment. IPv6 counts only with `ipv6`.
     """
     return [
         Link(
@@ -88,15 +127,19 @@ def taking_part(
             mtu=interface.mtu,
             up=interface.up,
             routes=interface.routes,
+            addresses6=interface.addresses6 if ipv6 else (),
+            routes6=interface.routes6 if ipv6 else (),
         )
         for interface in interfaces
         if not interface.loopback
         and device_name != interface.name
         and device_index != interface.index
+        and not (interface.kind == "tun" and interface.alias == DEVICE_ALIAS)
         and _matches(interface.name, include)
         and not _matches(interface.name, exclude)
         and (
             interface.addresses
+            or (ipv6 and interface.addresses6)
             or (interface.ethernet and interface.admin_up and not interface.enslaved)
         )
     ]
@@ -106,11 +149,31 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-class Runtime:
-    """One agent from its start to its end."""
+def bindings(links: Iterable[Link], secure: bool) -> Dict[Hashable, Tuple[Link, str]]:
+    """Return what sockets there should be: by the node's key for each, its link and address.
 
-    def __init__(self, config: Config) -> None:
+    A link of a classic network has one, whatever its addresses.
+    """
+    if not secure:
+        return {link.index: (link, "") for link in links}
+    wanted: Dict[Hashable, Tuple[Link, str]] = {}
+    for link in links:
+        for text in (*link.addresses, *link.addresses6):
+            address = text.split("/")[0]
+            wanted[link.index, address] = link, address
+    return wanted
+
+
+class Runtime:
+    """One agent from its start to its end.
+
+    `path` is where `config` was read from, and is read again when the agent is told to.
+    """
+
+    def __init__(self, config: Config, path: Optional[str] = None) -> None:
         self._config = config
+        self._path = path
+        self._secure = config.encapsulation == configuration.SECURE
         self._table = firewall.table_of(config.device_name)
         self._epoll = select.epoll()
         self._tun: Optional[Tun] = None
@@ -118,10 +181,16 @@ class Runtime:
         self._device_index = 0
         self._device_mtu = 0
         self._write_errors: Dict[str, int] = {}
-        self._sockets: Dict[int, LinkSockets] = {}
-        self._sockets_by_fd: Dict[int, LinkSockets] = {}
-        self._unusable: Dict[int, str] = {}
+        self._sockets: Dict[Hashable, Sockets] = {}
+        self._sockets_by_fd: Dict[int, Sockets] = {}
+        self._unusable: Dict[Hashable, str] = {}
+        self._sealed: Optional[SecureNode] = None
         self._stop_signal = 0
+        self._hangup = False
+        self._reading: Optional[configuration.Reading] = None
+        self._reading_fd = -1
+        self._reading_due = float("inf")
+        self._reload_answer: Optional[Later] = None
         self._started_at = time.monotonic()
         self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
@@ -131,23 +200,13 @@ class Runtime:
         self._repair_at = float("-inf")
         self._status_due = float("inf")
         self._told_at = float("-inf")
+        self._firewall_fd = -1
         self._firewall_due = float("inf")
         self._firewall_at = float("-inf")
         limit_s = systemd.watchdog_s()
         # sd_watchdog_enabled(3) recommends half of the limit; a third leaves room for a slow turn.
         self._watchdog_every_s = limit_s / 3 if limit_s else float("inf")
         self._watchdog_due = self._started_at if limit_s else float("inf")
-        self._node = ClassicNode(
-            Settings(
-                address=config.address,
-                network=config.network,
-                router=config.router,
-                forward=config.forward,
-                device_mtu=config.device_mtu,
-            ),
-            self._started_at,
-            random.Random(),  # noqa: S311 - spreads greetings in time, keeps no secret
-        )
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -173,7 +232,7 @@ class Runtime:
     # --- start
 
     def _catch_signals(self, stack: contextlib.ExitStack) -> socket.socket:
-        """Let SIGTERM and SIGINT wake the loop; return the socket that it wakes on."""
+        """Let SIGTERM, SIGINT and SIGHUP wake the loop; return the socket that it wakes on."""
         wake, waker = socket.socketpair()
         stack.callback(wake.close)
         stack.callback(waker.close)
@@ -183,13 +242,16 @@ class Runtime:
             signal.set_wakeup_fd,
             signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False),
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             stack.callback(signal.signal, number, signal.signal(number, self._note_signal))
         self._epoll.register(wake.fileno(), select.EPOLLIN)
         return wake
 
     def _note_signal(self, number: int, _frame: Any) -> None:
-        self._stop_signal = number
+        if number == signal.SIGHUP:
+            self._hangup = True
+        else:
+            self._stop_signal = number
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         config = self._config
@@ -206,12 +268,100 @@ class Runtime:
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.callback(self._control.close)
+        stack.callback(self._stop_reading)
+        if self._secure:
+            self._sealed = self._secure_node()
+            self._node: Node = self._sealed
+            # An agent that was killed may have left the table of a classic network.
+            with contextlib.suppress(OSError):
+                firewall.delete(self._table)
+        else:
+            self._node = self._classic_node()
+            self._close_ears(stack)
+        stack.callback(self._close_links)
+        stack.callback(self._close_device)
+        try:
+            self._open_device()
+        except OSError as error:
+            raise StartError(_why_no_device(config.device_name, error)) from error
+        self._hints = netlink.Hints(self._secure)
+        stack.callback(self._hints.close)
+        self._epoll.register(self._hints.fileno(), select.EPOLLIN)
+        try:
+            self._look(time.monotonic(), starting=True)
+        except OSError as error:
+            raise StartError(
+                f"the device {config.device_name} cannot be set up ({error.strerror or error}):"
+                " give the agent CAP_NET_ADMIN"
+            ) from error
+
+    def _classic_node(self) -> Node:
+        config = self._config
         log.warning(
             "encapsulation classic: packets are neither authenticated nor encrypted; who can"
             " send on a link can read, forge and redirect the traffic of %s:"
             " use it on trusted LANs only",
             config.network,
         )
+        node = ClassicNode(
+            Settings(
+                address=config.address,
+                network=config.network,
+                router=config.router,
+                forward=config.forward,
+                device_mtu=config.device_mtu,
+            ),
+            self._started_at,
+            random.Random(),  # noqa: S311 - spreads greetings in time, keeps no secret
+        )
+        for remote in config.remotes:
+            try:
+                node.add_remote(remote.host, remote.address, remote.index, self._started_at)
+            except ValueError as error:
+                raise ConfigError([f"peers: {error}"]) from error
+        return node
+
+    def _secure_node(self) -> SecureNode:
+        # The other encapsulation does without the library of the ciphers.
+        from ropeway.core.secure_node import SecureNode
+
+        self._epoch = state.next_epoch(self._config.device_name, time.time())
+        try:
+            return SecureNode(
+                self._secure_settings(self._config),
+                self._started_at,
+                random.Random(),  # noqa: S311 - spreads greetings in time, keeps no secret
+                os.urandom,
+            )
+        except ValueError as error:
+            raise ConfigError([f"peers: {error}"]) from error
+
+    def _secure_settings(self, config: Config) -> SecureSettings:
+        from ropeway.core.secure_node import PeerSettings, SecureSettings
+
+        return SecureSettings(
+            address=config.address,
+            network=config.network,
+            router=config.router,
+            forward=config.forward,
+            device_mtu=config.device_mtu,
+            private_key=config.private_key,
+            port=config.port,
+            peers=tuple(
+                PeerSettings(
+                    host=peer.host,
+                    public_keys=peer.public_keys,
+                    psk=peer.psk,
+                    endpoints=peer.endpoints,
+                )
+                for peer in config.peers
+            ),
+            epoch=self._epoch,
+            rollover_s=config.rollover_s,
+        )
+
+    def _close_ears(self, stack: contextlib.ExitStack) -> None:
+        """Keep the kernel from answering classic datagrams, and watch that it stays so."""
         try:
             firewall.replace(self._table)
         except OSError as error:
@@ -219,29 +369,8 @@ class Runtime:
         stack.callback(_remove_firewall, self._table)
         self._firewall = firewall.Watch(self._table)
         stack.callback(self._firewall.close)
-        self._epoll.register(self._firewall.fileno(), select.EPOLLIN)
-        stack.callback(self._close_links)
-        stack.callback(self._close_device)
-        try:
-            self._open_device()
-        except OSError as error:
-            raise StartError(_why_no_device(config.device_name, error)) from error
-        self._hints = netlink.Hints()
-        stack.callback(self._hints.close)
-        self._epoll.register(self._hints.fileno(), select.EPOLLIN)
-        now = time.monotonic()
-        for remote in config.remotes:
-            try:
-                self._node.add_remote(remote.host, remote.address, remote.index, now)
-            except ValueError as error:
-                raise ConfigError([f"remotes: {error}"]) from error
-        try:
-            self._look(now, starting=True)
-        except OSError as error:
-            raise StartError(
-                f"the device {config.device_name} cannot be set up ({error.strerror or error}):"
-                " give the agent CAP_NET_ADMIN"
-            ) from error
+        self._firewall_fd = self._firewall.fileno()
+        self._epoll.register(self._firewall_fd, select.EPOLLIN)
 
     # --- the loop
 
@@ -249,7 +378,7 @@ class Runtime:
         clock, poll, node = time.monotonic, self._epoll.poll, self._node
         sockets_by_fd = self._sockets_by_fd
         control, wake_fd = self._control, wake.fileno()
-        hints_fd, firewall_fd = self._hints.fileno(), self._firewall.fileno()
+        hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
         while not self._stop_signal:
             due = min(node.deadline(), self._due())
             ready = poll(max(0.0, due - clock()))
@@ -263,7 +392,7 @@ class Runtime:
                         self._receive_failed(link, error, now)
                         continue
                     if datagrams:
-                        node.inbound(datagrams, link.index, now)
+                        node.inbound(datagrams, link.key, now)
                 elif descriptor == self._tun_fd:
                     self._read_device(now)
                 elif descriptor == hints_fd:
@@ -273,6 +402,11 @@ class Runtime:
                         self._firewall_due = max(now, self._firewall_at + RETRY_S)
                 elif descriptor == wake_fd:
                     wake.recv(64)
+                    if self._hangup:
+                        self._hangup = False
+                        self._reload_on_signal(now)
+                elif descriptor == self._reading_fd:
+                    self._read_on(now)
                 elif control.owns(descriptor):
                     control.handle(descriptor, occasions, now)
             if now >= node.deadline():
@@ -288,6 +422,7 @@ class Runtime:
             self._watchdog_due,
             self._firewall_due,
             self._status_due,
+            self._reading_due,
             self._control.deadline(),
         )
 
@@ -310,15 +445,15 @@ class Runtime:
     def _flush(self) -> None:
         """Carry out what the node has decided."""
         node, sockets = self._node, self._sockets
-        for (index, address), datagrams in node.take_datagrams().items():
-            link = sockets.get(index)
+        for (key, destination), datagrams in node.take_datagrams().items():
+            link = sockets.get(key)
             if link is None:
-                node.send_failed(index, "ENODEV", len(datagrams))
+                node.send_failed(key, "ENODEV", len(datagrams))
                 continue
-            refused = link.send_batch(address, datagrams)
+            refused = link.send_batch(destination, datagrams)  # type: ignore[arg-type]
             if refused:
                 for reason, count in refused.items():
-                    node.send_failed(index, reason, count)
+                    node.send_failed(key, reason, count)
         packets = node.take_packets()
         if packets:
             refused = self._tun.write_batch(packets) if self._tun else {"ENODEV": len(packets)}
@@ -346,6 +481,8 @@ class Runtime:
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
+        if now >= self._reading_due:
+            self._stop_reading()
         self._control.expire(now)
 
     def _restore_firewall(self, now: float) -> None:
@@ -375,7 +512,7 @@ class Runtime:
         self._dump_due = now + DUMP_EVERY_S
         self._routes_due = float("inf")
         try:
-            interfaces = netlink.dump()
+            interfaces = netlink.dump(self._secure)
         except OSError as error:
             if starting:
                 raise
@@ -396,7 +533,7 @@ class Runtime:
         """Dump the routes alone, because nothing else has changed."""
         self._routes_due = float("inf")
         try:
-            interfaces = netlink.dump_routes(self._interfaces)
+            interfaces = netlink.dump_routes(self._interfaces, self._secure)
         except OSError as error:
             log.warning("the routes cannot be listed (%s)", error.strerror or error)
             self._dump_due = min(self._dump_due, now + RETRY_S)
@@ -412,45 +549,77 @@ class Runtime:
     def _taking_part(self) -> List[Link]:
         config = self._config
         return taking_part(
-            self._interfaces, config.include, config.exclude, config.device_name, self._device_index
+            self._interfaces,
+            config.include,
+            config.exclude,
+            config.device_name,
+            self._device_index,
+            self._secure,
         )
 
     def _set_links(self, links: Sequence[Link], now: float) -> None:
-        self._node.set_links([link for link in links if link.index in self._sockets], now)
+        """Tell the node of the links, as far as there are sockets to use them."""
+        sockets = self._sockets
+        if self._secure:
+            links = [
+                dataclasses.replace(
+                    link,
+                    addresses=_bound(link.addresses, link.index, sockets),
+                    addresses6=_bound(link.addresses6, link.index, sockets),
+                )
+                for link in links
+            ]
+        else:
+            links = [link for link in links if link.index in sockets]
+        self._node.set_links(links, now)
 
     def _follow(self, links: Sequence[Link], now: float) -> None:
-        """Hold a pair of sockets for each link, and none besides."""
-        present = {link.index for link in links}
-        for index in [index for index in self._sockets if index not in present]:
-            self._close_link(index)
-        for index in [index for index in self._unusable if index not in present]:
-            del self._unusable[index]
-        for link in links:
-            sockets = self._sockets.get(link.index)
+        """Hold the sockets that the links need, and none besides."""
+        wanted = bindings(links, self._secure)
+        for key in [key for key in self._sockets if key not in wanted]:
+            self._close_sockets(key)
+        for key in [key for key in self._unusable if key not in wanted]:
+            del self._unusable[key]
+        for key, (link, address) in wanted.items():
+            sockets = self._sockets.get(key)
             if sockets is not None:
                 if sockets.is_bound():
                     continue
                 # It went away and came back under its index while nobody looked.
-                self._close_link(link.index)
+                self._close_sockets(key)
             try:
-                opened = LinkSockets(link.index, link.name)
+                opened = self._open_sockets(link, address)
             except OSError as error:
-                reason = error.strerror or str(error)
-                if self._unusable.get(link.index) != reason:
-                    log.warning("%s(%s) cannot be used: %s", link.name, link.index, reason)
-                self._unusable[link.index] = reason
+                self._note_unusable(key, link, address, error)
                 self._dump_due = min(self._dump_due, now + RETRY_S)
                 continue
-            self._unusable.pop(link.index, None)
-            self._sockets[link.index] = opened
+            self._unusable.pop(key, None)
+            self._sockets[key] = opened
             self._sockets_by_fd[opened.fileno()] = opened
             self._epoll.register(opened.fileno(), select.EPOLLIN)
 
-    def _receive_failed(self, link: LinkSockets, error: OSError, now: float) -> None:
+    def _open_sockets(self, link: Link, address: str) -> Sockets:
+        if self._secure:
+            return UdpSocket(link.index, link.name, address, self._config.port)
+        return LinkSockets(link.index, link.name)
+
+    def _note_unusable(self, key: Hashable, link: Link, address: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = (
+                f"another program has UDP port {self._config.port} there: stop it, or choose"
+                " another port"
+            )
+        if self._unusable.get(key) != reason:
+            place = f" at {address}" if address else ""
+            log.warning("%s(%s)%s cannot be used: %s", link.name, link.index, place, reason)
+        self._unusable[key] = reason
+
+    def _receive_failed(self, sockets: Sockets, error: OSError, now: float) -> None:
         if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
             # Unforeseen, so begin anew with fresh sockets rather than turn in circles.
-            log.warning("receiving on %s failed: %s", link.name, error.strerror or error)
-            self._close_link(link.index)
+            log.warning("receiving on %s failed: %s", sockets.name, error.strerror or error)
+            self._close_sockets(sockets.key)
         self._look_soon(now)
 
     def _tend_device(
@@ -511,39 +680,172 @@ class Runtime:
             self._tun_fd = -1
             self._device_index = 0
 
-    def _close_link(self, index: int) -> None:
-        link = self._sockets.pop(index)
-        del self._sockets_by_fd[link.fileno()]
-        self._epoll.unregister(link.fileno())
-        link.close()
+    def _close_sockets(self, key: Hashable) -> None:
+        sockets = self._sockets.pop(key)
+        del self._sockets_by_fd[sockets.fileno()]
+        self._epoll.unregister(sockets.fileno())
+        sockets.close()
 
     def _close_links(self) -> None:
-        for index in list(self._sockets):
-            self._close_link(index)
+        for key in list(self._sockets):
+            self._close_sockets(key)
+
+    # --- reading the configuration again
+
+    def _reload_on_signal(self, now: float) -> None:
+        try:
+            self._begin_reading(now)
+        except ValueError as error:
+            log.warning("%s", error)
+
+    def _begin_reading(self, now: float) -> None:
+        """Let a child read the file; packets pass on meanwhile."""
+        if self._reading is not None:
+            raise ValueError("the configuration is being read already: try again")
+        if self._path is None:
+            raise ValueError("this agent was not started with a file to read: restart it")
+        try:
+            self._reading = configuration.Reading(self._path)
+        except OSError as error:
+            raise ValueError(
+                f"{self._path} cannot be read ({error.strerror}): try again"
+            ) from error
+        self._reading_fd = self._reading.fileno()
+        self._reading_due = now + READING_LIMIT_S
+        self._epoll.register(self._reading_fd, select.EPOLLIN)
+
+    def _stop_reading(self) -> None:
+        """Give up a reading that takes too long."""
+        if self._reading is None:
+            return
+        reading = self._end_reading()
+        reading.give_up()
+        self._reloaded(
+            ValueError(f"reading {reading.path} takes too long, so nothing was changed: try again")
+        )
+
+    def _read_on(self, now: float) -> None:
+        assert self._reading is not None
+        if not self._reading.take():
+            return
+        reading = self._end_reading()
+        try:
+            self._apply(reading.result(), now)
+        except ConfigError as error:
+            self._reloaded(
+                ValueError("nothing was changed, because of this:\n" + "\n".join(error.errors))
+            )
+        except ValueError as error:
+            self._reloaded(error)
+        else:
+            self._reloaded(None)
+
+    def _end_reading(self) -> configuration.Reading:
+        reading = self._reading
+        assert reading is not None
+        self._epoll.unregister(self._reading_fd)
+        self._reading, self._reading_fd, self._reading_due = None, -1, float("inf")
+        return reading
+
+    def _reloaded(self, error: Optional[ValueError]) -> None:
+        """Tell the log, and who asked for it, how it went."""
+        answer, self._reload_answer = self._reload_answer, None
+        if error is None:
+            log.info("the configuration was read again and holds from now on")
+        else:
+            log.warning("the configuration was read again: %s", error)
+        if answer is not None:
+            if error is None:
+                answer.give(None)
+            else:
+                answer.refuse(error)
+
+    def _apply(self, config: Config, now: float) -> None:
+        """Go over to `config`, whole or not at all; `ValueError` says why not."""
+        before = self._config
+        differing = set(configuration.what_differs(before, config)).difference(APPLIED_LIVE)
+        if self._secure:
+            differing.intersection_update(SET_AT_START)
+        if differing:
+            raise Refusal(
+                "{}: only a restart changes that, so nothing was changed; restart the service, or"
+                " put it back".format(", ".join(sorted(differing))),
+                REASON_RESTART,
+            )
+        if self._sealed is not None:
+            try:
+                self._sealed.reload(self._secure_settings(config), now)
+            except ValueError as error:
+                raise Refusal(str(error), REASON_RESTART) from error
+        else:
+            self._change_remotes(set(before.remotes), set(config.remotes), now)
+        self._config = config
+        self._look_soon(now)
+
+    def _change_remotes(
+        self,
+        before: Set[configuration.Remote],
+        after: Set[configuration.Remote],
+        now: float,
+    ) -> None:
+        kept = {remote.host for remote in after}
+        for host in {remote.host for remote in before} - kept:
+            with contextlib.suppress(ValueError):  # removed over the control socket already
+                self._node.remove_remote(host, None, now)
+        for remote in before - after:
+            if remote.host in kept:
+                with contextlib.suppress(ValueError):
+                    self._node.remove_remote(remote.host, remote.address, now)
+        for remote in after - before:
+            self._node.add_remote(remote.host, remote.address, remote.index, now)
 
     # --- the control socket
 
-    def _answer(self, request: Dict[str, Any]) -> Any:
-        """Answer one request; `ValueError` with a sentence where it cannot be met."""
+    def _answer(self, request: Dict[str, Any], uid: int) -> Any:
+        """Answer one request of the user `uid`; `ValueError` with a sentence if it cannot be."""
         command = request["command"]
         now = time.monotonic()
         if command == "status":
             return self._status(now)
         if command == "remote-add":
-            host, address = _text(request, "host"), _text(request, "address")
-            index = request.get("index", 0)
-            if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
-                raise ValueError("index is a number from 0 to 2147483647")
-            self._node.add_remote(host, address, index, now)
+            host, address, number = self._remote(request)
+            self._node.add_remote(host, address, number, now)
             log.info("remote %s of %s added over the control socket", address, host)
             return None
         if command == "remote-remove":
-            host = _text(request, "host")
-            which = None if request.get("address") is None else _text(request, "address")
+            host, which = _text(request, "host"), None
+            if request.get("address") is not None:
+                _, which, _ = self._remote(request)
             self._node.remove_remote(host, which, now)
             log.info("remote %s of %s removed over the control socket", which or "*", host)
             return None
-        raise ValueError("unknown command: the commands are status, remote-add and remote-remove")
+        if command == "reload":
+            self._begin_reading(now)
+            self._reload_answer = Later()
+            return self._reload_answer
+        if command == "keylog":
+            if self._sealed is None:
+                raise ValueError("only the encapsulation secure has session keys")
+            if uid != 0:
+                raise ValueError("the keys of sessions are for root alone: run this as root")
+            log.warning("the keys of the sessions were given out over the control socket")
+            return self._sealed.session_keys()
+        raise ValueError(
+            "unknown command: the commands are status, remote-add, remote-remove, reload and keylog"
+        )
+
+    def _remote(self, request: Dict[str, Any]) -> Tuple[str, str, int]:
+        """Return host, address and, as the encapsulation has it, interface index or port."""
+        host, text = _text(request, "host"), _text(request, "address")
+        index = request.get("index", 0)
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
+            raise ValueError("index is a number from 0 to 2147483647")
+        if not self._secure:
+            return host, text, index
+        if index:
+            raise ValueError("only the encapsulation classic takes an index: leave it out")
+        address, port = configuration.endpoint(text, self._config.port)
+        return host, address, port
 
     def _status(self, now: float) -> Dict[str, Any]:
         status: Dict[str, Any] = {
@@ -557,9 +859,11 @@ class Runtime:
             "mtu": self._device_mtu,
             "write_errors": dict(self._write_errors),
         }
+        drops: Dict[int, int] = {}
+        for sockets in self._sockets.values():
+            drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
         for link in status["links"]:
-            sockets = self._sockets.get(link["index"])
-            link["receive_drops"] = sockets.receive_drops() if sockets else 0
+            link["receive_drops"] = drops.get(link["index"], 0)
         return status
 
 
@@ -570,6 +874,12 @@ def summary(status: Dict[str, Any]) -> str:
     return "{} of {} links up, {} of {} hosts reached".format(
         up, len(status["links"]), reached, len(status["peers"])
     )
+
+
+def _bound(
+    addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
+) -> Tuple[str, ...]:
+    return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
 
 
 def _remove_firewall(table: str) -> None:

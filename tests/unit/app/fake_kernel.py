@@ -94,6 +94,10 @@ class FakeLinkSockets(Ready):
         self.refuse: Dict[str, int] = {}
         self.bound = True
 
+    @property
+    def key(self):
+        return self.index
+
     def is_bound(self):
         return self.bound
 
@@ -106,6 +110,16 @@ class FakeLinkSockets(Ready):
 
     def receive_drops(self):
         return 7
+
+
+class FakeUdpSocket(FakeLinkSockets):
+    def __init__(self, kernel, index, name, address, port):
+        super().__init__(kernel, index, name)
+        self.address, self.port = address, port
+
+    @property
+    def key(self):
+        return self.index, self.address
 
 
 class FakeHints(Ready):
@@ -138,12 +152,15 @@ class FakeKernel:
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
         monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
+        monkeypatch.setattr(runtime, "UdpSocket", self.open_udp)
         monkeypatch.setattr(runtime.netlink, "dump", self.dump)
         monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
         monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
-        monkeypatch.setattr(runtime.firewall, "delete", lambda table: self.firewall.append("delete"))
+        monkeypatch.setattr(
+            runtime.firewall, "delete", lambda table: self.firewall.append("delete")
+        )
         monkeypatch.setattr(runtime.firewall, "Watch", self.open_watch)
         monkeypatch.setattr(runtime.socket, "if_nametoindex", self.index_of)
 
@@ -176,7 +193,13 @@ class FakeKernel:
         self.links.append(FakeLinkSockets(self, index, name))
         return self.links[-1]
 
-    def open_hints(self):
+    def open_udp(self, index, name, address, port):
+        if address in self.unusable:
+            raise OSError(self.unusable[address], os.strerror(self.unusable[address]))
+        self.links.append(FakeUdpSocket(self, index, name, address, port))
+        return self.links[-1]
+
+    def open_hints(self, ipv6=False):
         self.hints = FakeHints()
         return self.hints
 
@@ -191,11 +214,11 @@ class FakeKernel:
     def index_of(self, name):
         return next(i.index for i in self.interfaces if i.name == name)
 
-    def dump(self):
+    def dump(self, ipv6=False):
         self.dumps += 1
         return list(self.interfaces)
 
-    def dump_routes(self, earlier):
+    def dump_routes(self, earlier, ipv6=False):
         self.route_dumps += 1
         now = {i.index: i.routes for i in self.interfaces}
         return [dataclasses.replace(i, routes=now.get(i.index, ())) for i in earlier]

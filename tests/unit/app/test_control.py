@@ -27,7 +27,8 @@ class Loop:
             str(path), epoll=self.epoll, answer=self._answer, **options
         )
 
-    def _answer(self, request):
+    def _answer(self, request, uid):
+        self.uid = uid
         self.requests.append(request)
         return self.answer(request)
 
@@ -148,6 +149,52 @@ def test_malformed_request_gets_a_sentence(loop, path, line):
         loop.settle()
         assert json.loads(client.recv(4096))["ok"] is True
     assert loop.requests == [{"command": "x"}]
+
+
+def test_answer_is_told_who_asks(loop, path):
+    with connect(path) as client:
+        client.sendall(b'{"command": "x"}\n')
+        loop.settle()
+        assert json.loads(client.recv(4096))["ok"] is True
+    assert loop.uid == os.getuid()
+
+
+def test_answer_that_takes_its_time_makes_nobody_else_wait(loop, path):
+    later = control.Later()
+    loop.answer = lambda request: later if request["command"] == "slow" else "quick"
+    with connect(path) as patient, connect(path) as other:
+        patient.sendall(b'{"command": "slow"}\n{"command": "next"}\n')
+        loop.settle()
+        other.sendall(b'{"command": "x"}\n')
+        loop.settle()
+        assert json.loads(other.recv(4096))["result"] == "quick"
+        assert len(loop.requests) == 2, "the second line waits for the first reply"
+        later.give([1])
+        loop.settle()
+        replies = patient.recv(4096).splitlines()
+    assert [json.loads(reply)["result"] for reply in replies] == [[1], "quick"]
+
+
+@pytest.mark.parametrize("goes_away", [False, True])
+def test_refusal_that_takes_its_time(loop, path, goes_away):
+    later = control.Later()
+    loop.answer = lambda request: later
+    with connect(path) as client:
+        client.sendall(b'{"command": "slow"}\n')
+        loop.settle()
+        if goes_away:
+            client.close()
+            loop.settle()
+        later.refuse(control.Refusal("only a restart does that", control.REASON_RESTART))
+        loop.settle()
+        if not goes_away:
+            assert json.loads(client.recv(4096)) == {
+                "ok": False,
+                "error": "only a restart does that",
+                "reason": "restart",
+            }
+    loop.settle()
+    assert loop.server.deadline() == float("inf"), "the connection is closed"
 
 
 def test_refusal_reaches_the_client(loop, path):
@@ -329,6 +376,25 @@ class TestRequest:
     def test_no_agent(self, path):
         with pytest.raises(control.ControlError, match="no agent answers on"):
             control.request(str(path), {"command": "status"})
+
+    def test_reason_of_a_refusal(self, loop, path):
+        def refuse(request):
+            raise control.Refusal("no", "restart")
+
+        loop.answer = refuse
+        caught = []
+
+        def ask():
+            try:
+                control.request(str(path), {"command": "x"})
+            except control.ControlError as error:
+                caught.append((str(error), error.reason))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while asking.is_alive():
+            loop.turn(0.01)
+        assert caught == [("no", "restart")]
 
     def test_agent_that_says_nothing(self, loop, path):
         with pytest.raises(control.ControlError, match="does not answer"):

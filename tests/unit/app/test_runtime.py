@@ -467,9 +467,9 @@ def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
 
 def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):
     settings = settings_for(tmp_path, remotes=(config.Remote("10.9.0.2", "192.168.0.2", 0),))
-    with pytest.raises(config.ConfigError, match=r"remotes: host 10\.9\.0\.2 is not"):
+    with pytest.raises(config.ConfigError, match=r"peers: host 10\.9\.0\.2 is not"):
         runtime.Runtime(settings).run()
-    assert kernel.firewall == ["replace", "delete"]
+    assert kernel.firewall == []
 
 
 def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):

@@ -1,0 +1,90 @@
+"""What an agent has to remember from one run to the next: the epoch of its handshakes.
+
+Peers take a handshake only if its stamp is newer than the last one from the same host, so that a
+recorded one is of no use. Each start counts the epoch up; the wall clock only takes part so that a
+host whose state was lost is not refused by those that remember.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+log = logging.getLogger("ropeway")
+
+DEFAULT_DIRECTORY = "/var/lib/ropeway"
+EPOCH_MAX = (1 << 32) - 1
+_FILE_BYTES_MAX = 32
+
+
+def next_epoch(device_name: str, wall_clock_s: float) -> int:
+    """Count the epoch of the agent of `device_name` up and return it, 1 to `EPOCH_MAX`.
+
+    It is larger than in every run before, and on disk when this returns. A state that cannot be
+    read or written is a warning, and the epoch then is `wall_clock_s`, seconds since 1970.
+    """
+    directory = os.environ.get("STATE_DIRECTORY", DEFAULT_DIRECTORY).split(":")[0]
+    path = os.path.join(directory, device_name + ".epoch")
+    now = min(max(int(wall_clock_s), 1), EPOCH_MAX)
+    try:
+        epoch = max(_read(path) + 1, now)
+        if epoch > EPOCH_MAX:
+            raise ValueError(f"{path} holds a number that cannot be counted up")
+    except FileNotFoundError:
+        epoch = now
+    except OSError as error:
+        log.warning(
+            "%s cannot be read (%s): counting from the wall clock; if that was set back, other"
+            " hosts refuse this one until it catches up",
+            path,
+            error.strerror or error,
+        )
+        epoch = now
+    except ValueError as error:
+        log.warning(
+            "%s: counting from the wall clock; if that was set back, other hosts refuse this one"
+            " until it catches up",
+            error,
+        )
+        epoch = now
+    try:
+        _write(path, epoch)
+    except OSError as error:
+        log.warning(
+            "%s cannot be written (%s): other hosts may refuse this one after its next start, if"
+            " the wall clock is set back; let the user of the agent write there",
+            path,
+            error.strerror or error,
+        )
+    return epoch
+
+
+def _read(path: str) -> int:
+    with open(path, "rb") as file:
+        content = file.read(_FILE_BYTES_MAX).strip()
+    if not content.isdigit():
+        raise ValueError(f"{path} holds no number")
+    return int(content)
+
+
+def _write(path: str, epoch: int) -> None:
+    """Replace the file at once or not at all."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    fresh = path + ".new"
+    try:
+        with open(fresh, "w", encoding="ascii") as file:
+            file.write(f"{epoch}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
