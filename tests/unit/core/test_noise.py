@@ -16,7 +16,7 @@ from ropeway.core.noise import (
 
 # The vector Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s of cacophony (github.com/haskell-cryptography/
 # cacophony, vectors/cacophony.txt), as snow carries it too (github.com/mcginty/snow,
-# tests/vectors/cacophony.txt). Its handshake_hash is left out: copies of the file disagree about it.
+# tests/vectors/cacophony.txt). Its handshake_hash is left out: copies of the file disagree on it.
 VECTOR = {
     "prologue": "4a6f686e2047616c74",
     "psk": "54686973206973206d7920417573747269616e20706572737065637469766521",
