@@ -97,6 +97,20 @@ class Pair:
         b.wait_carrying(self.a_address, *(link[::-1] for link in self.links()))
 
 
+class TwoFamilies(Pair):
+    """Two hosts on a LAN with IPv4 alone and one with IPv6 alone."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.encapsulation = "secure"
+        self.topology = stage.topology("net4", "net6")
+        self.a = self.topology.host("vm0")
+        self.b = self.topology.host("vm1")
+        for number, host in enumerate((self.a, self.b)):
+            host.connect("net4", "eth0", f"192.168.0.{2 + number}/24", index=2 + 10 * number)
+            host.connect("net6", "eth1", f"2001:db8:1::{2 + number}/64", index=3 + 10 * number)
+
+
 class Triple:
     """The lab's three hosts: vm0 and vm2 share no LAN, vm1 is the router between them."""
 
