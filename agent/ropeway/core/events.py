@@ -123,8 +123,9 @@ class EndpointMoved:
     after: Endpoint
 
     def __str__(self) -> str:
-        return "connection {0.link} -> {0.remote} to {0.host} moved from {1} to {2}".format(
-            self, _endpoint(self.before), _endpoint(self.after)
+        return (
+            f"connection {self.link} -> {self.remote} to {self.host} moved from"
+            f" {_endpoint(self.before)} to {_endpoint(self.after)}"
         )
 
 
@@ -139,9 +140,7 @@ class PathMtuFound:
     mtu: int
 
     def __str__(self) -> str:
-        return (
-            f"connection {self.link} -> {self.remote} to {self.host} has path MTU {self.mtu}"
-        )
+        return f"connection {self.link} -> {self.remote} to {self.host} has path MTU {self.mtu}"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,9 @@ OVERHEAD = HEADER_SIZE + TAG_SIZE
 UDP_SIZE = 8
 IPV4_SIZE = 20
 IPV6_SIZE = 40
+#: What every path carries: RFC 791 with RFC 1122, section 3.3.2; RFC 8200, section 5.
+IPV4_MTU_MIN = 576
+IPV6_MTU_MIN = 1280
 
 #: What stands before the part that all copies of a packet share.
 LINK_PART = struct.Struct("<BBH")
@@ -58,6 +61,7 @@ _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
 _STATE_MASK = 3
 _ANSWER = 4
+_CALLS = 8
 _MAPPED = bytes(10) + b"\xff\xff"
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
@@ -78,6 +82,8 @@ class Control:
     pause_s: float = 0.0
     #: Whether the receiver is asked to answer at once.
     answer: bool = False
+    #: Whether the sender knows by its configuration where the receiver is.
+    calls: bool = False
     #: The sender's clock in ms, modulo 2**32.
     clock_ms: int = 0
     #: The receiver's clock as it was heard last on this connection, 0 for none ...
@@ -98,7 +104,7 @@ def encode_control(control: Control, size: int = 0) -> bytes:
     """Give the body to be sealed, padded to at least ``size`` bytes."""
     address, port = control.observed or ("::", 0)
     body = _CONTROL.pack(
-        control.state | (_ANSWER if control.answer else 0),
+        control.state | _ANSWER * control.answer | _CALLS * control.calls,
         control.way,
         min(round(control.pause_s / _PAUSE_S), 0xFFFF),
         control.src_index,
@@ -136,6 +142,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         way=way,
         pause_s=pause * _PAUSE_S,
         answer=flags & _ANSWER != 0,
+        calls=flags & _CALLS != 0,
         clock_ms=clock_ms,
         echo_ms=echo_ms,
         held_ms=held_ms,

@@ -78,6 +78,8 @@ IDLE_MAX_S = 45.0
 #: The end that was called sends this share of the caller's pause after it, to prove that what is on
 #: the way still holds.
 IDLE_ANSWER_SHARE = 0.9
+#: The pause where both ends know each other's endpoint, so that nothing proves a longer one.
+IDLE_MUTUAL_S = 15.0
 #: A pause that did not hold is not tried again for this long.
 IDLE_RETRY_S = 600.0
 #: A connection is silent after this many pauses of the other end without a frame.
@@ -91,6 +93,9 @@ INITIATE_MAX_S = 5.0
 INITIATE_GROWTH = 1.5
 #: No two initiations to one host are closer than this.
 INITIATE_GAP_S = 0.05
+#: How often a strand's sessions are looked at, with data and without.
+SESSION_LOOK_S = 0.5
+SESSION_LOOK_IDLE_S = 5.0
 #: Packets, and seconds, that wait for a host's session.
 HELD_PACKETS = 256
 HELD_S = 2.0

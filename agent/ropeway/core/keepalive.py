@@ -1,0 +1,53 @@
+"""How long a connection without data may be quiet before what is on the way forgets it.
+
+NATs and firewalls drop what they have not seen for a while (RFC 4787, section 4.3), and none tells
+when. So the end that calls makes longer and longer pauses, and the end that was called speaks
+just before each pause is over: if that arrives, the pause held.
+"""
+
+from __future__ import annotations
+
+from ropeway.core.tuning import (
+    IDLE_ANSWER_SHARE,
+    IDLE_GROWTH,
+    IDLE_MAX_S,
+    IDLE_MIN_S,
+    IDLE_RETRY_S,
+    IDLE_START_S,
+)
+
+#: A single frame may be lost for other reasons.
+_MISSED_MAX = 2
+#: A frame that came after this share of the pause proves it.
+_PROOF_SHARE = 0.9 * IDLE_ANSWER_SHARE
+
+
+class Keepalive:
+    """The pause between two frames of a connection without data, in seconds."""
+
+    __slots__ = ("_ceiling_s", "_ceiling_until", "_missed", "pause_s")
+
+    def __init__(self) -> None:
+        self.pause_s = IDLE_START_S
+        self._missed = 0
+        self._ceiling_s = IDLE_MAX_S
+        self._ceiling_until = float("-inf")
+
+    def held(self, quiet_s: float, now: float) -> None:
+        """Take note that a frame came in after this end had been quiet for ``quiet_s``."""
+        if quiet_s < _PROOF_SHARE * self.pause_s:
+            return
+        self._missed = 0
+        if now >= self._ceiling_until:
+            self._ceiling_s = IDLE_MAX_S
+        self.pause_s = min(self.pause_s * IDLE_GROWTH, self._ceiling_s)
+
+    def missed(self, now: float) -> None:
+        """Take note that a pause ended without the frame that proves it."""
+        self._missed += 1
+        if self._missed < _MISSED_MAX:
+            return
+        self._missed = 0
+        self.pause_s = max(self.pause_s / IDLE_GROWTH, IDLE_MIN_S)
+        self._ceiling_s = self.pause_s
+        self._ceiling_until = now + IDLE_RETRY_S

@@ -1,0 +1,379 @@
+"""The secure encapsulation's node: the way of its frames.
+
+1. ``inbound``: find the session by bytes 4 to 7;
+2. its replay window: a later copy costs no cryptography;
+3. open the frame, then mark it, see that the sender may send the packet, ``Node._arrived``;
+4. whatever is no data frame goes to :class:`ropeway.core.secure_peers.SecurePeers`, which also
+   keeps ``set_links``, ``add_remote``, ``remove_remote``, ``reload`` and ``tick``.
+"""
+
+from __future__ import annotations
+
+import base64
+import random as random_module
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+
+from cryptography.exceptions import InvalidTag
+
+from ropeway.core import ipv4, secure, tuning
+from ropeway.core.counters import Drop
+from ropeway.core.link import Link
+from ropeway.core.node import Node, Settings
+from ropeway.core.secure import Endpoint
+from ropeway.core.secure_peers import SecurePeers, SocketKey
+from ropeway.core.secure_strand import SecureConnection, SecureStrand
+from ropeway.core.session import CIPHER_NAME
+
+_NO_PSK = bytes(32)
+_FRAMES = (secure.DATA, secure.CONTROL)
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """Another host that belongs to the network."""
+
+    #: Its virtual address.
+    host: str
+    #: The keys that prove it, 32 bytes each: one, or two while it changes its key.
+    public_keys: Tuple[bytes, ...]
+    #: A secret of 32 bytes that both ends share, zeros for none.
+    psk: bytes = field(default=_NO_PSK, repr=False)
+    #: Where it can be called; nowhere if it calls by itself.
+    endpoints: Tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class SecureSettings(Settings):
+    """What a secure node is told once, or again by :meth:`SecureNode.reload`."""
+
+    #: This host's X25519 private key, 32 bytes.
+    private_key: bytes = field(default=b"", repr=False)
+    #: The UDP port of this host's sockets.
+    port: int = 0
+    peers: Tuple[PeerSettings, ...] = ()
+    #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
+    epoch: int = 0
+    #: A session is replaced after this time, in seconds, 2 to 3600.
+    rollover_s: float = 120.0
+
+
+class SecureNode(Node):
+    """One host of a virtual network whose frames are sealed, between hosts known by their keys.
+
+    A socket's key is (link index, local address), a destination (address, UDP port). Datagrams
+    come as (payload, where from). ``entropy`` gives so many secret random bytes.
+    """
+
+    encapsulation = "secure"
+
+    def __init__(
+        self,
+        settings: SecureSettings,
+        now: float,
+        random: random_module.Random,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        super().__init__(settings, now)
+        self.settings: SecureSettings = settings
+        self._peers = SecurePeers(
+            settings,
+            self._own,
+            self._strands,
+            self._routes,
+            self._touched,
+            self._dropped,
+            self._log,
+            now,
+            random,
+            entropy,
+        )
+        self._send_errors: Dict[int, Counter[str]] = {}
+
+    # The way out.
+
+    def outbound(self, packets: Iterable[bytes], now: float) -> None:
+        """Send packets that were read from the device.
+
+        Those with another host's source address are left out: no peer would take them from here.
+        """
+        own = self._own
+        packets = list(packets)
+        # What is not IPv4 at all is counted as such.
+        ours = [p for p in packets if p[12:16] == own or p[:1] < b"\x40" or p[:1] > b"\x4f"]
+        if len(ours) < len(packets):
+            self._dropped[Drop.FOREIGN_SOURCE] += len(packets) - len(ours)
+        super().outbound(ours, now)
+        self._peers.settle(now)
+
+    def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
+        """Give what is to be sent: (socket's key, endpoint) -> datagrams, in order."""
+        result: Dict[Tuple[Hashable, Hashable], List[bytes]] = {}
+        for connection in self._touched:
+            if connection.outbox and connection.source is not None:
+                key = ((connection.link, connection.source), connection.endpoint)
+                result.setdefault(key, []).extend(connection.outbox)
+            connection.outbox = []
+        self._touched.clear()
+        for socket, endpoint, datagram in self._peers.outgoing:
+            result.setdefault((socket, endpoint), []).append(datagram)
+        self._peers.outgoing.clear()
+        return result
+
+    def send_failed(self, key: SocketKey, reason: str, count: int) -> None:
+        """Count datagrams that a socket refused; ``reason`` is the errno's name."""
+        if key[0] in self._peers.links:
+            self._send_errors.setdefault(key[0], Counter())[reason] += count
+
+    # The way in.
+
+    def inbound(
+        self, datagrams: Iterable[Tuple[bytes, Endpoint]], key: SocketKey, now: float
+    ) -> None:
+        """Take UDP payloads, each with where it came from, that arrived at a socket."""
+        peers = self._peers
+        by_index = peers.handshakes.by_index
+        strands: Dict[str, SecureStrand] = self._strands
+        own = self._own
+        prefix, ad = secure.NONCE_PREFIX, secure.DATA_AD
+        for datagram, endpoint in datagrams:
+            session = by_index.get(datagram[4:8]) if datagram[:1] == ad else None
+            if session is None or len(datagram) < secure.OVERHEAD:
+                self._inbound_other(datagram, endpoint, key, now)
+                continue
+            strand = strands[session.host]
+            connection = strand.by_way.get(datagram[1])
+            if connection is not None:
+                connection.received += 1
+                connection.received_bytes += len(datagram)
+            nonce = datagram[8:16]
+            counter = int.from_bytes(nonce, "little")
+            known = session.window.check(counter)
+            if known:
+                if known == 1:
+                    strand.duplicates += 1
+                    self._duplicates += 1
+                else:
+                    self._dropped[Drop.TOO_OLD] += 1
+                if connection is not None:
+                    connection.duplicates += 1
+                continue
+            try:
+                packet = session.decrypt(prefix + nonce, datagram[16:], ad)
+            except InvalidTag:
+                self._dropped[Drop.FORGED] += 1
+                continue
+            session.window.mark(counter)
+            session.heard_at = strand.heard_at = now
+            if connection is not None:
+                connection.first += 1
+            if not session.confirmed:
+                peers.confirm(session, now)
+            if now >= strand.idle_at:
+                peers.woken.append(strand)
+            strand.idle_at = now + tuning.ACTIVE_S
+            source = packet[12:16]
+            if source == strand.host_bytes or self._may_relay(strand, packet, own):
+                self._arrived(packet, strand, now)
+        peers.settle(now)
+
+    def _may_relay(self, strand: SecureStrand, packet: bytes, own: bytes) -> bool:
+        """Say whether a packet whose source is not its sender's may come from there."""
+        if not ipv4.is_whole(packet):
+            self._dropped[Drop.MALFORMED_INNER] += 1
+            return False
+        source = packet[12:16]
+        relays = strand.host == self.settings.router
+        if relays and source != own and self._routes.holds(source):
+            return True
+        self._dropped[Drop.SPOOFED] += 1
+        return False
+
+    def _inbound_other(
+        self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float
+    ) -> None:
+        """Take what is no data frame of a known session."""
+        peers = self._peers
+        if not datagram or datagram[0] not in _FRAMES:
+            peers.handshake(datagram, key, endpoint, now)
+            return
+        if len(datagram) < secure.OVERHEAD:
+            self._dropped[Drop.MALFORMED] += 1
+            return
+        session = peers.handshakes.by_index.get(datagram[4:8])
+        if session is not None:
+            peers.control(session, datagram, key, endpoint, now)
+            return
+        self._dropped[Drop.UNKNOWN_SESSION] += 1
+        reset = peers.handshakes.reset_for(datagram, now)
+        if reset is not None:
+            peers.outgoing.append((key, endpoint, reset))
+
+    # The control side.
+
+    def set_links(self, links: Sequence[Link], now: float) -> None:
+        """Take the interfaces that take part now, all of them; the node finds the difference."""
+        self._peers.set_links(links, now)
+        for index in self._send_errors.keys() - self._peers.links.keys():
+            del self._send_errors[index]
+
+    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
+        """Make another endpoint of a configured host known; ``number`` is the UDP port.
+
+        Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
+        """
+        self._peers.add_remote(host, address, number, now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's endpoints at ``address``, or with None all of them.
+
+        Raises ValueError, with a sentence, if there is no such thing.
+        """
+        self._peers.remove_remote(host, address, now)
+
+    def reload(self, settings: SecureSettings, now: float) -> None:
+        """Take over other peers, keys and endpoints; sessions that are still valid live on.
+
+        Raises ValueError, with a sentence, if anything else differs: that takes a restart. Then
+        nothing has changed.
+        """
+        before = self.settings
+        same = replace(
+            settings, private_key=before.private_key, peers=before.peers, epoch=before.epoch
+        )
+        if same != before:
+            names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
+            raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
+        self.settings = replace(settings, epoch=before.epoch)
+        self._peers.set_peers(settings.peers, now)
+        if settings.private_key != before.private_key:
+            self._peers.set_identity(settings.private_key, now)
+
+    def deadline(self) -> float:
+        """Give the time of the next :meth:`tick`."""
+        return self._peers.deadline()
+
+    def tick(self, now: float) -> None:
+        """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
+        self._peers.tick(now)
+
+    @property
+    def device_mtu(self) -> int:
+        """The MTU in bytes that the device should have, so that a packet fits every link."""
+        if self.settings.device_mtu is not None:
+            return self.settings.device_mtu
+        carrying = [
+            connection for strand in self._strands.values() for connection in strand.carrying
+        ]
+        over_ipv6 = {connection.link for connection in carrying if connection.ipv6}
+        sizes = [connection.mtu for connection in carrying]
+        for index, link in self._peers.links.items():
+            if link.up and (link.addresses or link.addresses6):
+                ipv6 = index in over_ipv6 or not link.addresses
+                outer = secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE
+                sizes.append(link.mtu - outer - secure.UDP_SIZE - secure.OVERHEAD)
+        outer = secure.IPV4_SIZE + secure.UDP_SIZE + secure.OVERHEAD
+        return min(sizes, default=tuning.DEFAULT_LINK_MTU - outer)
+
+    # What can be seen.
+
+    def session_keys(self) -> List[Dict[str, str]]:
+        """Give the keys of all sessions that can be read now, for who may read the traffic."""
+        return [
+            {
+                "host": session.host,
+                "cipher": CIPHER_NAME,
+                "receive_index": session.local_index.hex(),
+                "receive_key": session.receive_key.hex(),
+                "send_index": session.remote_index.hex(),
+                "send_key": session.send_key.hex(),
+            }
+            for session in self._peers.handshakes.by_index.values()
+        ]
+
+    def status(self, now: float) -> Dict[str, Any]:
+        """Give everything that there is to see, ready for JSON."""
+        status = super().status(now)
+        status["port"] = self.settings.port
+        status["public_key"] = _key_text(self._peers.public_key)
+        status["links"] = [
+            {
+                "index": link.index,
+                "name": link.name,
+                "addresses": [*link.addresses, *link.addresses6],
+                "mtu": link.mtu,
+                "up": link.up,
+                "send_errors": dict(self._send_errors.get(link.index, {})),
+            }
+            for link in sorted(self._peers.links.values(), key=lambda link: link.index)
+        ]
+        status["peers"] = [
+            self._strand_status(strand, now)
+            for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
+        ]
+        return status
+
+    def _strand_status(self, strand: SecureStrand, now: float) -> Dict[str, Any]:
+        session = strand.session
+        return {
+            "host": strand.host,
+            "best_state": int(strand.best_state),
+            "delivered": strand.delivered,
+            "duplicates": strand.duplicates,
+            "session": session
+            and {
+                "age_s": round(now - session.created_at, 3),
+                "initiated": session.initiated,
+                "rollovers": strand.rollovers,
+                "peer_key": _key_text(session.public_key),
+                "readable": len(strand.sessions.sessions),
+            },
+            "handshake": self._peers.handshake_status(strand, now),
+            "endpoints": [_endpoint_text(endpoint) for endpoint in strand.endpoints],
+            "connections": [
+                _connection_status(strand, connection, now)
+                for connection in strand.connections.values()
+            ],
+        }
+
+
+def _connection_status(
+    strand: SecureStrand, connection: SecureConnection, now: float
+) -> Dict[str, Any]:
+    rtt_ms = connection.rtt_ms
+    idle = now >= strand.idle_at
+    return {
+        "link": connection.link,
+        "remote": connection.remote,
+        "source": connection.source,
+        "address": connection.endpoint[0],
+        "port": connection.endpoint[1],
+        "origin": "configured" if connection.calls else "learnt",
+        "state": int(connection.state),
+        "carries": connection in strand.carrying,
+        "routed": connection.source is not None,
+        "mtu": connection.path_mtu.mtu,
+        "mtu_settled": connection.path_mtu.settled,
+        "rtt_ms": None if rtt_ms is None else round(rtt_ms, 3),
+        "observed": connection.observed and _endpoint_text(connection.observed),
+        "nat": connection.nat,
+        "pause_s": connection.keepalive.pause_s if idle else tuning.PROBE_S,
+        "sent": connection.sent,
+        "received": connection.received,
+        "sent_bytes": connection.sent_bytes,
+        "received_bytes": connection.received_bytes,
+        "far_received": connection.far_received,
+        "first": connection.first,
+        "duplicates": connection.duplicates,
+        "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
+    }
+
+
+def _key_text(key: bytes) -> str:
+    return base64.b64encode(key).decode("ascii")
+
+
+def _endpoint_text(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if secure.is_ipv6(address) else f"{address}:{port}"

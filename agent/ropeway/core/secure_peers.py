@@ -1,0 +1,909 @@
+"""The secure encapsulation's control side: sessions, links, connections and their endpoints.
+
+It writes the tables that the data side in :mod:`ropeway.core.secure_node` reads: ``sessions``,
+``strands``, each strand's session and carrying connections, and the next hops.
+
+Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
+over all connections at once. A **connection** is one way to that host; where it leads is learnt
+only from control frames that a session has sealed, and of those only from newer ones.
+"""
+
+from __future__ import annotations
+
+import heapq
+import ipaddress
+import random as random_module
+from collections import Counter
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+from ropeway.core import events, ipv4, secure, tuning
+from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.handshake import TRANSITIONS, Input, State, answers
+from ropeway.core.initiation import (
+    COOKIE_S,
+    Answer,
+    Completed,
+    CookieReply,
+    CookieTaken,
+    Forgotten,
+    Handshakes,
+    Refused,
+)
+from ropeway.core.link import Link
+from ropeway.core.noise import KeyPair
+from ropeway.core.routes import Routes
+from ropeway.core.secure import Control, Endpoint
+from ropeway.core.secure_strand import SecureConnection, SecureStrand
+from ropeway.core.session import PeerSessions, Session
+from ropeway.core.strand import NEVER
+
+#: What a socket is known by: the link's index and the local address.
+SocketKey = Tuple[int, str]
+
+_INF = float("inf")
+_INDEX_MAX = 2**31 - 1
+_CLOCK_MASK = 0xFFFFFFFF
+
+
+class SecurePeers:
+    """All strands of a secure node with their sessions and connections, and what is due.
+
+    ``own`` is the node's virtual address, four bytes; ``strands`` is shared with ``routes``, and
+    ``touched``, the connections whose outbox holds something, and ``dropped`` with the node.
+    ``settings`` are :class:`ropeway.core.secure_node.SecureSettings`; ``entropy`` gives so many
+    secret bytes.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        own: bytes,
+        strands: Dict[str, SecureStrand],
+        routes: Routes,
+        touched: List[SecureConnection],
+        dropped: Counter[Drop],
+        log: events.Log,
+        now: float,
+        random: random_module.Random,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._own = own
+        self.strands = strands
+        self._routes = routes
+        self.touched = touched
+        self._dropped = dropped
+        self._log = log
+        self._random = random
+        self._port = settings.port
+        self._rollover_s = settings.rollover_s
+        self.links: Dict[int, Link] = {}
+        self._identity = KeyPair.of(settings.private_key)
+        self.handshakes = Handshakes(self._identity, own, settings.epoch, entropy, now)
+        #: What belongs to no connection: (socket, endpoint, datagram).
+        self.outgoing: List[Tuple[SocketKey, Endpoint, bytes]] = []
+        #: Strands that began to carry data since the last look.
+        self.woken: List[SecureStrand] = []
+        self._unsettled: Dict[SecureStrand, None] = {}
+        self._heap: List[Tuple[float, int, Union[SecureConnection, SecureStrand]]] = []
+        self._heap_serial = 0
+        self._forget_at = now + tuning.FORGET_EVERY_S
+        self._notes = TokenBucket(1.0, 10, now)
+        self._added: Dict[str, Dict[Endpoint, None]] = {}
+        self._configured: Dict[str, Tuple[Endpoint, ...]] = {}
+        self.set_peers(settings.peers, now)
+
+    # Who belongs to the network.
+
+    def set_peers(self, peers: Iterable[Any], now: float) -> None:
+        """Take the hosts that belong here, all of them, with their keys and endpoints.
+
+        A host that is missing, or whose key is another one now, is cut off at once; every other
+        session and connection lives on.
+        """
+        listed = {peer.host: peer for peer in peers}
+        for session in self.handshakes.set_peers(listed.values()):
+            self._end_session(session, "its key is not valid any more", now)
+        for host in [host for host in self.strands if host not in listed]:
+            self._close_strand(self.strands[host], now)
+        for host, peer in listed.items():
+            strand = self.strands.get(host)
+            if strand is None:
+                sessions = PeerSessions(self._rollover_s)
+                strand = self.strands[host] = SecureStrand(host, sessions, self.woken, now)
+                self._routes.forget()
+            self._configured[host] = tuple(peer.endpoints)
+            self._set_endpoints(strand, now)
+        self.settle(now)
+
+    def set_identity(self, private_key: bytes, now: float) -> None:
+        """Prove another key from the next handshake on, and make that one now."""
+        self._identity = KeyPair.of(private_key)
+        self.handshakes.set_identity(self._identity)
+        for strand in self.strands.values():
+            if strand.session is not None or strand.endpoints:
+                self._want_session(strand, now)
+
+    def _close_strand(self, strand: SecureStrand, now: float) -> None:
+        for connection in list(strand.connections.values()):
+            self._end(connection, "the host was removed", now)
+        for session in list(strand.sessions.sessions):
+            self._end_session(session, "the host was removed", now)
+        strand.due = _INF
+        strand.held.clear()
+        self._unsettled.pop(strand, None)
+        self._added.pop(strand.host, None)
+        self._configured.pop(strand.host, None)
+        del self.strands[strand.host]
+        self._routes.forget()
+
+    def add_remote(self, host: str, address: str, port: int, now: float) -> None:
+        """Make another endpoint of a configured host known.
+
+        Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
+        """
+        strand = self._known_strand(host)
+        endpoint = _endpoint(address, port)
+        if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
+            raise ValueError(
+                f"host {strand.host} has {len(strand.endpoints)} endpoints, which is the limit"
+            )
+        self._added.setdefault(strand.host, {})[endpoint] = None
+        self._set_endpoints(strand, now)
+        self.settle(now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's endpoints at ``address``, or with None all of them.
+
+        Raises ValueError, with a sentence, if there is no such thing.
+        """
+        strand = self._known_strand(host)
+        if address is not None:
+            address = str(_address(address))
+        gone = [e for e in strand.endpoints if address in (None, e[0])]
+        learnt = [c for c in strand.connections.values() if address in (None, c.endpoint[0])]
+        if not gone and not learnt:
+            raise ValueError(f"host {strand.host} has no endpoint at {address or 'all'}")
+        for endpoint in gone:
+            self._added.get(strand.host, {}).pop(endpoint, None)
+        self._configured[strand.host] = tuple(
+            e for e in self._configured[strand.host] if e not in gone
+        )
+        self._set_endpoints(strand, now)
+        for connection in learnt:
+            if strand.connections.get((connection.link, _key(connection))) is connection:
+                self._end(connection, "it was removed", now)
+        self.settle(now)
+
+    def _known_strand(self, host: str) -> SecureStrand:
+        strand = self.strands.get(str(_address(host)))
+        if strand is None:
+            raise ValueError(
+                f"host {host} has no key here: add it, with its public_key, to peers in the"
+                " configuration"
+            )
+        return strand
+
+    def _set_endpoints(self, strand: SecureStrand, now: float) -> None:
+        wanted = dict.fromkeys(self._configured[strand.host])
+        wanted.update(self._added.get(strand.host, {}))
+        for connection in list(strand.connections.values()):
+            kept = [e for e in connection.candidates if e in wanted]
+            if kept == connection.candidates:
+                continue
+            connection.candidates = kept
+            if not kept and not connection.remote:
+                self._end(connection, "its endpoint was removed", now)
+        strand.endpoints = wanted
+        self._follow_links(strand, now)
+
+    # Links.
+
+    def set_links(self, links: Sequence[Link], now: float) -> None:
+        """Take the interfaces that take part now, all of them; the node finds the difference."""
+        after = {link.index: link for link in links}
+        before = self.links
+        if after == before:
+            return
+        self.links = after
+        for index, link in after.items():
+            if index not in before:
+                self._log.report(events.LinkAppeared(link), now)
+            elif _visible(before[index]) != _visible(link):
+                self._log.report(events.LinkChanged(before[index], link), now)
+        for index in before.keys() - after.keys():
+            self._log.report(events.LinkVanished(before[index]), now)
+        for strand in self.strands.values():
+            self._follow_links(strand, now)
+        self.settle(now)
+
+    def _follow_links(self, strand: SecureStrand, now: float) -> None:
+        """Bring a strand's connections in line with links and endpoints."""
+        for connection in list(strand.connections.values()):
+            link = self.links.get(connection.link)
+            if link is None:
+                self._end(connection, "the link vanished", now)
+                continue
+            connection.path_mtu.set_link_mtu(link.mtu, now)
+            self._fit(connection, now)
+            source = self._source(connection)
+            if source != connection.source:
+                connection.outbox.clear()
+                connection.source = source
+                connection.cookie = b""
+                self._restart_path(connection, now)
+                reason = "the link is down or has no route"
+                if source is not None:
+                    reason = "its address changed"
+                self._advance(connection, Input.GONE, now, reason)
+                self._greet_soon(connection, now)
+        for index in self.links:
+            there = [c for c in strand.connections.values() if c.link == index]
+            known = {endpoint for c in there for endpoint in c.candidates}
+            for endpoint in strand.endpoints:
+                if endpoint not in known:
+                    made = self._connect(strand, index, 0, endpoint, now)
+                    if made is not None:
+                        made.candidates = [endpoint]
+        if strand.connections and (strand.session is None or strand.initiate_at != _INF):
+            self._want_session(strand, now)
+        self._unsettled[strand] = None
+
+    def _source(self, connection: SecureConnection) -> Optional[str]:
+        link = self.links[connection.link]
+        if not link.up:
+            return None
+        source = connection.source
+        addresses = link.addresses6 if connection.ipv6 else link.addresses
+        best = link.source_for(connection.endpoint[0])
+        # What the other end speaks to is kept as long as it is there: NATs expect it.
+        if best is not None and any(a.partition("/")[0] == source for a in addresses):
+            return source
+        return best
+
+    def _connect(
+        self, strand: SecureStrand, link: int, remote: int, endpoint: Endpoint, now: float
+    ) -> Optional[SecureConnection]:
+        way = strand.free_way()
+        if not way:
+            return None
+        connection = SecureConnection(
+            strand, way, link, self.links[link].mtu, remote, endpoint, now
+        )
+        strand.by_way[way] = connection
+        strand.connections[link, _key(connection)] = connection
+        connection.source = self._source(connection)
+        connection.fit()
+        self._greet_soon(connection, now)
+        self._unsettled[strand] = None
+        return connection
+
+    def _end(self, connection: SecureConnection, reason: str, now: float) -> None:
+        strand = connection.strand
+        self._advance(connection, Input.GONE, now, reason)
+        connection.due = _INF
+        connection.outbox.clear()
+        connection.source = None
+        strand.by_way.pop(connection.way, None)
+        del strand.connections[connection.link, _key(connection)]
+        self._unsettled[strand] = None
+
+    # Sessions.
+
+    def _want_session(self, strand: SecureStrand, now: float) -> None:
+        """Begin to ask for a session, or ask again soon; nothing if it was asked just now."""
+        if strand.initiate_at == _INF:
+            strand.wanted_since = now
+        strand.initiate_pause_s = tuning.INITIATE_MIN_S
+        at = max(now, strand.initiated_at + tuning.INITIATE_GAP_S)
+        strand.initiate_at = min(strand.initiate_at, at)
+        self._schedule_strand(strand, now)
+
+    def _initiate(self, strand: SecureStrand, now: float) -> None:
+        """Ask for a session over every connection that leads anywhere."""
+        ways = {(c.link, c.source, c.endpoint): c for c in strand.connections.values() if c.source}
+        strand.initiated_at = now
+        spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
+        strand.initiate_at = now + strand.initiate_pause_s * spread
+        strand.initiate_pause_s = min(
+            strand.initiate_pause_s * tuning.INITIATE_GROWTH, tuning.INITIATE_MAX_S
+        )
+        if not ways:
+            return
+        for message in self.handshakes.initiate(strand.host, now):
+            for connection in ways.values():
+                if connection.source is None:
+                    continue
+                datagram = message
+                if connection.cookie and now - connection.cookie_at < COOKIE_S:
+                    datagram = self.handshakes.with_cookie(message, connection.cookie)
+                key = (connection.link, connection.source)
+                self.outgoing.append((key, connection.endpoint, datagram))
+
+    def handshake(self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float) -> None:
+        """Take a datagram that is no frame of a session."""
+        outcome = self.handshakes.receive(datagram, secure.pack_endpoint(endpoint), now)
+        if isinstance(outcome, Refused):
+            self._dropped[outcome.drop] += 1
+            if outcome.note is not None and self._notes.take(now):
+                self._log.report(events.HandshakeRefused(outcome.note), now)
+        elif isinstance(outcome, Answer):
+            self.outgoing.append((key, endpoint, outcome.reply))
+            if outcome.session is not None:
+                self._add_session(outcome.session, now)
+        elif isinstance(outcome, Completed):
+            self._add_session(outcome.session, now)
+            self._have_session(self.strands[outcome.host], now)
+        elif isinstance(outcome, CookieReply):
+            self.outgoing.append((key, endpoint, outcome.reply))
+        elif isinstance(outcome, CookieTaken):
+            self._take_cookie(self.strands[outcome.host], outcome.cookie, key, endpoint, now)
+        elif isinstance(outcome, Forgotten):
+            self._want_session(self.strands[outcome.host], now)
+
+    def _take_cookie(
+        self,
+        strand: SecureStrand,
+        cookie: bytes,
+        key: SocketKey,
+        endpoint: Endpoint,
+        now: float,
+    ) -> None:
+        for connection in strand.connections.values():
+            if connection.link == key[0] and connection.endpoint == endpoint:
+                connection.cookie = cookie
+                connection.cookie_at = now
+        if strand.initiate_at != _INF:
+            strand.initiate_at = max(now, strand.initiated_at + tuning.INITIATE_GAP_S)
+            self._schedule_strand(strand, now)
+
+    def _add_session(self, session: Session, now: float) -> None:
+        strand = self.strands[session.host]
+        for removed in strand.sessions.add(session, now):
+            self.handshakes.release(removed)
+        self._schedule_strand(strand, now)
+
+    def confirm(self, session: Session, now: float) -> None:
+        """Take the first frame that proves that the other end has a session's keys."""
+        strand = self.strands[session.host]
+        strand.sessions.confirm(session, now)
+        self._have_session(strand, now)
+
+    def _have_session(self, strand: SecureStrand, now: float) -> None:
+        """Send under the session that is to be used now, and tell every connection so."""
+        before, session = strand.session, strand.sessions.sending
+        strand.heard_at = now
+        if session is before or session is None:
+            return
+        strand.session = session
+        if before is None:
+            self._log.report(events.SessionMade(strand.host), now)
+        else:
+            strand.rollovers += 1
+        strand.initiate_at = strand.wanted_since = _INF
+        strand.initiate_pause_s = tuning.INITIATE_MIN_S
+        for connection in strand.connections.values():
+            # The first frame under it tells the other end that it can be used.
+            if connection.source is not None:
+                self._send_control(connection, now)
+        self._unsettled[strand] = None
+        self._schedule_strand(strand, now)
+
+    def _end_session(self, session: Session, reason: str, now: float) -> None:
+        self.handshakes.release(session)
+        strand = self.strands.get(session.host)
+        if strand is None:
+            return
+        strand.sessions.remove(session)
+        if strand.session is session:
+            self._lose_session(strand, reason, now)
+
+    def _lose_session(self, strand: SecureStrand, reason: str, now: float) -> None:
+        strand.session = strand.sessions.sending
+        if strand.session is not None:
+            return
+        self._log.report(events.SessionLost(strand.host, reason), now)
+        for connection in strand.connections.values():
+            self._advance(connection, Input.GONE, now, "there is no session")
+        self._unsettled[strand] = None
+        self._want_session(strand, now)
+
+    # Control frames.
+
+    def control(
+        self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Take a control frame of a known session."""
+        body = session.open(datagram)
+        if isinstance(body, Drop):
+            self._dropped[body] += 1
+            return
+        strand = self.strands[session.host]
+        session.heard_at = strand.heard_at = now
+        if not session.confirmed:
+            self.confirm(session, now)
+        control = secure.decode_control(body)
+        if control is None or key[0] not in self.links:
+            self._dropped[Drop.MALFORMED] += 1
+            return
+        connection = self._find(strand, control, key, endpoint, now)
+        if connection is None:
+            self._dropped[Drop.LIMIT] += 1
+            return
+        counter = int.from_bytes(datagram[8:16], "little")
+        if self._is_newer(connection, session, counter):
+            connection.order_session, connection.order_counter = session, counter
+            size = secure.outer_size(endpoint[0]) + len(datagram)
+            self._hear(connection, control, key, endpoint, size, now)
+
+    def _is_newer(self, connection: SecureConnection, session: Session, counter: int) -> bool:
+        """Say whether a frame was sent after all that were heard on the connection."""
+        last = connection.order_session
+        if last is session:
+            return counter > connection.order_counter
+        # Each end may send under another one of two sessions that were made at the same time.
+        return last is None or session.created_at > last.created_at - tuning.SIMULTANEOUS_S
+
+    def _find(
+        self,
+        strand: SecureStrand,
+        control: Control,
+        key: SocketKey,
+        endpoint: Endpoint,
+        now: float,
+    ) -> Optional[SecureConnection]:
+        """Give the connection of a control frame, which may be known by its endpoint only."""
+        link, index = key[0], control.src_index
+        found = strand.connections.get((link, (index, secure.is_ipv6(endpoint[0]))))
+        stand_ins = [
+            c
+            for c in strand.connections.values()
+            if c.link == link
+            and c is not found
+            and endpoint in c.candidates
+            and (not c.remote or now - c.heard_at >= tuning.SILENCE_S)
+        ]
+        if found is None and stand_ins:
+            found = stand_ins.pop()
+            del strand.connections[link, _key(found)]
+            found.remote = index
+            found.endpoint = endpoint
+            strand.connections[link, _key(found)] = found
+        elif found is None:
+            if index > _INDEX_MAX or not self._has_room(strand, now):
+                return None
+            found = self._connect(strand, link, index, endpoint, now)
+            if found is None:
+                return None
+        # Several endpoints have led to one interface: it keeps them all and is greeted at one.
+        for other in stand_ins:
+            found.candidates += [e for e in other.candidates if e not in found.candidates]
+            self._end(other, "its interface is known", now)
+        return found
+
+    def _has_room(self, strand: SecureStrand, now: float) -> bool:
+        """Say whether one more connection may be learnt, if need be instead of a silent one."""
+        learnt = [c for c in strand.connections.values() if not c.calls]
+        if len(learnt) < tuning.MAX_REMOTES_PER_PEER:
+            return True
+        idle = [c for c in learnt if c.state != State.ESTABLISHED]
+        if not idle:
+            return False
+        self._end(min(idle, key=lambda c: c.heard_at), "others took its place", now)
+        return True
+
+    def _hear(
+        self,
+        connection: SecureConnection,
+        control: Control,
+        key: SocketKey,
+        endpoint: Endpoint,
+        size: int,
+        now: float,
+    ) -> None:
+        """Believe a control frame that is newer than all before it."""
+        quiet_s = now - connection.sent_at
+        routed = self.links[connection.link].source_for(endpoint[0]) is not None
+        source = key[1] if routed else None
+        if endpoint != connection.endpoint or source != connection.source:
+            self._move(connection, endpoint, source, now)
+        connection.heard_at = now
+        connection.far_way = control.way
+        connection.far_pause_s = control.pause_s
+        connection.far_received = control.received
+        connection.observed = control.observed
+        connection.far_clock_ms = control.clock_ms
+        connection.far_clock_at = now
+        self._measure_rtt(connection, control, now)
+        if control.probe and control.probe <= size:
+            connection.probe_heard = control.probe
+        connection.path_mtu.alive(now)
+        if control.probe_heard:
+            connection.path_mtu.heard(control.probe_heard, now)
+        self._fit(connection, now)
+        connection.far_calls = control.calls
+        if connection.calls and now >= connection.strand.idle_at:
+            connection.keepalive.held(quiet_s, now)
+        if control.state:
+            connection.confirmed_at = now
+        what = Input.HEARD_RESTART if control.state == State.SENDING else Input(control.state)
+        answer = answers(connection.state, control.state) or control.answer
+        rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
+        self._advance(connection, what, now)
+        # Nothing answers the answer to a probe.
+        if control.probe or (answer and rested):
+            connection.answered_at = now
+            self._send_control(connection, now)
+        self._schedule(connection, now)
+
+    def _measure_rtt(self, connection: SecureConnection, control: Control, now: float) -> None:
+        if not control.echo_ms:
+            return
+        elapsed_ms = (_clock_ms(now) - control.echo_ms) & _CLOCK_MASK
+        sample_ms = elapsed_ms - control.held_ms
+        if not 0 <= sample_ms < 60_000:
+            return
+        before = connection.rtt_ms
+        connection.rtt_ms = (
+            float(sample_ms) if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
+        )
+        connection.path_mtu.set_rtt(connection.rtt_ms)
+
+    def _move(
+        self, connection: SecureConnection, endpoint: Endpoint, source: Optional[str], now: float
+    ) -> None:
+        """Follow the other end to where it was heard from."""
+        before = connection.endpoint
+        connection.endpoint = endpoint
+        connection.source = source
+        connection.cookie = b""
+        connection.outbox.clear()
+        self._restart_path(connection, now)
+        self._unsettled[connection.strand] = None
+        if before != endpoint and connection.heard_at != NEVER:
+            self._log.report(
+                events.EndpointMoved(
+                    connection.strand.host, connection.link, connection.remote, before, endpoint
+                ),
+                now,
+            )
+
+    def _restart_path(self, connection: SecureConnection, now: float) -> None:
+        connection.path_mtu.restart(now)
+        connection.rtt_ms = None
+        connection.observed = None
+        self._fit(connection, now)
+
+    def _fit(self, connection: SecureConnection, now: float) -> None:
+        """Have packets fit what is known of the path now."""
+        before = connection.mtu
+        connection.fit()
+        if connection.mtu == before:
+            return
+        self._unsettled[connection.strand] = None
+        if connection.remote:
+            self._log.report(
+                events.PathMtuFound(
+                    connection.strand.host,
+                    connection.link,
+                    connection.remote,
+                    connection.path_mtu.mtu,
+                ),
+                now,
+            )
+
+    def _send_control(self, connection: SecureConnection, now: float, probe: int = 0) -> None:
+        """Say where this end stands; the next frame is due a pause from now.
+
+        With ``probe`` the frame fills an outer packet of that size.
+        """
+        strand = connection.strand
+        session, source = strand.session, connection.source
+        if session is None or source is None:
+            return
+        active = now < strand.idle_at
+        outer = secure.outer_size(connection.endpoint[0]) + secure.OVERHEAD
+        heard = connection.heard_at != NEVER
+        body = secure.encode_control(
+            Control(
+                state=connection.state,
+                src_index=connection.link,
+                dst_index=connection.remote,
+                way=connection.way,
+                pause_s=self._pause_s(connection, now),
+                answer=not probe and self._wants_answer(connection, active, now),
+                calls=connection.calls,
+                clock_ms=_clock_ms(now),
+                echo_ms=connection.far_clock_ms if heard else 0,
+                held_ms=int(1000 * (now - connection.far_clock_at)) if heard else 0,
+                probe=probe,
+                probe_heard=connection.probe_heard,
+                observed=connection.endpoint if heard else None,
+                received=connection.received,
+            ),
+            max(0, probe - outer),
+        )
+        connection.sent_at = now
+        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
+        self.outgoing.append(((connection.link, source), connection.endpoint, frame))
+
+    def _wants_answer(self, connection: SecureConnection, active: bool, now: float) -> bool:
+        """Say whether the other end would otherwise leave this one waiting."""
+        if connection.state != State.ESTABLISHED:
+            return True
+        if active:
+            return connection.far_pause_s > tuning.PROBE_S
+        return now - connection.heard_at > connection.far_pause_s
+
+    def _pause_s(self, connection: SecureConnection, now: float) -> float:
+        """Give the longest time that this end leaves the connection without a frame."""
+        if now < connection.strand.idle_at:
+            return tuning.PROBE_S
+        if connection.calls:
+            return tuning.IDLE_MUTUAL_S if connection.far_calls else connection.keepalive.pause_s
+        if connection.far_pause_s <= tuning.PROBE_S:
+            return tuning.IDLE_START_S
+        return min(connection.far_pause_s, tuning.IDLE_MAX_S)
+
+    def _next_at(self, connection: SecureConnection, now: float) -> float:
+        """Give when the next control frame of an established connection is due."""
+        far_pause_s = connection.far_pause_s
+        called = not connection.calls and far_pause_s > tuning.PROBE_S
+        if called and now >= connection.strand.idle_at:
+            proof_at = connection.heard_at + tuning.IDLE_ANSWER_SHARE * far_pause_s
+            if connection.sent_at < connection.heard_at + far_pause_s / 2:
+                return proof_at
+        return connection.sent_at + self._pause_s(connection, now)
+
+    # States.
+
+    def _advance(
+        self, connection: SecureConnection, what: Input, now: float, reason: str = "it was silent"
+    ) -> None:
+        """Apply the table; all that follows from a new state follows from here."""
+        before = connection.state
+        after = TRANSITIONS[before, what]
+        if after == before:
+            return
+        connection.state = after
+        if after == State.ESTABLISHED:
+            self._log.report(
+                events.ConnectionEstablished(
+                    connection.strand.host,
+                    connection.link,
+                    connection.remote,
+                    connection.endpoint[0],
+                ),
+                now,
+            )
+        else:
+            if before == State.ESTABLISHED:
+                if what == Input.HEARD_RESTART:
+                    reason = "the other end started anew"
+                self._log.report(
+                    events.ConnectionLost(
+                        connection.strand.host, connection.link, connection.remote, reason
+                    ),
+                    now,
+                )
+            self._greet_soon(connection, now)
+        self._unsettled[connection.strand] = None
+
+    def settle(self, now: float) -> None:
+        """Choose anew where something changed; at the end of each batch of work."""
+        for strand in self.woken:
+            self._wake(strand, now)
+        self.woken.clear()
+        if not self._unsettled:
+            return
+        for strand in list(self._unsettled):
+            if strand.choose():
+                self._routes.forget()
+            if strand.held and strand.carrying:
+                held, strand.held = strand.held, type(strand.held)()
+                for packet in held:
+                    if not strand.send(packet, now, self.touched):
+                        strand.send_where_it_fits(packet, now, self.touched)
+        self._unsettled.clear()
+
+    def _wake(self, strand: SecureStrand, now: float) -> None:
+        """Data flows again: find out soon which ways still work."""
+        for connection in strand.connections.values():
+            connection.awoken_at = now
+            connection.greet_pause_s = tuning.GREETING_MIN_S
+            if connection.source is not None:
+                self._send_control(connection, now)
+            self._schedule(connection, now)
+        self._schedule_strand(strand, now)
+
+    # Time.
+
+    def deadline(self) -> float:
+        """Give the time of the next :meth:`tick`."""
+        return min(self._heap[0][0] if self._heap else _INF, self._forget_at)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due, _, what = heapq.heappop(heap)
+            if what.due != due:
+                continue
+            what.due = _INF
+            if isinstance(what, SecureConnection):
+                self._look_at(what, now)
+            else:
+                self._look_at_strand(what, now)
+        if now >= self._forget_at:
+            self._forget_at = now + tuning.FORGET_EVERY_S
+            self._forget(now)
+        self.settle(now)
+
+    def _look_at(self, connection: SecureConnection, now: float) -> None:
+        strand = connection.strand
+        if connection.source is None or strand.session is None:
+            return
+        if connection.state and now >= self._silent_at(connection, now):
+            self._advance(connection, Input.SILENT, now)
+        if connection.state == State.ESTABLISHED:
+            if now >= self._next_at(connection, now):
+                self._judge_pause(connection, now)
+                self._send_control(connection, now)
+            probe = connection.path_mtu.probe(now, now < strand.idle_at)
+            if probe:
+                self._send_control(connection, now, probe)
+        elif now >= connection.greet_at:
+            self._greet(connection, now)
+        self._fit(connection, now)
+        self._schedule(connection, now)
+
+    def _judge_pause(self, connection: SecureConnection, now: float) -> None:
+        """See whether the other end's frame came before an idle pause was over."""
+        if not connection.calls or connection.far_calls:
+            return
+        sent_at = connection.sent_at
+        idle = sent_at >= connection.strand.idle_at
+        if idle and connection.heard_at < sent_at + connection.keepalive.pause_s / 2:
+            connection.keepalive.missed(now)
+
+    def _greet(self, connection: SecureConnection, now: float) -> None:
+        candidates = connection.candidates
+        if candidates and connection.heard_at != NEVER:
+            # What was heard last may be gone: go round the endpoints that are known to lead there.
+            following = candidates.pop(0)
+            candidates.append(following)
+            if following != connection.endpoint and connection.state == State.SENDING:
+                connection.endpoint = following
+                connection.source = self._source(connection)
+                self._restart_path(connection, now)
+        self._send_control(connection, now)
+        pause_s = connection.greet_pause_s
+        longest_s = tuning.PROBE_S
+        if now >= connection.strand.idle_at:
+            longest_s = tuning.IDLE_START_S
+        connection.greet_pause_s = min(2 * pause_s, longest_s)
+        spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
+        connection.greet_at = now + pause_s * spread
+
+    def _silent_at(self, connection: SecureConnection, now: float) -> float:
+        since = max(connection.heard_at, connection.awoken_at)
+        return since + connection.silence_s(now)
+
+    def _look_at_strand(self, strand: SecureStrand, now: float) -> None:
+        for session in strand.sessions.expire(now):
+            self.handshakes.release(session)
+        if strand.session is not None and strand.sessions.sending is not strand.session:
+            self._lose_session(strand, "it was not renewed", now)
+        if strand.initiate_at == _INF and self._needs_session(strand, now):
+            self._want_session(strand, now)
+        if now >= strand.initiate_at:
+            self._initiate(strand, now)
+        if strand.held and now - strand.held_since >= tuning.HELD_S:
+            strand.held.clear()
+        self._schedule_strand(strand, now)
+
+    def _needs_session(self, strand: SecureStrand, now: float) -> bool:
+        if strand.session is None:
+            return bool(strand.connections)
+        if strand.sessions.rollover_due(now):
+            return True
+        woken_at = max((c.awoken_at for c in strand.connections.values()), default=now)
+        silent_s = now - max(strand.heard_at, woken_at)
+        return now < strand.idle_at and silent_s >= tuning.PEER_SILENCE_S
+
+    def _greet_soon(self, connection: SecureConnection, now: float) -> None:
+        connection.greet_pause_s = tuning.GREETING_MIN_S
+        connection.greet_at = now
+        self._schedule(connection, now)
+
+    def _schedule(self, connection: SecureConnection, now: float) -> None:
+        """Put the connection into the heap for the moment at which something is due."""
+        if connection.source is None or connection.strand.session is None:
+            connection.due = _INF
+            return
+        if connection.state == State.ESTABLISHED:
+            due = min(
+                self._next_at(connection, now),
+                self._silent_at(connection, now),
+                connection.path_mtu.deadline(),
+            )
+        elif connection.state:
+            due = min(connection.greet_at, self._silent_at(connection, now))
+        else:
+            due = connection.greet_at
+        self._push(connection, max(due, now))
+
+    def _schedule_strand(self, strand: SecureStrand, now: float) -> None:
+        look_s = tuning.SESSION_LOOK_S if now < strand.idle_at else tuning.SESSION_LOOK_IDLE_S
+        due = min(strand.initiate_at, now + look_s)
+        self._push(strand, max(due, now))
+
+    def _push(self, what: Union[SecureConnection, SecureStrand], due: float) -> None:
+        if due != what.due:
+            what.due = due
+            self._heap_serial += 1
+            heapq.heappush(self._heap, (due, self._heap_serial, what))
+
+    def _forget(self, now: float) -> None:
+        """Forget learnt connections that have been silent for long."""
+        for strand in self.strands.values():
+            for connection in list(strand.connections.values()):
+                quiet_s = now - max(connection.heard_at, connection.awoken_at)
+                fallen = not connection.calls and connection.state == State.SENDING
+                if fallen and quiet_s >= tuning.FORGET_S:
+                    self._end(connection, "it was silent for long", now)
+
+    # What can be seen.
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that other hosts know this one by."""
+        return self._identity.public
+
+    def handshake_status(self, strand: SecureStrand, now: float) -> Optional[str]:
+        """Say in a sentence what a strand without a session waits for; None if it has one."""
+        if strand.session is not None:
+            return None
+        if not strand.connections:
+            if strand.endpoints:
+                return "no link has a route to any of its addresses"
+            return "it has no configured address: waiting for it to call"
+        waiting_s = max(0.0, now - strand.wanted_since)
+        return (
+            f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, or one of"
+            " the two hosts has another key for the other"
+        )
+
+
+def _key(connection: SecureConnection) -> Any:
+    """What a connection stands under in its strand, beside its link."""
+    return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint
+
+
+def _visible(link: Link) -> Tuple[Any, ...]:
+    return link.name, link.addresses, link.addresses6, link.mtu, link.up
+
+
+def _clock_ms(now: float) -> int:
+    # 0 stands for a clock that was not heard.
+    return int(now * 1000) & _CLOCK_MASK or 1
+
+
+def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address") from None
+
+
+def _endpoint(address: str, port: int) -> Endpoint:
+    parsed = _address(address)
+    if not 0 < port < 65536:
+        raise ValueError(f"port {port} is not between 1 and 65535")
+    unicast = (
+        ipv4.is_unicast(parsed.packed)
+        if parsed.version == 4
+        else not (parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback)
+    )
+    if not unicast:
+        raise ValueError(f"{address} cannot be the address of a network interface")
+    return (str(parsed), port)

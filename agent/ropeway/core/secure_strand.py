@@ -1,0 +1,236 @@
+"""The secure encapsulation's strand: sessions with one host, and sealed frames on connections."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
+
+from ropeway.core import secure, tuning
+from ropeway.core.keepalive import Keepalive
+from ropeway.core.path_mtu import PathMtu
+from ropeway.core.secure import Endpoint
+from ropeway.core.session import PeerSessions, Session
+from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
+
+_INF = float("inf")
+_WAYS = 255
+
+
+class SecureConnection(Connection):
+    """A connection whose frames are UDP datagrams.
+
+    It sends from ``source`` to ``endpoint``. While its remote interface is not known, ``remote``
+    is 0, and it stands under its endpoint.
+    """
+
+    __slots__ = (
+        "answered_at",
+        "awoken_at",
+        "candidates",
+        "cookie",
+        "cookie_at",
+        "endpoint",
+        "far_calls",
+        "far_clock_at",
+        "far_clock_ms",
+        "far_pause_s",
+        "far_received",
+        "far_way",
+        "ipv6",
+        "keepalive",
+        "observed",
+        "order_counter",
+        "order_session",
+        "path_mtu",
+        "probe_heard",
+        "remote",
+        "rtt_ms",
+        "sequence",
+        "strand",
+    )
+
+    def __init__(
+        self,
+        strand: SecureStrand,
+        way: int,
+        link: int,
+        link_mtu: int,
+        remote: int,
+        endpoint: Endpoint,
+        now: float,
+    ) -> None:
+        super().__init__(way, link)
+        self.strand = strand
+        #: The interface's index on its host; 0 while it is not known.
+        self.remote = remote
+        self.endpoint = endpoint
+        self.ipv6 = secure.is_ipv6(endpoint[0])
+        #: The configured endpoints that lead to this interface: this end calls, they are greeted
+        #: for good. Without any the connection was learnt, and is forgotten when it is silent.
+        self.candidates: List[Endpoint] = []
+        floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
+        self.path_mtu = PathMtu(link_mtu, floor, now)
+        self.keepalive = Keepalive()
+        #: What the other end calls this connection; 0 while it has not said.
+        self.far_way = 0
+        #: Counts data frames.
+        self.sequence = 0
+        #: Session and counter of the newest control frame heard.
+        self.order_session: Optional[Session] = None
+        self.order_counter = -1
+        self.far_pause_s = tuning.PROBE_S
+        self.far_calls = False
+        self.far_clock_ms = 0
+        self.far_clock_at = NEVER
+        #: Data frames that the other end received, as it said last.
+        self.far_received = 0
+        self.probe_heard = 0
+        #: Where the other end sees this one.
+        self.observed: Optional[Endpoint] = None
+        #: Smoothed round-trip time; None while it was not measured.
+        self.rtt_ms: Optional[float] = None
+        self.answered_at = NEVER
+        #: When data began to flow: from then on frames are expected soon.
+        self.awoken_at = now
+        #: Proof, for the host at the other end, that this end can be answered here.
+        self.cookie = b""
+        self.cookie_at = NEVER
+
+    @property
+    def far(self) -> RemoteKey:
+        """What the remote interface is told apart by."""
+        return self.remote or self.endpoint
+
+    @property
+    def calls(self) -> bool:
+        """Whether this end knows by itself where the other is, and so keeps the way open."""
+        return bool(self.candidates)
+
+    @property
+    def nat(self) -> Optional[bool]:
+        """Whether the other end sees another source than was sent from; None if not known."""
+        if self.observed is None or self.source is None:
+            return None
+        return self.observed[0] != self.source
+
+    def fit(self) -> None:
+        """Follow the path MTU."""
+        outer = secure.outer_size(self.endpoint[0]) + secure.OVERHEAD
+        self.mtu = self.path_mtu.mtu - outer
+
+    def silence_s(self, now: float) -> float:
+        """Give how long nothing may be heard until the connection counts as silent."""
+        if now < self.strand.idle_at:
+            return tuning.SILENCE_S
+        return max(tuning.SILENCE_S, tuning.SILENT_PAUSES * self.far_pause_s)
+
+
+class SecureStrand(Strand[SecureConnection]):
+    """All connections to one host, with the sessions that they share.
+
+    Packets are sealed once; the copies differ in the three bytes that name connection and
+    sequence.
+    """
+
+    __slots__ = (
+        "by_way",
+        "due",
+        "endpoints",
+        "established_at",
+        "heard_at",
+        "held",
+        "held_since",
+        "idle_at",
+        "initiate_at",
+        "initiate_pause_s",
+        "initiated_at",
+        "rollovers",
+        "session",
+        "sessions",
+        "wanted_since",
+        "woken",
+    )
+
+    def __init__(
+        self, host: str, sessions: PeerSessions, woken: List[SecureStrand], now: float
+    ) -> None:
+        super().__init__(host)
+        self.sessions = sessions
+        #: The session to seal with; None while there is none.
+        self.session: Optional[Session] = None
+        #: The endpoints that the configuration or an operator named.
+        self.endpoints: Dict[Endpoint, None] = {}
+        #: What the other end calls our connections by, for statistics.
+        self.by_way: Dict[int, SecureConnection] = {}
+        #: Strands that began to carry data, for the control side to see.
+        self.woken = woken
+        #: Without data until then, the strand is idle.
+        self.idle_at = now
+        #: When anything that is authentic was heard on any connection.
+        self.heard_at = NEVER
+        #: Packets that wait for a session, and since when.
+        self.held: Deque[bytes] = deque()
+        self.held_since = NEVER
+        self.rollovers = 0
+        #: Since when a session is wanted, and when it is asked for next.
+        self.wanted_since = _INF
+        self.initiate_at = _INF
+        self.initiated_at = NEVER
+        self.initiate_pause_s = tuning.INITIATE_MIN_S
+        self.due = _INF
+
+    def free_way(self) -> int:
+        """Give a number for a new connection, 1 to 255; 0 if there is none left."""
+        return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)
+
+    def _usable(self) -> List[SecureConnection]:
+        return super()._usable() if self.session is not None else []
+
+    def _distinct(self, connections: List[SecureConnection]) -> List[SecureConnection]:
+        # IPv4 and IPv6 between the same two interfaces are one way; IPv4's overhead is smaller.
+        seen: Set[Tuple[int, RemoteKey]] = set()
+        kept = []
+        for connection in sorted(connections, key=lambda c: c.ipv6):
+            pair = (connection.link, connection.far)
+            if pair not in seen:
+                seen.add(pair)
+                kept.append(connection)
+        return kept
+
+    def hold(self, packet: bytes, now: float) -> bool:
+        """Keep a packet until there is a session, if one is being made and it is not long."""
+        if not self.connections or self.initiate_at == _INF:
+            return False
+        if not self.held:
+            self.held_since = now
+        if now - self.held_since >= tuning.HELD_S or len(self.held) >= tuning.HELD_PACKETS:
+            return False
+        self.held.append(packet)
+        return True
+
+    def _send_over(
+        self,
+        connections: Iterable[SecureConnection],
+        packet: bytes,
+        now: float,
+        touched: List[SecureConnection],
+    ) -> None:
+        session = self.session
+        if session is None:
+            return
+        if now >= self.idle_at:
+            self.woken.append(self)
+        self.idle_at = now + tuning.ACTIVE_S
+        sealed = session.seal(secure.DATA_AD, packet)
+        size = len(sealed) + secure.LINK_PART.size
+        pack = secure.LINK_PART.pack
+        for connection in connections:
+            outbox = connection.outbox
+            if not outbox:
+                touched.append(connection)
+            connection.sequence += 1
+            connection.sent += 1
+            connection.sent_bytes += size
+            outbox.append(
+                pack(secure.DATA, connection.far_way, connection.sequence & 0xFFFF) + sealed
+            )
