@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import Any, Dict, List, Optional
+import time
+from typing import Any, Dict, List, Optional, Set, TextIO
 
 from ropeway import __version__
 from ropeway.app import control
@@ -15,11 +17,17 @@ from ropeway.app.config import (
     ConfigError,
 )
 
+RELOAD_TIMEOUT_S = 12.0
+"""The agent gives up reading its configuration before that."""
+KEYLOG_EVERY_S = 1.0
+
 # What only some commands need is imported there: `ropeway status` has to be quick.
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_RESTART = 3
+"""`reload` only: nothing was changed, because only a restart changes what differs."""
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: only somebody who edits the configuration can help."""
 
@@ -52,7 +60,23 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check-config", help="check a configuration file")
     check.add_argument("file", metavar="FILE", nargs="?", default=DEFAULT_PATH)
+    check.add_argument(
+        "--without-keys", action="store_true", help="leave out the files of keys that it names"
+    )
     check.set_defaults(run=_check_config)
+
+    reload = commands.add_parser("reload", help="let the agent read its configuration again")
+    reload.add_argument("--config", metavar="FILE", help="take the control socket from this file")
+    _add_control(reload)
+    reload.set_defaults(run=_reload)
+
+    genkey = commands.add_parser("genkey", help="make this host's private key")
+    _add_key_file(genkey)
+    genkey.set_defaults(run=_genkey)
+
+    pubkey = commands.add_parser("pubkey", help="print the public key of this host's private key")
+    _add_key_file(pubkey)
+    pubkey.set_defaults(run=_pubkey)
 
     status = commands.add_parser("status", help="show devices, hosts and connections")
     status.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -75,6 +99,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(remove)
     remove.set_defaults(run=_remote_remove)
 
+    keylog = commands.add_parser("keylog", help="print what opens captured traffic, for root alone")
+    keylog.add_argument(
+        "--follow", action="store_true", help="add the keys of new sessions until interrupted"
+    )
+    keylog.add_argument("--output", metavar="FILE", help="append to this file, mode 0600")
+    _add_control(keylog)
+    keylog.set_defaults(run=_keylog)
+
+    decrypt = commands.add_parser("decrypt", help="open captured traffic with logged keys")
+    decrypt.add_argument("--keys", metavar="FILE", required=True, help="what keylog printed")
+    decrypt.add_argument(
+        "--all-copies", action="store_true", help="write every copy of a packet, not the first only"
+    )
+    decrypt.add_argument("capture", metavar="CAPTURE", help="a pcap file")
+    decrypt.add_argument("output", metavar="OUTPUT", help="the pcap file to write")
+    decrypt.set_defaults(run=_decrypt)
+
     cleanup = commands.add_parser("cleanup", help="remove what a killed agent left behind")
     cleanup.add_argument("--config", metavar="FILE", default=DEFAULT_PATH)
     cleanup.set_defaults(run=_cleanup)
@@ -83,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", metavar="PATH", default=DEFAULT_CONTROL_PATH)
+
+
+def _add_key_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", metavar="PATH", help="the private key's file")
+    parser.add_argument(
+        "--config", metavar="FILE", help="take the private key's file from this configuration"
+    )
 
 
 def _agent(options: argparse.Namespace) -> int:
@@ -97,7 +145,7 @@ def _agent(options: argparse.Namespace) -> int:
         from ropeway.app.runtime import Runtime, StartError
 
         try:
-            Runtime(configuration).run()
+            Runtime(configuration, options.config).run()
         except StartError as error:
             log.error("%s", error)
             return EXIT_FAILED
@@ -112,12 +160,114 @@ def _check_config(options: argparse.Namespace) -> int:
     from ropeway.app import config
 
     try:
-        config.read(options.file)
+        config.read(options.file, not options.without_keys)
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EXIT_FAILED
     print(f"{options.file}: ok")
+    return EXIT_OK
+
+
+def _reload(options: argparse.Namespace) -> int:
+    path = options.control
+    if options.config is not None:
+        from ropeway.app import cleanup
+
+        try:
+            path, _ = cleanup.names(options.config)
+        except ValueError as error:
+            return _fail(str(error))
+    try:
+        control.request(path, {"command": "reload"}, RELOAD_TIMEOUT_S)
+    except control.ControlError as error:
+        _fail(str(error))
+        return EXIT_RESTART if error.reason == control.REASON_RESTART else EXIT_FAILED
+    return EXIT_OK
+
+
+def _genkey(options: argparse.Namespace) -> int:
+    from ropeway.app import keys
+
+    try:
+        print(keys.encode(keys.public_of(keys.make_private(_key_path(options)))))
+    except (keys.KeyFileError, ConfigError) as error:
+        return _fail(str(error))
+    return EXIT_OK
+
+
+def _pubkey(options: argparse.Namespace) -> int:
+    from ropeway.app import keys
+
+    try:
+        print(keys.encode(keys.public_of(keys.read_private(_key_path(options)))))
+    except (keys.KeyFileError, ConfigError) as error:
+        return _fail(str(error))
+    return EXIT_OK
+
+
+def _key_path(options: argparse.Namespace) -> str:
+    """Return where the private key stands; `ConfigError` where the configuration hides it."""
+    from ropeway.app import config
+
+    if options.file is not None:
+        return str(options.file)
+    if options.config is not None:
+        return config.private_key_path(options.config)
+    # A host may get its key before its configuration.
+    return (
+        config.private_key_path(DEFAULT_PATH)
+        if os.path.exists(DEFAULT_PATH)
+        else (config.DEFAULT_PRIVATE_KEY_PATH)
+    )
+
+
+def _keylog(options: argparse.Namespace) -> int:
+    if options.output is None:
+        return _log_keys(options, sys.stdout)
+    try:
+        descriptor = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with open(descriptor, "a", encoding="ascii") as file:
+            os.fchmod(descriptor, 0o600)
+            return _log_keys(options, file)
+    except OSError as error:
+        return _fail(f"{options.output} cannot be written ({error.strerror})")
+
+
+def _log_keys(options: argparse.Namespace, output: TextIO) -> int:
+    from ropeway.app import capture
+
+    known: Set[str] = set()
+    try:
+        while True:
+            for line in capture.key_lines(control.request(options.control, {"command": "keylog"})):
+                if line not in known:
+                    known.add(line)
+                    print(line, file=output)
+            output.flush()
+            if not options.follow:
+                return EXIT_OK
+            time.sleep(KEYLOG_EVERY_S)
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+def _decrypt(options: argparse.Namespace) -> int:
+    from ropeway.app import capture
+
+    try:
+        with open(options.keys, encoding="ascii", errors="replace") as file:
+            keys = capture.read_keys(file, options.keys)
+        with open(options.capture, "rb") as source:
+            # Refuse what is no capture before anything is overwritten.
+            reader = capture.Pcap(source)
+            with open(options.output, "wb") as output:
+                counts = capture.decrypt(reader, keys, output, options.all_copies)
+    except capture.CaptureError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}")
+    print(", ".join(f"{count} {what}" for what, count in counts.items()), file=sys.stderr)
     return EXIT_OK
 
 

@@ -144,6 +144,24 @@ def read(path: str, with_keys: bool = True) -> Config:
     return parse(text, path, with_keys)
 
 
+def private_key_path(path: str) -> str:
+    """Return where the configuration at `path` says that the private key stands.
+
+    Nothing else in the file is looked at. `ConfigError` where it cannot be told.
+    """
+    import yaml
+
+    try:
+        with open(path, "rb") as file:
+            data = yaml.safe_load(file.read(FILE_BYTES_MAX))
+        found = data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH)
+    except (OSError, yaml.YAMLError, AttributeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, str) or not found.startswith("/"):
+        raise ConfigError([f"{path} does not say where the private key stands: use --file"])
+    return found
+
+
 class Reading:
     """Reads and checks a file as `read` does, in a child that takes the parsers' memory with it.
 

@@ -70,6 +70,8 @@ DUMP_GAP_S = 0.05
 """A burst of netlink events costs one dump in this time ..."""
 DUMP_SHARE = 10
 """... and dumps never take more than one part in this of the time."""
+MTU_EVERY_S = 1.0
+"""What fits the paths to other hosts changes without any event of netlink."""
 RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
 FIREWALL_TIMEOUT_S = 3.0
@@ -88,16 +90,6 @@ Sockets = Union[LinkSockets, UdpSocket]
 
 # What of the configuration the running agent can take over by itself, whatever the node does.
 APPLIED_LIVE = ("interfaces.include", "interfaces.exclude")
-# What only a start can change: it is set before the node is asked.
-SET_AT_START = (
-    "encapsulation",
-    "network",
-    "address",
-    "device.name",
-    "device.mtu",
-    "control",
-    "port",
-)
 
 
 class StartError(Exception):
@@ -198,6 +190,7 @@ class Runtime:
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
+        self._mtu_due = float("inf")
         self._status_due = float("inf")
         self._told_at = float("-inf")
         self._firewall_fd = -1
@@ -270,6 +263,7 @@ class Runtime:
         stack.callback(self._control.close)
         stack.callback(self._stop_reading)
         if self._secure:
+            self._mtu_due = self._started_at
             self._sealed = self._secure_node()
             self._node: Node = self._sealed
             # An agent that was killed may have left the table of a classic network.
@@ -422,6 +416,7 @@ class Runtime:
             self._watchdog_due,
             self._firewall_due,
             self._status_due,
+            self._mtu_due,
             self._reading_due,
             self._control.deadline(),
         )
@@ -481,6 +476,10 @@ class Runtime:
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
+        if now >= self._mtu_due:
+            self._mtu_due = now + MTU_EVERY_S
+            if max(self._node.device_mtu, DEVICE_MTU_MIN) != self._device_mtu:
+                self._look_soon(now)
         if now >= self._reading_due:
             self._stop_reading()
         self._control.expire(now)
@@ -764,8 +763,6 @@ class Runtime:
         """Go over to `config`, whole or not at all; `ValueError` says why not."""
         before = self._config
         differing = set(configuration.what_differs(before, config)).difference(APPLIED_LIVE)
-        if self._secure:
-            differing.intersection_update(SET_AT_START)
         if differing:
             raise Refusal(
                 "{}: only a restart changes that, so nothing was changed; restart the service, or"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 STATE_ESTABLISHED = 2
 
@@ -15,9 +15,9 @@ def render(status: Dict[str, Any]) -> str:
         lines.append("  - {}({}): {}".format(link["name"], link["index"], _link(link)))
     lines.append("- remote devices:")
     for peer in status["peers"]:
-        lines.append("  - {}:".format(peer["host"]))
-        for remote in peer["remotes"]:
-            lines.append("    - {}: {}".format(remote["index"] or "?", remote["address"]))
+        lines.append("  - {}:{}".format(peer["host"], _session(peer)))
+        for index, address in _remotes(peer):
+            lines.append("    - {}: {}".format(index or "?", address))
     lines.append("- connections:")
     for peer in status["peers"]:
         lines.append("  - {}:".format(peer["host"]))
@@ -34,9 +34,40 @@ def _link(link: Dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _session(peer: Dict[str, Any]) -> str:
+    """Return how it stands with the keys shared with a host; nothing on a classic network."""
+    if "session" not in peer:
+        return ""
+    session = peer["session"]
+    if session is None:
+        return " no session" + (", " + peer["handshake"] if peer["handshake"] else "")
+    words = [" session {:.0f} s old".format(session["age_s"])]
+    if session["rollovers"]:
+        words.append("rolled over {} times".format(session["rollovers"]))
+    if peer["handshake"]:
+        words.append(peer["handshake"])
+    return ", ".join(words)
+
+
+def _remotes(peer: Dict[str, Any]) -> List[Tuple[int, str]]:
+    """Return the known interfaces of a host, index 0 where it has not told one, and addresses."""
+    if "remotes" in peer:
+        return [(remote["index"], remote["address"]) for remote in peer["remotes"]]
+    known = {(c["remote"], _endpoint(c)): None for c in peer["connections"] if c["remote"]}
+    reached = {endpoint for _, endpoint in known}
+    return [*known, *((0, text) for text in peer["endpoints"] if text not in reached)]
+
+
+def _endpoint(connection: Dict[str, Any]) -> str:
+    address, port = connection["address"], connection.get("port")
+    if port is None:
+        return str(address)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _connection(connection: Dict[str, Any]) -> str:
     # An interface whose index is not known yet goes by its address.
-    remote = connection["remote"] or connection["address"]
+    remote = connection["remote"] or _endpoint(connection)
     parts = ["state {}".format(connection["state"])]
     parts += [f"{name} {connection[name]}" for name in ("sent", "received", "first", "duplicates")]
     heard_s = connection["heard_s"]
@@ -45,4 +76,10 @@ def _connection(connection: Dict[str, Any]) -> str:
         parts.append("no route")
     elif connection["state"] == STATE_ESTABLISHED and not connection["carries"]:
         parts.append("spare")
+    if connection.get("rtt_ms") is not None:
+        parts.append("rtt {:.1f} ms".format(connection["rtt_ms"]))
+    if connection.get("mtu"):
+        parts.append("mtu {}".format(connection["mtu"]))
+    if connection.get("nat"):
+        parts.append("NAT, seen as {}".format(connection["observed"]))
     return "{} -> {} : {}".format(connection["link"], remote, ", ".join(parts))

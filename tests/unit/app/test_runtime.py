@@ -172,8 +172,8 @@ def test_start_serve_stop(kernel, tmp_path):
     agent = runtime.Runtime(settings)
 
     def steps():
-        status = eventually(lambda: os.path.exists(settings.control.path) and ask(
-            settings, command="status"))  # fmt: skip
+        eventually(lambda: kernel.links)
+        status = ask(settings, command="status")
         assert list(status)[:2] == ["version", "uptime_s"]
         assert status["device"] == {
             "name": "ropeway0", "index": 20, "mtu": 1466, "write_errors": {}
