@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -21,10 +22,8 @@ pytestmark = pytest.mark.skipif(
     ids=["silently blocked", "carrier lost"],
 )
 def test_link_of_either_family_carries_when_the_other_is_cut(
-    stage: Stage, sever: object, heal: object
+    stage: Stage, sever: Callable[[Port], None], heal: Callable[[Port], None]
 ) -> None:
-    assert callable(sever)
-    assert callable(heal)
     pair = TwoFamilies(stage)
     a, b = pair.start()
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:

@@ -1,0 +1,92 @@
+"""What somebody who reads all LANs can see of the packets inside, and what they cost there."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+from tests.system.agents import DEVICE
+from tests.system.puppet import udp
+from tests.system.stage import Pair
+from tests.system.topology import until
+from tests.system.traffic import Datagram, Device, assert_whole, both_ways, drain, ping
+
+DATA = 4
+OVERHEAD = 60
+SENT = 300
+PORT = 4100
+
+
+def inner_bytes_in_clear(frames: list[bytes], pair: Pair, marker: bytes) -> list[bytes]:
+    """Return the frames that show something of an inner packet.
+
+    Its content, its pair of addresses in either order, or one's own ends of a name: any of them
+    is eight bytes or longer, which sealed bytes hit by chance once in 10**19.
+    """
+    ends = [socket.inet_aton(address) for address in (pair.a_address, pair.b_address)]
+    telltales = (marker, ends[0] + ends[1], ends[1] + ends[0])
+    return [frame for frame in frames if any(telltale in frame for telltale in telltales)]
+
+
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_no_inner_byte_crosses_a_lan_in_clear_on_secure(
+    pair: Pair, classic_pair: Pair, encapsulation: str
+) -> None:
+    """Classic is there to show that the detector would find something."""
+    pair = pair if encapsulation == "secure" else classic_pair
+    marker = random.SystemRandom().randbytes(16)
+    taps = [pair.topology.capture(lan) for lan in pair.a.ports]
+    # From the first handshake on, with a rollover and a cut link in it.
+    keys = {"rollover_s": 2} if encapsulation == "secure" else {}
+    a, b = pair.start(**keys)
+    into, out = Device(pair.a, DEVICE), Device(pair.b, DEVICE)
+    arrived = 0
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address, rate=200) as verdicts:
+        pair.a.ports["net0"].block()
+        for number in range(SENT):
+            content = marker + number.to_bytes(4, "big") + marker
+            into.send(udp(pair.a_address, pair.b_address, content, PORT))
+        for packet in out.receive(5):
+            arrived += marker in packet
+            if arrived == SENT:
+                break
+        pair.a.ports["net0"].unblock()
+        if encapsulation == "secure":
+            until(lambda: a.rollovers(pair.b_address) >= 2, 10, "two rollovers")
+        pair.wait_whole(a, b)
+    for device in (into, out):
+        device.close()
+    assert_whole(verdicts)
+    assert arrived == SENT
+    frames = [frame for tap in taps for frame in drain(tap)]
+    for tap in taps:
+        tap.close()
+    found = inner_bytes_in_clear(frames, pair, marker)
+    print(f"{encapsulation}: {len(frames)} frames, {len(found)} with inner bytes in clear")
+    assert len(frames) > SENT
+    if encapsulation == "secure":
+        assert [frame.hex() for frame in found[:3]] == []
+    else:
+        assert len(found) >= SENT
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 1000, 1440 - 28])
+def test_data_frame_is_its_packet_and_sixty_bytes(pair: Pair, size: int) -> None:
+    pair.start()
+    ping(pair.a, pair.b_address, count=2, interval_s=0.01)
+    taps = [pair.topology.capture(lan) for lan in pair.a.ports]
+    into, out = Device(pair.a, DEVICE), Device(pair.b, DEVICE)
+    packet = udp(pair.a_address, pair.b_address, bytes(size), PORT)
+    into.send(packet)
+    assert next(got for got in out.receive(3) if got == packet)
+    frames = [Datagram.unpack(frame) for tap in taps for frame in drain(tap)]
+    for one in (*taps, into, out):
+        one.close()
+    data = [frame for frame in frames if frame is not None and frame.payload[:1] == bytes([DATA])]
+    own = {port.ip for port in pair.a.ports.values()}
+    sizes = {frame.packet_bytes for frame in data if frame.source in own}
+    assert len(packet) + OVERHEAD in sizes, f"{sorted(sizes)} for a packet of {len(packet)}"
+    copies = [frame.payload for frame in data if frame.packet_bytes == len(packet) + OVERHEAD]
+    assert len({copy[4:] for copy in copies}) < len(copies), "copies are the same but for bytes 1-3"
