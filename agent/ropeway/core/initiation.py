@@ -231,7 +231,8 @@ class Handshakes:
 
     ``host`` is this host's virtual address (4 bytes); ``epoch`` is a number, 0 to 2**32 - 1, that
     is greater at each start of the agent; ``entropy(n)`` gives n bytes that nobody can guess.
-    Times are monotonic seconds. No method raises because of what a datagram holds.
+    Times are monotonic seconds. No method raises because of what a datagram holds; ValueError if
+    the epoch is out of range.
     """
 
     def __init__(
@@ -242,6 +243,8 @@ class Handshakes:
         entropy: Callable[[int], bytes],
         now: float,
     ) -> None:
+        if not 0 <= epoch < 2**32:
+            raise ValueError(f"The epoch must be 0 to {2**32 - 1}; it is {epoch}.")
         self._identity = _Identity(identity)
         self._former: Optional[_Identity] = None
         self._host = host

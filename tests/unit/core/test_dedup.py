@@ -209,6 +209,17 @@ def test_replay_window_agrees_with_a_set(steps):
         top = max(top, counter)
 
 
+@pytest.mark.parametrize("ahead", [1, 7, 8, 9, 16, 40, 4096, REPLAY_BITS - 9, REPLAY_BITS])
+@pytest.mark.parametrize("full", [REPLAY_BITS, REPLAY_BITS + 77])
+def test_a_jump_over_a_full_ring_leaves_nothing_marked_on_its_way(ahead, full):
+    window = ReplayWindow()
+    for counter in range(full):
+        window.mark(counter)
+    window.mark(full - 1 + ahead)
+    assert all(window.check(counter) == NEW for counter in range(full, full - 1 + ahead))
+    assert window.check(full - 1) in (DUPLICATE, TOO_OLD)
+
+
 def test_a_check_alone_changes_nothing():
     window = ReplayWindow()
     assert window.check(10**9) == NEW

@@ -448,16 +448,20 @@ def test_a_peer_gets_through_a_flood_with_a_cookie():
     assert isinstance(one.receive(answer.reply, 0.6), Completed)
 
 
-def test_a_cookie_lasts_two_minutes_and_no_more_than_four():
+@pytest.mark.parametrize(
+    ("age_s", "holds"), [(1.0, True), (COOKIE_S, True), (2 * COOKIE_S, False), (1e6, False)]
+)
+@pytest.mark.parametrize("demanded_at", [0.0, COOKIE_S - 1.0])
+def test_a_cookie_lasts_two_minutes_and_no_more_than_four(demanded_at, age_s, holds):
     one, other = two_hosts()
-    flood(other, 10.0)
-    (message,) = one.handshakes.initiate(B, 10.0)
-    cookie = one.receive(other.receive(message, 10.0).reply, 10.0).cookie
-    for now, holds in ((10.0 + COOKIE_S - 1, True), (10.0 + 2 * COOKIE_S, False)):
-        flood(other, now)
-        (message,) = one.handshakes.initiate(B, now)
-        outcome = other.receive(one.handshakes.with_cookie(message, cookie), now)
-        assert isinstance(outcome, Answer if holds else CookieReply)
+    flood(other, demanded_at)
+    (message,) = one.handshakes.initiate(B, demanded_at)
+    cookie = one.receive(other.receive(message, demanded_at).reply, demanded_at).cookie
+    now = demanded_at + age_s
+    (message,) = one.handshakes.initiate(B, now)
+    flood(other, now)
+    outcome = other.receive(one.handshakes.with_cookie(message, cookie), now)
+    assert isinstance(outcome, Answer if holds else CookieReply)
 
 
 def test_one_source_with_a_cookie_cannot_use_up_the_budget():
@@ -690,6 +694,12 @@ def test_every_table_is_bounded_over_many_handshakes():
         assert sizes["_last_to"] <= 1
         assert sizes["_answers"] <= 1 + ANSWER_S / 3.0
         assert sizes["_seen"] <= initiation.MAX_SEEN
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**32])
+def test_an_epoch_that_fits_no_stamp_is_refused(epoch):
+    with pytest.raises(ValueError, match="epoch"):
+        Host(A, epoch)
 
 
 def test_indices_differ_even_when_the_randomness_does_not():
