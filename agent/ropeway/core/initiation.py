@@ -285,8 +285,6 @@ class Handshakes:
         self._identity = _Identity(identity)
         for pending in list(self._pending.values()):
             self._drop(pending)
-        self._answers.clear()
-        self._seen.clear()
 
     def set_peers(self, peers: Iterable[PeerKeys]) -> List[Session]:
         """Take the peers that there are from now on; give the sessions that end because of it.

@@ -452,11 +452,14 @@ def test_a_peer_gets_through_a_flood_with_a_cookie():
     ("age_s", "holds"), [(1.0, True), (COOKIE_S, True), (2 * COOKIE_S, False), (1e6, False)]
 )
 @pytest.mark.parametrize("demanded_at", [0.0, COOKIE_S - 1.0])
-def test_a_cookie_lasts_two_minutes_and_no_more_than_four(demanded_at, age_s, holds):
+@pytest.mark.parametrize("between", [False, True])
+def test_a_cookie_lasts_two_minutes_and_no_more_than_four(demanded_at, age_s, holds, between):
     one, other = two_hosts()
     flood(other, demanded_at)
     (message,) = one.handshakes.initiate(B, demanded_at)
     cookie = one.receive(other.receive(message, demanded_at).reply, demanded_at).cookie
+    if between:
+        flood(other, demanded_at + age_s / 2)
     now = demanded_at + age_s
     (message,) = one.handshakes.initiate(B, now)
     flood(other, now)

@@ -187,6 +187,18 @@ def test_the_initiator_begins_a_rollover_the_responder_later():
     assert responder.rollover_due(120.0 + RESPONDER_GRACE_S)
 
 
+def test_a_session_that_the_peer_has_not_used_does_not_delay_a_rollover():
+    mine, theirs = session(0.0, True, 1), session(0.5, False, 2)
+    mine.send_key = mine.receive_key = bytes(32)
+    sessions = PeerSessions(120.0)
+    sessions.add(mine, 0.0)
+    sessions.add(theirs, 0.5)
+    assert sessions.rollover_due(120.0)
+    sessions.confirm(theirs, 1.0)
+    sessions.sending = mine
+    assert not sessions.rollover_due(120.0)
+
+
 @pytest.mark.parametrize("count", ["sent", "received"])
 def test_a_rollover_is_due_by_count(count):
     sessions = PeerSessions(3600.0)
