@@ -25,7 +25,6 @@ class Inventory:
         self.hostvars: Dict[str, Dict[str, Any]] = {
             name: {
                 "ropeway_network": shared["ropeway_network"],
-                "ropeway_encapsulation": shared["ropeway_encapsulation"],
                 "ropeway_management_interface": shared["ropeway_management_interface"],
                 **yaml.safe_load((LAB / "host_vars" / f"{name}.yml").read_text()),
             }
@@ -34,6 +33,11 @@ class Inventory:
 
     def __getitem__(self, name: str) -> Dict[str, Any]:
         return self.hostvars[name]
+
+    def everywhere(self, **variables: Any) -> None:
+        """Set variables on every host."""
+        for own in self.hostvars.values():
+            own.update(variables)
 
     def interface(self, host: str, name: str) -> Dict[str, Any]:
         """The entry `name` of a host's ropeway_interfaces."""

@@ -12,18 +12,18 @@ from tests.fleet.inventory import Inventory
 ADDRESSES = {"vm0": "10.0.0.1", "vm1": "10.0.0.2", "vm2": "10.0.0.3"}
 
 
-def test_remotes_are_on_shared_lans_only(inventory: Inventory, fleet: ModuleType) -> None:
+def test_classic_peers_are_on_shared_lans_only(inventory: Inventory, fleet: ModuleType) -> None:
     inventory["vm1"]["ropeway_interfaces"].append(
         {"name": "enp0s11", "lan": "net9", "address": "192.168.9.3/24"}
     )
-    assert fleet.remotes("vm0", ["vm1"], inventory.hostvars, ADDRESSES) == [
+    assert fleet.peers("vm0", ["vm1"], inventory.hostvars, ADDRESSES) == [
         {"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"]}
     ]
-    assert fleet.remotes("vm1", ["vm0", "vm2"], inventory.hostvars, ADDRESSES) == [
+    assert fleet.peers("vm1", ["vm0", "vm2"], inventory.hostvars, ADDRESSES) == [
         {"host": "10.0.0.1", "addresses": ["192.168.0.2", "192.168.1.2"]},
         {"host": "10.0.0.3", "addresses": ["192.168.2.2", "192.168.3.2"]},
     ]
-    assert fleet.remotes("vm0", ["vm0", "vm2"], inventory.hostvars, ADDRESSES) == []
+    assert fleet.peers("vm0", ["vm0", "vm2"], inventory.hostvars, ADDRESSES) == []
 
 
 def test_newest_package(fleet: ModuleType) -> None:

@@ -130,9 +130,79 @@ def unknown_encapsulation(inventory: Inventory) -> None:
         variables["ropeway_encapsulation"] = "clasic"
 
 
-def no_encapsulation(inventory: Inventory) -> None:
-    for variables in inventory.hostvars.values():
-        del variables["ropeway_encapsulation"]
+def two_encapsulations(inventory: Inventory) -> None:
+    inventory["vm2"]["ropeway_encapsulation"] = "classic"
+
+
+def removed_variable(inventory: Inventory) -> None:
+    inventory["vm2"]["ropeway_agent_remotes"] = []
+
+
+def bad_port(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_port"] = 65536
+
+
+def bad_rollover(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_rollover_s"] = 1
+
+
+def short_psk(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_psk"] = "c2VjcmV0"
+
+
+def endpoint_as_text(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = "203.0.113.7"
+
+
+def endpoint_with_a_name(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7", "router.example:51840"]
+
+
+def direct_peer_router(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_direct_peers"] = ["vm2", "vm1"]
+
+
+EXTRA = {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841}
+
+
+def extra(inventory: Inventory, **changes: Any) -> None:
+    inventory["vm0"]["ropeway_agent_extra_networks"] = [{**EXTRA, **changes}]
+
+
+def extra_no_list(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_agent_extra_networks"] = EXTRA
+
+
+def extra_name(inventory: Inventory) -> None:
+    extra(inventory, name="ropeway")
+
+
+def extra_encapsulation(inventory: Inventory) -> None:
+    extra(inventory, encapsulation="clasic")
+
+
+def extra_port(inventory: Inventory) -> None:
+    extra(inventory, port=51840)
+
+
+def extra_device(inventory: Inventory) -> None:
+    extra(inventory, device_name="ropeway0")
+
+
+def extra_device_too_long(inventory: Inventory) -> None:
+    extra(inventory, name="laboratory")
+
+
+def extra_overlap(inventory: Inventory) -> None:
+    extra(inventory, network="10.0.0.0/16", address="10.0.1.1")
+
+
+def extra_address_outside(inventory: Inventory) -> None:
+    extra(inventory, address="10.0.2.1")
+
+
+def extra_network_missing(inventory: Inventory) -> None:
+    extra(inventory, network=None)
 
 
 def bad_network(inventory: Inventory) -> None:
@@ -270,7 +340,23 @@ CASES = [
     (lan_no_prefix, ["vm0", "192.168.0.2 of enp0s3", "192.168.0.2/24"]),
     (lan_multicast, ["vm0", "224.0.0.5/24", "unicast"]),
     (unknown_encapsulation, ["vm1, vm0, vm2", "clasic", "classic", "no authentication"]),
-    (no_encapsulation, ["vm1, vm0, vm2", "ropeway_encapsulation is not set", "no authentication"]),
+    (two_encapsulations, ["ropeway_encapsulation differs", "classic on vm2", "secure on vm1, vm0"]),
+    (removed_variable, ["vm2", "ropeway_agent_remotes is called ropeway_agent_peers now"]),
+    (bad_port, ["vm0", "ropeway_port 65536", "1 to 65535"]),
+    (bad_rollover, ["vm0", "ropeway_rollover_s 1", "2 to 3600"]),
+    (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
+    (endpoint_as_text, ["vm1", "ropeway_endpoints is no list"]),
+    (endpoint_with_a_name, ["vm1", "router.example:51840", "203.0.113.7:51840"]),
+    (direct_peer_router, ["vm0", "vm1 in ropeway_direct_peers"]),
+    (extra_no_list, ["vm0", "ropeway_agent_extra_networks is no list"]),
+    (extra_name, ["vm0", "ropeway can't be the name"]),
+    (extra_encapsulation, ["vm0", "lab", "clasic", "no authentication"]),
+    (extra_port, ["vm0", "networks ropeway and lab", "port 51840"]),
+    (extra_device, ["vm0", "networks ropeway and lab", "device ropeway0"]),
+    (extra_device_too_long, ["vm0, network laboratory", "15 bytes"]),
+    (extra_overlap, ["vm0", "ropeway (10.0.0.0/24) and lab (10.0.0.0/16) overlap"]),
+    (extra_address_outside, ["vm0, network lab", "10.0.2.1 lies outside"]),
+    (extra_network_missing, ["vm0, network lab", "its network is not set"]),
     (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.0.0.0/24"]),
     (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
     (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
@@ -325,10 +411,10 @@ def test_an_interface_may_get_its_address_from_others(
     assert problems(inventory) == []
     # The router does not know vm0's address there; vm0 knows the router's.
     addresses = {"vm0": "10.0.0.1", "vm1": "10.0.0.2", "vm2": "10.0.0.3"}
-    assert fleet.remotes("vm1", ["vm0"], inventory.hostvars, addresses) == [
+    assert fleet.peers("vm1", ["vm0"], inventory.hostvars, addresses) == [
         {"host": "10.0.0.1", "addresses": ["192.168.0.2"]}
     ]
-    assert fleet.remotes("vm0", ["vm1"], inventory.hostvars, addresses) == [
+    assert fleet.peers("vm0", ["vm1"], inventory.hostvars, addresses) == [
         {"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"]}
     ]
 
@@ -368,10 +454,19 @@ def test_any_garbage_is_a_problem_and_no_exception(
             broken = Inventory()
             broken["vm0"][key] = value
             assert problems(broken), (key, value)
-    for key in ("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"):
+    for key in (
+        *("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"),
+        *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
+        *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
+    ):
         for value in garbage:
             broken = Inventory()
             broken["vm0"][key] = value
+            problems(broken)
+    for key in ("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"):
+        for value in garbage:
+            broken = Inventory()
+            extra(broken, **{key: value})
             problems(broken)
     for key in ("name", "lan", "address", "mtu", "configure"):
         for value in garbage[:2] + garbage[5:]:
@@ -380,7 +475,58 @@ def test_any_garbage_is_a_problem_and_no_exception(
             problems(broken)
 
 
+def test_networks_that_fit(inventory: Inventory, problems: Callable[..., List[str]]) -> None:
+    extra(inventory)
+    inventory["vm1"]["ropeway_agent_extra_networks"] = [
+        # classic has no port to share.
+        {**EXTRA, "encapsulation": "classic", "port": 51840, "address": "10.0.1.2"},
+        {"name": "b", "network": "10.0.2.0/24", "address": "10.0.2.2", "port": 51842},
+    ]
+    inventory["vm0"].update(ropeway_port="51840", ropeway_rollover_s=3600)
+    inventory["vm2"]["ropeway_direct_peers"] = ["vm0"]
+    inventory.everywhere(ropeway_psk="AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+    assert problems(inventory) == []
+
+
+def test_a_router_with_endpoints_needs_no_shared_lan(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    no_shared_lan(inventory)
+    router_without_address(inventory)
+    inventory["vm1"]["ropeway_endpoints"] = [
+        *("203.0.113.7", "203.0.113.7:51840", "2001:db8::7", "[2001:db8::7]:51840"),
+    ]
+    assert problems(inventory) == []
+    inventory.everywhere(ropeway_encapsulation="classic")
+    assert len(problems(inventory)) == 2
+
+
+def test_a_secret_is_in_no_sentence(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    inventory["vm0"]["ropeway_psk"] = "correct horse battery staple"
+    assert not any("horse" in sentence for sentence in problems(inventory))
+
+
+def test_an_address_is_free_again_where_keys_tell_hosts_apart(
+    inventory: Inventory, preflight: ModuleType
+) -> None:
+    del inventory["vm0"]["ropeway_virtual_address"]
+    known = record(gone="10.0.0.1", vm0="10.0.0.4")
+    for encapsulation, kept in (("secure", {"vm0": "10.0.0.4"}), ("classic", None)):
+        inventory.everywhere(ropeway_encapsulation=encapsulation)
+        found = preflight.recorded_addresses(inventory.groups, inventory.hostvars, known)
+        assert found == (kept or {"gone": "10.0.0.1", "vm0": "10.0.0.4"})
+    inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
+    given = preflight.virtual_addresses(inventory.groups, inventory.hostvars, known)
+    assert given["vm3"] == "10.0.0.5"
+    inventory.everywhere(ropeway_encapsulation="secure")
+    given = preflight.virtual_addresses(inventory.groups, inventory.hostvars, known)
+    assert given["vm3"] == "10.0.0.1"
+
+
 def test_addresses_are_allocated_once(inventory: Inventory, preflight: ModuleType) -> None:
+    inventory.everywhere(ropeway_encapsulation="classic")
     del inventory["vm0"]["ropeway_virtual_address"]
     inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
     first = preflight.virtual_addresses(inventory.groups, inventory.hostvars, None)
@@ -411,7 +557,6 @@ def test_full_network(inventory: Inventory, problems: Callable[..., List[str]]) 
     ("recorded", "parts"),
     [
         (record(vm0="10.0.0.9"), ["vm0", "10.0.0.1", RECORD_PATH, "10.0.0.9"]),
-        (record(gone="10.0.0.3"), ["vm2", "10.0.0.3", "was given to gone"]),
         (record(gone="10.0.0.999"), [RECORD_PATH, "10.0.0.999 of gone"]),
         ({"all": None}, [RECORD_PATH, "no mapping"]),
         ([], [RECORD_PATH, "no mapping"]),
@@ -425,6 +570,15 @@ def test_record_that_contradicts(
 ) -> None:
     found = problems(inventory, recorded)
     assert [sentence for sentence in found if all(part in sentence for part in parts)], found
+
+
+def test_a_classic_address_is_not_taken_from_a_host_that_is_gone(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    assert problems(inventory, record(gone="10.0.0.3")) == []
+    inventory.everywhere(ropeway_encapsulation="classic")
+    (sentence,) = problems(inventory, record(gone="10.0.0.3"))
+    assert "vm2: ropeway_virtual_address 10.0.0.3 was given to gone" in sentence
 
 
 def test_recorded_address_outside_of_a_changed_network(

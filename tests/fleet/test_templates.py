@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -18,47 +19,83 @@ SCHEMA = CHECKOUT / "agent" / "ropeway" / "app" / "config.schema.json"
 RENDER = "tests/fleet/render.yml"
 
 
+KEYS = {
+    "vm0": {"public_key": base64.b64encode(b"0" * 32).decode()},
+    "vm1": {
+        "public_key": base64.b64encode(b"1" * 32).decode(),
+        "next_public_key": base64.b64encode(b"n" * 32).decode(),
+    },
+    "vm2": {"public_key": base64.b64encode(b"2" * 32).decode()},
+}
+PSK = base64.b64encode(b"p" * 32).decode()
+
+
+def render(
+    playbook: Callable[..., Any], inventory: Path, folder: Path, **variables: Any
+) -> Dict[str, Any]:
+    """Render an inventory into `folder`, with the keys of its hosts."""
+    extra = {"render_to": str(folder), "ropeway_agent_keys": KEYS, **variables}
+    run = playbook(inventory, "-e", json.dumps(extra), book=RENDER)
+    assert run.status == 0, run.output
+    return extra
+
+
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory, playbook: Callable[..., Any]) -> Path:
     """A folder with NAME.ropeway.yaml and NAME.netplan.yaml of every host of the lab."""
     folder = tmp_path_factory.mktemp("rendered")
-    run = playbook(LAB, "-e", f"render_to={folder}", book=RENDER)
-    assert run.status == 0, run.output
+    render(playbook, LAB, folder)
     return folder
 
 
-def configuration(rendered: Path, host: str) -> Dict[str, Any]:
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory: pytest.TempPathFactory, playbook: Callable[..., Any]) -> Path:
+    """The same with the classic encapsulation."""
+    folder = tmp_path_factory.mktemp("classic")
+    render(playbook, LAB, folder, ropeway_encapsulation="classic")
+    return folder
+
+
+def configuration(rendered: Path, host: str, network: str = "ropeway") -> Dict[str, Any]:
     """The agent's configuration of a host, parsed."""
-    return dict(yaml.safe_load((rendered / f"{host}.ropeway.yaml").read_text()))
+    return dict(yaml.safe_load((rendered / f"{host}.{network}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("host", ["vm0", "vm1", "vm2"])
-def test_agent_accepts_its_configuration(rendered: Path, host: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ropeway", "check-config", str(rendered / f"{host}.ropeway.yaml")],
+def check_config(file: Path) -> subprocess.CompletedProcess[str]:
+    """What the agent says to a configuration; its key is not here, it never leaves its host."""
+    return subprocess.run(
+        [sys.executable, "-m", "ropeway", "check-config", "--without-keys", str(file)],
         cwd=CHECKOUT / "agent",
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("host", ["vm0", "vm1", "vm2"])
-def test_configuration_fits_the_schema(rendered: Path, host: str) -> None:
-    jsonschema.validate(configuration(rendered, host), json.loads(SCHEMA.read_text()))
+@pytest.mark.parametrize("encapsulation", ["rendered", "classic"])
+def test_agent_accepts_its_configuration(
+    request: pytest.FixtureRequest, encapsulation: str, host: str
+) -> None:
+    folder = request.getfixturevalue(encapsulation)
+    done = check_config(folder / f"{host}.ropeway.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    jsonschema.validate(configuration(folder, host), json.loads(SCHEMA.read_text()))
 
 
 def test_client(rendered: Path) -> None:
     assert configuration(rendered, "vm0") == {
-        "encapsulation": "classic",
+        "encapsulation": "secure",
         "network": "10.0.0.0/24",
         "address": "10.0.0.1",
         "router": "10.0.0.2",
         "forward": False,
         "device": {"name": "ropeway0", "mtu": "auto"},
         "interfaces": {"include": ["enp0s3", "enp0s8"], "exclude": ["mgmt0"]},
-        "remotes": [{"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"]}],
+        "port": 51840,
+        "private_key_file": "/etc/ropeway/private.key",
+        "rollover_s": 120,
+        "peers": [{"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"], **KEYS["vm1"]}],
         "control": {
             "path": "/run/ropeway/control.sock",
             "owner": None,
@@ -68,14 +105,87 @@ def test_client(rendered: Path) -> None:
     }
 
 
-def test_router(rendered: Path) -> None:
+def test_router_knows_keys_and_no_addresses(rendered: Path) -> None:
     router = configuration(rendered, "vm1")
     assert router["forward"] is True
     assert "router" not in router
-    assert router["remotes"] == [
+    assert router["peers"] == [
+        {"host": "10.0.0.1", **KEYS["vm0"]},
+        {"host": "10.0.0.3", **KEYS["vm2"]},
+    ]
+
+
+def test_classic_knows_addresses_and_no_keys(classic: Path) -> None:
+    router = configuration(classic, "vm1")
+    assert router["encapsulation"] == "classic"
+    assert not {"port", "private_key_file", "rollover_s"} & set(router)
+    assert router["peers"] == [
         {"host": "10.0.0.1", "addresses": ["192.168.0.2", "192.168.1.2"]},
         {"host": "10.0.0.3", "addresses": ["192.168.2.2", "192.168.3.2"]},
     ]
+
+
+def test_a_host_without_a_key_is_left_out(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    keys = {name: key for name, key in KEYS.items() if name != "vm2"}
+    render(playbook, inventory.write(tmp_path / "inventory"), tmp_path, ropeway_agent_keys=keys)
+    assert [peer["host"] for peer in configuration(tmp_path, "vm1")["peers"]] == ["10.0.0.1"]
+    assert check_config(tmp_path / "vm1.ropeway.yaml").returncode == 0
+
+
+def test_further_networks_secret_and_direct_peers(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    inventory["vm0"]["ropeway_direct_peers"] = ["vm2"]
+    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7:4500", "2001:db8::7"]
+    inventory["vm1"]["ropeway_port"] = 51900
+    common = {"name": "lab", "network": "10.0.1.0/24"}
+    networks = [
+        {**common, "address": "10.0.1.1", "port": 51841, "peers": [
+            {"name": "vm1", "host": "10.0.1.2", "addresses": ["192.168.0.3:51841"]},
+            {"name": "nobody", "host": "10.0.1.9"},
+        ]},
+        {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
+         "address": "10.0.2.1", "device_mtu": 1400, "include": ["enp0s3"],
+         "peers": [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]},
+    ]  # fmt: skip
+    # render.yml reads the roles' defaults as variables of the play, which beat the inventory's.
+    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
+    render(
+        playbook,
+        inventory.write(tmp_path / "inventory"),
+        tmp_path,
+        ropeway_psk=PSK,
+        further=networks,
+        ropeway_agent_extra_networks=extra,
+    )
+    for file in tmp_path.glob("vm?.*.yaml"):
+        if not file.name.endswith("netplan.yaml"):
+            done = check_config(file)
+            assert done.returncode == 0, done.stderr
+    psk = {"psk_file": "/etc/ropeway/psk"}
+    main = configuration(tmp_path, "vm0")
+    assert main["peers"] == [
+        {"host": "10.0.0.2", **KEYS["vm1"], **psk, "addresses": [
+            "192.168.0.3:51900", "192.168.1.3:51900", "203.0.113.7:4500", "[2001:db8::7]:51900",
+        ]},
+        {"host": "10.0.0.3", **KEYS["vm2"], **psk},
+    ]  # fmt: skip
+    assert [peer["host"] for peer in configuration(tmp_path, "vm2")["peers"]] == [
+        "10.0.0.2",
+        "10.0.0.1",
+    ]
+    lab = configuration(tmp_path, "vm0", "lab")
+    assert lab["peers"] == [
+        {"host": "10.0.1.2", **KEYS["vm1"], **psk, "addresses": ["192.168.0.3:51841"]}
+    ]
+    assert lab["device"]["name"] == "ropeway-lab"
+    assert lab["control"]["path"] == "/run/ropeway-lab/control.sock"
+    old = configuration(tmp_path, "vm0", "old")
+    assert old["peers"] == [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]
+    assert old["interfaces"] == {"include": ["enp0s3"], "exclude": ["mgmt0"]}
+    assert not any(PSK in file.read_text() for file in tmp_path.glob("*.yaml"))
 
 
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
@@ -100,10 +210,7 @@ def test_netplan_leaves_out_what_others_configure(
         interface["configure"] = False
     del inventory.interface("vm2", "enp0s3")["address"]
     inventory.interface("vm2", "enp0s3")["configure"] = False
-    run = playbook(
-        inventory.write(tmp_path / "inventory"), "-e", f"render_to={tmp_path}", book=RENDER
-    )
-    assert run.status == 0, run.output
+    render(playbook, inventory.write(tmp_path / "inventory"), tmp_path)
     plans = {
         name: yaml.safe_load((tmp_path / f"{name}.netplan.yaml").read_text())
         for name in ("vm0", "vm2")

@@ -9,30 +9,248 @@ from typing import Any, Dict, List, Tuple
 # The file name that dpkg-deb and debhelper give: NAME_VERSION_ARCHITECTURE.deb.
 PACKAGE_NAME = re.compile(r"(?:^|/)ropeway_(?P<version>[^_/]+)_all\.deb$")
 
+ALL_GROUP = "ropeway"
+ROUTER_GROUP = "ropeway_routers"
+CLIENT_GROUP = "ropeway_clients"
 
-def remotes(
+# The name of the first network: its file is ropeway.yaml, its unit ropeway.service.
+MAIN_NETWORK = "ropeway"
+DEFAULT_ENCAPSULATION = "secure"
+DEFAULT_PORT = 51840
+PSK_FILE = "/etc/ropeway/psk"
+
+Keys = Mapping[str, Mapping[str, str]]
+
+
+def peers(
     host: str,
     others: Sequence[str],
     hostvars: Mapping[str, Mapping[str, Any]],
     addresses: Mapping[str, str],
+    encapsulation: str = "classic",
+    keys: Any = None,
+    greet: bool = True,
 ) -> List[Dict[str, Any]]:
-    """The section ``remotes`` of the agent's configuration on ``host``.
+    """The section ``peers`` of the agent's configuration on ``host``.
 
-    One item for each of ``others`` that shares a LAN with ``host``: its virtual address out of
-    ``addresses`` and its real addresses on the shared LANs, in the order of its own inventory.
-    An interface without an address (``configure: false``) is left out: the other end learns it.
+    One item for each of ``others``: its virtual address out of ``addresses`` and its real addresses
+    on the LANs that it shares with ``host``, in the order of its own inventory. An interface
+    without an address (``configure: false``) is left out: the other end learns it.
+
+    With ``secure`` an item has the public keys that ``keys`` records (see `key_record`), a host
+    without one is left out, and ``ropeway_endpoints`` of the other host follow the addresses;
+    without ``greet`` it has no addresses, since the other end comes by itself. With ``classic`` a
+    host that shares no LAN is left out.
     """
-    lans = {interface["lan"] for interface in hostvars[host]["ropeway_interfaces"]}
     found = []
     for other in others:
-        shared = [
-            str(interface["address"]).split("/")[0]
-            for interface in hostvars[other]["ropeway_interfaces"]
-            if interface["lan"] in lans and interface.get("address")
-        ]
-        if other != host and shared:
-            found.append({"host": addresses[other], "addresses": shared})
+        if other == host:
+            continue
+        item: Dict[str, Any] = {"host": addresses[other]}
+        if encapsulation == "secure":
+            if not (keys or {}).get(other):
+                continue
+            item.update(keys[other])
+            reached = _endpoints(host, other, hostvars) if greet else []
+            if reached:
+                item["addresses"] = reached
+        else:
+            item["addresses"] = _shared_addresses(host, other, hostvars)
+            if not item["addresses"]:
+                continue
+        found.append(item)
     return found
+
+
+def direct_peers(
+    host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    """The clients with which ``host`` has a strand of its own: its ropeway_direct_peers, and those
+    who list it in theirs, in the order of the inventory."""
+    mine = _names(hostvars[host].get("ropeway_direct_peers"))
+    return [
+        other
+        for other in groups.get(CLIENT_GROUP, [])
+        if other != host
+        and (other in mine or host in _names(hostvars[other].get("ropeway_direct_peers")))
+    ]
+
+
+def knowers(
+    host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    """The hosts whose configuration holds the public key of ``host``, in inventory order."""
+    routers, clients = groups.get(ROUTER_GROUP, []), groups.get(CLIENT_GROUP, [])
+    known = list(clients) if host in routers else list(routers)
+    if host in clients:
+        known += direct_peers(host, groups, hostvars)
+    for other in groups.get(ALL_GROUP, []):
+        for network in hostvars[other].get("ropeway_agent_extra_networks") or []:
+            if any(peer.get("name") == host for peer in network.get("peers") or []):
+                known.append(other)
+    return [other for other in groups.get(ALL_GROUP, []) if other in known and other != host]
+
+
+def networks(
+    main: Mapping[str, Any], extras: Sequence[Mapping[str, Any]], keys: Any, has_psk: bool = False
+) -> List[Dict[str, Any]]:
+    """Everything that the templates need to know of each network of a host, the main one first.
+
+    ``extras`` are the items of ropeway_agent_extra_networks; what they leave out they have from
+    ``main`` or by default. A peer with a ``name`` gets that host's public keys, and is left out
+    while it has none. With ``has_psk`` each peer of a secure network gets the psk_file that it does
+    not have already.
+    """
+    found = []
+    for given in (main, *extras):
+        name = str(given["name"])
+        network: Dict[str, Any] = {
+            "encapsulation": DEFAULT_ENCAPSULATION,
+            "router": "",
+            "forward": False,
+            "device_name": f"ropeway-{name}",
+            "device_mtu": "auto",
+            "include": main["include"],
+            "exclude": main["exclude"],
+            "port": DEFAULT_PORT,
+            "rollover_s": main["rollover_s"],
+            "expected_peers": [],
+            **given,
+            "config": f"/etc/ropeway/{name}.yaml",
+            "unit": "ropeway.service" if name == MAIN_NETWORK else f"ropeway@{name}.service",
+            "control": given.get("control") or {**main["control"], "path": control_path(name)},
+        }
+        secure = network["encapsulation"] == "secure"
+        network["peers"] = [
+            _peer(peer, keys or {}, secure, has_psk)
+            for peer in given.get("peers") or []
+            if not secure or peer.get("public_key") or (keys or {}).get(peer.get("name"))
+        ]
+        found.append(network)
+    return found
+
+
+def control_path(name: str) -> str:
+    """The control socket of an additional network, in its unit's own folder."""
+    return f"/run/ropeway-{name}/control.sock"
+
+
+def needs_keys(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether any network of any host is secure."""
+    used = set()
+    for name in groups.get(ALL_GROUP, []):
+        used.add(hostvars[name].get("ropeway_encapsulation", DEFAULT_ENCAPSULATION))
+        for network in hostvars[name].get("ropeway_agent_extra_networks") or []:
+            used.add(network.get("encapsulation", DEFAULT_ENCAPSULATION))
+    return "secure" in used
+
+
+def found_keys(
+    names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], fact: str
+) -> Dict[str, str]:
+    """The public keys that the hosts ``names`` have shown in ``fact``, as far as they have."""
+    return {name: str(hostvars[name][fact]) for name in names if hostvars[name].get(fact)}
+
+
+def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
+    """What ropeway_keys.yml records, parsed: a host's public_key and, for a while, next_public_key.
+
+    None, for a file that is not there, records nothing. ValueError if it is no such file.
+    """
+    if record is None:
+        return {}
+    try:
+        entries = dict(record["all"]["vars"]["ropeway_recorded_keys"])
+        return {
+            str(name): {**entry, "public_key": entry["public_key"]}
+            for name, entry in entries.items()
+        }
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            "the file of recorded keys holds no mapping all.vars.ropeway_recorded_keys of hosts "
+            "with a public_key: restore it from your version control"
+        ) from None
+
+
+def key_record(
+    recorded: Keys, found: Mapping[str, str], names: Sequence[str]
+) -> Dict[str, Dict[str, str]]:
+    """What the record has to hold: for each of ``names``, the key found on it, else the recorded.
+
+    A host that is in the middle of a change of its key keeps both. Hosts that are not among
+    ``names`` have left the inventory, and lose their entry.
+    """
+    kept: Dict[str, Dict[str, str]] = {}
+    for name in sorted(names):
+        entry = dict(recorded.get(name, {}))
+        if name in found and found[name] not in entry.values():
+            entry = {"public_key": found[name]}
+        if entry:
+            kept[name] = entry
+    return kept
+
+
+def key_problems(
+    recorded: Keys, found: Mapping[str, str], names: Sequence[str], accepted: Any, path: str
+) -> List[str]:
+    """Keys that nobody has announced, as sentences; empty if all is well.
+
+    ``names`` are the hosts of the inventory; ``accepted`` is ropeway_accept_new_keys: names of
+    hosts as a list, or as text with commas.
+    """
+    problems = []
+    for name, key in found.items():
+        entry = recorded.get(name, {})
+        if entry and key not in entry.values() and name not in _names(accepted):
+            problems.append(
+                f"{name} has the public key {key}, but {path} records {entry['public_key']}: if "
+                f"the host was installed anew, run again with -e ropeway_accept_new_keys={name}; "
+                "if not, find out which host answers there."
+            )
+    everybody = {name: recorded[name]["public_key"] for name in names if name in recorded}
+    everybody.update(found)
+    owners: Dict[str, List[str]] = {}
+    for name, key in everybody.items():
+        owners.setdefault(key, []).append(name)
+    for key, sharing in owners.items():
+        if len(sharing) > 1:
+            problems.append(
+                f"{' and '.join(sharing)} have the same public key {key}, as copies of one disk "
+                "do: remove /etc/ropeway/private.key on all but one, and run again with "
+                f"-e ropeway_accept_new_keys={sharing[-1]}."
+            )
+    return problems
+
+
+def rotation(entry: Any, current: str, prepared: str) -> Dict[str, str]:
+    """Where the change of a host's key stands, from its record and the keys that it has.
+
+    ``current`` is the public key of private.key, ``prepared`` that of private.key.next or empty.
+    The result has ``stage``: "begin" (no new key yet), "prepared" (there is one beside the old),
+    "switched" (the host has taken it, others may still accept the old), "unknown" (its key is not
+    the recorded one); and ``old`` and ``next``, public keys or empty.
+    """
+    recorded, announced = (
+        (entry or {}).get("public_key", ""),
+        (entry or {}).get("next_public_key", ""),
+    )
+    if current == recorded:
+        return {"stage": "prepared" if prepared else "begin", "old": current, "next": prepared}
+    if current and current == announced:
+        return {"stage": "switched", "old": recorded, "next": current}
+    return {"stage": "unknown", "old": recorded, "next": ""}
+
+
+def failure_words(result: Mapping[str, Any]) -> str:
+    """What a failed task said, its loop's items included, in one line."""
+    words = []
+    for item in result.get("results") or [result]:
+        if item.get("failed") or item.get("unreachable") or item is result:
+            said = item.get("stderr") or item.get("msg") or "no word"
+            words.append(str(said).strip().splitlines()[-1] if str(said).strip() else "no word")
+    return "; ".join(words) or "no word"
 
 
 def newest_package(paths: Sequence[str]) -> str:
@@ -52,6 +270,51 @@ def carrying_peers(status: Mapping[str, Any]) -> List[str]:
     return [str(peer["host"]) for peer in status.get("peers", ()) if peer["best_state"] == 2]
 
 
+def _names(listed: Any) -> List[str]:
+    """Names out of a list, or out of text with commas; none out of nothing."""
+    if isinstance(listed, str):
+        return [name.strip() for name in listed.split(",") if name.strip()]
+    return [str(name) for name in listed or []]
+
+
+def _shared_addresses(
+    host: str, other: str, hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    lans = {interface["lan"] for interface in hostvars[host]["ropeway_interfaces"]}
+    return [
+        str(interface["address"]).split("/")[0]
+        for interface in hostvars[other]["ropeway_interfaces"]
+        if interface["lan"] in lans and interface.get("address")
+    ]
+
+
+def _endpoints(host: str, other: str, hostvars: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """Where ``other`` can be reached; with its port where that is not the one of ``host``."""
+    own, its = (int(hostvars[name].get("ropeway_port", DEFAULT_PORT)) for name in (host, other))
+    listed = _shared_addresses(host, other, hostvars)
+    listed += _names(hostvars[other].get("ropeway_endpoints"))
+    return [address if own == its else _with_port(address, its) for address in listed]
+
+
+def _with_port(address: str, port: int) -> str:
+    if address.startswith("["):
+        return address
+    colons = address.count(":")
+    if colons == 1:
+        return address
+    return f"[{address}]:{port}" if colons else f"{address}:{port}"
+
+
+def _peer(peer: Mapping[str, Any], keys: Keys, secure: bool, has_psk: bool) -> Dict[str, Any]:
+    item = {key: value for key, value in peer.items() if key != "name" and value is not None}
+    if secure:
+        if "public_key" not in item:
+            item.update(keys[str(peer["name"])])
+        if has_psk:
+            item.setdefault("psk_file", PSK_FILE)
+    return item
+
+
 def _version_key(version: str) -> List[Tuple[int, Tuple[int, ...]]]:
     """Sorts as Debian Policy 5.6.12 does, without epochs, which file names leave out."""
     key = []
@@ -69,7 +332,17 @@ class FilterModule:
         """The filters by the name that a template uses."""
         return {
             "ropeway_carrying_peers": carrying_peers,
+            "ropeway_direct_peers": direct_peers,
+            "ropeway_failure_words": failure_words,
+            "ropeway_found_keys": found_keys,
+            "ropeway_key_problems": key_problems,
+            "ropeway_key_record": key_record,
+            "ropeway_knowers": knowers,
+            "ropeway_needs_keys": needs_keys,
+            "ropeway_networks": networks,
             "ropeway_newest_package": newest_package,
             "ropeway_package_version": package_version,
-            "ropeway_remotes": remotes,
+            "ropeway_peers": peers,
+            "ropeway_recorded_keys": recorded_keys,
+            "ropeway_rotation": rotation,
         }

@@ -6,8 +6,11 @@ connection, no file. A problem is one sentence that names the host, the value an
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -15,8 +18,25 @@ ALL_GROUP = "ropeway"
 ROUTER_GROUP = "ropeway_routers"
 CLIENT_GROUP = "ropeway_clients"
 
-ENCAPSULATIONS = ("classic",)
-CLASSIC_CAVEAT = "classic has no authentication, so it is for trusted LANs only"
+ENCAPSULATIONS = ("secure", "classic")
+DEFAULT_ENCAPSULATION = "secure"
+CLASSIC_CAVEAT = (
+    "classic has no authentication and no encryption, so it is for trusted LANs and old nodes only"
+)
+
+DEFAULT_PORT = 51840
+PORT_RANGE = range(1, 65536)
+ROLLOVER_RANGE_S = range(2, 3601)
+PSK_BYTES = 32
+# Variables of former versions, and what they are called now.
+REMOVED_VARIABLES = {
+    "ropeway_agent_remotes": "ropeway_agent_peers",
+    "ropeway_client_remotes": "ropeway_client_peers",
+    "ropeway_router_remotes": "ropeway_router_peers",
+}
+# Names files, units and, by default, a device with DEVICE_PREFIX and a dash before it.
+NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+MAIN_NETWORK = "ropeway"
 
 INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 # IFNAMSIZ of linux/if.h without the closing zero.
@@ -75,11 +95,16 @@ def inventory_problems(
         hosts.append(host)
         problems += found
         problems += _device_problems(name, hostvars[name])
+        problems += _removed_variable_problems(name, hostvars[name])
+        problems += _secure_problems(name, hostvars[name])
+        problems += _direct_peer_problems(name, groups, hostvars[name])
+        problems += _extra_network_problems(name, hostvars[name])
     problems += _lan_problems(hosts)
     problems += _management_problems(hosts, hostvars)
-    problems += _address_required_problems(groups, hosts)
-    problems += _reachability_problems(groups, hosts)
+    problems += _address_required_problems(groups, hosts, hostvars)
+    problems += _reachability_problems(groups, hosts, hostvars)
     recorded, found = _read_record(record, record_path)
+    recorded = _kept(recorded, names, hostvars)
     problems += found
     problems += _virtual_address_problems(hosts, recorded, record_path)
     return problems
@@ -92,12 +117,12 @@ def virtual_addresses(
 ) -> Dict[str, str]:
     """The virtual address of every host: explicit, else recorded, else the lowest free one.
 
-    Assumes an inventory without problems. Addresses of the record stay taken even if their host
-    has left the inventory, so no address is ever given to a second host.
+    Assumes an inventory without problems. On a classic network addresses of the record stay taken
+    even if their host has left the inventory, since nothing but the address tells it from another.
     """
     names = _members(groups, ALL_GROUP)
     hosts = [_read_host(name, hostvars[name])[0] for name in names]
-    recorded, _ = _read_record(record, "")
+    recorded = _kept(_read_record(record, "")[0], names, hostvars)
     allocated, _ = _allocate(hosts, recorded)
     return {name: str(address) for name, address in allocated.items()}
 
@@ -107,8 +132,11 @@ def recorded_addresses(
     hostvars: Mapping[str, Mapping[str, Any]],
     record: Any = None,
 ) -> Dict[str, str]:
-    """What the record must hold: what it held, and each address that is not in the inventory."""
-    recorded, _ = _read_record(record, "")
+    """What the record must hold: what it held, and each address that is not in the inventory.
+
+    On a secure network the lines of hosts that have left the inventory go: their keys are refused.
+    """
+    recorded = _kept(_read_record(record, "")[0], _members(groups, ALL_GROUP), hostvars)
     wanted = {name: str(address) for name, address in recorded.items()}
     for name, address in virtual_addresses(groups, hostvars, record).items():
         if _value(hostvars[name], "ropeway_virtual_address") is None:
@@ -187,12 +215,7 @@ def _shared_value_problems(
     """Problems of what all hosts must have in common, one sentence per value and not per host."""
     encapsulations = _hosts_by_value(names, hostvars, "ropeway_encapsulation")
     for value, owners in encapsulations.items():
-        if value is None:
-            yield (
-                f"{_listing(owners)}: ropeway_encapsulation is not set: choose it in the "
-                f"inventory ({', '.join(ENCAPSULATIONS)}; {CLASSIC_CAVEAT})."
-            )
-        elif value not in ENCAPSULATIONS:
+        if value is not None and value not in ENCAPSULATIONS:
             yield (
                 f"{_listing(owners)}: ropeway_encapsulation {value} is unknown: use one of "
                 f"{', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
@@ -204,6 +227,8 @@ def _shared_value_problems(
             yield f"{_listing(owners)}: {sentence}"
     for key, values in (("ropeway_encapsulation", encapsulations), ("ropeway_network", networks)):
         known = {value: owners for value, owners in values.items() if value is not None}
+        if key == "ropeway_encapsulation" and None in values:
+            known.setdefault(DEFAULT_ENCAPSULATION, []).extend(values[None])
         if len(known) > 1:
             parts = [f"{value} on {_listing(owners)}" for value, owners in known.items()]
             yield f"{key} differs: {'; '.join(parts)}: set one value for the group {ALL_GROUP}."
@@ -384,9 +409,7 @@ def _device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
     mtu = _value(variables, "ropeway_device_mtu")
     if mtu is None or mtu == "auto":
         return
-    digits = isinstance(mtu, str) and mtu.isascii() and mtu.isdigit()
-    number = int(mtu) if digits or (isinstance(mtu, int) and not isinstance(mtu, bool)) else -1
-    if number not in MTU_RANGE:
+    if _number(mtu) not in MTU_RANGE:
         yield (
             f"{name}: ropeway_device_mtu {mtu} does not fit: use auto, or {MTU_RANGE.start} to "
             f"{MTU_RANGE.stop - 1}."
@@ -512,26 +535,35 @@ def _management_problems(
 
 
 def _address_required_problems(
-    groups: Mapping[str, Sequence[str]], hosts: List[Host]
+    groups: Mapping[str, Sequence[str]],
+    hosts: List[Host],
+    hostvars: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
     """Clients find the router by its addresses; it learns theirs from their packets."""
     for host in hosts:
-        if host.name not in _members(groups, ROUTER_GROUP):
+        if host.name not in _members(groups, ROUTER_GROUP) or _endpoints(hostvars[host.name]):
             continue
         for interface in host.interfaces:
             if interface.address is None:
                 yield (
                     f"{host.name}: interface {interface.name} has no address, but the router's are "
-                    "needed by its clients: add the one that it always gets."
+                    "needed by its clients: add the one that it always gets, or name it in "
+                    "ropeway_endpoints."
                 )
 
 
-def _reachability_problems(groups: Mapping[str, Sequence[str]], hosts: List[Host]) -> Iterator[str]:
+def _reachability_problems(
+    groups: Mapping[str, Sequence[str]],
+    hosts: List[Host],
+    hostvars: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
     by_name = {host.name: host for host in hosts}
     routers = [by_name[name] for name in _members(groups, ROUTER_GROUP) if name in by_name]
     router_lans = {interface.lan for router in routers for interface in router.interfaces}
     if not router_lans:
         return  # said already: no router, or a router without a readable interface
+    if any(_endpoints(hostvars[router.name]) for router in routers):
+        return
     for name in _members(groups, CLIENT_GROUP):
         host = by_name.get(name)
         if host is None or not host.interfaces:
@@ -541,8 +573,194 @@ def _reachability_problems(groups: Mapping[str, Sequence[str]], hosts: List[Host
             yield (
                 f"{name} (LANs {_listing(sorted(set(lans)))}) shares no LAN with the router "
                 f"{_listing([router.name for router in routers])} (LANs "
-                f"{_listing(sorted(router_lans))}): give it an interface on one of the router's."
+                f"{_listing(sorted(router_lans))}): give it an interface on one of the router's, "
+                "or the router its ropeway_endpoints."
             )
+
+
+def _is_secure(variables: Mapping[str, Any]) -> bool:
+    given = _value(variables, "ropeway_encapsulation")
+    return str(DEFAULT_ENCAPSULATION if given is None else given) == "secure"
+
+
+def _endpoints(variables: Mapping[str, Any]) -> List[str]:
+    """The host's ropeway_endpoints, which only a secure network uses."""
+    raw = _value(variables, "ropeway_endpoints")
+    if (
+        not _is_secure(variables)
+        or isinstance(raw, (str, Mapping))
+        or not isinstance(raw, Sequence)
+    ):
+        return []
+    return [str(item) for item in raw]
+
+
+def _removed_variable_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    for old, new in REMOVED_VARIABLES.items():
+        if old in variables:
+            yield f"{name}: {old} is called {new} now: rename it."
+
+
+def _secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    for key, allowed in (("ropeway_port", PORT_RANGE), ("ropeway_rollover_s", ROLLOVER_RANGE_S)):
+        value = _value(variables, key)
+        if value is not None and _number(value) not in allowed:
+            yield f"{name}: {key} {value} does not fit: use {allowed.start} to {allowed.stop - 1}."
+    psk = _value(variables, "ropeway_psk")
+    if psk and not _is_key(psk):
+        yield (
+            f"{name}: ropeway_psk is not the base64 text of {PSK_BYTES} bytes: take what "
+            f"`openssl rand -base64 {PSK_BYTES}` prints."
+        )
+    raw = _value(variables, "ropeway_endpoints")
+    if raw is None:
+        return
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        yield f"{name}: ropeway_endpoints is no list: write items such as 203.0.113.7:51840."
+        return
+    for item in raw:
+        if not _is_endpoint(str(item)):
+            yield (
+                f"{name}: {item} in ropeway_endpoints is no address with or without a port: write "
+                'it such as 203.0.113.7, 203.0.113.7:51840, or "[2001:db8::7]:51840".'
+            )
+
+
+def _number(value: Any) -> int:
+    digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if digits or whole else -1
+
+
+def _is_key(text: Any) -> bool:
+    try:
+        return len(base64.b64decode(str(text), validate=True)) == PSK_BYTES
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _is_endpoint(text: str) -> bool:
+    match = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?|(.+)", text)
+    if match is None:
+        return False
+    bracketed, plain, bare = match[1], match[3], match[5]
+    try:
+        if plain is not None:
+            ipaddress.IPv4Address(plain)
+        else:
+            ipaddress.IPv6Address(bracketed if bracketed is not None else bare)
+    except ValueError:
+        return False
+    port = match[2] or match[4]
+    return port is None or int(port) in PORT_RANGE
+
+
+def _direct_peer_problems(
+    name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any]
+) -> Iterator[str]:
+    raw = _value(variables, "ropeway_direct_peers")
+    if raw is None:
+        return
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        yield f"{name}: ropeway_direct_peers is no list: write names of clients."
+        return
+    for other in raw:
+        if other == name or other not in _members(groups, CLIENT_GROUP):
+            yield (
+                f"{name}: {other} in ropeway_direct_peers is no other host of {CLIENT_GROUP}: "
+                "write names of clients."
+            )
+
+
+def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    raw = _value(variables, "ropeway_agent_extra_networks")
+    if raw is None:
+        return
+    listed = [] if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence) else list(raw)
+    if listed != raw or not all(isinstance(item, Mapping) for item in listed):
+        yield (
+            f"{name}: ropeway_agent_extra_networks is no list of mappings: write items such as "
+            "{name: lab, network: 10.0.1.0/24, address: 10.0.1.1}."
+        )
+        return
+    taken: Dict[Tuple[str, Any], str] = {
+        ("device", str(_value(variables, "ropeway_device_name") or DEFAULT_DEVICE)): MAIN_NETWORK
+    }
+    if _is_secure(variables):
+        port = _value(variables, "ropeway_port")
+        taken["port", _number(DEFAULT_PORT if port is None else port)] = MAIN_NETWORK
+    prefixes = {MAIN_NETWORK: _value(variables, "ropeway_network")}
+    for item in listed:
+        label = str(item.get("name"))
+        if not NETWORK_NAME.fullmatch(label) or label == MAIN_NETWORK or label in prefixes:
+            yield (
+                f"{name}: {label} can't be the name of one of ropeway_agent_extra_networks: use "
+                f"lower-case letters, digits and dashes, another name for each, and not "
+                f"{MAIN_NETWORK}."
+            )
+            continue
+        encapsulation = str(item.get("encapsulation", DEFAULT_ENCAPSULATION))
+        if encapsulation not in ENCAPSULATIONS:
+            yield (
+                f"{name}: network {label} has the unknown encapsulation {encapsulation}: use one "
+                f"of {', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
+            )
+        device = str(item.get("device_name", f"{DEVICE_PREFIX}-{label}"))
+        yield from _device_problems(
+            f"{name}, network {label}",
+            {"ropeway_device_name": device, "ropeway_device_mtu": item.get("device_mtu")},
+        )
+        own: List[Tuple[str, Any]] = [("device", device)]
+        if encapsulation == "secure":
+            own.append(("port", _number(item.get("port", DEFAULT_PORT))))
+        for what in own:
+            if what in taken:
+                yield (
+                    f"{name}: networks {taken[what]} and {label} have the same {what[0]} "
+                    f"{what[1]}: give each its own."
+                )
+            taken.setdefault(what, label)
+        yield from _extra_prefix_problems(name, label, item, prefixes)
+        prefixes[label] = item.get("network")
+
+
+def _extra_prefix_problems(
+    name: str, label: str, item: Mapping[str, Any], prefixes: Mapping[str, Any]
+) -> Iterator[str]:
+    raw = item.get("network")
+    sentence = _network_problem(None if raw is None else str(raw))
+    if sentence:
+        yield f"{name}, network {label}: {sentence.replace('ropeway_network', 'its network')}"
+        return
+    network = ipaddress.IPv4Network(str(raw))
+    for other, prefix in prefixes.items():
+        if prefix is None or _network_problem(str(prefix)):
+            continue
+        if network.overlaps(ipaddress.IPv4Network(str(prefix))):
+            yield (
+                f"{name}: networks {other} ({prefix}) and {label} ({network}) overlap: give each "
+                "its own prefix."
+            )
+    try:
+        address = ipaddress.IPv4Address(str(item.get("address")))
+    except ValueError:
+        yield (
+            f"{name}, network {label}: {item.get('address')} is no IPv4 address: write it without "
+            "a prefix length."
+        )
+        return
+    yield from _placement_problems(f"{name}, network {label}", "its address", address, network)
+
+
+def _kept(
+    recorded: Dict[str, ipaddress.IPv4Address],
+    names: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+) -> Dict[str, ipaddress.IPv4Address]:
+    """The recorded addresses that stay taken: on a secure network, those of the hosts ``names``."""
+    if names and all(_is_secure(hostvars[name]) for name in names):
+        return {name: address for name, address in recorded.items() if name in names}
+    return recorded
 
 
 def _read_record(
