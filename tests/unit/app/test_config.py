@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import random
+import signal
 import textwrap
 from pathlib import Path
 
@@ -11,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.app import config
-from ropeway.core.node import Node, Settings
+from ropeway.app import config, keys
+from ropeway.core.classic_node import ClassicNode
+from ropeway.core.node import Settings
 
-EXAMPLE = Path(__file__).parents[3] / "agent" / "examples" / "ropeway.yaml"
+EXAMPLES = Path(__file__).parents[3] / "agent" / "examples"
 
 MINIMAL = """\
 encapsulation: classic
@@ -42,8 +46,9 @@ def test_minimal_file_gets_the_documented_defaults():
         device_mtu=None,
         include=("*",),
         exclude=(),
-        remotes=(),
         control=config.Control(),
+        remotes=(),
+        peers=(),
     )
 
 
@@ -54,7 +59,7 @@ def test_whole_file():
         forward: true
         device: {name: rope1, mtu: 1400}
         interfaces: {include: ["en*", "wl*"], exclude: [enp0s9]}
-        remotes:
+        peers:
           - host: 10.0.0.2
             addresses: [192.168.0.3, {address: 192.168.1.3, index: 4}]
           - {host: 10.0.0.3, addresses: [192.168.0.4]}
@@ -80,8 +85,10 @@ def test_whole_file():
     )
 
 
-def test_example_file_holds():
-    assert config.read(str(EXAMPLE)).encapsulation == "classic"
+@pytest.mark.parametrize(("name", "encapsulation"), [("ropeway", "secure"), ("classic", "classic")])
+def test_example_file_holds(name, encapsulation):
+    path = EXAMPLES / f"{name}.yaml"
+    assert config.read(str(path), with_keys=False).encapsulation == encapsulation
 
 
 def test_device_address_has_the_prefix_length_of_the_network():
@@ -93,7 +100,7 @@ def test_device_address_has_the_prefix_length_of_the_network():
     [
         ("", "1: the file is empty: start from the example configuration"),
         ("# nothing\n", "1: the file is empty: start from the example configuration"),
-        ("[a]", "1: write a mapping with the keys encapsulation, network, address and remotes,"
+        ("[a]", "1: write a mapping with the keys network, address and peers,"
                 " not a list"),
         ("a: [", "1: this is not YAML: expected the node content, but found '<stream end>'"),
         ("a: b\n---\nc: d\n", "2: this is not YAML: but found another document"),
@@ -112,7 +119,8 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown key: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown key: remove it; the keys here are encapsulation, network,"
-                   " address, router, forward, device, interfaces, remotes, control"),
+                   " address, router, forward, device, interfaces, port,"
+                   " private_key_file, rollover_s, peers, control"),
         ("forward: 1", "4: forward: write true or false, not 1"),
         ("device: {mtu: 575}",
          "4: device.mtu: write auto or a number of bytes from 576 to 65535, not 575"),
@@ -134,23 +142,23 @@ def test_not_a_configuration_at_all(text, error):
                            " 192.168.0.3, not 10.0.0"),
         ("router: 10.0.0.02", "4: router: write an IPv4 address without a prefix length, such as"
                               " 192.168.0.3, not 10.0.0.02"),
-        ("remotes: {}", "4: remotes: write a list of hosts, each with the keys host and"
-                        " addresses, not a mapping"),
-        ("remotes: [10.0.0.2]", "4: remotes[0]: write a mapping with the keys host and addresses,"
+        ("peers: {}",
+         "4: peers: write a list of hosts, each a mapping with the key host, not a mapping"),
+        ("peers: [10.0.0.2]", "4: peers[0]: write a mapping with the keys host and addresses,"
                                 " not 10.0.0.2"),
-        ("remotes: [{addresses: [1.2.3.4]}]",
-         "4: remotes[0].host: this key is missing: add it"),
-        ("remotes: [{host: 10.0.0.2}]",
-         "4: remotes[0].addresses: this key is missing: add it"),
-        ("remotes: [{host: 10.0.0.2, addresses: []}]",
-         "4: remotes[0].addresses: write a list of at least one IPv4 address, not an empty list"),
-        ("remotes: [{host: 10.0.0.2, addresses: [1.2.3]}]",
-         "4: remotes[0].addresses[0]: write an IPv4 address without a prefix length, such as"
+        ("peers: [{addresses: [1.2.3.4]}]",
+         "4: peers[0].host: this key is missing: add it"),
+        ("peers: [{host: 10.0.0.2}]",
+         "4: peers[0].addresses: this key is missing: add it"),
+        ("peers: [{host: 10.0.0.2, addresses: []}]",
+         "4: peers[0].addresses: write a list of at least one IPv4 address, not an empty list"),
+        ("peers: [{host: 10.0.0.2, addresses: [1.2.3]}]",
+         "4: peers[0].addresses[0]: write an IPv4 address without a prefix length, such as"
          " 192.168.0.3, not 1.2.3"),
-        ("remotes: [{host: 10.0.0.2, addresses: [{index: 1}]}]",
-         "4: remotes[0].addresses[0].address: this key is missing: add it"),
-        ("remotes: [{host: 10.0.0.2, addresses: [{address: 1.2.3.4, index: 0}]}]",
-         "4: remotes[0].addresses[0].index: write an interface index, a number from 1 to"
+        ("peers: [{host: 10.0.0.2, addresses: [{index: 1}]}]",
+         "4: peers[0].addresses[0].address: this key is missing: add it"),
+        ("peers: [{host: 10.0.0.2, addresses: [{address: 1.2.3.4, index: 0}]}]",
+         "4: peers[0].addresses[0].index: write an interface index, a number from 1 to"
          " 2147483647, not 0"),
         ("control: {path: here.sock}",
          "4: control.path: write an absolute path of at most 107 bytes, not here.sock"),
@@ -168,42 +176,53 @@ def test_not_a_configuration_at_all(text, error):
          "4: device.name: lo means something else to Linux: choose another name"),
         ("control: {path: /" + "ä" * 60 + "}",
          "4: control.path: a socket's path has at most 107 bytes, not 121"),
-        ("remotes: [{host: 10.0.0.1, addresses: [1.2.3.4]}]",
-         "4: remotes[0].host: 10.0.0.1 is this host's own address: remove the entry"),
-        ("remotes: [{host: 10.9.0.1, addresses: [1.2.3.4]}]",
-         "4: remotes[0].host: 10.9.0.1 is outside the network 10.0.0.0/24: choose an address"
+        ("peers: [{host: 10.0.0.1, addresses: [1.2.3.4]}]",
+         "4: peers[0].host: 10.0.0.1 is this host's own address: remove the entry"),
+        ("peers: [{host: 10.9.0.1, addresses: [1.2.3.4]}]",
+         "4: peers[0].host: 10.9.0.1 is outside the network 10.0.0.0/24: choose an address"
          " inside it"),
-        ("remotes: [{host: 10.0.0.2, addresses: [1.2.3.4, {address: 1.2.3.4, index: 9}]}]",
-         "4: remotes[0].addresses[1].address: 1.2.3.4 stands in line 4 already: remove one"),
-        ("remotes: [{host: 10.0.0.2, addresses: [10.0.0.2]}]",
-         "4: remotes[0].addresses[0]: 10.0.0.2 is inside the virtual network 10.0.0.0/24: write"
+        ("peers: [{host: 10.0.0.2, addresses: [1.2.3.4, {address: 1.2.3.4, index: 9}]}]",
+         "4: peers[0].addresses[1].address: 1.2.3.4 stands in line 4 already: remove one"),
+        ("peers: [{host: 10.0.0.2, addresses: [10.0.0.2]}]",
+         "4: peers[0].addresses[0]: 10.0.0.2 is inside the virtual network 10.0.0.0/24: write"
          " one of its real addresses"),
-        ("remotes: [{host: 10.0.0.2, addresses: [127.0.0.1]}]",
-         "4: remotes[0].addresses[0]: 127.0.0.1 is no address of another host: write one of its"
+        ("peers: [{host: 10.0.0.2, addresses: [127.0.0.1]}]",
+         "4: peers[0].addresses[0]: 127.0.0.1 is no address of another host: write one of its"
          " real addresses"),
-        ("remotes: [{host: 10.0.0.2, addresses: [0.1.2.3]}]",
-         "4: remotes[0].addresses[0]: 0.1.2.3 is no address of another host: write one of its"
+        ("peers: [{host: 10.0.0.2, addresses: [0.1.2.3]}]",
+         "4: peers[0].addresses[0]: 0.1.2.3 is no address of another host: write one of its"
          " real addresses"),
-        ("remotes: [{host: 10.0.0.2, addresses: [240.0.0.1]}]",
-         "4: remotes[0].addresses[0]: 240.0.0.1 is no address of another host: write one of its"
+        ("peers: [{host: 10.0.0.2, addresses: [240.0.0.1]}]",
+         "4: peers[0].addresses[0]: 240.0.0.1 is no address of another host: write one of its"
          " real addresses"),
-        ("remotes: [{host: 10.0.0.2, addresses: [{address: 255.255.255.255}]}]",
-         "4: remotes[0].addresses[0].address: 255.255.255.255 is no address of another host:"
+        ("peers: [{host: 10.0.0.2, addresses: [{address: 255.255.255.255}]}]",
+         "4: peers[0].addresses[0].address: 255.255.255.255 is no address of another host:"
          " write one of its real addresses"),
-        ("remotes:\n- host: 10.0.0.2\n  addresses:\n  - {address: 1.2.3.4, index: 9}\n"
+        ("peers:\n- host: 10.0.0.2\n  addresses:\n  - {address: 1.2.3.4, index: 9}\n"
          "  - {address: 1.2.3.5, index: 9}",
-         "8: remotes[0].addresses[1].index: 9 stands in line 7 already: an index belongs to one"
+         "8: peers[0].addresses[1].index: 9 stands in line 7 already: an index belongs to one"
          " interface of the host"),
-        ("remotes:\n- host: 10.0.0.2\n  addresses:\n"
+        ("peers:\n- host: 10.0.0.2\n  addresses:\n"
          + "".join(f"  - 1.2.3.{n}\n" for n in range(33)),
-         "6: remotes[0].addresses: a host has at most 32 addresses, not 33: remove some"),
+         "6: peers[0].addresses: a host has at most 32 addresses, not 33: remove some"),
+        # the other encapsulation
+        ("remotes: []", "4: remotes: this key is called peers now: rename it"),
+        ("port: 51840", "4: port: only the encapsulation secure has this key: remove it"),
+        ("rollover_s: 60", "4: rollover_s: only the encapsulation secure has this key: remove it"),
+        ("private_key_file: /k",
+         "4: private_key_file: only the encapsulation secure has this key: remove it"),
+        ("peers: [{host: 10.0.0.2, addresses: [1.2.3.4], public_key: x}]",
+         "4: peers[0].public_key: only the encapsulation secure has keys: remove it"),
+        ('peers: [{host: 10.0.0.2, addresses: ["1.2.3.4:5"]}]',
+         "4: peers[0].addresses[0]: write an IPv4 address without a prefix length, such as"
+         " 192.168.0.3, not 1.2.3.4:5"),
         # YAML
         ("forward: true\nforward: false",
          "5: forward: this key stands twice, in line 4 too: remove one"),
         ("device: {1: 2}", "4: device: a key must be a plain word"),
         ("router: 2001-99-99", "4: router: the value '2001-99-99' cannot be read: put it in"
                                " quotes"),
-        ("remotes: &a [*a]", "4: remotes[0]: this alias contains itself: write the value out"),
+        ("peers: &a [*a]", "4: peers[0]: this alias contains itself: write the value out"),
     ],
 )  # fmt: skip
 def test_one_fault_gives_one_error(line, error):
@@ -213,10 +232,9 @@ def test_one_fault_gives_one_error(line, error):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("network: 10.0.0.0/24\naddress: 10.0.0.1",
-         "1: encapsulation: this key is missing: add it"),
-        ("encapsulation: secure\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1",
-         "1: encapsulation: write classic, not secure"),
+        ("encapsulation: secure\naddress: 10.0.0.1", "1: network: this key is missing: add it"),
+        ("encapsulation: sealed\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1",
+         "1: encapsulation: write secure or classic, not sealed"),
         ("encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.0",
          "3: address: 10.0.0.0 is the network address of 10.0.0.0/24: choose another one"),
         ("encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.255",
@@ -242,13 +260,272 @@ def test_one_fault_in_the_required_keys(text, error):
     assert faults(text) == [error]
 
 
+KEY_2 = keys.encode(keys.public_of(bytes([2]) * 32))
+KEY_3 = keys.encode(keys.public_of(bytes([3]) * 32))
+SECURE = "network: 10.0.0.0/24\naddress: 10.0.0.1\n"
+
+
+def test_whole_file_of_a_secure_network():
+    text = SECURE + textwrap.dedent(
+        f"""\
+        encapsulation: secure
+        router: 10.0.0.2
+        port: 51841
+        private_key_file: /somewhere/key
+        rollover_s: 2.5
+        peers:
+          - host: 10.0.0.2
+            public_key: {KEY_2}
+            next_public_key: {KEY_3}
+            psk_file: /somewhere/psk
+            addresses:
+              - 192.168.0.3
+              - "192.168.1.3:51840"
+              - 192.168.2.3:1
+              - "2001:db8::3"
+              - 2001:DB8::4
+              - "[2001:db8:0::3]:51840"
+        """
+    )
+    good = config.parse(text.encode(), "f")
+    assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51841, 2.5)
+    assert (good.private_key_file, good.private_key) == ("/somewhere/key", b"")
+    assert good.remotes == ()
+    assert good.peers == (
+        config.Peer(
+            host="10.0.0.2",
+            public_keys=(keys.decode(KEY_2), keys.decode(KEY_3)),
+            endpoints=(
+                ("192.168.0.3", 51841),
+                ("192.168.1.3", 51840),
+                ("192.168.2.3", 1),
+                ("2001:db8::3", 51841),
+                ("2001:db8::4", 51841),
+                ("2001:db8::3", 51840),
+            ),
+            psk_file="/somewhere/psk",
+            psk=bytes(32),
+        ),
+    )
+
+
+def test_secure_is_the_default():
+    good = config.parse(SECURE.encode(), "f")
+    assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51840, 120.0)
+    assert good.private_key_file == "/etc/ropeway/private.key"
+
+
+def peer(**changes):
+    """Return a line with one peer."""
+    return "peers: " + json.dumps([{"host": "10.0.0.2", "public_key": KEY_2, **changes}])
+
+
+NO_ENDPOINT = (
+    " is no IPv4 or IPv6 address: write one with or without a port, such as 192.168.0.3,"
+    ' "192.168.0.3:51840" or "[2001:db8::3]:51840"'
+)
+NOT_OF_A_HOST = " is no address of another host: write one of its real addresses, no link-local one"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("port: 0", "3: port: write a UDP port, a number from 1 to 65535, not 0"),
+        ("port: 65536", "3: port: write a UDP port, a number from 1 to 65535, not 65536"),
+        ("rollover_s: 1.9", "3: rollover_s: write a number of seconds from 2 to 3600, not 1.9"),
+        ("rollover_s: .nan", "3: rollover_s: write a number of seconds from 2 to 3600, not nan"),
+        ("private_key_file: 4a7d1ed4", "3: private_key_file: write the absolute path of a file"),
+        ("private_key: 4a7d1ed4",
+         "3: private_key: unknown key: did you mean private_key_file?"),
+        ("peers: [{host: 10.0.0.2}]", "3: peers[0].public_key: this key is missing: add it"),
+        (peer(public_key="4a7d1ed4"),
+         "3: peers[0].public_key: write a public key as `ropeway pubkey` prints it, the base64"
+         " text of 32 bytes"),
+        # The last character of the text has two bits too many.
+        (peer(public_key="A" * 42 + "B="),
+         "3: peers[0].public_key: this is no public key: write it as `ropeway pubkey` prints it"),
+        (peer(next_public_key=KEY_2),
+         "3: peers[0].next_public_key: this key belongs to 10.0.0.2 already, in line 3: every host"
+         " has a key of its own"),
+        (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
+         f"- {{host: 10.0.0.3, public_key: {KEY_2}}}",
+         "5: peers[1].public_key: this key belongs to 10.0.0.2 already, in line 4: every host has"
+         " a key of its own"),
+        (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
+         f"- {{host: 10.0.0.3, public_key: {KEY_3}, next_public_key: {KEY_2}}}",
+         "5: peers[1].next_public_key: this key belongs to 10.0.0.2 already, in line 4: every host"
+         " has a key of its own"),
+        (peer(psk_file="geheim"), "3: peers[0].psk_file: write the absolute path of a file"),
+        (peer(addresses=[{"address": "1.2.3.4", "index": 5}]),
+         "3: peers[0].addresses[0]: write an IPv4 or IPv6 address, with or without a port, such as"
+         ' 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840", not a mapping'),
+        (peer(addresses=["1.2.3"]), "3: peers[0].addresses[0]: '1.2.3'" + NO_ENDPOINT),
+        (peer(addresses=["1.2.3.4:0"]), "3: peers[0].addresses[0]: '1.2.3.4:0'" + NO_ENDPOINT),
+        (peer(addresses=["1.2.3.4:65536"]),
+         "3: peers[0].addresses[0]: '1.2.3.4:65536'" + NO_ENDPOINT),
+        (peer(addresses=["router.example:51840"]),
+         "3: peers[0].addresses[0]: 'router.example:51840'" + NO_ENDPOINT),
+        (peer(addresses=["fe80::1%eth0"]),
+         "3: peers[0].addresses[0]: 'fe80::1%eth0'" + NO_ENDPOINT),
+        (peer(addresses=["[2001:db8::3]"]),
+         "3: peers[0].addresses[0]: '[2001:db8::3]'" + NO_ENDPOINT),
+        (peer(addresses=["fe80::1"]), "3: peers[0].addresses[0]: fe80::1" + NOT_OF_A_HOST),
+        (peer(addresses=["::"]), "3: peers[0].addresses[0]: ::" + NOT_OF_A_HOST),
+        (peer(addresses=["ff02::1"]), "3: peers[0].addresses[0]: ff02::1" + NOT_OF_A_HOST),
+        (peer(addresses=["127.0.0.1"]), "3: peers[0].addresses[0]: 127.0.0.1" + NOT_OF_A_HOST),
+        (peer(addresses=["10.0.0.2:5"]),
+         "3: peers[0].addresses[0]: 10.0.0.2 is inside the virtual network 10.0.0.0/24: write one"
+         " of its real addresses"),
+        (peer(addresses=["1.2.3.4", "1.2.3.4:51840"]),
+         "3: peers[0].addresses[1]: 1.2.3.4:51840 stands in line 3 already: remove one"),
+        (peer(addresses=[f"1.2.3.{n}" for n in range(33)]),
+         "3: peers[0].addresses: a host has at most 32 addresses, not 33: remove some"),
+        ("router: 10.0.0.3\n" + peer(),
+         "3: router: 10.0.0.3 is not among the peers: add it there with its public key, because"
+         " without it nothing can be sent to the router"),
+    ],
+)  # fmt: skip
+def test_one_fault_of_a_secure_network_gives_one_error(line, error):
+    assert faults(SECURE + line) == [error]
+
+
+class TestKeys:
+    """The files of keys that a configuration names."""
+
+    @pytest.fixture
+    def secure(self, tmp_path):
+        """Return a function that gives the faults of a file with one more line."""
+        self.directory = tmp_path
+        self.write("private.key", bytes([1]) * 32)
+
+        def read(line=""):
+            path = tmp_path / "ropeway.yaml"
+            own = f"private_key_file: {tmp_path}/private.key\n"
+            path.write_text(SECURE + own + line)
+            try:
+                return config.read(str(path))
+            except config.ConfigError as error:
+                return [text[len(f"{path}:") :] for text in error.errors]
+
+        return read
+
+    def write(self, name, content, mode=0o600):
+        path = self.directory / name
+        path.write_text(keys.encode(content) + "\n" if isinstance(content, bytes) else content)
+        path.chmod(mode)
+        return path
+
+    def test_keys_are_read_and_in_no_repr(self, secure):
+        psk = self.write("psk", bytes([7]) * 32, 0o640)
+        good = secure(peer(psk_file=str(psk)))
+        assert good.private_key == bytes([1]) * 32
+        assert good.peers[0].psk == bytes([7]) * 32
+        assert repr(bytes([1]) * 32)[2:-1] not in repr(good)
+        assert repr(bytes([7]) * 32)[2:-1] not in repr(good)
+
+    def test_private_key_that_is_not_there(self, secure):
+        path = self.directory / "private.key"
+        path.unlink()
+        assert secure() == [
+            f"3: private_key_file: the private key {path} is not there: make it with"
+            " `ropeway genkey`"
+        ]
+
+    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+    def test_private_key_that_others_can_read(self, secure, mode):
+        path = self.directory / "private.key"
+        path.chmod(mode)
+        (error,) = secure()
+        assert f"{path} is open to others (mode {mode:04o}): run `chmod 0600 {path}`" in error
+
+    @pytest.mark.parametrize("mode", [0o644, 0o660])
+    def test_psk_that_others_can_read_or_write(self, secure, mode):
+        path = self.write("psk", bytes([7]) * 32, mode)
+        (error,) = secure(peer(psk_file=str(path)))
+        assert error.startswith(
+            f"4: peers[0].psk_file: the pre-shared key {path} is open to others"
+        )
+
+    @pytest.mark.parametrize(
+        "content", ["", "geheim", "QUJD\n", keys.encode(bytes(32)) * 2, "Ä" * 44, "A" * 1000]
+    )
+    def test_file_that_holds_no_key_is_not_quoted(self, secure, content):
+        path = self.write("private.key", content)
+        (error,) = secure()
+        assert f"{path} is not the base64 text of 32 bytes: move the file away and make it" in error
+        assert len(error) < 250
+        assert "geheim" not in error
+
+    def test_directory_instead_of_a_key(self, secure):
+        (self.directory / "private.key").unlink()
+        (self.directory / "private.key").mkdir()
+        (error,) = secure()
+        assert "is not a file" in error or "Is a directory" in error
+
+    def test_own_key_as_that_of_another_host(self, secure):
+        own = keys.encode(keys.public_of(bytes([1]) * 32))
+        for changes in ({"public_key": own}, {"next_public_key": own}):
+            (error,) = secure(peer(**changes))
+            assert error == (
+                f"4: peers[0].{next(iter(changes))}: this is this host's own key, that of 10.0.0.1:"
+                " write the one of 10.0.0.2, which `ropeway pubkey` prints there"
+            )
+
+    def test_key_that_is_no_point_to_agree_upon(self, secure):
+        (error,) = secure(peer(public_key=keys.encode(bytes(32))))
+        assert error.startswith("4: peers[0].public_key: this is no public key")
+
+    def test_every_fault_is_told_at_once(self, secure):
+        (self.directory / "private.key").chmod(0o644)
+        found = secure(f"port: 0\n{peer(psk_file='/none', addresses=['x'])}")
+        assert [error.split(":")[1] for error in found] == [
+            " private_key_file", " port", " peers[0].addresses[0]", " peers[0].psk_file"
+        ]  # fmt: skip
+
+    def test_reading_apart_brings_the_keys_along(self, secure, tmp_path):
+        secure()
+        assert config.read_apart(str(tmp_path / "ropeway.yaml")).private_key == bytes([1]) * 32
+
+
+def test_what_differs_is_named_as_in_the_file():
+    before = config.parse((SECURE + peer()).encode(), "f")
+    after = config.parse(
+        (SECURE + f"port: 1\ndevice: {{name: x}}\npeers: [{{host: 10.0.0.2, public_key: {KEY_3}}}]")
+        .encode(), "f")  # fmt: skip
+    assert config.what_differs(before, after) == ["device.name", "port"]
+    assert config.what_differs(before, before) == []
+
+
+def test_every_part_of_a_configuration_is_compared_or_applied():
+    """A new key must not be overlooked where the file is read again."""
+    before = config.parse(SECURE.encode(), "f")
+    applied = {"remotes", "peers", "private_key_file", "private_key"}
+    for field in dataclasses.fields(config.Config):
+        changed = dataclasses.replace(before, **{field.name: object()})
+        assert bool(config.what_differs(before, changed)) is (field.name not in applied)
+
+
+def test_child_that_never_ends_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "read", lambda path: signal.pause())
+    reading = config.Reading(str(tmp_path / "r.yaml"))
+    reading.give_up()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_child_that_dies_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "read", lambda path: os._exit(9))
+    with pytest.raises(config.ConfigError, match="check-config"):
+        config.read_apart(str(tmp_path / "r.yaml"))
+
+
 def test_every_fault_is_told_at_once_in_the_order_of_the_file():
     text = """\
-        encapsulation: clasic
+        encapsulation: classic
         network: 10.0.0.0/24
         address: 10.0.1.1
         forwrd: true
-        remotes:
+        peers:
           - host: 10.0.0.2
             addresses:
               - 192.168.0.3
@@ -257,12 +534,11 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file():
             addresses: [999.1.1.1]
         """
     assert faults(text) == [
-        "1: encapsulation: write classic, not clasic",
         "3: address: 10.0.1.1 is outside the network 10.0.0.0/24: choose an address inside it",
         "4: forwrd: unknown key: did you mean forward?",
-        "9: remotes[0].addresses[1]: 192.168.0.3 stands in line 8 already: remove one",
-        "10: remotes[1].host: 10.0.0.2 stands in line 6 already: put all its addresses there",
-        "11: remotes[1].addresses[0]: write an IPv4 address without a prefix length, such as"
+        "9: peers[0].addresses[1]: 192.168.0.3 stands in line 8 already: remove one",
+        "10: peers[1].host: 10.0.0.2 stands in line 6 already: put all its addresses there",
+        "11: peers[1].addresses[0]: write an IPv4 address without a prefix length, such as"
         " 192.168.0.3, not 999.1.1.1",
     ]
 
@@ -302,7 +578,16 @@ def test_reading_apart_tells_every_fault(tmp_path):
 _words = st.sampled_from(
     [
         *"[]{}:,-&*!|>'\"%@`#? \n",
-        *("encapsulation", "network", "address", "remotes", "host", "addresses", "device"),
+        *(
+            "encapsulation",
+            "network",
+            "address",
+            "peers",
+            "host",
+            "public_key",
+            "addresses",
+            "device",
+        ),
         *(
             "classic",
             "10.0.0.0/24",
@@ -355,14 +640,14 @@ def test_what_passes_is_what_the_node_takes(hosts, network):
             "encapsulation": "classic",
             "network": network,
             "address": base + ".1",
-            "remotes": [{"host": f"{base}.{n}", "addresses": items} for n, items in hosts],
+            "peers": [{"host": f"{base}.{n}", "addresses": items} for n, items in hosts],
         }
     )
     try:
         good = config.parse(text.encode(), "f")
     except config.ConfigError:
         return
-    node = Node(
+    node = ClassicNode(
         Settings(good.address, good.network, good.router, good.forward, good.device_mtu),
         0.0,
         random.Random(1),

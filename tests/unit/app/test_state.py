@@ -1,0 +1,96 @@
+"""The epoch counts up whatever the wall clock does, and a lost state is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from ropeway.app import state
+
+NOW_S = 1_800_000_000.7
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_first_start_takes_the_wall_clock(directory, caplog):
+    assert state.next_epoch("ropeway0", NOW_S) == 1_800_000_000
+    assert (directory / "ropeway0.epoch").read_text() == "1800000000\n"
+    assert os.listdir(directory) == ["ropeway0.epoch"]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("clock_s", [NOW_S, NOW_S - 1e9, 0.0, -5.0])
+def test_every_start_counts_up(clock_s, caplog):
+    state.next_epoch("ropeway0", NOW_S)
+    epochs = [state.next_epoch("ropeway0", clock_s) for _ in range(3)]
+    assert epochs == [1_800_000_001, 1_800_000_002, 1_800_000_003]
+    assert caplog.records == []
+
+
+def test_wall_clock_that_is_ahead_counts():
+    state.next_epoch("ropeway0", NOW_S)
+    assert state.next_epoch("ropeway0", NOW_S + 1000) == 1_800_001_000
+
+
+def test_every_device_has_its_own(directory):
+    state.next_epoch("ropeway0", NOW_S)
+    state.next_epoch("ropeway1", 5.0)
+    assert (directory / "ropeway1.epoch").read_text() == "5\n"
+
+
+def test_first_of_several_directories_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
+    state.next_epoch("ropeway0", NOW_S)
+    assert os.listdir(tmp_path) == ["one"]
+
+
+@pytest.mark.parametrize("content", ["", "soon\n", "-5\n", "1.5", "4294967295\n", "9" * 40])
+def test_state_that_cannot_be_counted_up_is_told_and_replaced(directory, caplog, content):
+    directory.mkdir()
+    path = directory / "ropeway0.epoch"
+    path.write_text(content)
+    assert state.next_epoch("ropeway0", NOW_S) == 1_800_000_000
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{path} holds ")
+    assert path.read_text() == "1800000000\n"
+
+
+def test_state_that_cannot_be_kept_is_told(directory, caplog):
+    directory.write_text("no directory")
+    assert state.next_epoch("ropeway0", NOW_S) == 1_800_000_000
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[-1].startswith(f"{directory}/ropeway0.epoch cannot be written (")
+
+
+def test_state_is_on_disk_before_it_is_used(directory, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        state.os,
+        "fsync",
+        lambda descriptor: (synced.append(os.fstat(descriptor)), fsync(descriptor)),
+    )
+    state.next_epoch("ropeway0", NOW_S)
+    file, folder = synced
+    assert file.st_ino == (directory / "ropeway0.epoch").stat().st_ino
+    assert folder.st_ino == directory.stat().st_ino
+
+
+def test_write_that_fails_leaves_the_old_state(directory, monkeypatch, caplog):
+    state.next_epoch("ropeway0", NOW_S)
+
+    def full(descriptor):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(state.os, "fsync", full)
+    state.next_epoch("ropeway0", NOW_S)
+    assert (directory / "ropeway0.epoch").read_text() == "1800000000\n"
+    assert os.listdir(directory) == ["ropeway0.epoch"]
+    assert "No space left" in caplog.records[-1].getMessage()
