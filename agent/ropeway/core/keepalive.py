@@ -33,11 +33,15 @@ class Keepalive:
         self._ceiling_s = IDLE_MAX_S
         self._ceiling_until = float("-inf")
 
-    def held(self, quiet_s: float, now: float) -> None:
-        """Take note that a frame came in after this end had been quiet for ``quiet_s``."""
+    def proves(self, quiet_s: float) -> bool:
+        """Say whether a frame proves the pause, that came when this end was quiet for so long."""
         if quiet_s < _PROOF_SHARE * self.pause_s:
-            return
+            return False
         self._missed = 0
+        return True
+
+    def lengthen(self, now: float) -> None:
+        """Try a longer pause, up to what has not failed lately."""
         if now >= self._ceiling_until:
             self._ceiling_s = IDLE_MAX_S
         self.pause_s = min(self.pause_s * IDLE_GROWTH, self._ceiling_s)

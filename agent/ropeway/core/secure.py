@@ -62,6 +62,7 @@ CONTROL_SIZE = _CONTROL.size
 _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
+_CHALLENGE = 16
 _MAPPED = bytes(10) + b"\xff\xff"
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
@@ -84,6 +85,8 @@ class Control:
     answer: bool = False
     #: Whether the sender knows by its configuration where the receiver is.
     calls: bool = False
+    #: Whether the receiver is asked to show, by an answer, that it is where it was heard from.
+    challenge: bool = False
     #: The sender's clock in ms, modulo 2**32.
     clock_ms: int = 0
     #: The receiver's clock as it was heard last on this connection, 0 for none ...
@@ -103,8 +106,10 @@ class Control:
 def encode_control(control: Control, size: int = 0) -> bytes:
     """Give the body to be sealed, padded to at least ``size`` bytes."""
     address, port = control.observed or ("::", 0)
+    flags = control.state | _ANSWER * control.answer | _CALLS * control.calls
+    flags |= _CHALLENGE * control.challenge
     body = _CONTROL.pack(
-        control.state | _ANSWER * control.answer | _CALLS * control.calls,
+        flags,
         control.way,
         min(round(control.pause_s / _PAUSE_S), 0xFFFF),
         control.src_index,
@@ -143,6 +148,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         pause_s=pause * _PAUSE_S,
         answer=flags & _ANSWER != 0,
         calls=flags & _CALLS != 0,
+        challenge=flags & _CHALLENGE != 0,
         clock_ms=clock_ms,
         echo_ms=echo_ms,
         held_ms=held_ms,

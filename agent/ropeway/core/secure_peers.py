@@ -503,9 +503,7 @@ class SecurePeers:
         """Believe a control frame that is newer than all before it."""
         quiet_s = now - connection.sent_at
         routed = self.links[connection.link].source_for(endpoint[0]) is not None
-        source = key[1] if routed else None
-        if endpoint != connection.endpoint or source != connection.source:
-            self._move(connection, endpoint, source, now)
+        self._follow(connection, endpoint, key[1] if routed else None, control, now)
         connection.heard_at = now
         connection.far_way = control.way
         connection.far_pause_s = control.pause_s
@@ -521,16 +519,17 @@ class SecurePeers:
             connection.path_mtu.heard(control.probe_heard, now)
         self._fit(connection, now)
         connection.far_calls = control.calls
-        if connection.calls and now >= connection.strand.idle_at:
-            connection.keepalive.held(quiet_s, now)
+        proven = now >= connection.strand.idle_at and connection.keepalive.proves(quiet_s)
+        if proven and connection.strand.may_lengthen(connection):
+            connection.keepalive.lengthen(now)
         if control.state:
             connection.confirmed_at = now
         what = Input.HEARD_RESTART if control.state == State.SENDING else Input(control.state)
         answer = answers(connection.state, control.state) or control.answer
         rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
         self._advance(connection, what, now)
-        # Nothing answers the answer to a probe.
-        if control.probe or (answer and rested):
+        # An answer is no probe and no challenge, so these come to an end by themselves.
+        if control.probe or control.challenge or (answer and rested):
             connection.answered_at = now
             self._send_control(connection, now)
         self._schedule(connection, now)
@@ -538,7 +537,7 @@ class SecurePeers:
     def _measure_rtt(self, connection: SecureConnection, control: Control, now: float) -> None:
         if not control.echo_ms:
             return
-        elapsed_ms = (_clock_ms(now) - control.echo_ms) & _CLOCK_MASK
+        elapsed_ms = (int(now * 1000) - control.echo_ms) & _CLOCK_MASK
         sample_ms = elapsed_ms - control.held_ms
         if not 0 <= sample_ms < 60_000:
             return
@@ -547,6 +546,31 @@ class SecurePeers:
             float(sample_ms) if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
         )
         connection.path_mtu.set_rtt(connection.rtt_ms)
+
+    def _follow(
+        self,
+        connection: SecureConnection,
+        endpoint: Endpoint,
+        source: Optional[str],
+        control: Control,
+        now: float,
+    ) -> None:
+        """See whether the other end is somewhere else now.
+
+        Whoever can pass on a frame faster than its own way could pretend so. While the endpoint
+        that is used works, another one has to answer a challenge first.
+        """
+        if (endpoint, source) == (connection.endpoint, connection.source):
+            return
+        proven = connection.challenge == (endpoint, source, control.echo_ms)
+        if proven or connection.state == State.SENDING:
+            self._move(connection, endpoint, source, now)
+            connection.challenge = None
+        elif source is not None:
+            frame = self._control_frame(connection, now, challenge=True)
+            if frame is not None:
+                connection.challenge = (endpoint, source, connection.clock_ms)
+                self.outgoing.append(((connection.link, source), endpoint, frame))
 
     def _move(
         self, connection: SecureConnection, endpoint: Endpoint, source: Optional[str], now: float
@@ -596,12 +620,24 @@ class SecurePeers:
 
         With ``probe`` the frame fills an outer packet of that size.
         """
-        strand = connection.strand
-        session, source = strand.session, connection.source
-        if session is None or source is None:
+        source = connection.source
+        frame = self._control_frame(connection, now, probe)
+        if source is None or frame is None:
             return
+        connection.sent_at = now
+        connection.told_pause_s = self._pause_s(connection, now)
+        self.outgoing.append(((connection.link, source), connection.endpoint, frame))
+
+    def _control_frame(
+        self, connection: SecureConnection, now: float, probe: int = 0, challenge: bool = False
+    ) -> Optional[bytes]:
+        strand = connection.strand
+        session = strand.session
+        if session is None:
+            return None
+        # No two frames have the same time, so that an echo tells which one was heard.
+        connection.clock_ms = max(connection.clock_ms + 1, int(now * 1000)) & _CLOCK_MASK or 1
         active = now < strand.idle_at
-        outer = secure.outer_size(connection.endpoint[0]) + secure.OVERHEAD
         heard = connection.heard_at != NEVER
         body = secure.encode_control(
             Control(
@@ -612,7 +648,8 @@ class SecurePeers:
                 pause_s=self._pause_s(connection, now),
                 answer=not probe and self._wants_answer(connection, active, now),
                 calls=connection.calls,
-                clock_ms=_clock_ms(now),
+                challenge=challenge,
+                clock_ms=connection.clock_ms,
                 echo_ms=connection.far_clock_ms if heard else 0,
                 held_ms=int(1000 * (now - connection.far_clock_at)) if heard else 0,
                 probe=probe,
@@ -620,11 +657,9 @@ class SecurePeers:
                 observed=connection.endpoint if heard else None,
                 received=connection.received,
             ),
-            max(0, probe - outer),
+            max(0, probe - secure.outer_size(connection.endpoint[0]) - secure.OVERHEAD),
         )
-        connection.sent_at = now
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
-        self.outgoing.append(((connection.link, source), connection.endpoint, frame))
+        return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
 
     def _wants_answer(self, connection: SecureConnection, active: bool, now: float) -> bool:
         """Say whether the other end would otherwise leave this one waiting."""
@@ -646,6 +681,8 @@ class SecurePeers:
 
     def _next_at(self, connection: SecureConnection, now: float) -> float:
         """Give when the next control frame of an established connection is due."""
+        if connection.told_pause_s <= tuning.PROBE_S:
+            return connection.sent_at + tuning.PROBE_S
         far_pause_s = connection.far_pause_s
         called = not connection.calls and far_pause_s > tuning.PROBE_S
         if called and now >= connection.strand.idle_at:
@@ -881,11 +918,6 @@ def _key(connection: SecureConnection) -> Any:
 
 def _visible(link: Link) -> Tuple[Any, ...]:
     return link.name, link.addresses, link.addresses6, link.mtu, link.up
-
-
-def _clock_ms(now: float) -> int:
-    # 0 stands for a clock that was not heard.
-    return int(now * 1000) & _CLOCK_MASK or 1
 
 
 def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:

@@ -27,6 +27,8 @@ class SecureConnection(Connection):
         "answered_at",
         "awoken_at",
         "candidates",
+        "challenge",
+        "clock_ms",
         "cookie",
         "cookie_at",
         "endpoint",
@@ -47,6 +49,7 @@ class SecureConnection(Connection):
         "rtt_ms",
         "sequence",
         "strand",
+        "told_pause_s",
     )
 
     def __init__(
@@ -64,6 +67,9 @@ class SecureConnection(Connection):
         #: The interface's index on its host; 0 while it is not known.
         self.remote = remote
         self.endpoint = endpoint
+        #: An endpoint that it was heard from besides, the own source there, and the time in the
+        #: frame that it has to answer to be believed.
+        self.challenge: Optional[Tuple[Endpoint, str, int]] = None
         self.ipv6 = secure.is_ipv6(endpoint[0])
         #: The configured endpoints that lead to this interface: this end calls, they are greeted
         #: for good. Without any the connection was learnt, and is forgotten when it is silent.
@@ -71,6 +77,8 @@ class SecureConnection(Connection):
         floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
         self.path_mtu = PathMtu(link_mtu, floor, now)
         self.keepalive = Keepalive()
+        #: The time in the newest control frame, in ms.
+        self.clock_ms = 0
         #: What the other end calls this connection; 0 while it has not said.
         self.far_way = 0
         #: Counts data frames.
@@ -84,6 +92,8 @@ class SecureConnection(Connection):
         self.far_clock_at = NEVER
         #: Data frames that the other end received, as it said last.
         self.far_received = 0
+        #: The pause that the last frame announced.
+        self.told_pause_s = 0.0
         self.probe_heard = 0
         #: Where the other end sees this one.
         self.observed: Optional[Endpoint] = None
@@ -182,6 +192,15 @@ class SecureStrand(Strand[SecureConnection]):
     def free_way(self) -> int:
         """Give a number for a new connection, 1 to 255; 0 if there is none left."""
         return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)
+
+    def may_lengthen(self, connection: SecureConnection) -> bool:
+        """Say whether a connection is the next to try a longer pause.
+
+        One at a time, so that a pause that does not hold never makes the host unreachable.
+        """
+        calling = [c for c in self.connections.values() if c.calls and c.state]
+        shortest = min(calling, key=lambda c: (c.keepalive.pause_s, c.way), default=None)
+        return connection is shortest
 
     def _usable(self) -> List[SecureConnection]:
         return super()._usable() if self.session is not None else []

@@ -1,0 +1,523 @@
+"""Secure nodes back to back: what a user and an attacker would see."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ropeway.core import events, secure
+from ropeway.core.noise import KeyPair
+from ropeway.core.secure_node import SecureNode
+from tests.unit.core.classic_world import udp
+from tests.unit.core.secure_world import (
+    PORT,
+    Nat,
+    SecureWorld,
+    key,
+    link,
+    link6,
+    pair,
+    peer,
+    public,
+    three,
+)
+
+A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+
+
+def number(packet):
+    return int.from_bytes(packet[28:32], "big")
+
+
+def numbered(src, dst, count):
+    return udp(src, dst, bytes(8) + count.to_bytes(4, "big") + b"x" * 60)
+
+
+def stream(world, seconds, rate=1000, ways=(("a", A, "b", B), ("b", B, "a", A)), each=None):
+    """Send numbered packets; give the numbers that came, by receiver."""
+    for name in world.delivered:
+        world.collect()
+        world.delivered[name].clear()
+    total = int(seconds * rate)
+    for count in range(total):
+        if each is not None:
+            each(count)
+        for name, source, _, destination in ways:
+            world.send(name, numbered(source, destination, count))
+        world.run(1 / rate)
+    world.run(1.0)
+    return {to: [number(p) for p in world.delivered[to]] for _, _, to, _ in ways}, total
+
+
+def all_once(result):
+    came, total = result
+    return all(sorted(numbers) == list(range(total)) for numbers in came.values())
+
+
+def said(world, name, kind):
+    return [event for event in world.events[name] if isinstance(event, kind)]
+
+
+# Coming together.
+
+
+def test_hosts_that_know_each_others_keys_meet_over_every_link():
+    world = pair()
+    world.run(1.0)
+    assert world.states("a", B) == {(2, 12): 2, (3, 13): 2}
+    assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
+    assert world.peer("b", A)["session"]["initiated"] is False
+
+
+def test_a_packet_that_comes_before_the_session_waits_for_it():
+    world = pair()
+    world.send("a", udp(A, B))
+    world.run(0.1)
+    assert world.delivered["b"] == [udp(A, B)]
+
+
+def test_a_packet_does_not_wait_for_a_host_that_does_not_answer():
+    world = pair()
+    world.lost = {"192.168.0.3", "192.168.1.3"}
+    world.send("a", udp(A, B))
+    world.run(5.0)
+    world.lost = set()
+    world.run(10.0)
+    assert world.delivered["b"] == []
+    assert world.states("a", B) == {(2, 12): 2, (3, 13): 2}
+
+
+def test_all_copies_of_a_packet_are_sealed_as_one():
+    world = pair()
+    world.run(1.0)
+    world.captured.clear()
+    world.send("a", udp(A, B))
+    world.collect()
+    first, second = [datagram for *_, datagram in world.captured if datagram[0] == secure.DATA]
+    assert first[4:] == second[4:]
+    assert first[:1] == second[:1]
+
+
+def test_a_frame_adds_60_bytes_to_its_packet_over_ipv4():
+    world = pair()
+    world.run(1.0)
+    world.captured.clear()
+    packet = udp(A, B)
+    world.send("a", packet)
+    world.collect()
+    frame = next(datagram for *_, datagram in world.captured if datagram[0] == secure.DATA)
+    assert 20 + 8 + len(frame) == len(packet) + 60
+
+
+def test_hosts_without_traffic_are_quiet():
+    world = pair()
+    world.run(60.0)
+    world.captured.clear()
+    world.run(600.0)
+    assert len(world.captured) < 600 / 4
+    assert world.states("a", B) == {(2, 12): 2, (3, 13): 2}
+    assert not said(world, "a", events.ConnectionLost)
+
+
+def test_two_endpoints_of_one_interface_become_one_connection():
+    world = SecureWorld()
+    one = replace(link(12, "192.168.0.3"), addresses=("192.168.0.3/24", "192.168.0.4/24"))
+    world.add("b", B, [one], [peer("a", A)])
+    world.add("a", A, [link(2, "192.168.0.2")], [peer("b", B, "192.168.0.3", "192.168.0.4")])
+    world.run(3.0)
+    assert world.states("a", B) == {(2, 12): 2}
+    assert all_once(stream(world, 1.0))
+    world.lost.add(world.peer("a", B)["connections"][0]["address"])
+    world.run(8.0)
+    assert world.states("a", B) == {(2, 12): 2}
+
+
+def test_ipv4_and_ipv6_links_make_one_strand():
+    world = SecureWorld()
+    world.add(
+        "a",
+        A,
+        [link(2, "192.168.0.2"), link6(3, "2001:db8::2")],
+        [peer("b", B, "192.168.0.3", "2001:db8::3")],
+    )
+    world.add("b", B, [link(12, "192.168.0.3"), link6(13, "2001:db8::3")], [peer("a", A)])
+    world.run(1.0)
+    assert world.states("a", B) == {(2, 12): 2, (3, 13): 2}
+    for address in ("192.168.0.2", "2001:db8::2"):
+        world.lost = {address}
+        assert all_once(stream(world, 3.0, rate=200))
+        world.lost = set()
+        world.run(2.0)
+    assert world.nodes["a"].device_mtu == 1500 - 40 - 8 - 32
+
+
+# Carrying on.
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_or_twice_while_one_link_works(seed):
+    world = pair(seed)
+    world.run(1.0)
+    chance = random.Random(seed)
+
+    # A link that is back must be used before the other one goes: every 3 s at most.
+    def calm(count):
+        if count % 3000 == 0:
+            world.lost = {chance.choice(["192.168.0.2", "192.168.1.2"])}
+        elif count % 3000 == 1500:
+            world.lost = set()
+
+    assert all_once(stream(world, 12.0, each=calm))
+
+
+def test_frames_that_come_late_twice_and_out_of_order_are_delivered_once():
+    world = pair(seed=4)
+    world.jitter_s = 0.3
+    world.twice = 0.3
+    world.run(2.0)
+    assert all_once(stream(world, 5.0))
+
+
+def test_a_session_rolls_over_without_losing_or_repeating_a_packet():
+    world = pair(rollover_s=2.0)
+    world.jitter_s = 0.05
+    world.run(1.0)
+    assert all_once(stream(world, 20.0))
+    assert world.peer("a", B)["session"]["rollovers"] >= 8
+    assert world.peer("a", B)["session"]["readable"] <= 4
+
+
+def test_a_rollover_gets_through_links_that_lose_half_of_everything():
+    world = pair(seed=5, rollover_s=2.0)
+    world.loss = 0.5
+    world.run(3.0)
+    came, total = stream(world, 20.0, rate=200)
+    assert all(len(numbers) == len(set(numbers)) for numbers in came.values())
+    # Both copies of one packet in four are lost.
+    assert all(0.65 < len(numbers) / total < 0.85 for numbers in came.values())
+    assert world.peer("a", B)["session"]["rollovers"] >= 5
+
+
+@pytest.mark.parametrize("restarted", ["r", "c"])
+def test_a_host_that_starts_anew_is_back_in_less_than_two_seconds(restarted):
+    world = three()
+    world.run(2.0)
+    ways = (("a", A, "c", C), ("c", C, "a", A))
+    stream(world, 1.0, ways=ways)
+    host = world.nodes[restarted].settings
+    links = list(world.nodes[restarted]._peers.links.values())
+    router, forward = host.router, host.forward
+    world.add(restarted, host.address, links, host.peers, router=router, forward=forward)
+    came, total = stream(world, 3.0, ways=ways)
+    for numbers in came.values():
+        assert len(numbers) == len(set(numbers))
+        assert numbers[-1] == total - 1
+        assert total - len(numbers) < 1500
+
+
+def test_every_link_may_be_behind_a_nat_that_rebinds():
+    world = pair()
+    world.nats = {
+        "192.168.0.2": Nat("192.168.0.2", "192.168.0.99"),
+        "192.168.1.2": Nat("192.168.1.2", "192.168.1.99", first_port=30000),
+    }
+    world.run(1.0)
+    assert all(c["nat"] for c in world.peer("a", B)["connections"] if c["routed"])
+
+    def rebind(count):
+        if count % 5000 == 2500:
+            world.nats["192.168.0.2"].rebind()
+
+    assert all_once(stream(world, 15.0, each=rebind))
+    assert len(said(world, "b", events.EndpointMoved)) == 3
+    moved = world.peer("b", A)["connections"]
+    assert {c["port"] for c in moved} == {20003, 30000}
+
+
+def test_a_connection_is_used_again_within_a_probe_interval_after_its_nat_rebinds():
+    world = pair()
+    world.nats = {"192.168.0.2": Nat("192.168.0.2", "192.168.0.99")}
+    world.run(1.0)
+    stream(world, 1.0)
+    world.nats["192.168.0.2"].rebind()
+    at = world.now
+    while not said(world, "b", events.EndpointMoved):
+        world.send("a", udp(A, B))
+        world.run(0.01)
+    assert world.now - at <= 0.52
+
+
+@pytest.mark.parametrize("timeout_s", [4.0, 30.0])
+def test_an_idle_host_stays_reachable_behind_nats_that_forget(timeout_s):
+    world = pair()
+    for address in ("192.168.0.2", "192.168.1.2"):
+        world.nats[address] = Nat(address, address + "9", timeout_s)
+    world.run(300.0)
+    reached = 0
+    for _ in range(20):
+        world.run(random.Random(world.now).uniform(100.0, 140.0))
+        before = len(world.delivered["a"])
+        world.send("b", udp(B, A))
+        world.run(0.1)
+        reached += len(world.delivered["a"]) > before
+    assert reached == 20
+    pauses = [c["pause_s"] for c in world.peer("a", B)["connections"] if c["routed"]]
+    print("pauses", pauses, "at a NAT that holds", timeout_s)
+
+
+def test_a_link_whose_address_changes_is_used_again_within_a_probe_interval():
+    world = pair()
+    world.run(1.0)
+
+    def roam(count):
+        if count == 1000:
+            links = [link(2, "192.168.0.77"), link(3, "192.168.1.2")]
+            world.nodes["a"].set_links(links, world.now)
+        if count == 1500:
+            assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
+            assert "192.168.0.77" in {c["address"] for c in world.peer("b", A)["connections"]}
+
+    assert all_once(stream(world, 3.0, each=roam))
+
+
+# Who does not belong.
+
+
+def test_a_host_without_a_configured_key_gets_nowhere_and_is_named():
+    world = pair()
+    world.run(1.0)
+    stranger = key("stranger")
+    links = [link(2, "192.168.0.9")]
+    world.add("s", A, links, [peer("b", B, "192.168.0.3")], private_key=stranger)
+    world.run(10.0)
+    assert world.peer("s", B)["session"] is None
+    assert world.dropped("b")["unknown_peer"] > 1
+    (note,) = said(world, "b", events.HandshakeRefused)
+    assert A in str(note)
+    assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
+
+
+def test_a_wrong_key_of_the_other_end_is_told_on_both_sides():
+    world = SecureWorld()
+    wrong = (public("somebody"),)
+    links = [link(2, "192.168.0.2")]
+    world.add("a", A, links, [peer("b", B, "192.168.0.3", public_keys=wrong)])
+    world.add("b", B, [link(12, "192.168.0.3")], [peer("a", A)])
+    world.run(10.0)
+    assert "key" in world.peer("a", B)["handshake"]
+    assert world.dropped("b") == {"wrong_key": world.dropped("b")["wrong_key"]}
+    assert len(said(world, "b", events.HandshakeRefused)) == 1
+
+
+def test_replaying_everything_changes_nothing():
+    world = pair()
+    world.run(1.0)
+    stream(world, 1.0)
+    replayed = list(world.captured)
+    before = world.nodes["a"].status(world.now), world.nodes["b"].status(world.now)
+    chance = random.Random(6)
+    chance.shuffle(replayed)
+    for _, source, endpoint, datagram in replayed:
+        # From where it came from, and from where the attacker is.
+        world.arrive(datagram, source, endpoint)
+        world.arrive(datagram, ("192.168.0.66", 6666), endpoint)
+    world.captured.clear()
+    world.collect()
+    assert all(
+        endpoint[0] != "192.168.0.66" or d[0] != secure.DATA for *_, endpoint, d in world.captured
+    )
+    after = world.nodes["a"].status(world.now), world.nodes["b"].status(world.now)
+    for old, new in zip(before, after):
+        assert old["counters"]["delivered"] == new["counters"]["delivered"]
+        for was, now in zip(old["peers"][0]["connections"], new["peers"][0]["connections"]):
+            assert (was["address"], was["port"]) == (now["address"], now["port"])
+    assert all_once(stream(world, 1.0))
+
+
+def test_changing_any_byte_that_is_sealed_makes_a_frame_worthless():
+    world = pair()
+    world.run(1.0)
+    world.captured.clear()
+    packet = udp(A, B)
+    world.nodes["a"].outbound([packet], world.now)
+    key_, endpoint, frame = next(
+        (key_, endpoint, frame)
+        for (key_, endpoint), frames in world.nodes["a"].take_datagrams().items()
+        for frame in frames
+        if key_[0] == 2 and frame[0] == secure.DATA
+    )
+    node = world.nodes["b"]
+    for offset in (0, *range(4, len(frame))):
+        broken = frame[:offset] + bytes([frame[offset] ^ 1]) + frame[offset + 1 :]
+        node.inbound([(broken, (key_[1], PORT))], (12, endpoint[0]), world.now)
+    for size in range(len(frame)):
+        node.inbound([(frame[:size], (key_[1], PORT))], (12, endpoint[0]), world.now)
+    assert node.take_packets() == []
+    node.inbound([(frame, (key_[1], PORT))], (12, endpoint[0]), world.now)
+    assert node.take_packets() == [packet]
+
+
+def test_who_passes_frames_on_faster_than_their_own_way_moves_no_endpoint():
+    world = pair()
+    world.run(1.0)
+    reach = world.transmit
+
+    def relayed(datagram, source, endpoint):
+        if endpoint[0].endswith(".66"):
+            return
+        if source[0].endswith(".2"):
+            world.fly(datagram, (endpoint[0].rpartition(".")[0] + ".66", 6666), endpoint)
+        reach(datagram, source, endpoint)
+
+    world.transmit = relayed
+    assert all_once(stream(world, 5.0))
+    assert {c["port"] for c in world.peer("b", A)["connections"]} == {PORT}
+
+
+def test_a_host_cannot_send_in_another_hosts_name():
+    world = three()
+    world.run(1.0)
+    forged = udp("10.0.0.9", C)
+    world.nodes["a"]._own = b"\x0a\0\0\x09"
+    world.send("a", forged)
+    world.run(0.1)
+    assert world.delivered["c"] == []
+    assert world.dropped("r")["spoofed"] == 1
+
+
+def test_what_another_host_sends_through_the_device_does_not_leave():
+    world = pair()
+    world.run(1.0)
+    world.send("a", udp("10.0.0.9", B))
+    world.run(0.1)
+    assert world.dropped("a")["foreign_source"] == 1
+
+
+def test_the_router_may_pass_on_what_other_hosts_send():
+    world = three()
+    world.run(1.0)
+    assert all_once(stream(world, 2.0, ways=(("a", A, "c", C), ("c", C, "a", A))))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=300), max_size=5), st.integers(0, 6), st.booleans())
+def test_no_bytes_make_a_node_raise_or_send_more_than_came(datagrams, kind, typed):
+    world = pair()
+    world.run(0.5)
+    node = world.nodes["b"]
+    world.collect()
+    known = next(iter(node._peers.handshakes.by_index))
+    for datagram in datagrams:
+        if typed:
+            datagram = bytes([kind, 0, 0, 0]) + known + datagram
+        node.inbound([(datagram, ("192.168.0.66", 1))], (12, "192.168.0.3"), world.now)
+        for (_, endpoint), replies in node.take_datagrams().items():
+            if endpoint[0] == "192.168.0.66":
+                assert sum(map(len, replies)) <= len(datagram)
+    assert node.take_packets() == []
+    assert set(world.states("b", A).values()) == {2}
+
+
+# Changing while it runs.
+
+
+def reloaded(node: SecureNode, now, **changes):
+    node.reload(replace(node.settings, **changes), now)
+
+
+def test_a_removed_host_is_cut_off_at_once_and_no_other():
+    world = three()
+    world.run(1.0)
+    ways = (("r", B, "c", C), ("c", C, "r", B))
+
+    def remove(count):
+        if count == 200:
+            reloaded(world.nodes["r"], world.now, peers=(peer("c", C),))
+
+    assert all_once(stream(world, 2.0, ways=ways, each=remove))
+    before = len(world.delivered["r"])
+    world.send("a", udp(A, B))
+    world.run(5.0)
+    assert len(world.delivered["r"]) == before
+    assert [p["host"] for p in world.nodes["r"].status(world.now)["peers"]] == [C]
+
+
+def test_a_host_changes_its_key_without_losing_a_packet():
+    world = pair()
+    world.run(1.0)
+    new = key("a's next")
+    both = (public("a"), KeyPair.of(new).public)
+
+    def rotate(count):
+        if count == 200:
+            reloaded(world.nodes["b"], world.now, peers=(peer("a", A, public_keys=both),))
+        if count == 700:
+            reloaded(world.nodes["a"], world.now, private_key=new)
+        if count == 2000:
+            assert world.peer("b", A)["session"]["peer_key"] != ""
+            only = (peer("a", A, public_keys=both[1:]),)
+            reloaded(world.nodes["b"], world.now, peers=only)
+
+    assert all_once(stream(world, 4.0, each=rotate))
+    assert world.nodes["b"]._strands[A].session.public_key == both[1]
+
+
+def test_the_host_that_is_called_changes_its_key_without_losing_a_packet():
+    world = pair()
+    world.run(1.0)
+    new = key("b's next")
+    both = (public("b"), KeyPair.of(new).public)
+    where = ("192.168.0.3", "192.168.1.3")
+
+    def rotate(count):
+        if count == 200:
+            reloaded(world.nodes["a"], world.now, peers=(peer("b", B, *where, public_keys=both),))
+        if count == 700:
+            reloaded(world.nodes["b"], world.now, private_key=new)
+        if count == 2500:
+            only = (peer("b", B, *where, public_keys=both[1:]),)
+            reloaded(world.nodes["a"], world.now, peers=only)
+
+    assert all_once(stream(world, 4.0, each=rotate))
+    assert world.nodes["a"]._strands[B].session.public_key == both[1]
+
+
+def test_what_needs_a_restart_is_named_and_nothing_is_changed():
+    world = pair()
+    node = world.nodes["a"]
+    with pytest.raises(ValueError, match="port"):
+        reloaded(node, world.now, port=5, peers=())
+    assert node.settings.peers
+
+
+def test_an_endpoint_can_be_added_and_removed_while_it_runs():
+    world = SecureWorld()
+    world.add("a", A, [link(2, "192.168.0.2"), link(3, "192.168.1.2")], [peer("b", B)])
+    world.add("b", B, [link(12, "192.168.0.3"), link(13, "192.168.1.3")], [peer("a", A)])
+    world.run(1.0)
+    assert world.peer("a", B)["session"] is None
+    world.nodes["a"].add_remote(B, "192.168.0.3", PORT, world.now)
+    world.run(1.0)
+    assert world.states("a", B) == {(2, 12): 2}
+    world.nodes["a"].add_remote(B, "192.168.1.3", PORT, world.now)
+    world.run(1.0)
+    assert world.states("a", B)[3, 13] == 2
+    world.nodes["a"].remove_remote(B, "192.168.0.3", world.now)
+    world.run(1.0)
+    assert all_once(stream(world, 1.0))
+    with pytest.raises(ValueError, match=r"10\.0\.0\.9"):
+        world.nodes["a"].add_remote("10.0.0.9", "192.168.0.9", PORT, world.now)
+
+
+def test_no_status_and_no_event_holds_a_key_that_is_secret():
+    world = pair()
+    world.run(2.0)
+    node = world.nodes["a"]
+    text = repr(node.status(world.now)) + repr(node.settings) + repr(world.events)
+    text += repr(node._peers.handshakes.by_index)
+    secrets = [key("a"), *(s.send_key for s in node._peers.handshakes.by_index.values())]
+    for secret in secrets:
+        assert secret.hex() not in text
+        assert repr(secret) not in text
