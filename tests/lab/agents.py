@@ -16,8 +16,9 @@ SETTLE_LIMIT_S = 20.0
 
 # The highest state of a connection: both ways are known to work.
 ESTABLISHED = 2
-# Longer than the agents' keepalive (0.5 s), shorter than any cut of the demonstration: an end that
-# has not noticed a short cut still believes in its connection, but has not heard anything over it.
+# Longer than the agents' keepalive under traffic (0.5 s), shorter than any cut of the demonstration:
+# an end that has not noticed a short cut still believes in its connection, but has not heard anything
+# over it.
 FRESH_S = 0.8
 
 
@@ -30,6 +31,17 @@ def status(machine: Machine) -> Dict[str, Any]:
 def answers(machine: Machine) -> bool:
     """Whether the machine's agent answers at all."""
     return machine.run(["ropeway", "status", "--json"], check=False).returncode == 0
+
+
+def wake(machine: Machine, found: Dict[str, Any]) -> None:
+    """Send a datagram to each peer of a machine whose status is `found`.
+
+    Agents that have nothing to carry are heard only now and then, so that nothing could be said of
+    their connections; for some seconds after a packet they are heard twice a second.
+    """
+    discard = "for address; do echo > /dev/udp/$address/9; done"
+    peers = [peer["host"] for peer in found["peers"]]
+    machine.run(["bash", "-c", discard, "wake", *peers], check=False)
 
 
 def neighbours_over(found: Dict[str, Any], interface: str, within_s: float) -> List[str]:
@@ -57,6 +69,7 @@ def carries(lab: Lab, host: str, lan: str, within_s: float = FRESH_S) -> bool:
     """Whether a host's link to a LAN carries traffic, as it and a neighbour there both see it."""
     machine = lab.machine(host)
     own = status(machine)
+    wake(machine, own)
     seen = neighbours_over(own, machine.host.interface_on(lan), within_s)
     for other in lab.topology.hosts_on(lan):
         if other.name == host:

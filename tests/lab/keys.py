@@ -16,13 +16,18 @@ BANNER_TIMEOUT_S = 2.0
 
 
 class Keys:
-    """The controller's files below `directory`: id_ed25519, id_ed25519.pub, known_hosts."""
+    """The controller's files below `directory`: id_ed25519, id_ed25519.pub, known_hosts.
+
+    The roll-out records the machines' public keys for the virtual network beside them.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.private = directory / "id_ed25519"
         self.public = directory / "id_ed25519.pub"
         self.known_hosts = directory / "known_hosts"
+        # As inventories/lab names it.
+        self.recorded = directory / "ropeway_keys.yml"
 
     def create(self) -> None:
         """Make the key pair if there is none, and an empty known_hosts."""
@@ -32,6 +37,8 @@ class Keys:
             self.public.unlink(missing_ok=True)
             _generate(self.private, "ropeway-lab")
         self.known_hosts.write_text("")
+        # New machines make new keys.
+        self.recorded.unlink(missing_ok=True)
         give_to_invoker(self.directory, self.private, self.public, self.known_hosts)
 
     def admit(self, host: Host, root: Path) -> None:
@@ -60,8 +67,8 @@ class Keys:
         ]
 
     def remove(self) -> None:
-        """Delete the key pair and known_hosts; no error if there are none."""
-        for file in (self.private, self.public, self.known_hosts):
+        """Delete the key pair, known_hosts and the record; no error if there are none."""
+        for file in (self.private, self.public, self.known_hosts, self.recorded):
             file.unlink(missing_ok=True)
         # Results stay, and with them the folder.
         with contextlib.suppress(OSError):

@@ -51,8 +51,9 @@ class Stream:
         self.source = source
         self.target = target
         self._children: List[subprocess.Popen[str]] = []
+        self.run = random.SystemRandom().getrandbits(32)
         common = [
-            *("--address", address, "--run", str(random.SystemRandom().getrandbits(32))),
+            *("--address", address, "--run", str(self.run)),
             *("--rate", str(rate)),
         ]
         self._sent: Dict[str, Any] = {}
@@ -77,15 +78,22 @@ class Stream:
         """Stop the sender."""
         self._sent = _finish(self._children[1], f"sender on {self.source.name}")
 
+    def marker(self) -> bytes:
+        """What every packet of this stream begins with."""
+        return probe.HEADER.pack(probe.MAGIC, self.run, 0, 0)[:8]
+
     def arrived(self) -> int:
-        """How many UDP datagrams of any kind the target's kernel has taken in since it booted."""
+        """How many packets of any kind the target's virtual devices have delivered to its kernel.
+
+        Not its UDP datagrams: the agents' own frames may be some.
+        """
         leader = self.target.leader()
         if leader is None:
             raise LabError(f"{self.target.name} is not running any more.")
-        # Two lines begin with the protocol (proc_pid_net(5)): the names, then the numbers.
-        lines = Path(f"/proc/{leader}/net/snmp").read_text(encoding="ascii").splitlines()
-        names, values = (line.split() for line in lines if line.startswith("Udp:"))
-        return int(values[names.index("InDatagrams")])
+        # A line per device (proc_pid_net(5)): its name, then bytes and packets received.
+        lines = Path(f"/proc/{leader}/net/dev").read_text(encoding="ascii").splitlines()
+        counts = [line.split(":") for line in lines if line.strip().startswith("ropeway")]
+        return sum(int(numbers.split()[1]) for _, numbers in counts)
 
     def result(self) -> Result:
         """Stop the receiver and count; after `end`, and when nothing more arrives."""

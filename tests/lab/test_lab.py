@@ -10,14 +10,17 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from tests.lab import agents, network, process, roots
+from tests.lab.capture import Capture, capturing
 from tests.lab.demo import RATE, Demo
 from tests.lab.deploy import deploy
 from tests.lab.errors import LabError
@@ -33,6 +36,12 @@ STREAM_LIMIT_S = 120.0
 AGENT_LIMIT_S = 20.0
 # So many packets have to arrive before a stream counts as flowing.
 FLOWS = 200
+# The agents' UDP port, and for how long the LANs are listened to.
+PORT = 51840
+LISTEN_S = 3.0
+# Of so many frames hardly one holds four given bytes by chance: 25 000 frames of 300 bytes hold one
+# of three addresses with a probability of half a percent.
+BY_CHANCE = 1
 # Not the default prefix and network: a lab that somebody has up stays up.
 PREFIX = "rwtst-"
 HOUSE_NETWORK, NETWORK = "172.30.77.", "172.30.91."
@@ -124,7 +133,8 @@ def kernel_leftovers(machine: Machine) -> List[str]:
     links = json.loads(machine.run(["ip", "-j", "link", "show"]).stdout)
     found = [link["ifname"] for link in links if link["ifname"] == "ropeway0"]
     rules = json.loads(machine.run(["nft", "-j", "list", "tables"]).stdout)["nftables"]
-    found += [r["table"]["name"] for r in rules if r.get("table", {}).get("name") == "ropeway"]
+    tables = [rule["table"]["name"] for rule in rules if "table" in rule]
+    found += [name for name in tables if name.startswith("ropeway")]
     socket = "/run/ropeway/control.sock"
     if machine.run(["test", "-e", socket], check=False).returncode == 0:
         found.append(socket)
@@ -162,6 +172,46 @@ def test_nothing_is_lost_or_duplicated_while_any_link_is_cut(whole):
         assert result["sent"] > 5 * RATE
         assert (result["lost"], result["duplicated"]) == (0, 0), result
     assert all(result["lost"] > 0 for result in single["results"])
+
+
+def listen_to_the_lans(lab: Lab) -> Tuple[Capture, Dict[str, bytes], int]:
+    """What passes the LANs under the demonstration's streams and a TCP connection.
+
+    With the frames, what their inner packets hold, and how many packets were sent.
+    """
+    vm0, vm2 = lab.machine("vm0"), lab.machine("vm2")
+    addresses = [socket.inet_aton(agents.status(m)["address"]) for m in (vm0, vm2)]
+    there = socket.inet_ntoa(addresses[1])
+    # The kernel's TCP and the other end's sshd: text that nobody here has chosen.
+    greet = f"exec 3<>/dev/tcp/{there}/22; head -c 8 <&3"
+    with capturing(lab) as captured, both_ways(lab) as streams:
+        banner = vm0.run(["bash", "-c", greet]).stdout.encode()
+        time.sleep(LISTEN_S)
+        results = finish(streams)
+    assert banner == b"SSH-2.0-", banner
+    for result in results:
+        assert (result.lost, result.duplicated) == (0, 0), result
+    inner = {f"marker {stream.source.name}": stream.marker() for stream in streams}
+    inner["header there"] = addresses[0] + addresses[1]
+    inner["header back"] = addresses[1] + addresses[0]
+    inner["padding"] = bytes(64)
+    inner["banner"] = banner
+    return captured, inner, sum(result.sent for result in results)
+
+
+def test_no_inner_byte_is_in_clear_on_the_lans(whole):
+    captured, inner, sent = listen_to_the_lans(whole)
+    assert captured.dropped == 0
+    # Each packet crosses two LANs on its way to the router and two after it.
+    assert captured.to_port(PORT) > 3 * sent > 3 * RATE * LISTEN_S
+    assert captured.holding(inner) == dict.fromkeys(inner, 0)
+    hosts = [socket.inet_aton(agents.status(machine)["address"]) for machine in _all(whole)]
+    showing = sum(any(address in frame for address in hosts) for frame in captured.frames)
+    assert showing <= BY_CHANCE
+
+
+def _all(lab: Lab) -> List[Machine]:
+    return list(lab.machines.values())
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -230,6 +280,17 @@ def test_cleanup_removes_what_a_killed_agent_left(whole):
     assert kernel_leftovers(machine) == []
     machine.run(["systemctl", "start", "ropeway"])
     agents.wait_all_carry(whole)
+
+
+def test_a_classic_network_shows_every_inner_byte(whole, overlaid):
+    """The counterpart: the same ears hear everything where nothing is sealed."""
+    deploy(INVENTORY, [*overlaid, "-e", "ropeway_encapsulation=classic"])
+    agents.wait_all_carry(whole)
+    captured, inner, sent = listen_to_the_lans(whole)
+    assert captured.to_port(PORT) == 0
+    found = captured.holding(inner)
+    assert all(count > 0 for count in found.values()), found
+    assert sum(count for name, count in found.items() if name.startswith("marker")) > 3 * sent
 
 
 def test_down_leaves_nothing(lab, deployed):
