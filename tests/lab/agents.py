@@ -16,8 +16,8 @@ SETTLE_LIMIT_S = 20.0
 
 # The highest state of a connection: both ways are known to work.
 ESTABLISHED = 2
-# Longer than the agents' keepalive under traffic (0.5 s), shorter than any cut of the demonstration:
-# an end that has not noticed a short cut still believes in its connection, but has not heard anything
+# Longer than the agents' keepalive under traffic (0.5 s), shorter than any cut of the demo.
+# An end that has not noticed a short cut still believes in its connection, but has heard nothing
 # over it.
 FRESH_S = 0.8
 
