@@ -49,6 +49,7 @@ HOST = (
     "procps",
     "python3",
     "python3-apt",
+    "python3-cryptography",
     "python3-jsonschema",
     "python3-yaml",
     "tcpdump",
