@@ -172,6 +172,10 @@ class FakeKernel:
         """Return the sockets of the link `name` that were opened last."""
         return [link for link in self.links if link.name == name][-1]
 
+    def socket(self, name, address):
+        """Return the UDP socket that was opened last at `address` of the link `name`."""
+        return [s for s in self.links if s.name == name and s.address == address][-1]
+
     def change(self, *interfaces):
         """Make these all there is besides the device, and hint at it."""
         devices = [i for i in self.interfaces if i.kind == "tun"]

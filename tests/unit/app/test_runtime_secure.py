@@ -1,0 +1,496 @@
+"""The runtime on a secure network: sockets at addresses, a real node at both ends, reloading."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from ropeway.app import config, control, keys, runtime
+from ropeway.core.link import Link
+from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
+from tests.unit.app.fake_kernel import FakeKernel, interface
+from tests.unit.app.test_runtime import ask, eventually, packet, run
+
+ADDRESS6 = {"addresses6": ("2001:db8::1/64",), "routes6": ("2001:db8::/64",)}
+ETH0 = interface(2, "eth0", "192.168.0.1/24")
+ETH1 = interface(3, "eth1", "192.168.1.1/24", **ADDRESS6)
+ETH6 = interface(4, "eth2", **ADDRESS6)
+OWN, FAR, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
+PORT = 51840
+
+
+def settings_for(tmp_path, **changes):
+    values = {
+        "encapsulation": "secure",
+        "network": "10.0.0.0/24",
+        "address": "10.0.0.1",
+        "router": None,
+        "forward": False,
+        "device_name": "ropeway0",
+        "device_mtu": None,
+        "include": ("*",),
+        "exclude": (),
+        "peers": (config.Peer("10.0.0.2", (keys.public_of(FAR),), (("192.168.0.2", PORT),)),),
+        "private_key": OWN,
+        "control": config.Control(path=str(tmp_path / "control.sock")),
+        **changes,
+    }
+    return config.Config(**values)
+
+
+@pytest.fixture
+def kernel(monkeypatch, tmp_path):
+    fake = FakeKernel()
+    fake.interfaces = [ETH0]
+    fake.install(monkeypatch, runtime)
+    monkeypatch.setattr(runtime.gc, "freeze", lambda: None)
+    monkeypatch.setattr(runtime.gc, "set_threshold", lambda *thresholds: None)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return fake
+
+
+class FarHost:
+    """Host 10.0.0.2 at 192.168.0.2, moved by hand over the agent's socket at eth0."""
+
+    def __init__(self, kernel, private=FAR, known=OWN):
+        self.kernel = kernel
+        self.delivered = []
+        peers = (PeerSettings("10.0.0.1", (keys.public_of(known),)),)
+        self.node = SecureNode(
+            SecureSettings("10.0.0.2", "10.0.0.0/24", private_key=private, port=PORT, peers=peers,
+                           epoch=1),
+            time.monotonic(), random.Random(1), os.urandom,
+        )  # fmt: skip
+        link = Link(9, "far0", ("192.168.0.2/24",), 1500, True, ("192.168.0.0/24",))
+        self.node.set_links([link], time.monotonic())
+        self.taken = 0
+
+    def turn(self):
+        """Move what waits, once."""
+        socket = self.kernel.socket("eth0", "192.168.0.1")
+        now = time.monotonic()
+        while self.taken < len(socket.sent):
+            to, datagram = socket.sent[self.taken]
+            self.taken += 1
+            if to == ("192.168.0.2", PORT):
+                self.node.inbound([(datagram, ("192.168.0.1", PORT))], (9, "192.168.0.2"), now)
+        if now >= self.node.deadline():
+            self.node.tick(now)
+        for (_, to), datagrams in self.node.take_datagrams().items():
+            if to == ("192.168.0.1", PORT):
+                for datagram in datagrams:
+                    socket.put((datagram, ("192.168.0.2", PORT)))
+        self.delivered += self.node.take_packets()
+
+    def until(self, condition):
+        def turned():
+            self.turn()
+            return condition()
+
+        return eventually(turned)
+
+    def established(self):
+        peers = self.node.status(time.monotonic())["peers"]
+        return [c for peer in peers for c in peer["connections"] if c["carries"]]
+
+
+def opened(kernel):
+    """Return the keys of the sockets that are open."""
+    return {link.key for link in kernel.links if not link.closed}
+
+
+def test_what_sockets_there_should_be():
+    link = Link(3, "eth1", ("192.168.1.1/24", "10.9.9.9/8"), 1500, True, (), ("2001:db8::1/64",))
+    without = Link(5, "eth5", (), 1500, True)
+    assert runtime.bindings([link, without], True) == {
+        (3, "192.168.1.1"): (link, "192.168.1.1"),
+        (3, "10.9.9.9"): (link, "10.9.9.9"),
+        (3, "2001:db8::1"): (link, "2001:db8::1"),
+    }
+    assert runtime.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
+
+
+def test_interfaces_with_only_ipv6_take_part_on_secure_networks():
+    plain = dataclasses.replace(ETH6, ethernet=False)
+    assert runtime.taking_part([plain], ["*"], [], "ropeway0", 20) == []
+    (link,) = runtime.taking_part([plain], ["*"], [], "ropeway0", 20, ipv6=True)
+    assert (link.addresses6, link.routes6) == (("2001:db8::1/64",), ("2001:db8::/64",))
+    (link,) = runtime.taking_part([ETH1], ["*"], [], "ropeway0", 20)
+    assert (link.addresses6, link.routes6) == ((), ())
+
+
+def test_device_of_another_network_never_takes_part():
+    other = interface(21, "ropeway1", "10.1.0.1/24", kind="tun", alias="ropeway", ethernet=False)
+    foreign = interface(22, "tun0", "10.2.0.1/24", kind="tun", ethernet=False)
+    found = runtime.taking_part([other, foreign], ["*"], [], "ropeway0", 20)
+    assert [link.name for link in found] == ["tun0"]
+
+
+def test_start_serve_stop(kernel, tmp_path, caplog):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        status = ask(settings, command="status")
+        assert status["encapsulation"] == "secure"
+        assert status["device"]["mtu"] == 1440
+        assert status["links"][0]["receive_drops"] == 7
+        assert opened(kernel) == {(2, "192.168.0.1")}
+        assert kernel.links[0].port == PORT
+
+    run(runtime.Runtime(settings), steps)
+    assert opened(kernel) == set()
+    # Only what an earlier classic agent may have left is looked for.
+    assert kernel.firewall == ["delete"]
+    assert not [r for r in caplog.records if "neither authenticated" in r.getMessage()]
+    assert os.listdir(tmp_path / "state") == ["ropeway0.epoch"]
+
+
+def test_packets_pass_both_ways(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        far = FarHost(kernel)
+        far.until(far.established)
+        outward, inward = packet("10.0.0.1", "10.0.0.2"), packet("10.0.0.2", "10.0.0.1")
+        kernel.tun.put(outward)
+        assert far.until(lambda: far.delivered) == [outward]
+        far.node.outbound([inward], time.monotonic())
+        far.until(lambda: kernel.tun.written)
+        assert kernel.tun.written == [inward]
+        sent = b"".join(datagram for _, datagram in kernel.links[0].sent)
+        assert outward not in sent
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_sockets_follow_the_addresses(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def links():
+        return [link["addresses"] for link in ask(settings, command="status")["links"]]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        first = kernel.links[0]
+        kernel.change(ETH0, ETH1)
+        both = {(2, "192.168.0.1"), (3, "192.168.1.1"), (3, "2001:db8::1")}
+        eventually(lambda: opened(kernel) == both)
+        # DHCP gave eth1 another address, and eth0 keeps its socket.
+        kernel.change(ETH0, interface(3, "eth1", "192.168.1.99/24", **ADDRESS6))
+        eventually(lambda: (3, "192.168.1.99") in opened(kernel))
+        assert (3, "192.168.1.1") not in opened(kernel)
+        assert not first.closed
+        eventually(lambda: links() == [["192.168.0.1/24"], ["192.168.1.99/24", "2001:db8::1/64"]])
+        kernel.change(interface(2, "eth0"), ETH6)
+        eventually(lambda: opened(kernel) == {(4, "2001:db8::1")})
+        assert links() == [[], ["2001:db8::1/64"]]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_port_that_another_program_has_is_told_once_and_tried_again(
+    kernel, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
+    settings = settings_for(tmp_path)
+    kernel.interfaces = [ETH0, ETH1]
+    kernel.unusable["192.168.1.1"] = errno.EADDRINUSE
+
+    def steps():
+        eventually(lambda: kernel.dumps > 3)
+        addresses = [link["addresses"] for link in ask(settings, command="status")["links"]]
+        # What cannot be sent from is no address to the node.
+        assert addresses == [["192.168.0.1/24"], ["2001:db8::1/64"]]
+        kernel.unusable.clear()
+        eventually(lambda: (3, "192.168.1.1") in opened(kernel))
+
+    run(runtime.Runtime(settings), steps)
+    assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
+        "eth1(3) at 192.168.1.1 cannot be used: another program has UDP port 51840 there: stop it,"
+        " or choose another port"
+    ]
+
+
+def test_sends_that_are_refused_are_counted(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.links[0].refuse = {"ENOBUFS": 1}
+        eventually(lambda: ask(settings, command="status")["links"][0]["send_errors"])
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_remotes_at_run_time(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def endpoints():
+        (peer,) = ask(settings, command="status")["peers"]
+        return peer["endpoints"]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        ask(settings, command="remote-add", host="10.0.0.2", address="192.168.0.3:5000")
+        ask(settings, command="remote-add", host="10.0.0.2", address="2001:db8::2")
+        found = {"192.168.0.2:51840", "192.168.0.3:5000", "[2001:db8::2]:51840"}
+        assert set(endpoints()) == found
+        ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.3:5000")
+        assert set(endpoints()) == found - {"192.168.0.3:5000"}
+
+    run(runtime.Runtime(settings), steps)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"command": "remote-add", "host": "10.0.0.2", "address": "192.168.0.3:x"},
+        {"command": "remote-add", "host": "10.0.0.2", "address": "fe80::1"},
+        {"command": "remote-add", "host": "10.0.0.2", "address": "192.168.0.3", "index": 4},
+        {"command": "remote-add", "host": "10.0.0.9", "address": "192.168.0.3"},
+        {"command": "remote-remove", "host": "10.0.0.9"},
+        {"command": "remote-remove", "host": "10.0.0.2", "address": "192.168.0.9"},
+        {"command": "reload"},
+    ],
+)
+def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        with pytest.raises(control.ControlError):
+            ask(settings, **message)
+        assert ask(settings, command="status")["version"]
+
+    run(runtime.Runtime(settings), steps)
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, uid):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+    monkeypatch.setattr(
+        control.ControlServer,
+        "_accept",
+        lambda server, now, accept=control.ControlServer._accept: (
+            accept(server, now),
+            [setattr(client, "uid", uid) for client in server._clients.values()],
+        ),
+    )
+
+    def steps():
+        eventually(lambda: kernel.links)
+        if uid:
+            with pytest.raises(control.ControlError, match="for root alone"):
+                ask(settings, command="keylog")
+            return
+        assert ask(settings, command="keylog") == []
+        far = FarHost(kernel)
+        far.until(far.established)
+        (session,) = ask(settings, command="keylog")
+        (there,) = far.node.session_keys()
+        assert (session["receive_key"], session["send_key"]) == (
+            there["send_key"], there["receive_key"]
+        )  # fmt: skip
+
+    run(agent, steps)
+
+
+def test_classic_network_has_no_session_keys(kernel, tmp_path):
+    settings = settings_for(tmp_path, encapsulation="classic", peers=())
+
+    def steps():
+        eventually(lambda: kernel.links)
+        with pytest.raises(control.ControlError, match="only the encapsulation secure"):
+            ask(settings, command="keylog")
+
+    run(runtime.Runtime(settings), steps)
+
+
+class TestReload:
+    """The file is read again while packets pass."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        (tmp_path / "key").write_text(keys.encode(OWN) + "\n")
+        (tmp_path / "key").chmod(0o600)
+        self.path = tmp_path / "ropeway.yaml"
+        self.own = f"private_key_file: {tmp_path}/key\ncontrol: {{path: {tmp_path}/control.sock}}\n"
+        self.write()
+        return self
+
+    def write(self, peers=((2, FAR),), more="", start="network: 10.0.0.0/24\naddress: 10.0.0.1\n"):
+        lines = [
+            f"- {{host: 10.0.0.{n}, public_key: {keys.encode(keys.public_of(private))},"
+            f" addresses: [192.168.0.{n}]}}\n"
+            for n, private in peers
+        ]
+        text = start + self.own + "peers:\n" + "".join(lines) + more
+        self.path.write_text(text)
+
+    def agent(self):
+        self.settings = config.read(str(self.path))
+        return runtime.Runtime(self.settings, str(self.path))
+
+    def hosts(self):
+        return [peer["host"] for peer in ask(self.settings, command="status")["peers"]]
+
+    def test_peers_come_and_go_and_sessions_stay(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            far = FarHost(kernel)
+            far.until(far.established)
+            session = ask(file.settings, command="keylog")
+            file.write(peers=((2, FAR), (3, OTHER)))
+            assert ask(file.settings, command="reload") is None
+            assert file.hosts() == ["10.0.0.2", "10.0.0.3"]
+            assert ask(file.settings, command="keylog") == session
+            file.write(peers=((3, OTHER),))
+            ask(file.settings, command="reload")
+            assert file.hosts() == ["10.0.0.3"]
+            assert ask(file.settings, command="keylog") == []
+
+        run(file.agent(), steps)
+
+    def test_hangup_reloads_too(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            file.write(peers=((3, OTHER),))
+            os.kill(os.getpid(), signal.SIGHUP)
+            eventually(lambda: file.hosts() == ["10.0.0.3"])
+
+        run(file.agent(), steps)
+
+    def test_own_key_changes(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            before = ask(file.settings, command="status")["public_key"]
+            (file.path.parent / "key").write_text(keys.encode(OTHER))
+            ask(file.settings, command="reload")
+            after = ask(file.settings, command="status")["public_key"]
+            assert (before, after) == (
+                keys.encode(keys.public_of(OWN)), keys.encode(keys.public_of(OTHER))
+            )  # fmt: skip
+
+        run(file.agent(), steps)
+
+    def test_patterns_of_interfaces_change(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            file.write(more="interfaces: {exclude: [eth0]}\n")
+            ask(file.settings, command="reload")
+            eventually(lambda: opened(kernel) == set())
+
+        run(file.agent(), steps)
+
+    @pytest.mark.parametrize(
+        ("more", "named"),
+        [
+            ("port: 51841\n", "port: only a restart"),
+            ("forward: true\ndevice: {name: rope7}\n", "device.name, forward: only a restart"),
+            ("rollover_s: 60\n", "rollover_s: only a restart"),
+            ("encapsulation: classic\n", None),
+        ],
+    )
+    def test_what_only_a_restart_changes_is_named_and_nothing_changes(
+        self, kernel, file, more, named
+    ):
+        def steps():
+            eventually(lambda: kernel.links)
+            if named is None:
+                start = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
+                file.path.write_text(start + file.own.splitlines()[1] + "\n")
+            else:
+                file.write(peers=((3, OTHER),), more=more)
+            with pytest.raises(control.ControlError) as caught:
+                ask(file.settings, command="reload")
+            assert caught.value.reason == control.REASON_RESTART
+            assert str(caught.value).startswith(named or "encapsulation: only a restart")
+            assert file.hosts() == ["10.0.0.2"]
+
+        run(file.agent(), steps)
+
+    def test_mistake_in_the_file_changes_nothing(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            file.write(peers=((3, OTHER),), more="prot: 1\n")
+            with pytest.raises(control.ControlError, match="did you mean port") as caught:
+                ask(file.settings, command="reload")
+            assert caught.value.reason is None
+            assert file.hosts() == ["10.0.0.2"]
+
+        run(file.agent(), steps)
+
+    def test_reading_that_never_ends_is_given_up(self, kernel, file, monkeypatch):
+        agent = file.agent()
+        monkeypatch.setattr(runtime, "READING_LIMIT_S", 0.05)
+        monkeypatch.setattr(config, "read", lambda path: signal.pause())
+
+        def steps():
+            eventually(lambda: kernel.links)
+            with pytest.raises(control.ControlError, match="takes too long"):
+                ask(file.settings, command="reload")
+            assert file.hosts() == ["10.0.0.2"]
+
+        run(agent, steps)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+    def test_packets_pass_and_others_wait_while_the_file_is_read(self, kernel, file, monkeypatch):
+        agent = file.agent()
+        gate, opener = os.pipe()
+        read = config.read
+        monkeypatch.setattr(config, "read", lambda path: (os.read(gate, 1), read(path))[1])
+
+        def steps():
+            eventually(lambda: kernel.links)
+            os.kill(os.getpid(), signal.SIGHUP)
+            eventually(lambda: agent._reading is not None)
+            with pytest.raises(control.ControlError, match="being read already"):
+                ask(file.settings, command="reload")
+            far = FarHost(kernel)
+            far.until(far.established)
+            file.write(peers=((2, FAR), (3, OTHER)))
+            os.write(opener, b"x")
+            eventually(lambda: len(file.hosts()) == 2)
+
+        try:
+            run(agent, steps)
+        finally:
+            os.close(gate)
+            os.close(opener)
+
+
+def test_reload_of_a_classic_network_changes_its_remotes(kernel, tmp_path):
+    path = tmp_path / "ropeway.yaml"
+
+    def write(*peers):
+        text = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
+        text += f"control: {{path: {tmp_path}/control.sock}}\npeers:\n"
+        path.write_text(text + "".join(f"- {peer}\n" for peer in peers))
+
+    def remotes():
+        peers = ask(settings, command="status")["peers"]
+        return {p["host"]: [r["address"] for r in p["remotes"]] for p in peers}
+
+    write("{host: 10.0.0.2, addresses: [192.168.0.2, 192.168.1.2]}",
+          "{host: 10.0.0.3, addresses: [192.168.0.3]}")  # fmt: skip
+    settings = config.read(str(path))
+
+    def steps():
+        eventually(lambda: kernel.links)
+        assert set(remotes()) == {"10.0.0.2", "10.0.0.3"}
+        write("{host: 10.0.0.2, addresses: [192.168.1.2]}",
+              "{host: 10.0.0.4, addresses: [192.168.0.4]}")  # fmt: skip
+        ask(settings, command="reload")
+        assert remotes() == {"10.0.0.2": ["192.168.1.2"], "10.0.0.4": ["192.168.0.4"]}
+
+    run(runtime.Runtime(settings, str(path)), steps)
