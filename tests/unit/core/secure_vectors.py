@@ -1,0 +1,130 @@
+"""The secure encapsulation with fixed keys, for PROTOCOL.md; printed by
+
+    python -m tests.unit.core.secure_vectors
+
+Whatever the agent draws at random is bytes e1 at the initiator and e2 at the responder.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from hashlib import blake2s
+from pathlib import Path
+from typing import NamedTuple
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[3] / "agent"))
+
+from ropeway.core import secure
+from ropeway.core.initiation import Answer, Completed, CookieReply, Handshakes
+from ropeway.core.noise import KeyPair
+
+INITIATOR, RESPONDER = "10.0.0.1", "10.0.0.2"
+PSK = b"\x33" * 32
+EPOCH = 7
+#: 192.168.0.2, port 51840, as the responder sees the initiator.
+SOURCE = secure.pack_endpoint(("192.168.0.2", 51840))
+#: "Hello" from 10.0.0.1 to 10.0.0.2; the packet of the classic encapsulation's vectors.
+PACKET = bytes.fromhex("450000226e5c40004011b86c0a0000010a000002ce7a6400000e958248656c6c6f00")
+CONTROL = secure.Control(
+    state=2,
+    src_index=2,
+    dst_index=3,
+    way=1,
+    pause_s=0.5,
+    answer=True,
+    clock_ms=1000,
+    echo_ms=500,
+    held_ms=20,
+    probe=0,
+    probe_heard=1500,
+    observed=("192.168.0.3", 51840),
+    received=4,
+)
+WAY, SEQUENCE = 5, 6
+
+
+class Peer(NamedTuple):
+    host: str
+    public_keys: tuple[bytes, ...]
+    psk: bytes
+
+
+def vectors() -> dict[str, bytes]:
+    """Everything by name, in the order in which it is printed."""
+    keys = {INITIATOR: KeyPair.of(b"\x11" * 32), RESPONDER: KeyPair.of(b"\x22" * 32)}
+    ends = {
+        host: Handshakes(
+            keys[host],
+            bytes(int(part) for part in host.split(".")),
+            EPOCH,
+            lambda n, drawn=drawn: drawn * n,
+            0.0,
+        )
+        for host, drawn in ((INITIATOR, b"\xe1"), (RESPONDER, b"\xe2"))
+    }
+    here, there = ends[INITIATOR], ends[RESPONDER]
+    here.set_peers([Peer(RESPONDER, (keys[RESPONDER].public,), PSK)])
+    there.set_peers([Peer(INITIATOR, (keys[INITIATOR].public,), PSK)])
+
+    (initiation,) = here.initiate(RESPONDER, 0.0)
+    answer = there.receive(initiation, SOURCE, 0.0)
+    assert isinstance(answer, Answer)
+    assert answer.session is not None
+    completed = here.receive(answer.reply, SOURCE, 0.0)
+    assert isinstance(completed, Completed)
+    session = completed.session
+    body = secure.encode_control(CONTROL)
+    control = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
+    data = secure.LINK_PART.pack(secure.DATA, WAY, SEQUENCE) + session.seal(secure.DATA_AD, PACKET)
+    assert answer.session.open(control) == body
+    assert answer.session.open(data) == PACKET
+
+    there.release(answer.session)
+    reset = there.reset_for(data, 0.0)
+    assert reset is not None
+    return {
+        "private key of the initiator": keys[INITIATOR].private,
+        "private key of the responder": keys[RESPONDER].private,
+        "pre-shared key": PSK,
+        "public key of the initiator": keys[INITIATOR].public,
+        "public key of the responder": keys[RESPONDER].public,
+        "initiation": initiation,
+        "response": answer.reply,
+        "key of what the initiator sends": session.send_key,
+        "key of what the responder sends": session.receive_key,
+        "body of the control frame": body,
+        "control frame, counter 0": control,
+        "packet": PACKET,
+        "data frame, counter 1": data,
+        "reset, of the session of the data frame": reset,
+        "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
+    }
+
+
+def cookie_for(initiation: bytes, responder: KeyPair) -> bytes:
+    """What a responder says to it while others flood it."""
+    there = Handshakes(responder, b"\x0a\0\0\2", EPOCH, lambda n: b"\xe2" * n, 0.0)
+    # Junk that only shows that its sender knows the responder's public key.
+    junk = b"\x01\0\0\0" + bytes(136)
+    mac1_key = blake2s(b"ropeway mac1" + responder.public).digest()
+    mac1 = blake2s(junk, key=mac1_key, digest_size=16).digest()
+    said = None
+    while not isinstance(said, CookieReply):
+        there.receive(junk + mac1 + bytes(16), SOURCE, 0.0)
+        said = there.receive(initiation, SOURCE, 0.0)
+    return said.reply
+
+
+def text() -> str:
+    """The vectors as PROTOCOL.md has them."""
+    lines = []
+    for name, value in vectors().items():
+        lines.append(name)
+        lines += textwrap.wrap(value.hex(), 96, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(text())
