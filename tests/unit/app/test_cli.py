@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from ropeway import __version__
-from ropeway.app import cleanup, cli, config, control, runtime
+from ropeway.app import capture, cleanup, cli, config, control, keys, runtime
+from tests.unit.app.test_capture import PACKET, SESSION, frame, pcap, udp4
 from tests.unit.app.test_tree import STATUS, TREE
 
 GOOD = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
@@ -127,6 +128,164 @@ def test_configuration_that_only_the_node_refuses(tmp_path, capsys, monkeypatch)
     assert "ERROR: remotes: 10.0.0.2 has too many" in capsys.readouterr().err
 
 
+def test_reload(asked, tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    path.write_text(GOOD + "control: {path: /run/second.sock}\n")
+    assert cli.main(["reload"]) == 0
+    assert cli.main(["reload", "--control", "/elsewhere"]) == 0
+    assert cli.main(["reload", "--config", str(path)]) == 0
+    assert asked == [
+        (where, {"command": "reload"})
+        for where in (config.DEFAULT_CONTROL_PATH, "/elsewhere", "/run/second.sock")
+    ]
+    path.write_text("[")
+    assert cli.main(["reload", "--config", str(path)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("reason", "code"), [(None, 1), (control.REASON_RESTART, 3)])
+def test_reload_that_is_refused(monkeypatch, capsys, reason, code):
+    def refuse(path, message, timeout_s=0.0):
+        raise control.ControlError("port: only a restart changes that", reason)
+
+    monkeypatch.setattr(control, "request", refuse)
+    assert cli.main(["reload"]) == code
+    assert capsys.readouterr().err == "ropeway: port: only a restart changes that\n"
+
+
+class TestKeys:
+    """`genkey` and `pubkey`."""
+
+    def test_key_is_made_once_and_its_public_key_printed(self, tmp_path, capsys):
+        path = tmp_path / "private.key"
+        assert cli.main(["genkey", "--file", str(path)]) == 0
+        printed = capsys.readouterr().out
+        assert cli.main(["pubkey", "--file", str(path)]) == 0
+        assert capsys.readouterr().out == printed
+        assert keys.decode(printed.strip()) == keys.public_of(keys.read_private(str(path)))
+        content = path.read_text()
+        assert cli.main(["genkey", "--file", str(path)]) == 1
+        refused = capsys.readouterr()
+        assert (refused.out, path.read_text()) == ("", content)
+        assert f"{path} is there already" in refused.err
+        assert content.strip() not in printed + refused.err
+
+    def test_place_comes_from_the_configuration(self, tmp_path, capsys):
+        settings = tmp_path / "r.yaml"
+        settings.write_text(f"private_key_file: {tmp_path}/elsewhere.key\n")
+        assert cli.main(["genkey", "--config", str(settings)]) == 0
+        assert sorted(os.listdir(tmp_path)) == ["elsewhere.key", "r.yaml"]
+
+    @pytest.mark.parametrize(
+        "text", [None, "[a]", "private_key_file: 7", "private_key_file: k", "{"]
+    )
+    def test_configuration_that_does_not_say_where(self, tmp_path, capsys, text):
+        settings = tmp_path / "r.yaml"
+        if text is not None:
+            settings.write_text(text)
+        assert cli.main(["pubkey", "--config", str(settings)]) == 1
+        assert "use --file" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_default_place(self, tmp_path, monkeypatch, capsys, there):
+        monkeypatch.setattr(cli, "DEFAULT_PATH", str(tmp_path / "r.yaml"))
+        monkeypatch.setattr(config, "DEFAULT_PRIVATE_KEY_PATH", str(tmp_path / "default.key"))
+        if there:
+            (tmp_path / "r.yaml").write_text(f"private_key_file: {tmp_path}/own.key\n")
+        assert cli.main(["genkey"]) == 0
+        assert (tmp_path / ("own.key" if there else "default.key")).exists()
+
+    def test_key_that_is_not_there(self, tmp_path, capsys):
+        assert cli.main(["pubkey", "--file", str(tmp_path / "none")]) == 1
+        assert "make it with `ropeway genkey`" in capsys.readouterr().err
+
+
+def test_check_config_with_and_without_keys(tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"network: 10.0.0.0/24\naddress: 10.0.0.1\nprivate_key_file: {tmp_path}/none\n")
+    assert cli.main(["check-config", "--without-keys", str(path)]) == 0
+    assert cli.main(["check-config", str(path)]) == 1
+    assert "none is not there: make it with `ropeway genkey`" in capsys.readouterr().err
+
+
+class TestKeylog:
+    """The keys of sessions, printed and followed."""
+
+    @pytest.fixture
+    def sessions(self, monkeypatch):
+        answers = [[SESSION]]
+
+        def request(path, message, timeout_s=0.0):
+            assert message == {"command": "keylog"}
+            return answers[0] if len(answers) == 1 else answers.pop(0)
+
+        monkeypatch.setattr(control, "request", request)
+        return answers
+
+    def test_to_the_terminal(self, sessions, capsys):
+        assert cli.main(["keylog"]) == 0
+        assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION])
+
+    def test_to_a_file_that_nobody_else_reads(self, sessions, tmp_path):
+        path = tmp_path / "keys"
+        path.write_text("# mine\n")
+        path.chmod(0o644)
+        assert cli.main(["keylog", "--output", str(path)]) == 0
+        assert path.read_text().splitlines() == ["# mine", *capture.key_lines([SESSION])]
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_follow_adds_what_is_new_until_interrupted(self, sessions, monkeypatch, capsys):
+        second = {**SESSION, "receive_index": "00000001", "send_index": "00000002"}
+        sessions[:] = [[SESSION], [SESSION, second], [second], [SESSION]]
+        naps = []
+
+        def sleep(seconds):
+            naps.append(seconds)
+            if len(naps) == 4:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli.time, "sleep", sleep)
+        assert cli.main(["keylog", "--follow"]) == 0
+        assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION, second])
+        assert naps == [cli.KEYLOG_EVERY_S] * 4
+
+    def test_file_that_cannot_be_written(self, sessions, tmp_path, capsys):
+        assert cli.main(["keylog", "--output", str(tmp_path / "none" / "keys")]) == 1
+        assert "cannot be written (No such file" in capsys.readouterr().err
+
+
+class TestDecrypt:
+    """Captures on disk."""
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        (tmp_path / "keys").write_text("\n".join(capture.key_lines([SESSION])))
+        (tmp_path / "in.pcap").write_bytes(pcap(udp4(frame(1)), linktype=101).getvalue())
+        return tmp_path
+
+    def decrypt(self, files, *more):
+        return cli.main(
+            ["decrypt", "--keys", f"{files}/keys", *more, f"{files}/in.pcap", f"{files}/out.pcap"]
+        )
+
+    def test_packets_are_written(self, files, capsys):
+        assert self.decrypt(files) == 0
+        assert PACKET in (files / "out.pcap").read_bytes()
+        assert capsys.readouterr().err.startswith("1 written, 0 copies, ")
+
+    def test_nothing_is_overwritten_where_there_is_nothing_to_read(self, files, capsys):
+        (files / "out.pcap").write_text("precious")
+        (files / "in.pcap").write_bytes(b"\x0a\x0d\x0d\x0a")
+        assert self.decrypt(files) == 1
+        assert "pcapng" in capsys.readouterr().err
+        assert (files / "out.pcap").read_text() == "precious"
+
+    def test_file_that_is_not_there(self, files, capsys):
+        (files / "in.pcap").unlink()
+        assert self.decrypt(files) == 1
+        assert capsys.readouterr().err == f"ropeway: {files}/in.pcap: No such file or directory\n"
+
+
 class TestCleanup:
     """What is removed, and what is not."""
 
@@ -169,7 +328,7 @@ class TestCleanup:
             "from ropeway.app import cleanup, cli\n"
             "cleanup.firewall.delete = lambda table: False\n"
             f"cli.main(['cleanup', '--config', {str(path)!r}])\n"
-            "heavy = {'pyroute2', 'jsonschema', 'ropeway.app.runtime', 'ropeway.core.node'}\n"
+            "heavy = {'pyroute2', 'jsonschema', 'ropeway.app.runtime', 'ropeway.core.node', 'cryptography'}\n"
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

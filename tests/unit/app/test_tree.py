@@ -107,3 +107,58 @@ def test_connection_that_works_but_carries_nothing():
     status = copy.deepcopy(STATUS)
     status["peers"][0]["connections"] = [connection(2, "192.168.18.186", carries=False)]
     assert render(status).endswith("heard 0.1 s ago, spare")
+
+
+class TestSecure:
+    """What a secure network shows besides."""
+
+    STATUS = {
+        **STATUS,
+        "peers": [
+            {
+                "host": "10.0.0.2",
+                "session": {"age_s": 61.4, "initiated": True, "rollovers": 2},
+                "handshake": None,
+                "endpoints": ["192.168.18.186:51840", "[2001:db8::2]:51840"],
+                "connections": [
+                    connection(
+                        0, "2001:db8::2", port=51840, state=0, routed=False, heard_s=None,
+                        rtt_ms=None, mtu=1500, nat=None, observed=None,
+                    ),
+                    connection(
+                        4, "192.168.18.186", port=51840, rtt_ms=12.345, mtu=1492, nat=True,
+                        observed="203.0.113.7:40001",
+                    ),
+                ],
+            }
+        ],
+    }  # fmt: skip
+
+    def lines(self, **changes):
+        status = copy.deepcopy(self.STATUS)
+        status["peers"][0].update(changes)
+        return render(status).splitlines()
+
+    def test_tree(self):
+        assert self.lines()[3:] == [
+            "- remote devices:",
+            "  - 10.0.0.2: session 61 s old, rolled over 2 times",
+            "    - 4: 192.168.18.186:51840",
+            "    - ?: [2001:db8::2]:51840",
+            "- connections:",
+            "  - 10.0.0.2:",
+            "    - 2 -> [2001:db8::2]:51840 : state 0, sent 10, received 9, first 5, duplicates 4,"
+            " never heard, no route, mtu 1500",
+            "    - 2 -> 4 : state 2, sent 10, received 9, first 5, duplicates 4, heard 0.1 s ago,"
+            " rtt 12.3 ms, mtu 1492, NAT, seen as 203.0.113.7:40001",
+        ]
+
+    def test_host_without_a_session(self):
+        waits = "waiting for the other end"
+        assert f"  - 10.0.0.2: no session, {waits}" in self.lines(session=None, handshake=waits)
+        assert "  - 10.0.0.2: no session" in self.lines(session=None)
+
+    def test_session_that_is_being_replaced(self):
+        session = {"age_s": 3.0, "initiated": True, "rollovers": 0}
+        lines = self.lines(session=session, handshake="renewing")
+        assert "  - 10.0.0.2: session 3 s old, renewing" in lines
