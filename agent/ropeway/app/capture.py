@@ -12,9 +12,10 @@ from collections import Counter
 from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core import secure
-from ropeway.core.session import CIPHER_NAME, TransportCipher
+from ropeway.core.session import CIPHER_NAME
 
 #   struct pcap_file_header { bpf_u_int32 magic; u_short version_major, version_minor;
 #                             bpf_int32 thiszone; bpf_u_int32 sigfigs, snaplen, linktype; };
@@ -44,7 +45,7 @@ _VLAN = (b"\x81\x00", b"\x88\xa8")
 _IP = (b"\x08\x00", b"\x86\xdd")
 _UDP = 17
 
-Keys = Dict[bytes, List[TransportCipher]]
+Keys = Dict[bytes, List[ChaCha20Poly1305]]
 
 
 class CaptureError(Exception):
@@ -83,7 +84,7 @@ def read_keys(lines: Iterable[str], name: str) -> Keys:
             raise CaptureError(f"{name}:{number}: this is no line of `ropeway keylog`")
         if cipher != CIPHER_NAME:
             raise CaptureError(f"{name}:{number}: this version opens {CIPHER_NAME}, not {cipher}")
-        found.setdefault(index, []).append(TransportCipher(key))
+        found.setdefault(index, []).append(ChaCha20Poly1305(key))
     return found
 
 
@@ -174,7 +175,7 @@ def decrypt(
     return dict(counts)
 
 
-def _open(ciphers: List[TransportCipher], counter: bytes, frame: bytes) -> Optional[bytes]:
+def _open(ciphers: List[ChaCha20Poly1305], counter: bytes, frame: bytes) -> Optional[bytes]:
     for cipher in ciphers:
         try:
             return cipher.decrypt(

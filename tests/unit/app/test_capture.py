@@ -7,11 +7,12 @@ import socket
 import struct
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.app import capture
-from ropeway.core.session import CIPHER_NAME, TransportCipher
+from ropeway.core.session import CIPHER_NAME
 
 KEY_IN, KEY_OUT = bytes([1]) * 32, bytes([2]) * 32
 INDEX_IN, INDEX_OUT = b"\x0a\x0b\x0c\x0d", b"\x01\x02\x03\x04"
@@ -28,7 +29,7 @@ PACKET = b"E\0\0\x1cinner packet, 28 bytes.."
 
 def frame(counter, inner=PACKET, index=INDEX_IN, key=KEY_IN, kind=4, way=1):
     """Lay a data frame out: type, way, link sequence, index, counter, ciphertext and tag."""
-    sealed = TransportCipher(key).encrypt(
+    sealed = ChaCha20Poly1305(key).encrypt(
         bytes(4) + struct.pack("<Q", counter), inner, bytes([kind])
     )
     return struct.pack("<BBH4sQ", kind, way, counter & 0xFFFF, index, counter) + sealed

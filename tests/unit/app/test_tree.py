@@ -109,33 +109,34 @@ def test_connection_that_works_but_carries_nothing():
     assert render(status).endswith("heard 0.1 s ago, spare")
 
 
+SECURE = {
+    **STATUS,
+    "peers": [
+        {
+            "host": "10.0.0.2",
+            "session": {"age_s": 61.4, "initiated": True, "rollovers": 2},
+            "handshake": None,
+            "endpoints": ["192.168.18.186:51840", "[2001:db8::2]:51840"],
+            "connections": [
+                connection(
+                    0, "2001:db8::2", port=51840, state=0, routed=False, heard_s=None,
+                    rtt_ms=None, mtu=1500, nat=None, observed=None,
+                ),
+                connection(
+                    4, "192.168.18.186", port=51840, rtt_ms=12.345, mtu=1492, nat=True,
+                    observed="203.0.113.7:40001",
+                ),
+            ],
+        }
+    ],
+}  # fmt: skip
+
+
 class TestSecure:
     """What a secure network shows besides."""
 
-    STATUS = {
-        **STATUS,
-        "peers": [
-            {
-                "host": "10.0.0.2",
-                "session": {"age_s": 61.4, "initiated": True, "rollovers": 2},
-                "handshake": None,
-                "endpoints": ["192.168.18.186:51840", "[2001:db8::2]:51840"],
-                "connections": [
-                    connection(
-                        0, "2001:db8::2", port=51840, state=0, routed=False, heard_s=None,
-                        rtt_ms=None, mtu=1500, nat=None, observed=None,
-                    ),
-                    connection(
-                        4, "192.168.18.186", port=51840, rtt_ms=12.345, mtu=1492, nat=True,
-                        observed="203.0.113.7:40001",
-                    ),
-                ],
-            }
-        ],
-    }  # fmt: skip
-
     def lines(self, **changes):
-        status = copy.deepcopy(self.STATUS)
+        status = copy.deepcopy(SECURE)
         status["peers"][0].update(changes)
         return render(status).splitlines()
 
