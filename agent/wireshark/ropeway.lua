@@ -7,7 +7,7 @@
 -- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. What is sealed
 -- stays so here: `ropeway decrypt` writes a capture of the packets inside.
 --
--- Lua 5.1 to 5.4; tried with Wireshark 3.4 to 4.4.
+-- Tried with Wireshark 3.4, 4.0 and 4.4. The last runs no Lua as root, and does not say so.
 
 local ropeway = Proto("ropeway", "Ropeway")
 -- Has no tree of its own: it is the entry for IP protocol 4, which other tunnels use as well.
