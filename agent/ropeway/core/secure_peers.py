@@ -563,12 +563,14 @@ class SecurePeers:
         if (endpoint, source) == (connection.endpoint, connection.source):
             return
         proven = connection.challenge == (endpoint, source, control.echo_ms)
+        rested = now >= connection.challenged_at + tuning.CHALLENGE_PAUSE_S
         if proven or connection.state == State.SENDING:
             self._move(connection, endpoint, source, now)
             connection.challenge = None
-        elif source is not None:
+        elif source is not None and rested:
             frame = self._control_frame(connection, now, challenge=True)
             if frame is not None:
+                connection.challenged_at = now
                 connection.challenge = (endpoint, source, connection.clock_ms)
                 self.outgoing.append(((connection.link, source), endpoint, frame))
 

@@ -28,6 +28,7 @@ class SecureConnection(Connection):
         "awoken_at",
         "candidates",
         "challenge",
+        "challenged_at",
         "clock_ms",
         "cookie",
         "cookie_at",
@@ -70,6 +71,7 @@ class SecureConnection(Connection):
         #: An endpoint that it was heard from besides, the own source there, and the time in the
         #: frame that it has to answer to be believed.
         self.challenge: Optional[Tuple[Endpoint, str, int]] = None
+        self.challenged_at = NEVER
         self.ipv6 = secure.is_ipv6(endpoint[0])
         #: The configured endpoints that lead to this interface: this end calls, they are greeted
         #: for good. Without any the connection was learnt, and is forgotten when it is silent.

@@ -64,6 +64,8 @@ EVENTS_BURST = 200
 #: The device's MTU while no link is up.
 DEFAULT_LINK_MTU = 1500
 
+#: An endpoint that a connection was heard from besides its own is challenged no more often.
+CHALLENGE_PAUSE_S = 0.1
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.
 PROBE_S = 0.5
@@ -81,7 +83,7 @@ IDLE_ANSWER_SHARE = 0.9
 #: The pause where both ends know each other's endpoint, so that nothing proves a longer one.
 IDLE_MUTUAL_S = 15.0
 #: A pause that did not hold is not tried again for this long.
-IDLE_RETRY_S = 600.0
+IDLE_RETRY_S = 3600.0
 #: A connection is silent after this many pauses of the other end without a frame.
 SILENT_PAUSES = 2.5
 #: While data flows, a session begins anew when the other end was not heard on any connection for
