@@ -626,8 +626,10 @@ class SecurePeers:
         frame = self._control_frame(connection, now, probe)
         if source is None or frame is None:
             return
-        connection.sent_at = now
-        connection.told_pause_s = self._pause_s(connection, now)
+        if not probe:
+            # A probe may be too large for the path: small frames keep to their times beside it.
+            connection.sent_at = now
+            connection.told_pause_s = self._pause_s(connection, now)
         self.outgoing.append(((connection.link, source), connection.endpoint, frame))
 
     def _control_frame(

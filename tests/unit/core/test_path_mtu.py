@@ -9,8 +9,10 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import pytest
 
-from ropeway.core import path_mtu
+from ropeway.core import events, path_mtu
 from ropeway.core.path_mtu import PathMtu
+from tests.unit.core.classic_world import udp
+from tests.unit.core.secure_world import pair
 
 FLOOR = 576
 
@@ -364,3 +366,19 @@ def test_whatever_happens_the_mtu_stays_in_bounds_and_the_memory_small():
             assert min(floor, bound) <= search.mtu <= bound
             assert search.deadline() > -1.0
             assert len(search._sent) < 400
+
+
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize(("carries", "found"), [(1400, 1400), (1280, 1280), (700, 696)])
+def test_lost_probes_do_not_silence_a_connection(carries: int, found: int, active: bool):
+    world = pair()
+    world.mtu["192.168.0.2"] = carries
+    for _ in range(60):
+        if active:
+            for name, ends in (("a", ("10.0.0.1", "10.0.0.2")), ("b", ("10.0.0.2", "10.0.0.1"))):
+                world.send(name, udp(*ends, b"x"))
+        world.run(0.25)
+    for name, host in (("a", "10.0.0.2"), ("b", "10.0.0.1")):
+        mtus = {c["mtu"] for c in world.peer(name, host)["connections"] if c["state"] == 2}
+        assert mtus == {found, 1500}
+        assert not [e for e in world.events[name] if isinstance(e, events.ConnectionLost)]
