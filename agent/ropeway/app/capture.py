@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core import secure
-from ropeway.core.session import CIPHER_NAME
+from ropeway.core.aead import CIPHER_NAME
 
 #   struct pcap_file_header { bpf_u_int32 magic; u_short version_major, version_minor;
 #                             bpf_int32 thiszone; bpf_u_int32 sigfigs, snaplen, linktype; };

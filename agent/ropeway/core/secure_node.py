@@ -18,13 +18,13 @@ from typing import Any, Callable, Dict, Hashable, Iterable, List, Optional, Sequ
 from cryptography.exceptions import InvalidTag
 
 from ropeway.core import ipv4, secure, tuning
+from ropeway.core.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.counters import Drop
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.core.secure import Endpoint
 from ropeway.core.secure_peers import SecurePeers, SocketKey
 from ropeway.core.secure_strand import SecureConnection, SecureStrand
-from ropeway.core.session import CIPHER_NAME
 
 _NO_PSK = bytes(32)
 _FRAMES = (secure.DATA, secure.CONTROL)
@@ -297,6 +297,7 @@ class SecureNode(Node):
         status = super().status(now)
         status["port"] = self.settings.port
         status["public_key"] = _key_text(self._peers.public_key)
+        status["cipher"] = {"name": CIPHER_NAME, "provider": PROVIDER}
         status["links"] = [
             {
                 "index": link.index,

@@ -14,17 +14,11 @@ import struct
 from typing import Callable, List, Optional, Union
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from ropeway.core.aead import TransportCipher
 from ropeway.core.counters import Drop
 from ropeway.core.dedup import ReplayWindow
 from ropeway.core.secure import HEADER_SIZE, NONCE_PREFIX, OVERHEAD
-
-#: What seals data and control frames: a class of ``cryptography`` that takes 32 bytes of key, 12 of
-#: nonce and adds a tag of 16 bytes. Both ends must use the same.
-TransportCipher = ChaCha20Poly1305
-#: Its name for those who read captured traffic.
-CIPHER_NAME = "ChaCha20-Poly1305"
 
 #: A session is replaced after so many frames; each frame has its own nonce up to 2**64.
 ROLLOVER_FRAMES = 2**40

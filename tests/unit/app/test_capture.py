@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.app import capture
-from ropeway.core.session import CIPHER_NAME
+from ropeway.core.aead import CIPHER_NAME
 
 KEY_IN, KEY_OUT = bytes([1]) * 32, bytes([2]) * 32
 INDEX_IN, INDEX_OUT = b"\x0a\x0b\x0c\x0d", b"\x01\x02\x03\x04"
