@@ -12,6 +12,7 @@ from tests.lab import process
 from tests.lab.lab import Lab
 
 CONFIGURATION = Path("etc/ropeway/ropeway.yaml")
+KEY = Path("etc/ropeway/private.key")
 LANS = {"enp0s3": "192.168.0", "enp0s8": "192.168.1"}
 START_LIMIT_S = 10.0
 
@@ -38,33 +39,51 @@ class Node:
 
     def bring_up(self, package: Path) -> None:
         """Have the package, the configuration and a running agent, whatever was there before."""
-        if not self.has("ropeway", "0.1.0"):
-            self.install(package)
+        for node in [self, *self.others()]:
+            node.have_key(package)
         configuration = self.machine.root / CONFIGURATION
         if not configuration.exists() or configuration.read_text() != self.configuration():
-            configuration.write_text(self.configuration())
-            self.run(["chown", "root:ropeway", f"/{CONFIGURATION}"])
-            configuration.chmod(0o640)
+            self.configure(self.configuration())
             self.run(["systemctl", "restart", "ropeway"])
         self.run(["systemctl", "start", "ropeway"])
         self.status()
 
-    def configuration(self) -> str:
-        """The agent's configuration: every other machine is a remote with two addresses."""
-        remotes = [
-            {"host": other.address, "addresses": [f"{lan}.{other.number}" for lan in LANS.values()]}
+    def have_key(self, package: Path) -> None:
+        """Have the package and a private key, made on the machine."""
+        if not self.has("ropeway", "0.1.0"):
+            self.install(package)
+        if not (self.machine.root / KEY).exists():
+            self.run(["ropeway", "genkey"])
+
+    def public_key(self) -> str:
+        """The public key of the machine, as it tells it itself."""
+        return self.run(["ropeway", "pubkey"]).stdout.strip()
+
+    def configure(self, text: str, path: Path = CONFIGURATION) -> None:
+        """Put a configuration where the agent may read it."""
+        configuration = self.machine.root / path
+        configuration.write_text(text)
+        self.run(["chown", "root:ropeway", f"/{path}"])
+        configuration.chmod(0o640)
+
+    def configuration(self, **changes: Any) -> str:
+        """The agent's configuration: every other machine is a peer with two addresses."""
+        peers = [
+            {
+                "host": other.address,
+                "public_key": other.public_key(),
+                "addresses": [f"{lan}.{other.number}" for lan in LANS.values()],
+            }
             for other in self.others()
         ]
-        return json.dumps(
-            {
-                "encapsulation": "classic",
-                "network": "10.0.0.0/24",
-                "address": self.address,
-                "interfaces": {"include": list(LANS)},
-                "remotes": remotes,
-            },
-            indent=1,
-        )
+        settings = {
+            "network": "10.0.0.0/24",
+            "address": self.address,
+            "interfaces": {"include": list(LANS)},
+            "peers": peers,
+            **changes,
+        }
+        return json.dumps(settings, indent=1)
 
     def has(self, name: str, version: str) -> bool:
         """Whether this version of a package is installed."""
@@ -93,11 +112,9 @@ class Node:
         found: Dict[str, Any] = json.loads(said)
         return found
 
-    def unit(self, name: str) -> str:
-        """A property of ropeway.service, such as MainPID."""
-        return self.run(
-            ["systemctl", "show", "--value", f"--property={name}", "ropeway"]
-        ).stdout.strip()
+    def unit(self, name: str, unit: str = "ropeway") -> str:
+        """A property of the service, such as MainPID."""
+        return self.run(["systemctl", "show", "--value", f"--property={name}", unit]).stdout.strip()
 
     def journal(self) -> str:
         """What the service has said since the machine booted."""

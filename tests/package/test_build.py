@@ -27,6 +27,7 @@ def test_lintian_finds_no_error(package: Path) -> None:
 def test_it_fits_every_machine(package: Path) -> None:
     assert deb.field(package, "Architecture") == "all"
     assert "python3:any (>= 3.8~)" in deb.field(package, "Depends")
+    assert "python3-cryptography (>= 2.8)" in deb.field(package, "Depends")
     # dpkg of Debian 11 reads xz, not zstd.
     members = package.read_bytes()
     assert b"data.tar.xz" in members
@@ -40,7 +41,9 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         "/usr/lib/ropeway/ropeway/app/cli.py",
         "/usr/lib/ropeway/vendor/pyroute2/__init__.py",
         "/usr/share/doc/ropeway/copyright",
+        "/usr/share/doc/ropeway/examples/classic.yaml",
         "/usr/share/doc/ropeway/examples/ropeway.yaml",
+        "/usr/share/doc/ropeway/ropeway.lua",
         "/usr/share/man/man8/ropeway.8.gz",
     ):
         assert contents[path].startswith("-r"), path
@@ -65,3 +68,19 @@ def test_nothing_strays_into_it(package: Path) -> None:
 
 def test_everything_in_it_belongs_to_root(package: Path) -> None:
     assert {entry.split()[1] for entry in deb.contents(package).values()} == {"root/root"}
+
+
+def test_the_units_differ_only_in_their_names() -> None:
+    units = deb.CHECKOUT / "agent/debian"
+    template = (units / "ropeway@.service").read_text()
+    for one, other in (
+        ("agent of the network %i", "agent"),
+        ("/etc/ropeway/%i.yaml", "/etc/ropeway/ropeway.yaml"),
+        ("agent --config /etc/ropeway/ropeway.yaml", "agent"),
+        ("cleanup --config /etc/ropeway/ropeway.yaml", "cleanup"),
+        ("# A stop removes it with all that is in it, so each network has one of its own.\n", ""),
+        ("RuntimeDirectory=ropeway-%i", "RuntimeDirectory=ropeway"),
+    ):
+        assert template.count(one) > 0, one
+        template = template.replace(one, other)
+    assert template == (units / "ropeway.service").read_text()

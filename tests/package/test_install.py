@@ -35,7 +35,12 @@ def test_purge_leaves_what_was_there_before(minimal: Overlay, package: Path) -> 
     owner = minimal.run(["stat", "-c", "%U:%G %a", "/etc/ropeway"]).stdout.strip()
     assert owner == "root:ropeway 750"
     (settings / "ropeway.yaml").write_text("encapsulation: classic\n")
+    key = minimal.run(["ropeway", "genkey"]).stdout
+    assert minimal.run(["ropeway", "pubkey"]).stdout == key
+    owner = minimal.run(["stat", "-c", "%U %a", "/etc/ropeway/private.key"]).stdout.strip()
+    assert owner == "ropeway 600"
     (minimal.root / "var/lib/ropeway").mkdir(mode=0o700)
+    (minimal.root / "var/lib/ropeway/ropeway0.epoch").write_text("1\n")
     installed = tree.differences(before, tree.listing(minimal.root))
     assert [line for line in installed if line.startswith("/usr/lib/ropeway/")]
     assert [line for line in installed if line.startswith("/etc/passwd:")]

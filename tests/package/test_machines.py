@@ -11,8 +11,10 @@ from pathlib import Path
 from tests.lab import process
 from tests.lab.lab import Lab
 
-from .node import CONFIGURATION, Node
+from .node import CONFIGURATION, KEY, Node
 
+SECOND = Path("etc/ropeway/second.yaml")
+SECOND_CONTROL = "/run/ropeway-second/control.sock"
 RECOVERY_LIMIT_S = 2.0
 EXPOSURE_LIMIT = 2.2
 FORWARDING_LIMIT_S = 10.0
@@ -36,6 +38,88 @@ def test_packets_pass_between_the_suites(node: Node) -> None:
             timeout_s=FORWARDING_LIMIT_S,
         )
         assert node.ping(address, count=5) == 5
+
+
+def test_the_key_is_the_agents_alone(node: Node) -> None:
+    assert node.run(["stat", "-c", "%U:%G %a", f"/{KEY}"]).stdout.strip() == "ropeway:ropeway 600"
+    assert node.status()["public_key"] == node.public_key()
+    again = node.run(["ropeway", "genkey"], check=False)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    assert node.status()["public_key"] == node.public_key()
+
+
+def test_every_start_is_a_new_epoch(node: Node) -> None:
+    epochs = [_epoch(node)]
+    for _ in range(2):
+        node.run(["systemctl", "restart", "ropeway"])
+        epochs.append(_epoch(node))
+    assert epochs == sorted(set(epochs))
+
+
+def _epoch(node: Node) -> int:
+    return int(node.run(["cat", "/var/lib/ropeway/ropeway0.epoch"]).stdout)
+
+
+def test_reload_takes_over_what_it_can(node: Node) -> None:
+    before = node.unit("MainPID")
+    peers = json.loads(node.configuration())["peers"]
+    node.configure(node.configuration(peers=peers[:1]))
+    node.run(["systemctl", "reload", "ropeway"])
+    assert [peer["host"] for peer in node.status()["peers"]] == [peers[0]["host"]]
+    node.configure(node.configuration())
+    node.run(["systemctl", "reload", "ropeway"])
+    assert len(node.status()["peers"]) == len(peers)
+    assert node.unit("MainPID") == before
+
+
+def test_reload_that_would_take_a_restart_changes_nothing(node: Node) -> None:
+    before = node.unit("MainPID")
+    node.configure(node.configuration(peers=[], port=51841))
+    try:
+        refused = node.run(["ropeway", "reload"], check=False)
+        assert refused.returncode == 3
+        assert refused.stderr.startswith("ropeway: port: only a restart changes that")
+        assert node.run(["systemctl", "reload", "ropeway"], check=False).returncode != 0
+        assert node.unit("MainPID") == before
+        assert node.unit("ActiveState") == "active"
+        assert len(node.status()["peers"]) == len(node.others())
+    finally:
+        node.configure(node.configuration())
+
+
+def test_a_second_network_on_the_same_host(node: Node) -> None:
+    node.configure(_second(node), SECOND)
+    try:
+        node.run(["systemctl", "start", "ropeway@second"])
+        assert sorted(node.kernel_state()) == ["ropeway-ropeway1", "ropeway0", "ropeway1"]
+        said = node.run(["ropeway", "status", "--json", "--control", SECOND_CONTROL]).stdout
+        status = json.loads(said)
+        assert status["address"] == f"10.1.0.{node.number}"
+        # Neither network runs over the other.
+        assert not [link for link in status["links"] if link["name"].startswith("ropeway")]
+        node.run(["systemctl", "reload", "ropeway@second"])
+        node.run(["systemctl", "stop", "ropeway@second"])
+        assert node.kernel_state() == ["ropeway0"]
+        assert node.run(["ls", "/run/ropeway"]).stdout.split() == ["control.sock"]
+        verified = node.run(
+            ["systemd-analyze", "--man=no", "verify", "ropeway@second.service"], check=False
+        )
+        assert [line for line in verified.stderr.splitlines() if "ropeway" in line] == []
+    finally:
+        node.run(["systemctl", "stop", "ropeway@second"], check=False)
+        (node.machine.root / SECOND).unlink()
+
+
+def _second(node: Node) -> str:
+    settings = {
+        "encapsulation": "classic",
+        "network": "10.1.0.0/24",
+        "address": f"10.1.0.{node.number}",
+        "device": {"name": "ropeway1"},
+        "control": {"path": SECOND_CONTROL},
+    }
+    return json.dumps(settings)
 
 
 def test_the_agent_has_no_more_rights_than_it_needs(node: Node) -> None:
@@ -67,7 +151,7 @@ def test_a_killed_agent_is_back_at_once(node: Node) -> None:
     ready_at_s = int(node.unit("ActiveEnterTimestampMonotonic")) / 1e6
     assert 0 < ready_at_s - killed_at_s < RECOVERY_LIMIT_S
     assert node.status()["address"] == node.address
-    assert sorted(node.kernel_state()) == ["ropeway", "ropeway0"]
+    assert node.kernel_state() == ["ropeway0"]
 
 
 def test_hung_agents_are_replaced(lab: Lab, package: Path) -> None:
@@ -175,6 +259,12 @@ def test_a_host_without_configuration_is_left_alone(node: Node) -> None:
 
 
 def test_purge_on_a_running_machine(node: Node) -> None:
+    node.configure(_second(node), SECOND)
+    node.run(["systemctl", "start", "ropeway@second"])
+    node.apt("remove", "ropeway")
+    assert (node.machine.root / KEY).exists()
+    # Whoever wrote the file of a further network has to remove it.
+    (node.machine.root / SECOND).unlink()
     node.apt("purge", "ropeway")
     assert node.kernel_state() == []
     assert node.run(["systemctl", "is-active", "ropeway"], check=False).stdout.strip() == "inactive"
