@@ -12,7 +12,7 @@ class Drop(enum.Enum):
     MALFORMED = "malformed"
     #: The outer header's checksum is wrong.
     CHECKSUM = "checksum"
-    #: The frame was sent to an address that is on none of the links.
+    #: The frame was sent to an address that is on none of the links, or to another link.
     WRONG_DESTINATION = "wrong_destination"
     #: The sending host's virtual address is outside the virtual network.
     FOREIGN_HOST = "foreign_host"

@@ -425,6 +425,10 @@ class SecurePeers:
         if control is None or key[0] not in self.links:
             self._dropped[Drop.MALFORMED] += 1
             return
+        if control.dst_index != key[0] and control.dst_index in self.links:
+            # Somebody passed on to this link what was sent to another one of this host.
+            self._dropped[Drop.WRONG_DESTINATION] += 1
+            return
         connection = self._find(strand, control, key, endpoint, now)
         if connection is None:
             self._dropped[Drop.LIMIT] += 1
@@ -647,7 +651,8 @@ class SecurePeers:
             Control(
                 state=connection.state,
                 src_index=connection.link,
-                dst_index=connection.remote,
+                # The address of a greeting may be another interface's by now.
+                dst_index=connection.remote if connection.state != State.SENDING else 0,
                 way=connection.way,
                 pause_s=self._pause_s(connection, now),
                 answer=not probe and self._wants_answer(connection, active, now),
