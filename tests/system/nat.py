@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.system.agents import Agent
@@ -30,6 +31,11 @@ class Nat:
         self._apply()
         self.host.forget_flows()
         return range(self.first_port, self.first_port + PORTS_EACH)
+
+    def flows(self) -> str:
+        """Return the connection tracking table, for a message."""
+        with self.host.inside():
+            return Path("/proc/thread-self/net/nf_conntrack").read_text(encoding="ascii")
 
     def hold_flows(self, seconds: int) -> None:
         """Forget a UDP flow that was quiet for so long, answered or not."""

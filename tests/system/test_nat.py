@@ -58,7 +58,11 @@ def test_rebinding_a_nat_every_five_seconds_loses_and_duplicates_nothing(
                     received(client, ROUTER, CLIENT_INDICES[which]) > before + UNDER_WAY
                 ),
                 5,
-                lambda: f"data comes over the rebound link: {client.connections(ROUTER)}",
+                lambda number=number, which=which: (
+                    f"rebind {number}: data comes over link {CLIENT_INDICES[which]} again\n"
+                    f"{pair.nats[which].flows()}\n{client.connections(ROUTER)}\n"
+                    f"{router.connections(CLIENT)}"
+                ),
                 every_s=0.01,
             )
             back_s.append(time.monotonic() - began)
