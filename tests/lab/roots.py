@@ -43,6 +43,7 @@ HOST = (
     "adduser",
     "iproute2",
     "iputils-ping",
+    "libsodium23",
     "netplan.io",
     "nftables",
     "openssh-server",
