@@ -21,8 +21,14 @@ PLAYBOOK_LIMIT_S = 120
 
 def load_filters(role: str, module: str) -> ModuleType:
     """A filter plugin of a role, as a plain module."""
-    path = CHECKOUT / "roles" / role / "filter_plugins" / f"{module}.py"
-    spec = importlib.util.spec_from_file_location(f"{role}_{module}", path)
+    return load_module(
+        f"{role}_{module}", CHECKOUT / "roles" / role / "filter_plugins" / f"{module}.py"
+    )
+
+
+def load_module(name: str, path: Path) -> ModuleType:
+    """A file of a role as a module."""
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
