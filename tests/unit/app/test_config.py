@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ropeway.app import config, keys
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.node import Settings
+from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
 
 EXAMPLES = Path(__file__).parents[3] / "agent" / "examples"
 
@@ -261,6 +262,7 @@ def test_one_fault_in_the_required_keys(text, error):
 
 
 KEY_2 = keys.encode(keys.public_of(bytes([2]) * 32))
+PUBLIC_TEXTS = [keys.encode(keys.public_of(bytes([n]) * 32)) for n in range(1, 7)]
 KEY_3 = keys.encode(keys.public_of(bytes([3]) * 32))
 SECURE = "network: 10.0.0.0/24\naddress: 10.0.0.1\n"
 
@@ -654,3 +656,47 @@ def test_what_passes_is_what_the_node_takes(hosts, network):
     )
     for remote in good.remotes:
         node.add_remote(remote.host, remote.address, remote.index, 0.0)
+
+
+_endpoints = st.one_of(
+    _remote_addresses,
+    st.sampled_from(["::1", "fe80::1", "2001:db8::1", "::ffff:192.0.2.1", "::", "64:ff9b::1"]),
+    st.sampled_from(["192.168.0.1:1", "[2001:db8::1]:65535", "[::ffff:1.2.3.4]:5", "[fd00::1]:53"]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 4),
+            st.lists(st.integers(0, 5), min_size=1, max_size=2),
+            st.lists(_endpoints, max_size=4),
+        ),
+        max_size=3,
+    ),
+    st.one_of(st.none(), st.integers(1, 4)),
+)
+def test_what_passes_is_what_the_secure_node_takes(hosts, router):
+    listed = [
+        {
+            "host": f"10.0.0.{n}",
+            "addresses": endpoints,
+            **dict(zip(("public_key", "next_public_key"), (PUBLIC_TEXTS[k] for k in numbers))),
+        }
+        for n, numbers, endpoints in hosts
+    ]
+    data = {"network": "10.0.0.0/24", "address": "10.0.0.1", "peers": listed}
+    if router:
+        data["router"] = f"10.0.0.{router}"
+    try:
+        good = config.parse(json.dumps(data).encode(), "f")
+    except config.ConfigError:
+        return
+    peers = tuple(PeerSettings(p.host, p.public_keys, p.psk, p.endpoints) for p in good.peers)
+    node = SecureNode(
+        SecureSettings(good.address, good.network, good.router, private_key=bytes([9]) * 32,
+                       port=good.port, peers=peers, epoch=1),
+        0.0, random.Random(1), bytes,
+    )  # fmt: skip
+    assert [peer["host"] for peer in node.status(0.0)["peers"]] == sorted(p.host for p in peers)

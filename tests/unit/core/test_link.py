@@ -1,0 +1,34 @@
+"""From which address a link reaches another one, for either family."""
+
+from ropeway.core.link import Link
+
+LINK = Link(
+    2, "eth0", ("192.168.0.2/24", "10.9.0.1/16"), 1500, True, ("172.16.0.0/12", "192.168.0.0/24"),
+    ("2001:db8::2/64", "fd00::2/64"), ("2001:db8::/64", "2001:db8:1::/48", "fe80::/64"),
+)  # fmt: skip
+
+
+def test_own_prefix_is_preferred():
+    assert LINK.source_for("192.168.0.3") == "192.168.0.2"
+    assert LINK.source_for("10.9.7.7") == "10.9.0.1"
+    assert LINK.source_for("2001:db8::3") == "2001:db8::2"
+    assert LINK.source_for("fd00::3") == "fd00::2"
+
+
+def test_route_takes_the_first_address():
+    assert LINK.source_for("172.20.0.1") == "192.168.0.2"
+    assert LINK.source_for("2001:db8:1:5::1") == "2001:db8::2"
+
+
+def test_no_route_and_no_address():
+    assert LINK.source_for("203.0.113.1") is None
+    assert LINK.source_for("2001:db8:2::1") is None
+    without = Link(3, "eth1", (), 1500, True, ("0.0.0.0/0",), (), ("::/0",))
+    assert without.source_for("192.168.0.3") is None
+    assert without.source_for("2001:db8::3") is None
+
+
+def test_one_family_is_no_way_to_the_other():
+    only6 = Link(4, "eth2", (), 1500, True, (), ("2001:db8::2/64",), ("::/0",))
+    assert only6.source_for("192.168.0.3") is None
+    assert only6.source_for("2001:db8:9::1") == "2001:db8::2"
