@@ -171,6 +171,30 @@ def libsodium() -> List[Variant]:
     return [Variant("libsodium, ctypes", "ChaCha20-Poly1305", seal, open_)]
 
 
+def agent() -> List[Variant]:
+    """What the agent itself calls libsodium through, with its checks of lengths."""
+    if hidden():
+        raise MissingError("the agent's libsodium cannot be told what the processor lacks")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
+    try:
+        from ropeway.core import aead
+    except ImportError as error:
+        raise MissingError(f"no agent ({error}): run it with PYTHONPATH=agent") from None
+    try:
+        provider = aead.from_libsodium()
+    except aead.LibraryError as error:
+        raise MissingError(str(error)) from None
+    made = provider.cipher(key_of(256))
+    return [
+        Variant(
+            "ropeway, libsodium",
+            "ChaCha20-Poly1305",
+            lambda nonce, text: made.encrypt(nonce, text, ASSOCIATED),
+            lambda nonce, text: made.decrypt(nonce, text, ASSOCIATED),
+        )
+    ]
+
+
 def libcrypto() -> List[Variant]:
     """OpenSSL's EVP interface through ctypes: a context a key, five calls a packet."""
     library = load("crypto", "libssl3")
@@ -233,6 +257,7 @@ PROVIDERS: Tuple[Callable[[], List[Variant]], ...] = (
     cryptography_cipher,
     pynacl,
     libsodium,
+    agent,
     libcrypto,
 )
 

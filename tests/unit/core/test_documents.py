@@ -1,12 +1,31 @@
 """PROTOCOL.md says what the code does."""
 
+import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from ropeway.core import tuning
+import pytest
+
+from ropeway.core import (
+    aead,
+    dedup,
+    initiation,
+    path_mtu,
+    secure,
+    secure_node,
+    secure_peers,
+    session,
+    tuning,
+)
+from ropeway.core.counters import Drop
 from ropeway.core.handshake import TRANSITIONS, Input, State
+from ropeway.core.secure_node import SecureSettings
+from tests.unit.core import secure_vectors
 
 TEXT = (Path(__file__).parents[3] / "agent" / "PROTOCOL.md").read_text()
+FLAT = " ".join(TEXT.split())
+SECURE = FLAT[FLAT.index("## `secure`") :]
 
 
 def test_the_table_of_transitions_is_the_one_in_the_code():
@@ -34,3 +53,147 @@ def test_the_limits_and_timers_are_those_in_the_code():
         f"limited to {tuning.GREETINGS_PER_S:.0f} a second",
     ):
         assert text in TEXT, text
+
+
+def seconds(value: float) -> str:
+    return f"{value * 1000:g} ms" if value < 1 else f"{value:g} s"
+
+
+def test_the_diagram_of_states_is_the_table():
+    drawn = set(re.findall(r"^    s(\d) --> s(\d): ", TEXT, re.MULTILINE))
+    changes = {(own, new) for (own, _), new in TRANSITIONS.items() if own != new}
+    assert drawn == {(str(int(own)), str(int(new))) for own, new in changes}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Sizes.
+        f"| {secure.INITIATION} | initiation of a handshake | {initiation.INITIATION_SIZE} |",
+        f"| {secure.RESPONSE} | response | {initiation.RESPONSE_SIZE} |",
+        f"| {secure.COOKIE} | cookie | {initiation.COOKIE_SIZE} |",
+        f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
+        f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe |",
+        f"| {secure.RESET} | reset | {initiation.RESET_SIZE} |",
+        f"adds {secure.OVERHEAD} bytes to its packet; with the outer headers that is"
+        f" {secure.outer_size('192.0.2.1') + secure.OVERHEAD} bytes over IPv4 and"
+        f" {secure.outer_size('2001:db8::1') + secure.OVERHEAD} over IPv6",
+        f"| {secure.CONTROL_SIZE} | | padding |",
+        f"prologue `{initiation.PROLOGUE.decode()}`",
+        aead.CIPHER_NAME,
+        # Handshakes.
+        f"again, for {initiation.ANSWER_S:g} s, {initiation.ANSWER_BURST:g} times at once and then"
+        f" {initiation.ANSWER_RATE:g} times a second",
+        f"the budget ({initiation.HANDSHAKE_RATE:g} handshakes a second,"
+        f" {initiation.HANDSHAKE_BURST:g} at once)",
+        f"again after {tuning.INITIATE_MIN_S} s and then in pauses that grow by"
+        f" {tuning.INITIATE_GROWTH} to {tuning.INITIATE_MAX_S:g} s, spread by"
+        f" {tuning.GREETING_JITTER * 100:.0f} %. After {initiation.RETRANSMIT_S:g} s it is a new"
+        f" one. A response is taken for {initiation.PENDING_S:g} s",
+        f"at most {tuning.HELD_PACKETS} of them for at most {tuning.HELD_S:g} s",
+        f"a secret that changes every {initiation.COOKIE_S:g} s",
+        f"gets {initiation.SOURCE_RATE:g} handshakes a second, {initiation.SOURCE_BURST:g} at once",
+        # Sessions.
+        f"nothing has come under it for {session.LINGER_S:g} s",
+        f"at most {session.MAX_SESSIONS} sessions with a peer",
+        f"or after 2^{session.ROLLOVER_FRAMES.bit_length() - 1} frames",
+        f"the responder does {session.RESPONDER_GRACE_S:g} s later",
+        f"within {session.OVERDUE_S:g} s after that is due",
+        f"`rollover_s` old ({SecureSettings.rollover_s:g} s;",
+        f"on any connection for {tuning.PEER_SILENCE_S} s",
+        f"A bitmap of {dedup.REPLAY_BITS} counters a session: {dedup.REPLAY_BITS / 50_000:.1f} s",
+        f"What is {dedup.REPLAY_REACH} or more below the highest",
+        f"limited to {initiation.RESET_RATE:g} a second, one per index each"
+        f" {seconds(initiation.RESET_PAUSE_S)}",
+        # Connections.
+        f"at most {tuning.MAX_REMOTES_PER_PEER} a host, of which",
+        f"were silent for {tuning.FORGET_S:g} s are forgotten",
+        f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the connection moves",
+        f"within {tuning.ACTIVE_S:g} s after the last packet either way",
+        f"a control frame each {tuning.PROBE_S} s and counts as silent after"
+        f" {tuning.SILENCE_S:g} s",
+        f"after {tuning.GREETING_MIN_S} s and in doubling pauses to {tuning.PROBE_S} s",
+        f"given at most every {seconds(tuning.ANSWER_PAUSE_S)}",
+        f"the other end waits {tuning.SILENT_PAUSES} of them",
+        f"begins with {tuning.IDLE_START_S:g} s and lengthens by {tuning.IDLE_GROWTH}, up to"
+        f" {tuning.IDLE_MAX_S:g} s",
+        f"speaks after {tuning.IDLE_ANSWER_SHARE} of the pause",
+        f"goes back one step ({tuning.IDLE_MIN_S:g} s at least)",
+        {3600.0: "tries no longer one for an hour"}.get(tuning.IDLE_RETRY_S, "IDLE_RETRY_S"),
+        f"the pause is {tuning.IDLE_MUTUAL_S:g} s",
+        f"are greeted every {tuning.IDLE_START_S:g} s",
+        f"with 1/{1 / tuning.RTT_SHARE:g}",
+        # Path MTU.
+        f"tried {path_mtu.TRIES} times unheard does not pass",
+        f"for {path_mtu.TIMEOUT_RTTS:g} round trips, {seconds(path_mtu.TIMEOUT_MIN_S)} at least and"
+        f" {seconds(path_mtu.TIMEOUT_MAX_S)} at most",
+        f"data uses {path_mtu.BASE_MTU}, and if that is not heard either, {secure.IPV4_MTU_MIN}"
+        f" (over IPv6 {secure.IPV6_MTU_MIN} stays)",
+        f"It ends within {path_mtu.RESOLUTION} bytes, or within {path_mtu.LIKELY_RESOLUTION} above",
+        f"is tried {path_mtu.CONFIRM_TRIES} times more, {path_mtu.CONFIRM_TRIES_LOSSY} if",
+        f"data goes back to {path_mtu.BASE_MTU} at once",
+        f"a chance of 1 in {1 / path_mtu.VERIFY_CHANCE:_.0f}".replace("_", " "),
+        f"tried {path_mtu.RAISE_SOON_S:g} s after a search, then every {path_mtu.RAISE_S:g} s,"
+        f" without data every {path_mtu.RAISE_IDLE_S:g} s",
+    ],
+)
+def test_the_limits_of_secure_are_those_in_the_code(text: str):
+    assert text in SECURE
+
+
+def test_the_search_of_the_path_mtu_is_as_quick_as_said():
+    assert (path_mtu.VERIFY_S, path_mtu.VERIFY_IDLE_S) == (1.0, 60.0)
+    assert {1492, 1480, 1472, 1460, 1420, 1400} <= set(path_mtu.LIKELY)
+
+
+def test_the_body_of_a_control_frame_is_laid_out_as_said():
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) \| (flags|way|pause|src_index|dst_index|clock|echo|held|probe"
+        r"|probe_heard|observed address|observed port|received) \|",
+        TEXT[TEXT.index("The body of a control frame") :],
+        re.MULTILINE,
+    )
+    end = 0
+    for offset, size, _ in rows:
+        assert int(offset) == end
+        end += int(size)
+    assert end == secure.CONTROL_SIZE
+    # One field after another with a value of its own, all others zero.
+    plain = secure.Control(state=0, src_index=1, dst_index=0, way=1)
+    base = secure.encode_control(plain)
+    for name, change in {
+        "flags": {"state": 2, "answer": True, "calls": True, "challenge": True},
+        "way": {"way": 0xFE},
+        "pause": {"pause_s": 600.0},
+        "src_index": {"src_index": 0xFEFEFEFE},
+        "dst_index": {"dst_index": 0xFEFEFEFE},
+        "clock": {"clock_ms": 0xFEFEFEFE},
+        "echo": {"echo_ms": 0xFEFEFEFE},
+        "held": {"held_ms": 0xFEFEFEFE},
+        "probe": {"probe": 0xFEFE},
+        "probe_heard": {"probe_heard": 0xFEFE},
+        "observed address": {"observed": ("254.254.254.254", 1)},
+        "observed port": {"observed": ("0.0.0.0", 0xFEFE)},
+        "received": {"received": 0xFEFEFEFE},
+    }.items():
+        body = secure.encode_control(replace(plain, **change))
+        changed = {n for n in range(secure.CONTROL_SIZE) if body[n] != base[n]}
+        ((offset, size),) = [(int(o), int(s)) for o, s, row in rows if row == name]
+        covered = set(range(offset, offset + size))
+        assert changed & covered
+        # An address comes with a port, and a port with an address.
+        assert changed <= covered | (set(range(28, 46)) if "observed" in name else set())
+
+
+@pytest.mark.parametrize("member", Drop)
+def test_every_reason_of_secure_is_explained(member: Drop):
+    source = "".join(
+        inspect.getsource(module) for module in (initiation, session, secure_node, secure_peers)
+    )
+    if f"Drop.{member.name}" in source:
+        inner = {Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE}
+        assert member in inner or f"| `{member.value}` |" in SECURE, member
+
+
+def test_the_vectors_are_what_the_code_makes():
+    assert f"```\n{secure_vectors.text()}\n```" in TEXT
