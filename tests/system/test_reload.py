@@ -63,9 +63,7 @@ def test_clients_key_is_rotated_without_a_loss_for_anybody(triple: Triple) -> No
     """The router learns the next key, the client takes it, and the router forgets the old one."""
     vm0, router, vm2 = triple.start()
     old, new = triple.stage.identities[vm2.address], Identity.generate()
-    with both_ways(triple.vm0, vm0.address, triple.vm1, router.address) as verdicts, both_ways(
-        triple.vm2, vm2.address, triple.vm1, router.address, rate=500, port=7008
-    ) as rotated:
+    with both_ways(triple.vm0, vm0.address, triple.vm2, vm2.address) as verdicts:
         router.entry(vm2.address)["next_public_key"] = new.public
         reload(router)
         vm2.write_key(new)
@@ -81,7 +79,6 @@ def test_clients_key_is_rotated_without_a_loss_for_anybody(triple: Triple) -> No
         triple.wait_whole(vm2, router)
         wait_reaches(vm2, router.address)
     assert_whole(verdicts)
-    assert_whole(rotated)
     # Who has nothing but the old key is a stranger now.
     vm2.terminate()
     vm2.write_key(old)

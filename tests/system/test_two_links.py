@@ -63,11 +63,13 @@ def test_kernel_answers_no_frame_with_icmp(each_pair: Pair) -> None:
     assert after == before
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("encapsulation", "cut"), [("classic", "silently blocked"), *(("secure", cut) for cut in CUTS)]
+)
 def test_cutting_and_restoring_either_link_loses_and_duplicates_nothing(
-    each_pair: Pair, cut: str
+    stage: Stage, encapsulation: str, cut: str
 ) -> None:
-    pair = each_pair
+    pair = Pair(stage, encapsulation=encapsulation)
     sever, heal = CUTS[cut]
     a, b = pair.start()
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:

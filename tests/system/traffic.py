@@ -25,7 +25,6 @@ from tests.system.topology import Host, until
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
-PORT = 7007
 ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
 STREAM_LIMIT_S = 120.0
 FLOWING_PACKETS = 50
@@ -59,18 +58,11 @@ class Stream:
     """Numbered UDP packets from one host to another at a steady rate, until stopped."""
 
     def __init__(
-        self,
-        sender: Host,
-        receiver: Host,
-        address: str,
-        rate: int = 1000,
-        size: int = 64,
-        port: int = PORT,
+        self, sender: Host, receiver: Host, address: str, rate: int = 1000, size: int = 64
     ) -> None:
         self.sender = sender
         run = random.SystemRandom().getrandbits(32)
-        common = ["--address", address, "--port", str(port)]
-        common += ["--run", str(run), "--seconds", str(STREAM_LIMIT_S)]
+        common = ["--address", address, "--run", str(run), "--seconds", str(STREAM_LIMIT_S)]
         self.receiving = _launch(receiver, "receive", common)
         assert self.receiving.stdout is not None
         assert self.receiving.stdout.readline().startswith("ready ")
@@ -133,20 +125,14 @@ def _report(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def both_ways(
-    one: Host,
-    one_address: str,
-    other: Host,
-    other_address: str,
-    rate: int = 1000,
-    size: int = 64,
-    port: int = PORT,
+    one: Host, one_address: str, other: Host, other_address: str, rate: int = 1000, size: int = 64
 ) -> Iterator[dict[str, Verdict]]:
     """Stream both ways as long as the block runs; the verdicts are there when it has ended."""
     verdicts: dict[str, Verdict] = {}
     streams: dict[str, Stream] = {}
     try:
-        streams[f"{one.name} -> {other.name}"] = Stream(one, other, other_address, rate, size, port)
-        streams[f"{other.name} -> {one.name}"] = Stream(other, one, one_address, rate, size, port)
+        streams[f"{one.name} -> {other.name}"] = Stream(one, other, other_address, rate, size)
+        streams[f"{other.name} -> {one.name}"] = Stream(other, one, one_address, rate, size)
         yield verdicts
         for stream in streams.values():
             stream.stop_sending()
