@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.core import events, secure
+from ropeway.core import aead, events, secure
 from ropeway.core.noise import KeyPair
 from ropeway.core.secure_node import SecureNode
 from tests.unit.core.classic_world import udp
@@ -515,7 +515,9 @@ def test_no_status_and_no_event_holds_a_key_that_is_secret():
     world = pair()
     world.run(2.0)
     node = world.nodes["a"]
-    text = repr(node.status(world.now)) + repr(node.settings) + repr(world.events)
+    status = node.status(world.now)
+    assert status["cipher"] == {"name": aead.CIPHER_NAME, "provider": aead.PROVIDER}
+    text = repr(status) + repr(node.settings) + repr(world.events)
     text += repr(node._peers.handshakes.by_index)
     secrets = [key("a"), *(s.send_key for s in node._peers.handshakes.by_index.values())]
     for secret in secrets:
