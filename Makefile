@@ -16,7 +16,7 @@ LAB := $(ROOT) $(BIN)/python -m tests.lab
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: lab lab-down test check lint types unit deb bench prerequisites
+.PHONY: lab lab-down test check lint types unit unit-between deb bench prerequisites
 .PHONY: test-system test-package test-fleet test-lab test-molecule
 
 lab: prerequisites deb
@@ -46,7 +46,7 @@ build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .config/requirements/dev.txt
 	@touch $@
 
-lab deb bench check lint types unit test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+lab deb bench check lint types unit unit-between test-system test-package test-fleet test-lab test-molecule: build/venv/ready
 
 lint: prerequisites
 	$(call say,lint)
@@ -61,7 +61,11 @@ types:
 
 unit:
 	$(call say,unit tests)
-	@$(BIN)/python -m tests.interpreters
+	@$(BIN)/python -m tests.interpreters --ends
+
+unit-between:
+	$(call say,unit tests on the other interpreters)
+	@$(BIN)/python -m tests.interpreters --between
 
 check: lint types unit
 
@@ -74,6 +78,7 @@ test-system: prerequisites
 	@$(ROOT) $(PYTEST) tests/system
 
 test-package: prerequisites deb
+	@.config/install-prerequisites capture
 	$(call say,package tests)
 	@$(ROOT) $(PYTEST) tests/package
 
@@ -92,6 +97,7 @@ test-molecule: prerequisites deb
 
 test: prerequisites
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory unit-between
 	@$(MAKE) --no-print-directory deb
 	@$(MAKE) --no-print-directory test-fleet
 	@$(MAKE) --no-print-directory test-package

@@ -1,9 +1,9 @@
-"""`python3 -m tests.interpreters [PYTEST ARGUMENT...]`: unit tests on every Python there is.
+"""`python3 -m tests.interpreters [--ends|--between] [PYTEST ARGUMENT...]`: unit tests on each Python.
 
 Looks for Python 3.8 to 3.14 on the PATH and under pyenv, gives each an environment of its own in
 build/ with the ``cryptography`` of the release that ships this Python, and runs two at a time.
 Arguments replace tests/unit if one of them is a path. Says which versions are not there; fails if
-none is.
+none is. --ends takes the oldest and the newest of them, --between the others.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ def run(version: str, interpreter: Path, arguments: List[str]) -> Tuple[int, str
     return done.returncode, done.stdout, time.monotonic() - started_at
 
 
+def _minor(version: str) -> int:
+    return int(version.partition(".")[2])
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run all; 0 if every interpreter passed."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -85,10 +89,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if not found:
         print("No Python 3.8 to 3.14 was found on the PATH or under pyenv.", file=sys.stderr)
         return 1
-    print(f"unit tests on Python {', '.join(found)}", flush=True)
     absent = [f"3.{minor}" for minor in MINORS if f"3.{minor}" not in found]
     if absent:
         print(f"not here, or without its venv module: Python {', '.join(absent)}", flush=True)
+    ends = (min(found, key=_minor), max(found, key=_minor))
+    if "--ends" in arguments:
+        found = {version: path for version, path in found.items() if version in ends}
+    elif "--between" in arguments:
+        found = {version: path for version, path in found.items() if version not in ends}
+    arguments = [argument for argument in arguments if argument not in ("--ends", "--between")]
+    print(f"unit tests on Python {', '.join(found) or '- none between'}", flush=True)
     failed = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         runs = {pool.submit(run, v, path, arguments): v for v, path in found.items()}

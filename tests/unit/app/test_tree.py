@@ -29,7 +29,7 @@ def connection(remote, address, **changes):
 
 
 STATUS = {
-    "version": "0.1.0",
+    "version": "0.2.0",
     "device": {"name": "ropeway0", "index": 20, "mtu": 1466},
     "links": [
         {
