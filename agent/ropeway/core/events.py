@@ -18,9 +18,7 @@ class LinkAppeared:
     link: Link
 
     def __str__(self) -> str:
-        return "link {0.name}({0.index}) appeared with {1}".format(
-            self.link, ", ".join(self.link.addresses) or "no address"
-        )
+        return f"link {self.link.name}({self.link.index}) appeared with {_addresses(self.link)}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class LinkChanged:
         return "link {0.name}({0.index}) is {1}, has {2}, MTU {0.mtu}".format(
             self.after,
             "up" if self.after.up else "down",
-            ", ".join(self.after.addresses) or "no address",
+            _addresses(self.after),
         )
 
 
@@ -178,6 +176,10 @@ Event = Union[
     HandshakeRefused,
     EventsSuppressed,
 ]
+
+
+def _addresses(link: Link) -> str:
+    return ", ".join((*link.addresses, *link.addresses6)) or "no address"
 
 
 def _endpoint(endpoint: Endpoint) -> str:

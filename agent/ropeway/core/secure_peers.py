@@ -605,18 +605,16 @@ class SecurePeers:
 
     def _fit(self, connection: SecureConnection, now: float) -> None:
         """Have packets fit what is known of the path now."""
-        before = connection.mtu
+        before, path = connection.mtu, connection.path_mtu
         connection.fit()
-        if connection.mtu == before:
-            return
-        self._unsettled[connection.strand] = None
-        if connection.remote:
+        if connection.mtu != before:
+            self._unsettled[connection.strand] = None
+        # The sizes that a search goes through are nobody's news.
+        if path.settled and path.mtu != connection.told_mtu:
+            connection.told_mtu = path.mtu
             self._log.report(
                 events.PathMtuFound(
-                    connection.strand.host,
-                    connection.link,
-                    connection.remote,
-                    connection.path_mtu.mtu,
+                    connection.strand.host, connection.link, connection.remote, path.mtu
                 ),
                 now,
             )

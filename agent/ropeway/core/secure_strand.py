@@ -50,6 +50,7 @@ class SecureConnection(Connection):
         "rtt_ms",
         "sequence",
         "strand",
+        "told_mtu",
         "told_pause_s",
     )
 
@@ -78,6 +79,8 @@ class SecureConnection(Connection):
         self.candidates: List[Endpoint] = []
         floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
         self.path_mtu = PathMtu(link_mtu, floor, now)
+        #: The path MTU that was reported last.
+        self.told_mtu = link_mtu
         self.keepalive = Keepalive()
         #: The time in the newest control frame, in ms.
         self.clock_ms = 0
