@@ -121,6 +121,9 @@ def networks(
             "control": given.get("control") or {**main["control"], "path": control_path(name)},
         }
         secure = network["encapsulation"] == "secure"
+        network["names"] = {
+            peer["host"]: peer["name"] for peer in given.get("peers") or [] if peer.get("name")
+        }
         network["peers"] = [
             _peer(peer, keys or {}, secure, has_psk)
             for peer in given.get("peers") or []
@@ -222,6 +225,15 @@ def key_problems(
                 f"-e ropeway_accept_new_keys={sharing[-1]}."
             )
     return problems
+
+
+def changed_keys(recorded: Keys, found: Mapping[str, str]) -> List[str]:
+    """The hosts that have another key than the recorded one."""
+    return [
+        name
+        for name, key in found.items()
+        if recorded.get(name) and key not in recorded[name].values()
+    ]
 
 
 def rotation(entry: Any, current: str, prepared: str) -> Dict[str, str]:
@@ -332,6 +344,7 @@ class FilterModule:
         """The filters by the name that a template uses."""
         return {
             "ropeway_carrying_peers": carrying_peers,
+            "ropeway_changed_keys": changed_keys,
             "ropeway_direct_peers": direct_peers,
             "ropeway_failure_words": failure_words,
             "ropeway_found_keys": found_keys,
