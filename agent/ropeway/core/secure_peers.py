@@ -524,7 +524,7 @@ class SecurePeers:
         self._fit(connection, now)
         connection.far_calls = control.calls
         proven = now >= connection.strand.idle_at and connection.keepalive.proves(quiet_s)
-        if proven and connection.strand.may_lengthen(connection):
+        if proven and connection.strand.may_lengthen(connection, now):
             connection.keepalive.lengthen(now)
         if control.state:
             connection.confirmed_at = now

@@ -198,14 +198,19 @@ class SecureStrand(Strand[SecureConnection]):
         """Give a number for a new connection, 1 to 255; 0 if there is none left."""
         return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)
 
-    def may_lengthen(self, connection: SecureConnection) -> bool:
+    def may_lengthen(self, connection: SecureConnection, now: float) -> bool:
         """Say whether a connection is the next to try a longer pause.
 
-        One at a time, so that a pause that does not hold never makes the host unreachable.
+        One at a time, so that a pause that does not hold never makes the host unreachable; the
+        shortest pause that may still grow comes first.
         """
-        calling = [c for c in self.connections.values() if c.calls and c.state]
-        shortest = min(calling, key=lambda c: (c.keepalive.pause_s, c.way), default=None)
-        return connection is shortest
+        others = [
+            c for c in self.connections.values() if c.calls and c.state and c is not connection
+        ]
+        if any(c.keepalive.trying for c in others):
+            return False
+        own = (connection.keepalive.pause_s, connection.way)
+        return all(c.keepalive.settled(now) or own < (c.keepalive.pause_s, c.way) for c in others)
 
     def _usable(self) -> List[SecureConnection]:
         return super()._usable() if self.session is not None else []
