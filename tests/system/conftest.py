@@ -13,6 +13,11 @@ from tests.system.stage import Pair, Stage, Triple
 from tests.system.topology import sweep
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the tests that measure and need the machine for themselves; the others may share it."""
+    config.addinivalue_line("markers", "alone: load or time is measured; run nothing beside it")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _prerequisites() -> Iterator[None]:
     """Say in a sentence what the machine lacks, and start and end without leftovers."""

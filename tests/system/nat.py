@@ -32,10 +32,12 @@ class Nat:
         self.host.forget_flows()
         return range(self.first_port, self.first_port + PORTS_EACH)
 
-    def flows(self) -> str:
-        """Return the connection tracking table, for a message."""
+    def flows(self) -> list[str]:
+        """Return the flows from within, as the connection tracking table shows them."""
         with self.host.inside():
-            return Path("/proc/thread-self/net/nf_conntrack").read_text(encoding="ascii")
+            table = Path("/proc/thread-self/net/nf_conntrack").read_text(encoding="ascii")
+        network = self.inside.ip.rpartition(".")[0]
+        return [line for line in table.splitlines() if f"src={network}." in line]
 
     def hold_flows(self, seconds: int) -> None:
         """Forget a UDP flow that was quiet for so long, answered or not."""

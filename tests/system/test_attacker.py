@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.system.agents import Agent, endpoint_of
 from tests.system.stage import Pair, Triple
 from tests.system.test_crash import restart
 from tests.system.topology import Host, until
 from tests.system.traffic import assert_whole, both_ways
+
+pytestmark = pytest.mark.alone
 
 UDP_PORT = 51840
 REPLAY_RATE = 15_000

@@ -25,6 +25,8 @@ from tests.system.stage import Pair, Stage
 from tests.system.topology import Host, until
 from tests.system.traffic import SO_RCVBUFFORCE, both_ways, drain, ping
 
+pytestmark = pytest.mark.alone
+
 ETHERNET_BYTES = 14
 FUZZ_RATE = 10_000
 FUZZ_S = 10

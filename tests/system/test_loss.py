@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.system.stage import Pair
 from tests.system.traffic import binomial_interval, ping
+
+pytestmark = pytest.mark.alone
 
 LOSS_PERCENT = 20
 PINGS = 2500

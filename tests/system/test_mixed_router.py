@@ -85,6 +85,7 @@ def test_one_of_the_agents_ends_and_the_other_does_not_notice(mixed: Mixed) -> N
     assert (verdict.lost, verdict.duplicated) == (0, 0), "clean-up took what was the other's"
 
 
+@pytest.mark.alone
 def test_attack_on_the_classic_network_does_not_hurt_the_secure_one(mixed: Mixed) -> None:
     triple = mixed.triple
     tap = triple.topology.capture("net2")

@@ -17,6 +17,7 @@ OVERHEAD = 60
 FULL, SMALLER, HIDDEN = 1500, 1400, 1300
 PROBED_S = 20.0
 STALL_S = 1.0
+START_STALL_S = 2.5
 TCP_PORT = 4321
 SILENT_ROUTER = """
 table ip silent {
@@ -192,7 +193,13 @@ def test_strand_over_nothing_but_a_silent_black_hole_carries_tcp(stage: Stage) -
     a.start()
     b.start()
     wait_carrying(pair, a, b, "far")
-    with transfer(pair.a, pair.b, pair.b_address) as tcp:
-        until(lambda: tcp.received > 1 << 20, PROBED_S, lambda: f"1 MiB, not {tcp.received}")
-    print(f"stalled {tcp.stall_s:.2f} s; device MTU {device_mtu(pair.a)}")
-    assert tcp.stall_s < STALL_S
+    # What begins at the same moment as the strand may meet the search for the path's MTU.
+    for limit_s in (START_STALL_S, STALL_S):
+        with transfer(pair.a, pair.b, pair.b_address) as tcp:
+            until(
+                lambda tcp=tcp: tcp.received > 1 << 20,
+                PROBED_S,
+                lambda tcp=tcp: f"1 MiB, not {tcp.received}",
+            )
+        print(f"stalled {tcp.stall_s:.2f} s; device MTU {device_mtu(pair.a)}")
+        assert tcp.stall_s < limit_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.system.agents import Agent, address_of
 from tests.system.stage import Pair
 from tests.system.topology import until
@@ -21,6 +23,7 @@ def received(agent: Agent, host: str, address: str) -> int:
     )
 
 
+@pytest.mark.alone
 def test_client_whose_address_changes_loses_nothing_and_is_followed_at_once(pair: Pair) -> None:
     a, b = pair.start()
     port, other = pair.a.ports["net0"], pair.a.ports["net1"]

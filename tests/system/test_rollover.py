@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.system.stage import Pair
 from tests.system.topology import until
 from tests.system.traffic import assert_whole, both_ways
+
+pytestmark = pytest.mark.alone
 
 ROLLOVER_S = 2
 DURATION_S = 60
