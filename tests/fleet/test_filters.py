@@ -42,6 +42,16 @@ def test_carrying_peers(fleet: ModuleType) -> None:
     assert fleet.carrying_peers({}) == []
 
 
+def test_who_has_to_be_heard_again(fleet: ModuleType) -> None:
+    network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": "51840"}
+    before = {**network, "port": 51840, "peers": [{"host": "a", "best_state": 2}]}
+    assert fleet.carried_before(before, network) == ["a"]
+    for change in ({"encapsulation": "classic"}, {"network": "10.0.0.0/25"}, {"port": 51841}):
+        assert fleet.carried_before({**before, **change}, network) == []
+    classic = {**network, "encapsulation": "classic"}
+    assert fleet.carried_before({**before, "encapsulation": "classic"}, classic) == ["a"]
+
+
 def link(name: str, *addresses: str, carrier: bool = True) -> Dict[str, Any]:
     """One item of `ip -j address show`."""
     info = [

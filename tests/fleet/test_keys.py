@@ -71,6 +71,8 @@ def test_an_announced_key_replaces_the_recorded_one(fleet: ModuleType, accepted:
     recorded = {"vm0": {"public_key": OLD, "next_public_key": OTHER}}
     assert fleet.key_problems(recorded, {"vm0": NEW}, NAMES, accepted, PATH) == []
     assert fleet.key_record(recorded, {"vm0": NEW}, NAMES) == {"vm0": {"public_key": NEW}}
+    assert fleet.changed_keys(recorded, {"vm0": NEW, "vm1": OLD}) == ["vm0"]
+    assert fleet.changed_keys(recorded, {"vm0": OTHER}) == []
 
 
 def test_one_key_on_two_hosts_is_a_problem(fleet: ModuleType) -> None:

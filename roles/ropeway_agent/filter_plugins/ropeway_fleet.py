@@ -282,6 +282,19 @@ def carrying_peers(status: Mapping[str, Any]) -> List[str]:
     return [str(peer["host"]) for peer in status.get("peers", ()) if peer["best_state"] == 2]
 
 
+def carried_before(status: Mapping[str, Any], network: Mapping[str, Any]) -> List[str]:
+    """The carrying peers of an agent that a new configuration, an item of `networks`, leaves alone.
+
+    None if the change is one that the other ends have to make as well before they can be heard.
+    """
+    known = (status.get("encapsulation", "classic"), status.get("network"))
+    if known != (network["encapsulation"], network["network"]):
+        return []
+    if network["encapsulation"] == "secure" and status.get("port") != int(network["port"]):
+        return []
+    return carrying_peers(status)
+
+
 def _names(listed: Any) -> List[str]:
     """Names out of a list, or out of text with commas; none out of nothing."""
     if isinstance(listed, str):
@@ -343,6 +356,7 @@ class FilterModule:
     def filters(self) -> Dict[str, Any]:
         """The filters by the name that a template uses."""
         return {
+            "ropeway_carried_before": carried_before,
             "ropeway_carrying_peers": carrying_peers,
             "ropeway_changed_keys": changed_keys,
             "ropeway_direct_peers": direct_peers,
