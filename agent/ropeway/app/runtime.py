@@ -70,6 +70,8 @@ DUMP_GAP_S = 0.05
 """A burst of netlink events costs one dump in this time ..."""
 DUMP_SHARE = 10
 """... and dumps never take more than one part in this of the time."""
+CALLERS_EVERY_S = 5.0
+"""Where hosts have called from is on disk so soon: for a start after a kill."""
 MTU_EVERY_S = 1.0
 """What fits the paths to other hosts changes without any event of netlink."""
 RETRY_S = 1.0
@@ -191,6 +193,9 @@ class Runtime:
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
         self._mtu_due = float("inf")
+        self._callers: Dict[str, Tuple[Tuple[str, int], ...]] = {}
+        self._callers_due = self._started_at + CALLERS_EVERY_S
+        self._callers_told = False
         self._status_due = float("inf")
         self._told_at = float("-inf")
         self._firewall_fd = -1
@@ -220,6 +225,7 @@ class Runtime:
             gc.set_threshold(*GC_THRESHOLDS)
             self._loop(wake)
             log.info("stopping on %s", signal.Signals(self._stop_signal).name)
+            self._remember_callers(time.monotonic())
             systemd.notify("STOPPING=1")
 
     # --- start
@@ -321,7 +327,7 @@ class Runtime:
 
         self._epoch = state.next_epoch(self._config.device_name, time.time())
         try:
-            return SecureNode(
+            node = SecureNode(
                 self._secure_settings(self._config),
                 self._started_at,
                 random.Random(),  # noqa: S311 - spreads greetings in time, keeps no secret
@@ -329,6 +335,8 @@ class Runtime:
             )
         except ValueError as error:
             raise ConfigError([f"peers: {error}"]) from error
+        node.recall(state.read_callers(self._config.device_name), self._started_at)
+        return node
 
     def _secure_settings(self, config: Config) -> SecureSettings:
         from ropeway.core.secure_node import PeerSettings, SecureSettings
@@ -480,9 +488,29 @@ class Runtime:
             self._mtu_due = now + MTU_EVERY_S
             if max(self._node.device_mtu, DEVICE_MTU_MIN) != self._device_mtu:
                 self._look_soon(now)
+            if now >= self._callers_due:
+                self._remember_callers(now)
         if now >= self._reading_due:
             self._stop_reading()
         self._control.expire(now)
+
+    def _remember_callers(self, now: float) -> None:
+        """Have the next start find the hosts that have called this one."""
+        self._callers_due = now + CALLERS_EVERY_S
+        callers = self._sealed.callers() if self._sealed is not None else {}
+        if not callers or callers == self._callers:
+            return
+        self._callers = callers
+        try:
+            state.write_callers(self._config.device_name, callers)
+        except OSError as error:
+            if not self._callers_told:
+                self._callers_told = True
+                log.warning(
+                    "where hosts call from cannot be kept (%s): after a restart, idle ones are"
+                    " reached once they call",
+                    error.strerror or error,
+                )
 
     def _restore_firewall(self, now: float) -> None:
         self._status_due = float("inf")

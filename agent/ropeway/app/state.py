@@ -1,21 +1,30 @@
-"""What an agent has to remember from one run to the next: the epoch of its handshakes.
+"""What an agent has to remember from one run to the next.
 
-Peers take a handshake only if its stamp is newer than the last one from the same host, so that a
-recorded one is of no use. Each start counts the epoch up; the wall clock only takes part so that a
-host whose state was lost is not refused by those that remember.
+The epoch of its handshakes: peers take a handshake only if its stamp is newer than the last one
+from the same host, so that a recorded one is of no use. Each start counts the epoch up; the wall
+clock only takes part so that a host whose state was lost is not refused by those that remember.
+
+The endpoints of the hosts that called it: idle hosts call again only after a while, and could not
+be reached until then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 import logging
 import os
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 log = logging.getLogger("ropeway")
 
 DEFAULT_DIRECTORY = "/var/lib/ropeway"
 EPOCH_MAX = (1 << 32) - 1
 _FILE_BYTES_MAX = 32
+_CALLERS_BYTES_MAX = 1 << 20
+
+Endpoint = Tuple[str, int]
 
 
 def next_epoch(device_name: str, wall_clock_s: float) -> int:
@@ -24,8 +33,7 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     It is larger than in every run before, and on disk when this returns. A state that cannot be
     read or written is a warning, and the epoch then is `wall_clock_s`, seconds since 1970.
     """
-    directory = os.environ.get("STATE_DIRECTORY", DEFAULT_DIRECTORY).split(":")[0]
-    path = os.path.join(directory, device_name + ".epoch")
+    path = _path(device_name, "epoch")
     now = min(max(int(wall_clock_s), 1), EPOCH_MAX)
     try:
         epoch = max(_read(path) + 1, now)
@@ -49,7 +57,7 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
         )
         epoch = now
     try:
-        _write(path, epoch)
+        _write(path, f"{epoch}\n")
     except OSError as error:
         log.warning(
             "%s cannot be written (%s): other hosts may refuse this one after its next start, if"
@@ -60,6 +68,42 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     return epoch
 
 
+def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:
+    """Return the endpoints by host that `write_callers` left, none where that cannot be read."""
+    try:
+        with open(_path(device_name, "callers"), "rb") as file:
+            listed = json.loads(file.read(_CALLERS_BYTES_MAX))
+        return {
+            str(ipaddress.IPv4Address(host)): [_endpoint(*endpoint) for endpoint in endpoints]
+            for host, endpoints in listed.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        log.warning(
+            "%s cannot be read (%s): idle hosts are reached once they call",
+            _path(device_name, "callers"),
+            error,
+        )
+        return {}
+
+
+def write_callers(device_name: str, callers: Mapping[str, Sequence[Endpoint]]) -> None:
+    """Leave the endpoints of hosts for the next run; `OSError` where that is not possible."""
+    _write(_path(device_name, "callers"), json.dumps(callers) + "\n")
+
+
+def _path(device_name: str, kind: str) -> str:
+    directory = os.environ.get("STATE_DIRECTORY", DEFAULT_DIRECTORY).split(":")[0]
+    return os.path.join(directory, f"{device_name}.{kind}")
+
+
+def _endpoint(address: str, port: int) -> Endpoint:
+    if not isinstance(port, int) or not 0 < port < 1 << 16:
+        raise ValueError(f"{port!r} is no UDP port")
+    return (str(ipaddress.ip_address(address)), port)
+
+
 def _read(path: str) -> int:
     with open(path, "rb") as file:
         content = file.read(_FILE_BYTES_MAX).strip()
@@ -68,14 +112,14 @@ def _read(path: str) -> int:
     return int(content)
 
 
-def _write(path: str, epoch: int) -> None:
+def _write(path: str, content: str) -> None:
     """Replace the file at once or not at all."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fresh = path + ".new"
     try:
         with open(fresh, "w", encoding="ascii") as file:
-            file.write(f"{epoch}\n")
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)

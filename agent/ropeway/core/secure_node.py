@@ -13,7 +13,7 @@ import base64
 import random as random_module
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -249,6 +249,17 @@ class SecureNode(Node):
         self._peers.set_peers(settings.peers, now)
         if settings.private_key != before.private_key:
             self._peers.set_identity(settings.private_key, now)
+
+    def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
+        """Give where the hosts are that have called, to be recalled at the next start."""
+        return self._peers.callers()
+
+    def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
+        """Look for hosts where :meth:`callers` of an earlier run says that they were.
+
+        Nothing else is believed of it: whoever answers there has to have the host's key.
+        """
+        self._peers.recall(callers, now)
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""

@@ -14,7 +14,7 @@ import heapq
 import ipaddress
 import random as random_module
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ropeway.core import events, ipv4, secure, tuning
 from ropeway.core.counters import Drop, TokenBucket
@@ -90,6 +90,8 @@ class SecurePeers:
         self._notes = TokenBucket(1.0, 10, now)
         self._added: Dict[str, Dict[Endpoint, None]] = {}
         self._configured: Dict[str, Tuple[Endpoint, ...]] = {}
+        self._recalled: Dict[str, Tuple[Endpoint, ...]] = {}
+        self._recall_until = now + tuning.FORGET_S
         self.set_peers(settings.peers, now)
 
     # Who belongs to the network.
@@ -196,6 +198,35 @@ class SecurePeers:
         strand.endpoints = wanted
         self._follow_links(strand, now)
 
+    def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
+        """Give where the hosts are that have called: what no configuration could tell."""
+        return {
+            host: endpoints
+            for host, strand in self.strands.items()
+            for endpoints in [
+                tuple(
+                    connection.endpoint
+                    for connection in strand.connections.values()
+                    if connection.state == State.ESTABLISHED and not connection.calls
+                )
+            ]
+            if endpoints
+        }
+
+    def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
+        """Ask hosts for a session where they were before this host started anew.
+
+        A host that is idle would not notice for long, and could not be reached until then.
+        """
+        self._recalled = {
+            host: tuple(endpoints[: tuning.MAX_REMOTES_PER_PEER])
+            for host, endpoints in callers.items()
+        }
+        self._recall_until = now + tuning.FORGET_S
+        for strand in self.strands.values():
+            self._follow_links(strand, now)
+        self.settle(now)
+
     # Links.
 
     def set_links(self, links: Sequence[Link], now: float) -> None:
@@ -244,6 +275,10 @@ class SecurePeers:
                     made = self._connect(strand, index, 0, endpoint, now)
                     if made is not None:
                         made.candidates = [endpoint]
+            for endpoint in self._recalled.get(strand.host, ()):
+                met = any(c.endpoint == endpoint for c in there)
+                if not met and self.links[index].source_for(endpoint[0]) is not None:
+                    self._connect(strand, index, 0, endpoint, now)
         if strand.connections and (strand.session is None or strand.initiate_at != _INF):
             self._want_session(strand, now)
         self._unsettled[strand] = None
@@ -463,7 +498,7 @@ class SecurePeers:
             for c in strand.connections.values()
             if c.link == link
             and c is not found
-            and endpoint in c.candidates
+            and (endpoint in c.candidates or endpoint == c.endpoint)
             and (not c.remote or now - c.heard_at >= tuning.SILENCE_S)
         ]
         if found is None and stand_ins:
@@ -889,6 +924,8 @@ class SecurePeers:
 
     def _forget(self, now: float) -> None:
         """Forget learnt connections that have been silent for long."""
+        if now >= self._recall_until:
+            self._recalled.clear()
         for strand in self.strands.values():
             for connection in list(strand.connections.values()):
                 quiet_s = now - max(connection.heard_at, connection.awoken_at)

@@ -171,6 +171,28 @@ def test_packets_pass_both_ways(kernel, tmp_path):
     run(runtime.Runtime(settings), steps)
 
 
+def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
+    caller = config.Peer("10.0.0.2", (keys.public_of(FAR),), ())
+    settings = settings_for(tmp_path, peers=(caller,))
+
+    def call():
+        eventually(lambda: kernel.links)
+        far = FarHost(kernel)
+        far.node.add_remote("10.0.0.1", "192.168.0.1", PORT, time.monotonic())
+        far.until(far.established)
+        far.until(lambda: ask(settings, command="status")["peers"][0]["best_state"] == 2)
+
+    def be_called():
+        # A host that knows no endpoint never calls by itself.
+        eventually(lambda: [link for link in kernel.links if not link.closed])
+        far = FarHost(kernel)
+        far.until(far.established)
+
+    run(runtime.Runtime(settings), call)
+    assert "ropeway0.callers" in os.listdir(tmp_path / "state")
+    run(runtime.Runtime(settings), be_called)
+
+
 def test_sockets_follow_the_addresses(kernel, tmp_path):
     settings = settings_for(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The epoch counts up whatever the wall clock does, and a lost state is told."""
+"""The epoch counts up whatever the wall clock does, callers are kept, a lost state is told."""
 
 from __future__ import annotations
 
@@ -94,3 +94,40 @@ def test_write_that_fails_leaves_the_old_state(directory, monkeypatch, caplog):
     assert (directory / "ropeway0.epoch").read_text() == "1800000000\n"
     assert os.listdir(directory) == ["ropeway0.epoch"]
     assert "No space left" in caplog.records[-1].getMessage()
+
+
+CALLERS = {
+    "10.0.0.1": [("192.0.2.1", 51840), ("2001:db8::1", 4000)],
+    "10.0.0.3": [("192.0.2.3", 1)],
+}
+
+
+def test_callers_are_there_again_in_the_next_run(caplog):
+    assert state.read_callers("ropeway0") == {}
+    state.write_callers("ropeway0", CALLERS)
+    assert state.read_callers("ropeway0") == CALLERS
+    assert state.read_callers("ropeway1") == {}
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b'{"10.0.0.1": 4}',
+        b'{"x": []}',
+        b'{"10.0.0.1": [["192.0.2.1", 0]]}',
+        b'{"10.0.0.1": [["192.0.2.1", "1"]]}',
+        b'{"10.0.0.1": [["name", 1]]}',
+        b'{"10.0.0.1": [[1]]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_spoilt_file_of_callers_is_told_and_no_more(directory, caplog, content):
+    directory.mkdir()
+    (directory / "ropeway0.callers").write_bytes(content)
+    assert state.read_callers("ropeway0") == {}
+    assert len(caplog.records) == 1

@@ -217,6 +217,32 @@ def test_a_host_that_starts_anew_is_back_in_less_than_two_seconds(restarted):
         assert total - len(numbers) < 1500
 
 
+def test_a_router_that_starts_anew_finds_idle_hosts_where_they_were():
+    world = three()
+    for address in ("192.168.2.2", "192.168.3.2"):
+        world.nats[address] = Nat(address, address + "9", 60.0)
+    world.run(200.0)
+    former = world.nodes["r"]
+    callers = former.callers()
+    assert set(callers) == {A, C}
+    links, peers = list(former._peers.links.values()), former.settings.peers
+    router = world.add("r", B, [], peers, forward=True)
+    router.recall({**callers, "10.0.0.99": [("192.168.0.9", 1)]}, world.now)
+    router.set_links(links, world.now)
+    world.run(0.2)
+    assert all_once(stream(world, 0.5, ways=(("a", A, "c", C), ("c", C, "a", A))))
+    assert world.states("r", C) == {(4, 4): 2, (5, 5): 2}
+    world.run(120.0)
+    assert world.states("r", C) == {(4, 4): 2, (5, 5): 2}
+
+
+def test_where_a_host_was_before_is_forgotten_if_nobody_answers_there():
+    world = pair()
+    world.nodes["b"].recall({A: [("192.168.0.9", 4), ("192.168.1.9", 4)]}, world.now)
+    world.run(130.0)
+    assert len(world.peer("b", A)["connections"]) == 2
+
+
 def test_every_link_may_be_behind_a_nat_that_rebinds():
     world = pair()
     world.nats = {
