@@ -6,6 +6,7 @@ spread over the repeats says how far they can be trusted.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -158,9 +159,9 @@ def show(bare: Way, rope: Way, load: Load, memory_kib: dict[str, int]) -> None:
         print(f"{'memory, ' + host:24}{'':16}{kib / 1024:>12.1f} MiB")
 
 
-def bench(stage: Stage) -> None:
+def bench(stage: Stage, encapsulation: str) -> None:
     """Run it all and write the result."""
-    pair = Pair(stage)
+    pair = Pair(stage, encapsulation=encapsulation)
     agents = list(pair.start())
     load = Load(agents)
     server = Process(pair.b, stage.directory, "iperf3")
@@ -185,6 +186,7 @@ def bench(stage: Stage) -> None:
                     "processors": os.cpu_count(),
                     "python": platform.python_version(),
                 },
+                "encapsulation": encapsulation,
                 "repeats": REPEATS,
                 "paths": {
                     path.name: {name: one.report() for name, one in path.series().items()}
@@ -210,6 +212,9 @@ def bench(stage: Stage) -> None:
 
 def main() -> int:
     """Check what is needed, run, and leave nothing behind."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--encapsulation", choices=("secure", "classic"), default="secure")
+    options = parser.parse_args()
     if os.geteuid():
         print("The benchmark makes network namespaces: run it as root.", file=sys.stderr)
         return 1
@@ -220,7 +225,7 @@ def main() -> int:
     sweep()
     stage = Stage()
     try:
-        bench(stage)
+        bench(stage, options.encapsulation)
     except BaseException:
         stage.show_logs()
         raise

@@ -18,6 +18,7 @@ import pytest
 
 from ropeway.kernel import firewall
 from ropeway.kernel.sockets import LinkSockets
+from tests.system.agents import DEVICE
 from tests.system.reference_node import Frame
 from tests.system.stage import Stage
 from tests.system.topology import Host, Topology, until
@@ -54,7 +55,7 @@ class Bridged:
             # Every complaint is to be seen, not one a second.
             with host.inside():
                 Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0")
-                firewall.replace()
+                firewall.replace(firewall.table_of(DEVICE))
         self.ways = {
             "bridged": (self.vm1, "eth0", "192.168.0.3"),
             "to the bridge": (self.vm2, BRIDGE, "192.168.0.4"),
@@ -108,7 +109,7 @@ def test_datagrams_cross_and_reach_a_bridge_without_icmp(stage: Stage, asked: in
 def test_the_scene_shows_the_complaints_where_the_table_is_missing(stage: Stage) -> None:
     scene = Bridged(stage.topology())
     with scene.vm2.inside():
-        assert firewall.delete()
+        assert firewall.delete(firewall.table_of(DEVICE))
     bad = Frame("192.168.1.2", "192.168.1.4", "10.0.0.1", 2, 12, 0).pack()
     with contextlib.ExitStack() as open_sockets:
         out = open_sockets.enter_context(
