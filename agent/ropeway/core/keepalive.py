@@ -16,8 +16,8 @@ from ropeway.core.tuning import (
     IDLE_START_S,
 )
 
-#: A single frame may be lost for other reasons.
-_MISSED_MAX = 2
+#: Single frames may be lost for other reasons.
+_MISSED_MAX = 3
 #: A frame that came after this share of the pause proves it.
 _PROOF_SHARE = 0.9 * IDLE_ANSWER_SHARE
 

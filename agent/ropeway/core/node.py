@@ -138,7 +138,7 @@ class Node:
         if strand is origin:
             return self._refuse(Drop.ECHO, ipv4.CODE_HOST, packet, origin, now)
         if not strand.carrying:
-            if strand.hold(packet, now):
+            if strand.hold(packet, origin, now):
                 return True
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
         if strand.send(packet, now, self._touched):

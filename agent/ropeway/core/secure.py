@@ -45,7 +45,8 @@ OVERHEAD = HEADER_SIZE + TAG_SIZE
 UDP_SIZE = 8
 IPV4_SIZE = 20
 IPV6_SIZE = 40
-#: What every path carries: RFC 791 with RFC 1122, section 3.3.2; RFC 8200, section 5.
+#: What the search of a path's MTU does not go below: what every IPv4 host takes (RFC 791, section
+#: 3.1) and every IPv6 path carries (RFC 8200, section 5).
 IPV4_MTU_MIN = 576
 IPV6_MTU_MIN = 1280
 
@@ -55,7 +56,7 @@ LINK_PART = struct.Struct("<BBH")
 #: An endpoint: an IPv4 or IPv6 address as text, and a UDP port.
 Endpoint = Tuple[str, int]
 
-#: ``flags, way, pause, src_index, dst_index, clock, echo, held, probe, probe_heard, address, port,
+#: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
 #: received``; zeros follow in a frame that probes the path MTU.
 _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
@@ -85,13 +86,14 @@ class Control:
     answer: bool = False
     #: Whether the sender knows by its configuration where the receiver is.
     calls: bool = False
-    #: Whether the receiver is asked to show, by an answer, that it is where it was heard from.
+    #: Whether the receiver is asked to show, by an answer, that this frame has reached it.
     challenge: bool = False
-    #: The sender's clock in ms, modulo 2**32.
-    clock_ms: int = 0
-    #: The receiver's clock as it was heard last on this connection, 0 for none ...
-    echo_ms: int = 0
-    #: ... and how long before this frame.
+    #: A number, 1 to 2**32 - 1, that nobody else can guess and that this frame alone has.
+    mark: int = 1
+    #: The mark of the frame that was heard last on this connection, 0 for none: proof that it
+    #: arrived ...
+    echo: int = 0
+    #: ... and how long before this frame it was heard.
     held_ms: int = 0
     #: Size in bytes of the outer IP packet that this frame fills to probe the path MTU, or 0.
     probe: int = 0
@@ -114,8 +116,8 @@ def encode_control(control: Control, size: int = 0) -> bytes:
         min(round(control.pause_s / _PAUSE_S), 0xFFFF),
         control.src_index,
         control.dst_index,
-        control.clock_ms & 0xFFFFFFFF,
-        control.echo_ms,
+        control.mark,
+        control.echo,
         min(control.held_ms, 0xFFFFFFFF),
         control.probe,
         control.probe_heard,
@@ -133,12 +135,12 @@ def decode_control(body: bytes) -> Optional[Control]:
     """
     if len(body) < CONTROL_SIZE:
         return None
-    (flags, way, pause, src_index, dst_index, clock_ms, echo_ms, held_ms) = struct.unpack_from(
+    (flags, way, pause, src_index, dst_index, mark, echo, held_ms) = struct.unpack_from(
         "<BBHIIIII", body
     )
     probe, probe_heard, address, port, received = struct.unpack_from("<HH16sHI", body, 24)
     state = flags & _STATE_MASK
-    if state > 2 or not src_index or not way:
+    if state > 2 or not src_index or not way or not mark:
         return None
     return Control(
         state=state,
@@ -149,8 +151,8 @@ def decode_control(body: bytes) -> Optional[Control]:
         answer=flags & _ANSWER != 0,
         calls=flags & _CALLS != 0,
         challenge=flags & _CHALLENGE != 0,
-        clock_ms=clock_ms,
-        echo_ms=echo_ms,
+        mark=mark,
+        echo=echo,
         held_ms=held_ms,
         probe=probe,
         probe_heard=probe_heard,

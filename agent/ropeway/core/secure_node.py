@@ -22,8 +22,10 @@ from ropeway.core.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.counters import Drop
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
+from ropeway.core.noise import KeyPair
+from ropeway.core.path_mtu import BASE_MTU
 from ropeway.core.secure import Endpoint
-from ropeway.core.secure_peers import SecurePeers, SocketKey
+from ropeway.core.secure_peers import SecurePeers, SocketKey, check_peers
 from ropeway.core.secure_strand import SecureConnection, SecureStrand
 
 _NO_PSK = bytes(32)
@@ -99,13 +101,25 @@ class SecureNode(Node):
         Those with another host's source address are left out: no peer would take them from here.
         """
         own = self._own
-        packets = list(packets)
-        # What is not IPv4 at all is counted as such.
-        ours = [p for p in packets if p[12:16] == own or p[:1] < b"\x40" or p[:1] > b"\x4f"]
-        if len(ours) < len(packets):
-            self._dropped[Drop.FOREIGN_SOURCE] += len(packets) - len(ours)
+        ours = []
+        for packet in packets:
+            # What is not IPv4 at all is counted as such.
+            if packet[12:16] == own or not ipv4.is_whole(packet):
+                ours.append(packet)
+            else:
+                self._dropped[Drop.FOREIGN_SOURCE] += 1
         super().outbound(ours, now)
-        self._peers.settle(now)
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        peers = self._peers
+        peers.settle(now)
+        released, peers.released = peers.released, []
+        for packet, origin in released:
+            self._dispatch(packet, origin, now)
+        given_up, peers.given_up = peers.given_up, []
+        for packet, origin in given_up:
+            self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
 
     def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
         """Give what is to be sent: (socket's key, endpoint) -> datagrams, in order."""
@@ -176,7 +190,7 @@ class SecureNode(Node):
             source = packet[12:16]
             if source == strand.host_bytes or self._may_relay(strand, packet, own):
                 self._arrived(packet, strand, now)
-        peers.settle(now)
+        self._settle(now)
 
     def _may_relay(self, strand: SecureStrand, packet: bytes, own: bytes) -> bool:
         """Say whether a packet whose source is not its sender's may come from there."""
@@ -215,6 +229,7 @@ class SecureNode(Node):
     def set_links(self, links: Sequence[Link], now: float) -> None:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
         self._peers.set_links(links, now)
+        self._settle(now)
         for index in self._send_errors.keys() - self._peers.links.keys():
             del self._send_errors[index]
 
@@ -224,6 +239,7 @@ class SecureNode(Node):
         Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
         """
         self._peers.add_remote(host, address, number, now)
+        self._settle(now)
 
     def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
         """Forget a host's endpoints at ``address``, or with None all of them.
@@ -231,6 +247,7 @@ class SecureNode(Node):
         Raises ValueError, with a sentence, if there is no such thing.
         """
         self._peers.remove_remote(host, address, now)
+        self._settle(now)
 
     def reload(self, settings: SecureSettings, now: float) -> None:
         """Take over other peers, keys and endpoints; sessions that are still valid live on.
@@ -245,10 +262,13 @@ class SecureNode(Node):
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
             raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
+        check_peers(settings.peers)
+        KeyPair.of(settings.private_key)
         self.settings = replace(settings, epoch=before.epoch)
         self._peers.set_peers(settings.peers, now)
         if settings.private_key != before.private_key:
             self._peers.set_identity(settings.private_key, now)
+        self._settle(now)
 
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Give where the hosts are that have called, to be recalled at the next start."""
@@ -268,6 +288,7 @@ class SecureNode(Node):
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
         self._peers.tick(now)
+        self._settle(now)
 
     @property
     def device_mtu(self) -> int:
@@ -278,14 +299,12 @@ class SecureNode(Node):
             connection for strand in self._strands.values() for connection in strand.carrying
         ]
         over_ipv6 = {connection.link for connection in carrying if connection.ipv6}
-        sizes = [connection.mtu for connection in carrying]
+        # A path below the base is its packets' matter: fragments, or ICMP to their senders.
+        sizes = [max(connection.mtu, BASE_MTU - _added(connection.ipv6)) for connection in carrying]
         for index, link in self._peers.links.items():
             if link.up and (link.addresses or link.addresses6):
-                ipv6 = index in over_ipv6 or not link.addresses
-                outer = secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE
-                sizes.append(link.mtu - outer - secure.UDP_SIZE - secure.OVERHEAD)
-        outer = secure.IPV4_SIZE + secure.UDP_SIZE + secure.OVERHEAD
-        return min(sizes, default=tuning.DEFAULT_LINK_MTU - outer)
+                sizes.append(link.mtu - _added(index in over_ipv6 or not link.addresses))
+        return max(min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False)), ipv4.MTU_MIN)
 
     # What can be seen.
 
@@ -348,6 +367,11 @@ class SecureNode(Node):
                 for connection in strand.connections.values()
             ],
         }
+
+
+def _added(ipv6: bool) -> int:
+    """Give the bytes that a frame adds to its packet."""
+    return (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE + secure.OVERHEAD
 
 
 def _connection_status(

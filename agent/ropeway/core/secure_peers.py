@@ -1,6 +1,6 @@
 """The secure encapsulation's control side: sessions, links, connections and their endpoints.
 
-It writes the tables that the data side in :mod:`ropeway.core.secure_node` reads: ``sessions``,
+It writes the tables that the data side in :mod:`ropeway.core.secure_node` reads: sessions by index,
 ``strands``, each strand's session and carrying connections, and the next hops.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
@@ -30,19 +30,18 @@ from ropeway.core.initiation import (
     Refused,
 )
 from ropeway.core.link import Link
-from ropeway.core.noise import KeyPair
+from ropeway.core.noise import KEY_BYTES, KeyPair
 from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint
-from ropeway.core.secure_strand import SecureConnection, SecureStrand
-from ropeway.core.session import PeerSessions, Session
-from ropeway.core.strand import NEVER
+from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
+from ropeway.core.session import MAX_SESSIONS, SIMULTANEOUS_S, PeerSessions, Session
+from ropeway.core.strand import NEVER, Strand
 
 #: What a socket is known by: the link's index and the local address.
 SocketKey = Tuple[int, str]
 
 _INF = float("inf")
 _INDEX_MAX = 2**31 - 1
-_CLOCK_MASK = 0xFFFFFFFF
 
 
 class SecurePeers:
@@ -77,10 +76,15 @@ class SecurePeers:
         self._port = settings.port
         self._rollover_s = settings.rollover_s
         self.links: Dict[int, Link] = {}
+        self._entropy = entropy
         self._identity = KeyPair.of(settings.private_key)
         self.handshakes = Handshakes(self._identity, own, settings.epoch, entropy, now)
         #: What belongs to no connection: (socket, endpoint, datagram).
         self.outgoing: List[Tuple[SocketKey, Endpoint, bytes]] = []
+        #: Packets that waited for a session, each with the strand that it came from: they can be
+        #: sent now, or have waited for too long.
+        self.released: List[Tuple[bytes, Optional[Strand[Any]]]] = []
+        self.given_up: List[Tuple[bytes, Optional[Strand[Any]]]] = []
         #: Strands that began to carry data since the last look.
         self.woken: List[SecureStrand] = []
         self._unsettled: Dict[SecureStrand, None] = {}
@@ -92,6 +96,7 @@ class SecurePeers:
         self._configured: Dict[str, Tuple[Endpoint, ...]] = {}
         self._recalled: Dict[str, Tuple[Endpoint, ...]] = {}
         self._recall_until = now + tuning.FORGET_S
+        check_peers(settings.peers)
         self.set_peers(settings.peers, now)
 
     # Who belongs to the network.
@@ -113,7 +118,7 @@ class SecurePeers:
                 sessions = PeerSessions(self._rollover_s)
                 strand = self.strands[host] = SecureStrand(host, sessions, self.woken, now)
                 self._routes.forget()
-            self._configured[host] = tuple(peer.endpoints)
+            self._configured[host] = tuple(_endpoint(*endpoint) for endpoint in peer.endpoints)
             self._set_endpoints(strand, now)
         self.settle(now)
 
@@ -131,7 +136,8 @@ class SecurePeers:
         for session in list(strand.sessions.sessions):
             self._end_session(session, "the host was removed", now)
         strand.due = _INF
-        strand.held.clear()
+        self.given_up += strand.held
+        strand.held = []
         self._unsettled.pop(strand, None)
         self._added.pop(strand.host, None)
         self._configured.pop(strand.host, None)
@@ -145,6 +151,8 @@ class SecurePeers:
         """
         strand = self._known_strand(host)
         endpoint = _endpoint(address, port)
+        if any(_holds(link, endpoint[0]) for link in self.links.values()):
+            raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
         if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
             raise ValueError(
                 f"host {strand.host} has {len(strand.endpoints)} endpoints, which is the limit"
@@ -257,21 +265,26 @@ class SecurePeers:
             connection.path_mtu.set_link_mtu(link.mtu, now)
             self._fit(connection, now)
             source = self._source(connection)
-            if source != connection.source:
-                connection.outbox.clear()
+            if source is None and connection.candidates:
+                source = self._take_candidate(connection)
+            if source is None and not connection.remote:
+                self._end(connection, "the link has no route to it", now)
+            elif source != connection.source:
                 connection.source = source
                 connection.cookie = b""
                 self._restart_path(connection, now)
-                reason = "the link is down or has no route"
-                if source is not None:
-                    reason = "its address changed"
+                reason = "its address changed"
+                if source is None:
+                    connection.outbox.clear()
+                    reason = "the link is down or has no route"
                 self._advance(connection, Input.GONE, now, reason)
                 self._greet_soon(connection, now)
         for index in self.links:
             there = [c for c in strand.connections.values() if c.link == index]
             known = {endpoint for c in there for endpoint in c.candidates}
             for endpoint in strand.endpoints:
-                if endpoint not in known:
+                routed = self.links[index].up and self.links[index].source_for(endpoint[0])
+                if endpoint not in known and routed:
                     made = self._connect(strand, index, 0, endpoint, now)
                     if made is not None:
                         made.candidates = [endpoint]
@@ -294,6 +307,17 @@ class SecurePeers:
         if best is not None and any(a.partition("/")[0] == source for a in addresses):
             return source
         return best
+
+    def _take_candidate(self, connection: SecureConnection) -> Optional[str]:
+        """Go on to the next endpoint that there is a way to; give the source, None without."""
+        candidates = connection.candidates
+        for _ in range(len(candidates)):
+            connection.endpoint = candidates[0]
+            candidates.append(candidates.pop(0))
+            source = self._source(connection)
+            if source is not None:
+                return source
+        return None
 
     def _connect(
         self, strand: SecureStrand, link: int, remote: int, endpoint: Endpoint, now: float
@@ -335,13 +359,18 @@ class SecurePeers:
 
     def _initiate(self, strand: SecureStrand, now: float) -> None:
         """Ask for a session over every connection that leads anywhere."""
-        ways = {(c.link, c.source, c.endpoint): c for c in strand.connections.values() if c.source}
+        ways = {
+            (connection.link, connection.aim): connection
+            for connection in strand.connections.values()
+            if connection.source is not None and connection.may_speak
+        }
         strand.initiated_at = now
         spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
         strand.initiate_at = now + strand.initiate_pause_s * spread
-        strand.initiate_pause_s = min(
-            strand.initiate_pause_s * tuning.INITIATE_GROWTH, tuning.INITIATE_MAX_S
-        )
+        asked = now < max(strand.idle_at, strand.asked_at + tuning.ASKED_S)
+        longest_s = tuning.INITIATE_ASKED_S if asked else tuning.INITIATE_MAX_S
+        pause_s = strand.initiate_pause_s * tuning.INITIATE_GROWTH
+        strand.initiate_pause_s = min(pause_s, longest_s)
         if not ways:
             return
         for message in self.handshakes.initiate(strand.host, now):
@@ -383,13 +412,17 @@ class SecurePeers:
         endpoint: Endpoint,
         now: float,
     ) -> None:
+        """Ask again, with the cookie, where it came from; anybody could have sent it, so once."""
         for connection in strand.connections.values():
-            if connection.link == key[0] and connection.endpoint == endpoint:
-                connection.cookie = cookie
-                connection.cookie_at = now
-        if strand.initiate_at != _INF:
-            strand.initiate_at = max(now, strand.initiated_at + tuning.INITIATE_GAP_S)
-            self._schedule_strand(strand, now)
+            known = now < connection.cookie_at + tuning.COOKIE_PAUSE_S
+            if (connection.link, connection.aim) != (key[0], (endpoint, key[1])) or known:
+                continue
+            connection.cookie = cookie
+            connection.cookie_at = now
+            if strand.initiate_at != _INF:
+                for message in self.handshakes.initiate(strand.host, now):
+                    repeated = self.handshakes.with_cookie(message, cookie)
+                    self.outgoing.append((key, endpoint, repeated))
 
     def _add_session(self, session: Session, now: float) -> None:
         strand = self.strands[session.host]
@@ -470,17 +503,25 @@ class SecurePeers:
             return
         counter = int.from_bytes(datagram[8:16], "little")
         if self._is_newer(connection, session, counter):
-            connection.order_session, connection.order_counter = session, counter
             size = secure.outer_size(endpoint[0]) + len(datagram)
             self._hear(connection, control, key, endpoint, size, now)
 
     def _is_newer(self, connection: SecureConnection, session: Session, counter: int) -> bool:
-        """Say whether a frame was sent after all that were heard on the connection."""
-        last = connection.order_session
-        if last is session:
-            return counter > connection.order_counter
-        # Each end may send under another one of two sessions that were made at the same time.
-        return last is None or session.created_at > last.created_at - tuning.SIMULTANEOUS_S
+        """Say whether a frame was sent after all that were heard on the connection, and note it."""
+        last, orders = connection.order_session, connection.orders
+        if last is not None and session.created_at < last.created_at:
+            # Each end may send under another one of two sessions that were made at the same time.
+            together = last.created_at - session.created_at < SIMULTANEOUS_S
+            if session.initiated == last.initiated or not together:
+                return False
+        else:
+            connection.order_session = session
+        if counter <= orders.get(session, -1):
+            return False
+        orders[session] = counter
+        if len(orders) > MAX_SESSIONS:
+            del orders[min(orders, key=lambda known: known.created_at)]
+        return True
 
     def _find(
         self,
@@ -542,86 +583,97 @@ class SecurePeers:
         """Believe a control frame that is newer than all before it."""
         quiet_s = now - connection.sent_at
         routed = self.links[connection.link].source_for(endpoint[0]) is not None
-        self._follow(connection, endpoint, key[1] if routed else None, control, now)
+        echoed = connection.marks.get(control.echo)
+        self._follow(connection, (endpoint, key[1] if routed else None), echoed, now)
+        heard_back = echoed is not None and echoed[1] == connection.aim
+        if heard_back and not connection.proven:
+            connection.proven = True
+            self._unsettled[connection.strand] = None
         connection.heard_at = now
         connection.far_way = control.way
-        connection.far_pause_s = control.pause_s
+        connection.far_pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
+        connection.far_calls = control.calls
         connection.far_received = control.received
         connection.observed = control.observed
-        connection.far_clock_ms = control.clock_ms
-        connection.far_clock_at = now
-        self._measure_rtt(connection, control, now)
+        connection.far_mark = control.mark
+        connection.far_mark_at = now
+        if echoed is not None:
+            self._measure_rtt(connection, now - echoed[0], control.held_ms)
         if control.probe and control.probe <= size:
             connection.probe_heard = control.probe
         connection.path_mtu.alive(now)
         if control.probe_heard:
             connection.path_mtu.heard(control.probe_heard, now)
         self._fit(connection, now)
-        connection.far_calls = control.calls
-        proven = now >= connection.strand.idle_at and connection.keepalive.proves(quiet_s)
-        if proven and connection.strand.may_lengthen(connection, now):
+        held = now >= connection.strand.idle_at and connection.keepalive.proves(quiet_s)
+        if held and connection.strand.may_lengthen(connection, now):
             connection.keepalive.lengthen(now)
-        if control.state:
-            connection.confirmed_at = now
-        what = Input.HEARD_RESTART if control.state == State.SENDING else Input(control.state)
         answer = answers(connection.state, control.state) or control.answer
         rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
-        self._advance(connection, what, now)
+        if connection.source is not None:
+            self._advance(connection, _input(control.state, heard_back), now)
         # An answer is no probe and no challenge, so these come to an end by themselves.
         if control.probe or control.challenge or (answer and rested):
             connection.answered_at = now
             self._send_control(connection, now)
         self._schedule(connection, now)
 
-    def _measure_rtt(self, connection: SecureConnection, control: Control, now: float) -> None:
-        if not control.echo_ms:
-            return
-        elapsed_ms = (int(now * 1000) - control.echo_ms) & _CLOCK_MASK
-        sample_ms = elapsed_ms - control.held_ms
-        if not 0 <= sample_ms < 60_000:
-            return
+    def _measure_rtt(self, connection: SecureConnection, passed_s: float, held_ms: int) -> None:
+        sample_ms = max(0.0, 1000 * passed_s - held_ms)
         before = connection.rtt_ms
         connection.rtt_ms = (
-            float(sample_ms) if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
+            sample_ms if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
         )
         connection.path_mtu.set_rtt(connection.rtt_ms)
 
     def _follow(
         self,
         connection: SecureConnection,
-        endpoint: Endpoint,
-        source: Optional[str],
-        control: Control,
+        aim: Aim,
+        echoed: Optional[Tuple[float, Aim]],
         now: float,
     ) -> None:
         """See whether the other end is somewhere else now.
 
-        Whoever can pass on a frame faster than its own way could pretend so. While the endpoint
-        that is used works, another one has to answer a challenge first.
+        Whoever can pass on frames faster than their own way could pretend so. An endpoint that
+        works is left only for one that answers a challenge, and if it does not answer itself.
         """
-        if (endpoint, source) == (connection.endpoint, connection.source):
+        if echoed is not None and echoed[1] == connection.aim:
+            connection.reached_at = max(connection.reached_at, echoed[0])
+            if connection.reached_at >= connection.move_asked_at:
+                connection.move_at = _INF
+        if aim == connection.aim:
             return
-        proven = connection.challenge == (endpoint, source, control.echo_ms)
-        rested = now >= connection.challenged_at + tuning.CHALLENGE_PAUSE_S
-        if proven or connection.state == State.SENDING:
-            self._move(connection, endpoint, source, now)
-            connection.challenge = None
-        elif source is not None and rested:
-            frame = self._control_frame(connection, now, challenge=True)
-            if frame is not None:
-                connection.challenged_at = now
-                connection.challenge = (endpoint, source, connection.clock_ms)
+        if connection.state == State.SENDING:
+            self._move(connection, aim, now)
+        elif echoed is not None and echoed[1] == aim and aim[1] is not None:
+            if echoed[0] > connection.reached_at and connection.move_at == _INF:
+                stay_s = tuning.STAY_ROUND_TRIPS * (now - echoed[0]) + tuning.STAY_S
+                connection.move_to = aim
+                connection.move_asked_at = echoed[0]
+                connection.move_at = now + min(stay_s, tuning.STAY_MAX_S)
+        elif aim[1] is not None:
+            self._challenge(connection, aim, now)
+
+    def _challenge(self, connection: SecureConnection, aim: Aim, now: float) -> None:
+        """Ask for an answer where the other end was heard from, and where it is known to be."""
+        if now < connection.challenged_at + tuning.CHALLENGE_PAUSE_S:
+            return
+        connection.challenged_at = now
+        for endpoint, source in (aim, connection.aim):
+            frame = self._control_frame(connection, (endpoint, source), now, challenge=True)
+            if frame is not None and source is not None:
                 self.outgoing.append(((connection.link, source), endpoint, frame))
 
-    def _move(
-        self, connection: SecureConnection, endpoint: Endpoint, source: Optional[str], now: float
-    ) -> None:
+    def _move(self, connection: SecureConnection, aim: Aim, now: float) -> None:
         """Follow the other end to where it was heard from."""
         before = connection.endpoint
-        connection.endpoint = endpoint
-        connection.source = source
+        connection.endpoint, connection.source = endpoint, _ = aim
+        connection.proven = any(where == aim for _, where in connection.marks.values())
+        connection.proven = connection.proven and connection.move_to == aim
+        connection.move_at = _INF
+        connection.move_to = None
         connection.cookie = b""
-        connection.outbox.clear()
         self._restart_path(connection, now)
         self._unsettled[connection.strand] = None
         if before != endpoint and connection.heard_at != NEVER:
@@ -660,7 +712,7 @@ class SecurePeers:
         With ``probe`` the frame fills an outer packet of that size.
         """
         source = connection.source
-        frame = self._control_frame(connection, now, probe)
+        frame = self._control_frame(connection, connection.aim, now, probe)
         if source is None or frame is None:
             return
         if not probe:
@@ -670,30 +722,39 @@ class SecurePeers:
         self.outgoing.append(((connection.link, source), connection.endpoint, frame))
 
     def _control_frame(
-        self, connection: SecureConnection, now: float, probe: int = 0, challenge: bool = False
+        self,
+        connection: SecureConnection,
+        aim: Aim,
+        now: float,
+        probe: int = 0,
+        challenge: bool = False,
     ) -> Optional[bytes]:
         strand = connection.strand
         session = strand.session
         if session is None:
             return None
-        # No two frames have the same time, so that an echo tells which one was heard.
-        connection.clock_ms = max(connection.clock_ms + 1, int(now * 1000)) & _CLOCK_MASK or 1
+        marks = connection.marks
+        mark = int.from_bytes(self._entropy(4), "little") or 1
+        marks[mark] = (now, aim)
+        if len(marks) > tuning.MAX_MARKS:
+            del marks[next(iter(marks))]
         active = now < strand.idle_at
+        known = connection.state != State.SENDING and connection.order_session is session
         heard = connection.heard_at != NEVER
         body = secure.encode_control(
             Control(
                 state=connection.state,
                 src_index=connection.link,
-                # The address of a greeting may be another interface's by now.
-                dst_index=connection.remote if connection.state != State.SENDING else 0,
+                # What is known of the other end may be of before it started anew.
+                dst_index=connection.remote if known else 0,
                 way=connection.way,
                 pause_s=self._pause_s(connection, now),
                 answer=not probe and self._wants_answer(connection, active, now),
                 calls=connection.calls,
                 challenge=challenge,
-                clock_ms=connection.clock_ms,
-                echo_ms=connection.far_clock_ms if heard else 0,
-                held_ms=int(1000 * (now - connection.far_clock_at)) if heard else 0,
+                mark=mark,
+                echo=connection.far_mark,
+                held_ms=int(1000 * (now - connection.far_mark_at)) if heard else 0,
                 probe=probe,
                 probe_heard=connection.probe_heard,
                 observed=connection.endpoint if heard else None,
@@ -778,10 +839,8 @@ class SecurePeers:
             if strand.choose():
                 self._routes.forget()
             if strand.held and strand.carrying:
-                held, strand.held = strand.held, type(strand.held)()
-                for packet in held:
-                    if not strand.send(packet, now, self.touched):
-                        strand.send_where_it_fits(packet, now, self.touched)
+                self.released += strand.held
+                strand.held = []
         self._unsettled.clear()
 
     def _wake(self, strand: SecureStrand, now: float) -> None:
@@ -821,6 +880,8 @@ class SecurePeers:
         strand = connection.strand
         if connection.source is None or strand.session is None:
             return
+        if now >= connection.move_at and connection.move_to is not None:
+            self._move(connection, connection.move_to, now)
         if connection.state and now >= self._silent_at(connection, now):
             self._advance(connection, Input.SILENT, now)
         if connection.state == State.ESTABLISHED:
@@ -830,7 +891,7 @@ class SecurePeers:
             probe = connection.path_mtu.probe(now, now < strand.idle_at)
             if probe:
                 self._send_control(connection, now, probe)
-        elif now >= connection.greet_at:
+        elif now >= connection.greet_at and connection.may_speak:
             self._greet(connection, now)
         self._fit(connection, now)
         self._schedule(connection, now)
@@ -845,15 +906,14 @@ class SecurePeers:
             connection.keepalive.missed(now)
 
     def _greet(self, connection: SecureConnection, now: float) -> None:
-        candidates = connection.candidates
-        if candidates and connection.heard_at != NEVER:
+        if connection.candidates and connection.heard_at != NEVER:
             # What was heard last may be gone: go round the endpoints that are known to lead there.
-            following = candidates.pop(0)
-            candidates.append(following)
-            if following != connection.endpoint and connection.state == State.SENDING:
-                connection.endpoint = following
-                connection.source = self._source(connection)
+            before = connection.aim
+            if connection.state == State.SENDING:
+                connection.source = self._take_candidate(connection)
+            if connection.aim != before:
                 self._restart_path(connection, now)
+                self._unsettled[connection.strand] = None
         self._send_control(connection, now)
         pause_s = connection.greet_pause_s
         longest_s = tuning.PROBE_S
@@ -877,7 +937,8 @@ class SecurePeers:
         if now >= strand.initiate_at:
             self._initiate(strand, now)
         if strand.held and now - strand.held_since >= tuning.HELD_S:
-            strand.held.clear()
+            self.given_up += strand.held
+            strand.held = []
         self._schedule_strand(strand, now)
 
     def _needs_session(self, strand: SecureStrand, now: float) -> bool:
@@ -897,7 +958,6 @@ class SecurePeers:
     def _schedule(self, connection: SecureConnection, now: float) -> None:
         """Put the connection into the heap for the moment at which something is due."""
         if connection.source is None or connection.strand.session is None:
-            connection.due = _INF
             return
         if connection.state == State.ESTABLISHED:
             due = min(
@@ -905,11 +965,11 @@ class SecurePeers:
                 self._silent_at(connection, now),
                 connection.path_mtu.deadline(),
             )
-        elif connection.state:
-            due = min(connection.greet_at, self._silent_at(connection, now))
         else:
-            due = connection.greet_at
-        self._push(connection, max(due, now))
+            due = connection.greet_at if connection.may_speak else _INF
+            if connection.state:
+                due = min(due, self._silent_at(connection, now))
+        self._push(connection, max(min(due, connection.move_at), now))
 
     def _schedule_strand(self, strand: SecureStrand, now: float) -> None:
         look_s = tuning.SESSION_LOOK_S if now < strand.idle_at else tuning.SESSION_LOOK_IDLE_S
@@ -917,7 +977,8 @@ class SecurePeers:
         self._push(strand, max(due, now))
 
     def _push(self, what: Union[SecureConnection, SecureStrand], due: float) -> None:
-        if due != what.due:
+        # What is looked at too early is looked at again; so each has hardly more than one entry.
+        if due < what.due:
             what.due = due
             self._heap_serial += 1
             heapq.heappush(self._heap, (due, self._heap_serial, what))
@@ -955,9 +1016,35 @@ class SecurePeers:
         )
 
 
+def check_peers(peers: Iterable[Any]) -> None:
+    """Raise ValueError, with a sentence, for a peer that no node could take."""
+    for peer in peers:
+        if not isinstance(_address(peer.host), ipaddress.IPv4Address):
+            raise ValueError(f"host {peer.host} is no IPv4 address")
+        for key in (*peer.public_keys, peer.psk):
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"a key of {peer.host} has {len(key)} bytes, not {KEY_BYTES}")
+        for endpoint in peer.endpoints:
+            _endpoint(*endpoint)
+
+
 def _key(connection: SecureConnection) -> Any:
     """What a connection stands under in its strand, beside its link."""
     return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint
+
+
+def _holds(link: Link, address: str) -> bool:
+    return any(own.partition("/")[0] == address for own in (*link.addresses, *link.addresses6))
+
+
+def _input(state: int, heard_back: bool) -> Input:
+    """Give what a state in a frame comes to.
+
+    That the other end hears this one is believed where it repeats what was sent to it there.
+    """
+    if state == State.SENDING:
+        return Input.HEARD_RESTART
+    return Input(state) if heard_back else Input.HEARD_SENDING
 
 
 def _visible(link: Link) -> Tuple[Any, ...]:
@@ -973,12 +1060,19 @@ def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
 
 def _endpoint(address: str, port: int) -> Endpoint:
     parsed = _address(address)
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
     if not 0 < port < 65536:
         raise ValueError(f"port {port} is not between 1 and 65535")
     unicast = (
         ipv4.is_unicast(parsed.packed)
         if parsed.version == 4
-        else not (parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback)
+        else not (
+            parsed.is_multicast
+            or parsed.is_unspecified
+            or parsed.is_loopback
+            or parsed.is_link_local
+        )
     )
     if not unicast:
         raise ValueError(f"{address} cannot be the address of a network interface")

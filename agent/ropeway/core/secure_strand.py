@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from ropeway.core import secure, tuning
 from ropeway.core.keepalive import Keepalive
@@ -11,6 +10,9 @@ from ropeway.core.path_mtu import PathMtu
 from ropeway.core.secure import Endpoint
 from ropeway.core.session import PeerSessions, Session
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
+
+#: Where a frame goes: an endpoint, and the local address that it is sent from.
+Aim = Tuple[Endpoint, Optional[str]]
 
 _INF = float("inf")
 _WAYS = 255
@@ -27,25 +29,29 @@ class SecureConnection(Connection):
         "answered_at",
         "awoken_at",
         "candidates",
-        "challenge",
         "challenged_at",
-        "clock_ms",
         "cookie",
         "cookie_at",
         "endpoint",
         "far_calls",
-        "far_clock_at",
-        "far_clock_ms",
+        "far_mark",
+        "far_mark_at",
         "far_pause_s",
         "far_received",
         "far_way",
         "ipv6",
         "keepalive",
+        "marks",
+        "move_asked_at",
+        "move_at",
+        "move_to",
         "observed",
-        "order_counter",
         "order_session",
+        "orders",
         "path_mtu",
         "probe_heard",
+        "proven",
+        "reached_at",
         "remote",
         "rtt_ms",
         "sequence",
@@ -69,9 +75,10 @@ class SecureConnection(Connection):
         #: The interface's index on its host; 0 while it is not known.
         self.remote = remote
         self.endpoint = endpoint
-        #: An endpoint that it was heard from besides, the own source there, and the time in the
-        #: frame that it has to answer to be believed.
-        self.challenge: Optional[Tuple[Endpoint, str, int]] = None
+        #: Where it answered a challenge, sent at ``move_asked_at``, and moves to at ``move_at``.
+        self.move_to: Optional[Aim] = None
+        self.move_asked_at = NEVER
+        self.move_at = _INF
         self.challenged_at = NEVER
         self.ipv6 = secure.is_ipv6(endpoint[0])
         #: The configured endpoints that lead to this interface: this end calls, they are greeted
@@ -82,19 +89,23 @@ class SecureConnection(Connection):
         #: The path MTU that was reported last.
         self.told_mtu = link_mtu
         self.keepalive = Keepalive()
-        #: The time in the newest control frame, in ms.
-        self.clock_ms = 0
         #: What the other end calls this connection; 0 while it has not said.
         self.far_way = 0
         #: Counts data frames.
         self.sequence = 0
-        #: Session and counter of the newest control frame heard.
+        #: The newest session that a control frame came under, and the highest counter by session.
         self.order_session: Optional[Session] = None
-        self.order_counter = -1
+        self.orders: Dict[Session, int] = {}
+        #: When control frames were sent, and where, by their marks; the oldest first.
+        self.marks: Dict[int, Tuple[float, Aim]] = {}
+        #: Whether an echo has proven that the other end is at the endpoint, and when the newest
+        #: frame that was echoed from there had been sent.
+        self.proven = False
+        self.reached_at = NEVER
         self.far_pause_s = tuning.PROBE_S
         self.far_calls = False
-        self.far_clock_ms = 0
-        self.far_clock_at = NEVER
+        self.far_mark = 0
+        self.far_mark_at = NEVER
         #: Data frames that the other end received, as it said last.
         self.far_received = 0
         #: The pause that the last frame announced.
@@ -115,6 +126,19 @@ class SecureConnection(Connection):
     def far(self) -> RemoteKey:
         """What the remote interface is told apart by."""
         return self.remote or self.endpoint
+
+    @property
+    def aim(self) -> Aim:
+        """Where its frames go."""
+        return (self.endpoint, self.source)
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether it may send what was not asked for.
+
+        Not where only a frame has said that somebody is: that is no more than a claim.
+        """
+        return self.calls or self.proven or not self.remote
 
     @property
     def calls(self) -> bool:
@@ -148,10 +172,10 @@ class SecureStrand(Strand[SecureConnection]):
     """
 
     __slots__ = (
+        "asked_at",
         "by_way",
         "due",
         "endpoints",
-        "established_at",
         "heard_at",
         "held",
         "held_since",
@@ -183,9 +207,11 @@ class SecureStrand(Strand[SecureConnection]):
         self.idle_at = now
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
-        #: Packets that wait for a session, and since when.
-        self.held: Deque[bytes] = deque()
+        #: Packets that wait for a session, with the strand that each came from, and since when.
+        self.held: List[Tuple[bytes, Optional[Strand[Any]]]] = []
         self.held_since = NEVER
+        #: When a packet could not be sent at once.
+        self.asked_at = NEVER
         self.rollovers = 0
         #: Since when a session is wanted, and when it is asked for next.
         self.wanted_since = _INF
@@ -207,13 +233,17 @@ class SecureStrand(Strand[SecureConnection]):
         others = [
             c for c in self.connections.values() if c.calls and c.state and c is not connection
         ]
+        if not others and connection.keepalive.pause_s * tuning.IDLE_GROWTH > tuning.IDLE_ALONE_S:
+            return False
         if any(c.keepalive.trying for c in others):
             return False
         own = (connection.keepalive.pause_s, connection.way)
         return all(c.keepalive.settled(now) or own < (c.keepalive.pause_s, c.way) for c in others)
 
     def _usable(self) -> List[SecureConnection]:
-        return super()._usable() if self.session is not None else []
+        if self.session is None:
+            return []
+        return [c for c in super()._usable() if c.calls or c.proven]
 
     def _distinct(self, connections: List[SecureConnection]) -> List[SecureConnection]:
         # IPv4 and IPv6 between the same two interfaces are one way; IPv4's overhead is smaller.
@@ -226,15 +256,16 @@ class SecureStrand(Strand[SecureConnection]):
                 kept.append(connection)
         return kept
 
-    def hold(self, packet: bytes, now: float) -> bool:
-        """Keep a packet until there is a session, if one is being made and it is not long."""
-        if not self.connections or self.initiate_at == _INF:
+    def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
+        """Keep a packet until it can be sent, if that is likely and not long."""
+        self.asked_at = now
+        if not self.connections or (self.initiate_at == _INF and self.session is None):
             return False
         if not self.held:
             self.held_since = now
         if now - self.held_since >= tuning.HELD_S or len(self.held) >= tuning.HELD_PACKETS:
             return False
-        self.held.append(packet)
+        self.held.append((packet, origin))
         return True
 
     def _send_over(

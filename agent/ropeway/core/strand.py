@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Generic, Hashable, Iterable, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, Hashable, Iterable, List, Optional, Tuple, TypeVar
 
 from ropeway.core import ipv4
 from ropeway.core.handshake import State
@@ -132,8 +132,11 @@ class Strand(Generic[ConnectionT]):
         """Leave out established connections that add nothing to the others."""
         return connections
 
-    def hold(self, packet: bytes, now: float) -> bool:
-        """Keep a packet that nothing can carry yet; False if it is not worth waiting."""
+    def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
+        """Keep a packet that nothing can carry yet; False if it is not worth waiting.
+
+        ``origin`` is the strand that it came from, None for this host itself.
+        """
         return False
 
     def send(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:

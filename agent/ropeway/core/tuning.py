@@ -66,6 +66,13 @@ DEFAULT_LINK_MTU = 1500
 
 #: An endpoint that a connection was heard from besides its own is challenged no more often.
 CHALLENGE_PAUSE_S = 0.1
+#: Where it has answered, the endpoint in use has so many round trips, and this much more, to answer
+#: as well and so to stay; at most the last.
+STAY_ROUND_TRIPS = 2.0
+STAY_S = 0.02
+STAY_MAX_S = 0.5
+#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S`, 16 s.
+MAX_MARKS = 32
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.
 PROBE_S = 0.5
@@ -80,6 +87,8 @@ IDLE_MAX_S = 45.0
 #: The end that was called sends this share of the caller's pause after it, to prove that what is on
 #: the way still holds.
 IDLE_ANSWER_SHARE = 0.9
+#: Nor is it longer than this on the only connection, which a failed try would leave unreachable.
+IDLE_ALONE_S = 20.0
 #: The pause where both ends know each other's endpoint, so that nothing proves a longer one.
 IDLE_MUTUAL_S = 15.0
 #: A pause that did not hold is not tried again for this long.
@@ -92,16 +101,19 @@ PEER_SILENCE_S = 1.2
 #: First, and longest, pause between two initiations, and its growth.
 INITIATE_MIN_S = 0.25
 INITIATE_MAX_S = 5.0
+#: The longest pause while there is something to send.
+INITIATE_ASKED_S = 1.5
+ASKED_S = 10.0
 INITIATE_GROWTH = 1.5
 #: No two initiations to one host are closer than this.
 INITIATE_GAP_S = 0.05
 #: How often a strand's sessions are looked at, with data and without.
 SESSION_LOOK_S = 0.5
 SESSION_LOOK_IDLE_S = 5.0
+#: A cookie makes an initiation go out again no more often than this.
+COOKIE_PAUSE_S = 1.0
 #: Packets, and seconds, that wait for a host's session.
 HELD_PACKETS = 256
 HELD_S = 2.0
-#: Control frames of two sessions that were made at both ends at once may alternate for this long.
-SIMULTANEOUS_S = 5.0
 #: Smoothing of round-trip times (RFC 6298, section 2).
 RTT_SHARE = 0.125

@@ -108,7 +108,9 @@ def test_the_diagram_of_states_is_the_table():
         # Connections.
         f"at most {tuning.MAX_REMOTES_PER_PEER} a host, of which",
         f"were silent for {tuning.FORGET_S:g} s are forgotten",
-        f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the connection moves",
+        f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the endpoint in use gets one",
+        f"has two round trips and {seconds(tuning.STAY_S)} more ({seconds(tuning.STAY_MAX_S)} at most)",
+        f"and the only one not above {tuning.IDLE_ALONE_S:g} s",
         f"within {tuning.ACTIVE_S:g} s after the last packet either way",
         f"a control frame each {tuning.PROBE_S} s and counts as silent after"
         f" {tuning.SILENCE_S:g} s",
@@ -148,7 +150,7 @@ def test_the_search_of_the_path_mtu_is_as_quick_as_said():
 
 def test_the_body_of_a_control_frame_is_laid_out_as_said():
     rows = re.findall(
-        r"^\| (\d+) \| (\d+) \| (flags|way|pause|src_index|dst_index|clock|echo|held|probe"
+        r"^\| (\d+) \| (\d+) \| (flags|way|pause|src_index|dst_index|mark|echo|held|probe"
         r"|probe_heard|observed address|observed port|received) \|",
         TEXT[TEXT.index("The body of a control frame") :],
         re.MULTILINE,
@@ -167,8 +169,8 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
         "pause": {"pause_s": 600.0},
         "src_index": {"src_index": 0xFEFEFEFE},
         "dst_index": {"dst_index": 0xFEFEFEFE},
-        "clock": {"clock_ms": 0xFEFEFEFE},
-        "echo": {"echo_ms": 0xFEFEFEFE},
+        "mark": {"mark": 0xFEFEFEFE},
+        "echo": {"echo": 0xFEFEFEFE},
         "held": {"held_ms": 0xFEFEFEFE},
         "probe": {"probe": 0xFEFE},
         "probe_heard": {"probe_heard": 0xFEFE},
@@ -191,7 +193,7 @@ def test_every_reason_of_secure_is_explained(member: Drop):
         inspect.getsource(module) for module in (initiation, session, secure_node, secure_peers)
     )
     if f"Drop.{member.name}" in source:
-        inner = {Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE}
+        inner = {Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}
         assert member in inner or f"| `{member.value}` |" in SECURE, member
 
 
