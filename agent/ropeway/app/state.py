@@ -21,6 +21,8 @@ log = logging.getLogger("ropeway")
 
 DEFAULT_DIRECTORY = "/var/lib/ropeway"
 EPOCH_MAX = (1 << 32) - 1
+CLOCK_MAX_S = 4_102_444_800
+"""2100-01-01: a clock beyond that is wrong, and believing it would leave no room to count up."""
 _FILE_BYTES_MAX = 32
 _CALLERS_BYTES_MAX = 1 << 20
 
@@ -31,14 +33,20 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     """Count the epoch of the agent of `device_name` up and return it, 1 to `EPOCH_MAX`.
 
     It is larger than in every run before, and on disk when this returns. A state that cannot be
-    read or written is a warning, and the epoch then is `wall_clock_s`, seconds since 1970.
+    read or written is a warning, and the epoch then is `wall_clock_s`, seconds since 1970, or 1
+    where that is no plausible time.
     """
     path = _path(device_name, "epoch")
-    now = min(max(int(wall_clock_s), 1), EPOCH_MAX)
+    now = int(wall_clock_s) if 1 <= wall_clock_s < CLOCK_MAX_S else 1
     try:
         epoch = max(_read(path) + 1, now)
         if epoch > EPOCH_MAX:
-            raise ValueError(f"{path} holds a number that cannot be counted up")
+            epoch = EPOCH_MAX
+            log.warning(
+                "%s holds a number that cannot be counted up, so other hosts refuse this one:"
+                " delete the file, and restart the agents of all hosts",
+                path,
+            )
     except FileNotFoundError:
         epoch = now
     except OSError as error:
@@ -109,6 +117,8 @@ def _read(path: str) -> int:
         content = file.read(_FILE_BYTES_MAX).strip()
     if not content.isdigit():
         raise ValueError(f"{path} holds no number")
+    if int(content) > EPOCH_MAX:
+        raise ValueError(f"{path} holds a number larger than {EPOCH_MAX}")
     return int(content)
 
 

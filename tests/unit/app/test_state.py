@@ -51,7 +51,29 @@ def test_first_of_several_directories_counts(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["one"]
 
 
-@pytest.mark.parametrize("content", ["", "soon\n", "-5\n", "1.5", "4294967295\n", "9" * 40])
+@pytest.mark.parametrize("wild_s", [5e9, 4_200_000_000.0, 4_294_967_295.0])
+def test_clock_that_is_wild_once_locks_nobody_out(wild_s, caplog):
+    state.next_epoch("ropeway0", NOW_S)
+    assert state.next_epoch("ropeway0", wild_s) == 1_800_000_001
+    assert state.next_epoch("ropeway0", NOW_S + 9) == 1_800_000_009
+    assert caplog.records == []
+
+
+def test_clock_that_is_wild_at_the_first_start_leaves_room():
+    assert state.next_epoch("ropeway0", 5e9) == 1
+    assert state.next_epoch("ropeway0", NOW_S) == 1_800_000_000
+
+
+def test_number_that_cannot_grow_never_shrinks(directory, caplog):
+    directory.mkdir()
+    (directory / "ropeway0.epoch").write_text(f"{state.EPOCH_MAX}\n")
+    assert state.next_epoch("ropeway0", NOW_S) == state.EPOCH_MAX
+    assert (directory / "ropeway0.epoch").read_text() == f"{state.EPOCH_MAX}\n"
+    (record,) = caplog.records
+    assert "cannot be counted up" in record.getMessage()
+
+
+@pytest.mark.parametrize("content", ["", "soon\n", "-5\n", "1.5", "4294967296\n", "9" * 40])
 def test_state_that_cannot_be_counted_up_is_told_and_replaced(directory, caplog, content):
     directory.mkdir()
     path = directory / "ropeway0.epoch"
