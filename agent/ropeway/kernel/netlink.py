@@ -42,7 +42,7 @@ IFA_F_TEMPORARY = 0x01
 IFA_F_DADFAILED = 0x08
 IFA_F_DEPRECATED = 0x20
 IFA_F_TENTATIVE = 0x40
-UNUSABLE6 = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+UNUSABLE6 = IFA_F_DADFAILED | IFA_F_TENTATIVE
 RT_SCOPE_UNIVERSE = 0  # include/uapi/linux/rtnetlink.h
 
 ARPHRD_ETHER = 1  # include/uapi/linux/if_arp.h
@@ -79,7 +79,8 @@ class Interface:
     alias: Optional[str]
     """The free text that `ip link set alias` gives an interface."""
     addresses6: Tuple[str, ...] = ()
-    """Global IPv6 addresses that may be used now, "2001:db8::2/64", stable before temporary."""
+    """Global IPv6 addresses that may be used now, "2001:db8::2/64": stable ones, then temporary
+    ones, then deprecated ones, which still carry what began on them."""
     routes6: Tuple[str, ...] = ()
     """As `routes`, of IPv6."""
 
@@ -156,13 +157,19 @@ def dump(ipv6: bool = False) -> List[Interface]:
         try:
             with _requests() as requests:
                 links = list(requests.get_links())
-                addresses = list(requests.get_addr(family=socket.AF_INET))
+                addresses = _addresses(requests, socket.AF_INET)
                 if ipv6:
-                    addresses += requests.get_addr(family=socket.AF_INET6)
+                    addresses += _addresses(requests, socket.AF_INET6)
         except NetlinkDumpInterrupted:
             continue
         return interfaces(links, addresses, routes.dump(), _routes6(ipv6))
     raise OSError(errno.EINTR, "the kernel's network interfaces changed through every dump")
+
+
+def _addresses(requests: IPRoute, family: int) -> List[Any]:
+    # A kernel without the family answers with the addresses of every other.
+    dumped = requests.get_addr(family=family)
+    return [message for message in dumped if message["family"] == family]
 
 
 def dump_routes(earlier: Iterable[Interface], ipv6: bool = False) -> List[Interface]:
@@ -190,7 +197,7 @@ def interfaces(
 ) -> List[Interface]:
     """Put dumped links, addresses and routes together, by interface index."""
     addresses_of: Dict[int, List[str]] = {}
-    addresses6_of: Dict[int, List[Tuple[bool, str]]] = {}
+    addresses6_of: Dict[int, List[Tuple[int, str]]] = {}
     for message in addresses:
         # IFA_LOCAL is this end's address; IFA_ADDRESS is the far end on point-to-point links.
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -201,8 +208,9 @@ def interfaces(
             addresses_of.setdefault(message["index"], []).append(text)
         elif message["scope"] == RT_SCOPE_UNIVERSE and not message["flags"] & UNUSABLE6:
             # A temporary address goes away within days, and with it every binding made for it.
-            temporary = bool(message["flags"] & IFA_F_TEMPORARY)
-            addresses6_of.setdefault(message["index"], []).append((temporary, text))
+            flags = message["flags"]
+            rank = 2 if flags & IFA_F_DEPRECATED else 1 if flags & IFA_F_TEMPORARY else 0
+            addresses6_of.setdefault(message["index"], []).append((rank, text))
     found = []
     for message in links:
         index, flags = message["index"], message["flags"]

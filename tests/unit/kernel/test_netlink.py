@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -96,9 +97,29 @@ def test_ipv6_addresses_that_can_be_used_and_the_stable_ones_first():
         {},
         {},
     )
-    assert found[0].addresses6 == ("2001:db8::2/64", "fd00::2/64", "2001:db8::7/64")
+    # What is deprecated may still carry a path, and serves until it is gone.
+    assert found[0].addresses6 == (
+        "2001:db8::2/64", "fd00::2/64", "2001:db8::7/64", "2001:db8::5/64"
+    )  # fmt: skip
     assert found[0].addresses == ("192.168.0.2/24",)
     assert found[1].addresses6 == ()
+
+
+class Requests:
+    """A kernel without IPv6, which answers a request for its addresses with all there are."""
+
+    def get_links(self):
+        return [link(2, "eth0")]
+
+    def get_addr(self, family):
+        return iter([address(2, "192.168.0.2")])
+
+
+def test_kernel_without_ipv6_tells_no_address_twice(monkeypatch):
+    monkeypatch.setattr(netlink, "_requests", lambda: contextlib.nullcontext(Requests()))
+    monkeypatch.setattr(netlink.routes, "dump", lambda family=socket.AF_INET: {})
+    (found,) = netlink.dump(ipv6=True)
+    assert (found.addresses, found.addresses6) == (("192.168.0.2/24",), ())
 
 
 def test_up_means_set_up_and_with_carrier():
