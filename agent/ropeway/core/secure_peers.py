@@ -451,7 +451,7 @@ class SecurePeers:
         strand.initiate_pause_s = tuning.INITIATE_MIN_S
         for connection in strand.connections.values():
             # The first frame under it tells the other end that it can be used.
-            if connection.source is not None:
+            if connection.may_speak:
                 self._send_control(connection, now)
         self._unsettled[strand] = None
         self._schedule_strand(strand, now)
@@ -848,7 +848,7 @@ class SecurePeers:
         for connection in strand.connections.values():
             connection.awoken_at = now
             connection.greet_pause_s = tuning.GREETING_MIN_S
-            if connection.source is not None:
+            if connection.may_speak:
                 self._send_control(connection, now)
             self._schedule(connection, now)
         self._schedule_strand(strand, now)

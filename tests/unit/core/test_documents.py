@@ -109,7 +109,8 @@ def test_the_diagram_of_states_is_the_table():
         f"at most {tuning.MAX_REMOTES_PER_PEER} a host, of which",
         f"were silent for {tuning.FORGET_S:g} s are forgotten",
         f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the endpoint in use gets one",
-        f"has two round trips and {seconds(tuning.STAY_S)} more ({seconds(tuning.STAY_MAX_S)} at most)",
+        f"has two round trips and {seconds(tuning.STAY_S)} more"
+        f" ({seconds(tuning.STAY_MAX_S)} at most)",
         f"and the only one not above {tuning.IDLE_ALONE_S:g} s",
         f"within {tuning.ACTIVE_S:g} s after the last packet either way",
         f"a control frame each {tuning.PROBE_S} s and counts as silent after"
