@@ -27,6 +27,8 @@ REQUEST_BYTES_MAX = 4096
 CLIENTS_MAX = 16
 IDLE_S = 10.0
 REPLY_TIMEOUT_S = 5.0
+RETRY_S = 1.0
+"""Pause before a client is accepted again, where there was no descriptor for one."""
 _RECEIVE_BYTES = 4096
 
 #   struct ucred { __u32 pid; __u32 uid; __u32 gid; };  include/linux/socket.h
@@ -35,15 +37,20 @@ UCRED = struct.Struct("=iII")
 REASON_RESTART = "restart"
 """The `reason` where only a restart of the agent can do what was asked for."""
 
-Answer = Callable[[Dict[str, Any], int], Any]
-
-
 class ControlError(Exception):
     """A request that got no good answer; the text is a sentence for the user."""
 
     def __init__(self, sentence: str, reason: Optional[str] = None) -> None:
         super().__init__(sentence)
         self.reason = reason
+
+
+class NoAnswer(ControlError):
+    """A request that no agent answered; one may later."""
+
+
+class ControlMistake(ControlError):
+    """A control socket that cannot be as the configuration wants it: only editing that helps."""
 
 
 class Refusal(ValueError):
@@ -77,13 +84,18 @@ class Later:
             self._deliver(reply)
 
 
-class _Client:
-    """One connection: what it sent so far, what it still has to receive, when it last moved."""
+class Client:
+    """One connection: what it sent so far, what it still has to receive, when it last moved.
+
+    `uid` is the user at the other end. `knows_keys` is for whoever answers: that this client has
+    been given the keys of sessions already.
+    """
 
     def __init__(self, channel: socket.socket, now: float) -> None:
         self.channel = channel
         raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
         self.uid: int = UCRED.unpack(raw)[1]
+        self.knows_keys = False
         self.waits = False
         self.received = bytearray()
         self.reply = b""
@@ -91,13 +103,16 @@ class _Client:
         self.finished = False
 
 
+Answer = Callable[[Dict[str, Any], Client], Any]
+
+
 class ControlServer:
     """Listens on `path` and answers requests with `answer`, inside the loop that owns `epoll`.
 
-    `answer` takes the request and the client's user id, and returns what JSON can hold, or a
-    `Later`; a `ValueError` becomes an error reply with its text. The constructor raises
-    `ControlError` where an agent answers on `path` already or the socket cannot stand there as
-    wished.
+    `answer` takes the request and the client, and returns what JSON can hold, or a `Later`; a
+    `ValueError` becomes an error reply with its text. The constructor raises `ControlError` where
+    an agent answers on `path` already or the socket cannot stand there, and `ControlMistake` where
+    it never can as wished.
     """
 
     def __init__(
@@ -112,7 +127,8 @@ class ControlServer:
         self.path = path
         self._epoll = epoll
         self._answer = answer
-        self._clients: Dict[int, _Client] = {}
+        self._clients: Dict[int, Client] = {}
+        self._listen_at = float("inf")
         ids = _user_id(owner), _group_id(group)
         remove_stale(path)
         self._made_directory = _make_directory(os.path.dirname(path))
@@ -161,21 +177,28 @@ class ControlServer:
             self._drop(client)
 
     def deadline(self) -> float:
-        """Return when the next idle client has to go, in seconds of the monotonic clock."""
-        if not self._clients:
-            return float("inf")
-        return min(client.moved_at for client in self._clients.values()) + IDLE_S
+        """Return when `expire` has something to do, in seconds of the monotonic clock."""
+        due = self._listen_at
+        for client in self._clients.values():
+            if not client.waits:
+                due = min(due, client.moved_at + IDLE_S)
+        return due
 
     def expire(self, now: float) -> None:
-        """Close the connections that have been idle too long."""
-        for client in [c for c in self._clients.values() if now - c.moved_at >= IDLE_S]:
+        """Close the connections that have been idle too long, and accept clients again."""
+        idle = [c for c in self._clients.values() if not c.waits and now >= c.moved_at + IDLE_S]
+        for client in idle:
             self._drop(client)
+        if now >= self._listen_at:
+            self._listen_at = float("inf")
+            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
 
     def close(self) -> None:
         """Close every connection and remove the socket from the file system."""
         for client in list(self._clients.values()):
             self._drop(client)
-        self._epoll.unregister(self._listener.fileno())
+        if self._listen_at == float("inf"):
+            self._epoll.unregister(self._listener.fileno())
         self._listener.close()
         try:
             # Somebody may have put another socket there; that one is not ours to remove.
@@ -189,8 +212,10 @@ class ControlServer:
     def _accept(self, now: float) -> None:
         try:
             channel, _ = self._listener.accept()
-        except OSError:
-            # The client gave up again, or no descriptor is free: the next one may have more luck.
+        except OSError as error:
+            # Whoever waits goes on waiting, and the loop would turn for nothing.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self._stop_listening(now)
             return
         channel.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:
@@ -198,10 +223,14 @@ class ControlServer:
                 channel.send(_error("too many clients are connected: try again"))
             channel.close()
             return
-        self._clients[channel.fileno()] = _Client(channel, now)
+        self._clients[channel.fileno()] = Client(channel, now)
         self._epoll.register(channel.fileno(), select.EPOLLIN)
 
-    def _receive(self, client: _Client, now: float) -> None:
+    def _stop_listening(self, now: float) -> None:
+        self._epoll.unregister(self._listener.fileno())
+        self._listen_at = now + RETRY_S
+
+    def _receive(self, client: Client, now: float) -> None:
         try:
             more = client.channel.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -212,7 +241,7 @@ class ControlServer:
         client.received += more
         self._serve(client, now)
 
-    def _serve(self, client: _Client, now: float) -> None:
+    def _serve(self, client: Client, now: float) -> None:
         """Answer one line if one is complete; the next waits for the next turn of the loop."""
         end = client.received.find(b"\n")
         if end > REQUEST_BYTES_MAX or (end < 0 and len(client.received) > REQUEST_BYTES_MAX):
@@ -229,7 +258,7 @@ class ControlServer:
             self._send(client)
         self._watch(client)
 
-    def _flush(self, client: _Client, now: float) -> None:
+    def _flush(self, client: Client, now: float) -> None:
         if not client.reply:
             self._serve(client, now)
             return
@@ -237,14 +266,14 @@ class ControlServer:
         self._send(client)
         self._watch(client)
 
-    def _send(self, client: _Client) -> None:
+    def _send(self, client: Client) -> None:
         try:
             sent = client.channel.send(client.reply)
         except BlockingIOError:
             sent = 0
         client.reply = client.reply[sent:]
 
-    def _watch(self, client: _Client) -> None:
+    def _watch(self, client: Client) -> None:
         # A client that does not take its reply is not listened to either, and one that has sent
         # more lines is not until they are answered: for both, the loop waits to write.
         behind = client.reply or b"\n" in client.received
@@ -252,7 +281,7 @@ class ControlServer:
         # While an answer is being made, only that the client goes away is of interest.
         self._epoll.modify(client.channel.fileno(), 0 if client.waits else wanted)
 
-    def _reply(self, client: _Client, line: bytes) -> bytes:
+    def _reply(self, client: Client, line: bytes) -> bytes:
         try:
             request = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
@@ -260,7 +289,7 @@ class ControlServer:
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return _error('a request is a JSON object with the key "command"')
         try:
-            result = self._answer(request, client.uid)
+            result = self._answer(request, client)
         except ValueError as error:
             return _refusal(error)
         if isinstance(result, Later):
@@ -269,7 +298,7 @@ class ControlServer:
             return b""
         return _success(result)
 
-    def _deliver(self, client: _Client, reply: bytes) -> None:
+    def _deliver(self, client: Client, reply: bytes) -> None:
         """Send the reply that `client` has been waiting for, if it is still there."""
         if self._clients.get(client.channel.fileno()) is not client:
             return
@@ -282,7 +311,7 @@ class ControlServer:
             return
         self._watch(client)
 
-    def _drop(self, client: _Client) -> None:
+    def _drop(self, client: Client) -> None:
         descriptor = client.channel.fileno()
         del self._clients[descriptor]
         self._epoll.unregister(descriptor)
@@ -294,35 +323,74 @@ def request(path: str, message: Dict[str, Any], timeout_s: float = REPLY_TIMEOUT
 
     `ControlError` with a sentence where no agent answers or the agent refuses.
     """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(timeout_s)
-            channel.connect(path)
-            channel.sendall(json.dumps(message).encode() + b"\n")
-            with channel.makefile("rb") as replies:
-                line = replies.readline()
-    except PermissionError:
-        raise ControlError(
-            f"you may not use the control socket {path}:"
-            " run this as root or as a member of its group"
-        ) from None
-    except socket.timeout:
-        raise ControlError(f"the agent on {path} does not answer: look at its log") from None
-    except OSError as error:
-        raise ControlError(
-            f"no agent answers on {path} ({error.strerror or error}):"
-            " start it, or name its socket with --control"
-        ) from None
-    try:
-        reply = json.loads(line.decode("utf-8"))
-        good = reply["ok"]
-        return_value = reply["result"] if good else str(reply["error"])
-        reason = None if good else reply.get("reason")
-    except (ValueError, KeyError, TypeError):
-        raise ControlError(f"the agent on {path} closed the connection: try again") from None
-    if not good:
-        raise ControlError(return_value, reason)
-    return return_value
+    with Connection(path, timeout_s) as connection:
+        return connection.request(message)
+
+
+class Connection:
+    """A client's end for several requests to the agent on `path`, opened with the first of them.
+
+    After `NoAnswer` the next request opens it anew.
+    """
+
+    def __init__(self, path: str, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._channel: Optional[socket.socket] = None
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def request(self, message: Dict[str, Any]) -> Any:
+        """Send `message` and return the result; `ControlError` as the function `request`."""
+        path = self._path
+        try:
+            line = self._exchange(json.dumps(message).encode() + b"\n")
+        except PermissionError:
+            self.close()
+            raise ControlError(
+                f"you may not use the control socket {path}:"
+                " run this as root or as a member of its group"
+            ) from None
+        except socket.timeout:
+            self.close()
+            raise NoAnswer(f"the agent on {path} does not answer: look at its log") from None
+        except OSError as error:
+            self.close()
+            raise NoAnswer(
+                f"no agent answers on {path} ({error.strerror or error}):"
+                " start it, or name its socket with --control"
+            ) from None
+        try:
+            reply = json.loads(line.decode("utf-8"))
+            good = reply["ok"]
+            return_value = reply["result"] if good else str(reply["error"])
+            reason = None if good else reply.get("reason")
+        except (ValueError, KeyError, TypeError):
+            self.close()
+            raise NoAnswer(f"the agent on {path} closed the connection: try again") from None
+        if not good:
+            raise ControlError(return_value, reason)
+        return return_value
+
+    def close(self) -> None:
+        """Close the connection, if it is open."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _exchange(self, line: bytes) -> bytes:
+        if self._channel is None:
+            self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._channel.settimeout(self._timeout_s)
+            self._channel.connect(self._path)
+        self._channel.sendall(line)
+        # The agent answers a line with a line, so nothing of a later one is read here.
+        with self._channel.makefile("rb") as replies:
+            return replies.readline()
 
 
 def agent_answers(path: str) -> bool:
@@ -340,7 +408,8 @@ def agent_answers(path: str) -> bool:
 def remove_stale(path: str) -> bool:
     """Remove the socket that a killed agent left at `path`; True if there was one.
 
-    `ControlError` where an agent answers there, or where something other than a socket stands.
+    `ControlError` where an agent answers there, `ControlMistake` where something other than a
+    socket stands.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -351,7 +420,7 @@ def remove_stale(path: str) -> bool:
             f"the control socket {path} cannot be looked at ({error.strerror})"
         ) from error
     if not stat.S_ISSOCK(mode):
-        raise ControlError(f"{path} is not a socket: remove it or choose another control.path")
+        raise ControlMistake(f"{path} is not a socket: remove it or choose another control.path")
     if agent_answers(path):
         raise ControlError(f"an agent is running already and answers on {path}: stop it first")
     try:
@@ -396,11 +465,11 @@ def _user_id(name: Optional[str]) -> int:
     try:
         return -1 if name is None else pwd.getpwnam(name).pw_uid
     except KeyError:
-        raise ControlError(f"control.owner: there is no user {name}: create it first") from None
+        raise ControlMistake(f"control.owner: there is no user {name}: create it first") from None
 
 
 def _group_id(name: Optional[str]) -> int:
     try:
         return -1 if name is None else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise ControlError(f"control.group: there is no group {name}: create it first") from None
+        raise ControlMistake(f"control.group: there is no group {name}: create it first") from None

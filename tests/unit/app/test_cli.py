@@ -214,29 +214,31 @@ class TestKeylog:
     @pytest.fixture
     def sessions(self, monkeypatch):
         answers = [[SESSION]]
+        self.connections = []
 
-        def request(path, message, timeout_s=0.0):
-            assert message == {"command": "keylog"}
-            return answers[0] if len(answers) == 1 else answers.pop(0)
+        class Connection:
+            def __init__(connection, path):
+                self.connections.append(path)
 
-        monkeypatch.setattr(control, "request", request)
+            def request(connection, message):
+                assert message == {"command": "keylog"}
+                answer = answers[0] if len(answers) == 1 else answers.pop(0)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+            def __enter__(connection):
+                return connection
+
+            def __exit__(connection, *_):
+                pass
+
+        monkeypatch.setattr(control, "Connection", Connection)
         return answers
 
-    def test_to_the_terminal(self, sessions, capsys):
-        assert cli.main(["keylog"]) == 0
-        assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION])
-
-    def test_to_a_file_that_nobody_else_reads(self, sessions, tmp_path):
-        path = tmp_path / "keys"
-        path.write_text("# mine\n")
-        path.chmod(0o644)
-        assert cli.main(["keylog", "--output", str(path)]) == 0
-        assert path.read_text().splitlines() == ["# mine", *capture.key_lines([SESSION])]
-        assert path.stat().st_mode & 0o777 == 0o600
-
-    def test_follow_adds_what_is_new_until_interrupted(self, sessions, monkeypatch, capsys):
-        second = {**SESSION, "receive_index": "00000001", "send_index": "00000002"}
-        sessions[:] = [[SESSION], [SESSION, second], [second], [SESSION]]
+    @pytest.fixture
+    def naps(self, monkeypatch):
+        """Interrupt the command in its fourth pause, and tell how long they were."""
         naps = []
 
         def sleep(seconds):
@@ -245,9 +247,75 @@ class TestKeylog:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(cli.time, "sleep", sleep)
+        return naps
+
+    def test_to_the_terminal(self, sessions, capsys):
+        assert cli.main(["keylog"]) == 0
+        assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION])
+
+    def test_to_a_file_that_nobody_else_reads(self, sessions, tmp_path):
+        path = tmp_path / "keys"
+        before = os.umask(0)
+        try:
+            assert cli.main(["keylog", "--output", str(path)]) == 0
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert cli.main(["keylog", "--output", str(path)]) == 0
+        assert path.read_text().splitlines() == capture.key_lines([SESSION]) * 2
+
+    @pytest.mark.parametrize("there", ["open", "link", "pipe", "directory", "device", "foreign"])
+    def test_what_stands_there_already_stays_as_it_is(
+        self, sessions, tmp_path, monkeypatch, capsys, there
+    ):
+        path, other = tmp_path / "keys", tmp_path / "other"
+        if there == "link":
+            other.write_text("precious")
+            other.chmod(0o600)
+            path.symlink_to(other)
+        elif there == "pipe":
+            os.mkfifo(path)
+        elif there == "directory":
+            path.mkdir()
+        elif there == "device":
+            path = type(path)("/dev/null")
+        else:
+            path.write_text("precious")
+            path.chmod(0o644 if there == "open" else 0o600)
+        if there == "foreign":
+            owner = os.geteuid()
+            monkeypatch.setattr(cli.os, "geteuid", lambda: owner + 1)
+        before = path.lstat().st_mode
+        assert cli.main(["keylog", "--output", str(path)]) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert f"ropeway: {path} is " in printed.err
+        assert path.lstat().st_mode == before
+        for file in (path, other):
+            assert not file.is_file() or file.read_text() == "precious"
+
+    def test_follow_adds_what_is_new_until_interrupted(self, sessions, naps, capsys):
+        second = {**SESSION, "receive_index": "00000001", "send_index": "00000002"}
+        sessions[:] = [[SESSION], [SESSION, second], [second], [SESSION]]
         assert cli.main(["keylog", "--follow"]) == 0
         assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION, second])
         assert naps == [cli.KEYLOG_EVERY_S] * 4
+        assert self.connections == [config.DEFAULT_CONTROL_PATH]
+
+    def test_follow_outlasts_a_restart_of_the_agent(self, sessions, naps, capsys):
+        gone = control.NoAnswer("no agent answers")
+        sessions[:] = [[], gone, gone, [SESSION]]
+        assert cli.main(["keylog", "--follow"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == capture.key_lines([SESSION])
+        assert printed.err == "ropeway: no agent answers; trying again\n"
+
+    def test_follow_ends_where_there_is_no_agent_or_it_refuses(self, sessions, naps, capsys):
+        sessions[:] = [control.NoAnswer("no agent answers")]
+        assert cli.main(["keylog", "--follow"]) == 1
+        sessions[:] = [[SESSION], control.ControlError("for root alone")]
+        assert cli.main(["keylog", "--follow"]) == 1
+        assert len(naps) == 1
 
     def test_file_that_cannot_be_written(self, sessions, tmp_path, capsys):
         assert cli.main(["keylog", "--output", str(tmp_path / "none" / "keys")]) == 1
@@ -279,6 +347,39 @@ class TestDecrypt:
         assert self.decrypt(files) == 1
         assert "pcapng" in capsys.readouterr().err
         assert (files / "out.pcap").read_text() == "precious"
+
+    @pytest.mark.parametrize("read", ["in.pcap", "keys"])
+    @pytest.mark.parametrize("through", ["its name", "symbolic", "hard"])
+    def test_what_is_read_is_not_overwritten(self, files, capsys, read, through):
+        output = files / "out.pcap"
+        if through == "its name":
+            output = files / read
+        elif through == "symbolic":
+            output.symlink_to(files / read)
+        else:
+            os.link(files / read, output)
+        before = (files / read).read_bytes()
+        arguments = ["decrypt", "--keys", f"{files}/keys", f"{files}/in.pcap", str(output)]
+        assert cli.main(arguments) == 1
+        assert "what is to be read: name another output" in capsys.readouterr().err
+        assert (files / read).read_bytes() == before
+
+    def test_output_is_for_its_owner_alone_and_replaced_whole(self, files):
+        before = os.umask(0)
+        try:
+            assert self.decrypt(files) == 0
+        finally:
+            os.umask(before)
+        assert (files / "out.pcap").stat().st_mode & 0o777 == 0o600
+        content = (files / "out.pcap").read_bytes()
+        (files / "out.pcap").write_bytes(b"longer" * 100)
+        assert self.decrypt(files) == 0
+        assert (files / "out.pcap").read_bytes() == content
+
+    def test_full_disk_is_a_sentence_with_the_name(self, files, capsys):
+        arguments = ["decrypt", "--keys", f"{files}/keys", f"{files}/in.pcap", "/dev/full"]
+        assert cli.main(arguments) == 1
+        assert capsys.readouterr().err == "ropeway: /dev/full: No space left on device\n"
 
     def test_file_that_is_not_there(self, files, capsys):
         (files / "in.pcap").unlink()
