@@ -27,9 +27,14 @@ def render(status: Dict[str, Any]) -> str:
 
 
 def _link(link: Dict[str, Any]) -> str:
-    parts: List[str] = [address.split("/")[0] for address in link["addresses"]] or ["no address"]
+    parts: List[str] = [address.split("/")[0] for address in link["addresses"]]
+    unusable = link.get("unusable")
+    if not parts and not unusable:
+        parts.append("no address")
     if not link["up"]:
         parts.append("down")
+    if unusable:
+        parts.append(f"cannot be used: {unusable}")
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]
     return ", ".join(parts)
 

@@ -86,6 +86,17 @@ def test_link_that_is_down_without_address_and_refused_to_send():
     assert "  - ens33(2): no address, down, EAGAIN 1, ENOBUFS 3" in render(status).splitlines()
 
 
+def test_link_that_cannot_be_used_says_why():
+    status = copy.deepcopy(STATUS)
+    taken = "another program has UDP port 51840 there"
+    status["links"][0].update(addresses=[], unusable=taken)
+    assert f"  - ens33(2): cannot be used: {taken}" in render(status).splitlines()
+    status["links"][0].update(addresses=["192.168.18.185/24"])
+    assert f"  - ens33(2): 192.168.18.185, cannot be used: {taken}" in render(status).splitlines()
+    status["links"][0]["unusable"] = None
+    assert render(status) == TREE
+
+
 def test_link_with_several_addresses():
     status = copy.deepcopy(STATUS)
     status["links"][0]["addresses"] = ["192.168.18.185/24", "10.9.9.9/8"]
