@@ -37,6 +37,7 @@ UCRED = struct.Struct("=iII")
 REASON_RESTART = "restart"
 """The `reason` where only a restart of the agent can do what was asked for."""
 
+
 class ControlError(Exception):
     """A request that got no good answer; the text is a sentence for the user."""
 

@@ -45,7 +45,15 @@ from ropeway.app import config as configuration
 from ropeway.app import state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
-from ropeway.app.control import REASON_RESTART, ControlError, ControlServer, Later, Refusal
+from ropeway.app.control import (
+    REASON_RESTART,
+    Client,
+    ControlError,
+    ControlMistake,
+    ControlServer,
+    Later,
+    Refusal,
+)
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
@@ -264,6 +272,8 @@ class Runtime:
                 self._epoll,
                 self._answer,
             )
+        except ControlMistake as error:
+            raise ConfigError([str(error)]) from error
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.callback(self._control.close)
@@ -826,8 +836,8 @@ class Runtime:
 
     # --- the control socket
 
-    def _answer(self, request: Dict[str, Any], uid: int) -> Any:
-        """Answer one request of the user `uid`; `ValueError` with a sentence if it cannot be."""
+    def _answer(self, request: Dict[str, Any], client: Client) -> Any:
+        """Answer one request of `client`; `ValueError` with a sentence if it cannot be."""
         command = request["command"]
         now = time.monotonic()
         if command == "status":
@@ -851,9 +861,11 @@ class Runtime:
         if command == "keylog":
             if self._sealed is None:
                 raise ValueError("only the encapsulation secure has session keys")
-            if uid != 0:
+            if client.uid != 0:
                 raise ValueError("the keys of sessions are for root alone: run this as root")
-            log.warning("the keys of the sessions were given out over the control socket")
+            if not client.knows_keys:
+                client.knows_keys = True
+                log.warning("the keys of the sessions are given out over the control socket")
             return self._sealed.session_keys()
         raise ValueError(
             "unknown command: the commands are status, remote-add, remote-remove, reload and keylog"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import select
@@ -27,8 +29,8 @@ class Loop:
             str(path), epoll=self.epoll, answer=self._answer, **options
         )
 
-    def _answer(self, request, uid):
-        self.uid = uid
+    def _answer(self, request, client):
+        self.client = client
         self.requests.append(request)
         return self.answer(request)
 
@@ -36,8 +38,8 @@ class Loop:
         """Serve what is ready; return how much was."""
         ready = self.epoll.poll(wait_s)
         for descriptor, events in ready:
-            if self.server.owns(descriptor):
-                self.server.handle(descriptor, events, self.now)
+            assert self.server.owns(descriptor)
+            self.server.handle(descriptor, events, self.now)
         return len(ready)
 
     def settle(self):
@@ -156,7 +158,7 @@ def test_answer_is_told_who_asks(loop, path):
         client.sendall(b'{"command": "x"}\n')
         loop.settle()
         assert json.loads(client.recv(4096))["ok"] is True
-    assert loop.uid == os.getuid()
+    assert loop.client.uid == os.getuid()
 
 
 def test_answer_that_takes_its_time_makes_nobody_else_wait(loop, path):
@@ -283,6 +285,51 @@ def test_clients_are_bounded(loop, path):
         client.close()
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_client_waits_while_there_is_no_descriptor_for_it(loop, path, monkeypatch, code):
+    listener = loop.server._listener
+
+    class Exhausted:
+        fileno = listener.fileno
+
+        def accept(self):
+            raise OSError(code, os.strerror(code))
+
+    loop.server._listener = Exhausted()
+    with connect(path) as client:
+        client.sendall(b'{"command": "x"}\n')
+        assert loop.turn() == 1
+        assert loop.turn() == 0, "the loop turns for nothing"
+        assert loop.server.deadline() == loop.now + control.RETRY_S
+        loop.server._listener = listener
+        loop.now += control.RETRY_S
+        loop.server.expire(loop.now)
+        loop.settle()
+        assert json.loads(client.recv(4096))["ok"] is True
+
+
+def test_server_that_hears_nobody_for_the_moment_can_be_closed(loop, path):
+    listener = loop.server._listener
+    loop.server._stop_listening(loop.now)
+    loop.server.close()
+    assert listener.fileno() == -1
+    assert not path.exists()
+
+
+def test_client_that_waits_for_its_answer_is_not_idle(loop, path):
+    later = control.Later()
+    loop.answer = lambda request: later
+    with connect(path) as client:
+        client.sendall(b'{"command": "slow"}\n')
+        loop.settle()
+        loop.now += 2 * control.IDLE_S
+        loop.server.expire(loop.now)
+        assert loop.server.deadline() == float("inf")
+        later.give(1)
+        assert json.loads(client.recv(4096))["result"] == 1
+        assert loop.server.deadline() <= loop.now
+
+
 def test_client_that_goes_away_before_its_reply(loop, path):
     loop.answer = lambda request: "x" * 5_000_000
     client = connect(path)
@@ -317,9 +364,9 @@ def test_directory_that_cannot_be_made(tmp_path):
 
 
 def test_owner_and_group_that_do_not_exist(path):
-    with pytest.raises(control.ControlError, match=r"control\.owner: there is no user nobody-at"):
+    with pytest.raises(control.ControlMistake, match=r"control\.owner: there is no user nobody-"):
         Loop(path, owner="nobody-at-all")
-    with pytest.raises(control.ControlError, match=r"control\.group: there is no group nobody-at"):
+    with pytest.raises(control.ControlMistake, match=r"control\.group: there is no group nobody"):
         Loop(path, group="nobody-at-all")
     assert not path.exists()
 
@@ -343,7 +390,7 @@ def test_socket_of_a_killed_agent_is_replaced(path):
 
 def test_file_that_is_no_socket_is_left_alone(path):
     path.write_text("precious")
-    with pytest.raises(control.ControlError, match="is not a socket"):
+    with pytest.raises(control.ControlMistake, match="is not a socket"):
         Loop(path)
     assert path.read_text() == "precious"
 
@@ -372,6 +419,22 @@ class TestRequest:
         while asking.is_alive():
             loop.turn(0.01)
         assert results == [{"echo": {"command": "status"}}]
+
+    def test_many_requests_over_one_connection(self, loop, path):
+        results = []
+
+        def ask():
+            with contextlib.closing(control.Connection(str(path))) as connection:
+                results.extend(connection.request({"command": name}) for name in "abc")
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        clients = set()
+        while asking.is_alive():
+            loop.turn(0.01)
+            clients.update(loop.server._clients)
+        assert [result["echo"]["command"] for result in results] == ["a", "b", "c"]
+        assert len(clients) == 1
 
     def test_no_agent(self, path):
         with pytest.raises(control.ControlError, match="no agent answers on"):

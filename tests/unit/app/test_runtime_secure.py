@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -296,7 +297,7 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
-def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, uid):
+def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, caplog, uid):
     settings = settings_for(tmp_path)
     agent = runtime.Runtime(settings)
     monkeypatch.setattr(
@@ -318,6 +319,11 @@ def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, uid)
         far = FarHost(kernel)
         far.until(far.established)
         (session,) = ask(settings, command="keylog")
+        with contextlib.closing(control.Connection(settings.control.path)) as connection:
+            for _ in range(3):
+                assert connection.request({"command": "keylog"}) == [session]
+        given_out = [r for r in caplog.records if "keys of the sessions" in r.getMessage()]
+        assert len(given_out) == 3, "one warning for each connection"
         (there,) = far.node.session_keys()
         assert (session["receive_key"], session["send_key"]) == (
             there["send_key"], there["receive_key"]
