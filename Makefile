@@ -75,7 +75,9 @@ deb: prerequisites
 
 test-system: prerequisites
 	$(call say,system tests in network namespaces)
-	@$(ROOT) $(PYTEST) tests/system
+	@$(ROOT) $(PYTEST) -n 4 -m "not alone" tests/system
+	$(call say,those that measure load and time)
+	@$(ROOT) $(PYTEST) -m alone tests/system
 
 test-package: prerequisites deb
 	@.config/install-prerequisites capture

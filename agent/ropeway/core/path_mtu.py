@@ -162,6 +162,11 @@ class PathMtu:
         return self._phase in _AT_REST
 
     @property
+    def assumed(self) -> bool:
+        """Whether nothing has shown yet that packets of this size pass."""
+        return self._phase == Phase.STARTING and not self._rest_mtu
+
+    @property
     def _base(self) -> int:
         return min(max(self._floor, BASE_MTU), self._link_mtu)
 

@@ -692,9 +692,9 @@ class SecurePeers:
 
     def _fit(self, connection: SecureConnection, now: float) -> None:
         """Have packets fit what is known of the path now."""
-        before, path = connection.mtu, connection.path_mtu
+        before, path = (connection.mtu, connection.assumed), connection.path_mtu
         connection.fit()
-        if connection.mtu != before:
+        if (connection.mtu, connection.assumed) != before:
             self._unsettled[connection.strand] = None
         # The sizes that a search goes through are nobody's news.
         if path.settled and path.mtu != connection.told_mtu:

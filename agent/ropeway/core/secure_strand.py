@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from ropeway.core import secure, tuning
 from ropeway.core.keepalive import Keepalive
-from ropeway.core.path_mtu import PathMtu
+from ropeway.core.path_mtu import BASE_MTU, PathMtu
 from ropeway.core.secure import Endpoint
 from ropeway.core.session import PeerSessions, Session
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
@@ -27,6 +27,7 @@ class SecureConnection(Connection):
 
     __slots__ = (
         "answered_at",
+        "assumed",
         "awoken_at",
         "candidates",
         "challenged_at",
@@ -88,6 +89,8 @@ class SecureConnection(Connection):
         self.path_mtu = PathMtu(link_mtu, floor, now)
         #: The path MTU that was reported last.
         self.told_mtu = link_mtu
+        #: Whether ``mtu`` is no more than a hope.
+        self.assumed = True
         self.keepalive = Keepalive()
         #: What the other end calls this connection; 0 while it has not said.
         self.far_way = 0
@@ -156,6 +159,7 @@ class SecureConnection(Connection):
         """Follow the path MTU."""
         outer = secure.outer_size(self.endpoint[0]) + secure.OVERHEAD
         self.mtu = self.path_mtu.mtu - outer
+        self.assumed = self.path_mtu.assumed
 
     def silence_s(self, now: float) -> float:
         """Give how long nothing may be heard until the connection counts as silent."""
@@ -239,6 +243,22 @@ class SecureStrand(Strand[SecureConnection]):
             return False
         own = (connection.keepalive.pause_s, connection.way)
         return all(c.keepalive.settled(now) or own < (c.keepalive.pause_s, c.way) for c in others)
+
+    def choose(self) -> bool:
+        """Work out which connections carry packets; True if the answer is another than before.
+
+        While nothing has shown what any of them carries, senders of large packets are told to send
+        smaller ones, so that no flow stands still because of a path that drops them silently.
+        """
+        changed = super().choose()
+        known = [connection.mtu for connection in self.carrying if not connection.assumed]
+        if known:
+            self.limit = min(known)
+        elif self.carrying:
+            ipv6 = any(connection.ipv6 for connection in self.carrying)
+            added = (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE
+            self.limit = min(self.limit, BASE_MTU - added - secure.OVERHEAD)
+        return changed
 
     def _usable(self) -> List[SecureConnection]:
         if self.session is None:

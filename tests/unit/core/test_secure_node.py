@@ -336,6 +336,35 @@ def test_packets_that_waited_in_vain_are_counted_and_answered():
     assert len(world.delivered["a"]) == 10
 
 
+def test_a_flow_over_a_path_that_swallows_large_packets_is_told_at_once():
+    world = pair()
+    world.lost = {"192.168.1.2"}
+    world.mtu = {"192.168.0.2": 1300}
+    world.run(0.05)
+    world.send("a", udp(A, B, bytes(1400)))
+    world.collect()
+    (error,) = world.delivered["a"]
+    assert error[20:22] == b"\x03\x04"
+    assert int.from_bytes(error[26:28], "big") == 1280 - 60
+    world.run(10.0)
+    assert world.nodes["a"].device_mtu == 1300 - 60
+
+
+def test_a_link_that_joins_lets_nobody_send_smaller_packets_if_it_carries_large_ones():
+    world = pair()
+    world.lost = {"192.168.1.2"}
+    world.run(5.0)
+    world.lost = set()
+
+    def large(count):
+        world.send("a", udp(A, B, bytes(1400)))
+
+    came, total = stream(world, 3.0, each=large)
+    assert world.states("a", B) == {(2, 12): 2, (3, 13): 2}
+    assert len(came["b"]) == 2 * total
+    assert not [packet for packet in world.delivered["a"] if packet[9] == 1]
+
+
 @pytest.mark.parametrize("timeout_s", [4.0, 30.0])
 def test_an_idle_host_stays_reachable_behind_nats_that_forget(timeout_s):
     world = pair()
