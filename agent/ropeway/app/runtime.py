@@ -192,7 +192,9 @@ class Runtime:
         self._reading: Optional[configuration.Reading] = None
         self._reading_fd = -1
         self._reading_due = float("inf")
-        self._reload_answer: Optional[Later] = None
+        self._reload_answers: List[Later] = []
+        self._read_again = False
+        self._reload_next: List[Later] = []
         self._started_at = time.monotonic()
         self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
@@ -282,18 +284,24 @@ class Runtime:
             self._mtu_due = self._started_at
             self._sealed = self._secure_node()
             self._node: Node = self._sealed
-            # An agent that was killed may have left the table of a classic network.
-            with contextlib.suppress(OSError):
-                firewall.delete(self._table)
         else:
             self._node = self._classic_node()
-            self._close_ears(stack)
         stack.callback(self._close_links)
         stack.callback(self._close_device)
         try:
             self._open_device()
         except OSError as error:
-            raise StartError(_why_no_device(config.device_name, error)) from error
+            sentence = _why_no_device(config.device_name, error)
+            if error.errno == errno.EINVAL:
+                raise ConfigError([sentence]) from error
+            raise StartError(sentence) from error
+        # Whoever holds the device owns the table of its name.
+        if self._secure:
+            # An agent that was killed may have left the table of a classic network.
+            with contextlib.suppress(OSError):
+                firewall.delete(self._table)
+        else:
+            self._close_ears(stack)
         self._hints = netlink.Hints(self._secure)
         stack.callback(self._hints.close)
         self._epoll.register(self._hints.fileno(), select.EPOLLIN)
@@ -501,7 +509,7 @@ class Runtime:
             if now >= self._callers_due:
                 self._remember_callers(now)
         if now >= self._reading_due:
-            self._stop_reading()
+            self._give_up_reading(now)
         self._control.expire(now)
 
     def _remember_callers(self, now: float) -> None:
@@ -523,8 +531,6 @@ class Runtime:
                 )
 
     def _restore_firewall(self, now: float) -> None:
-        self._status_due = float("inf")
-        self._told_at = float("-inf")
         self._firewall_due = float("inf")
         self._firewall_at = now
         log.warning("the nft table %s was taken away: putting it back", self._table)
@@ -731,14 +737,22 @@ class Runtime:
 
     def _reload_on_signal(self, now: float) -> None:
         try:
-            self._begin_reading(now)
+            self._ask_for_reading(now)
         except ValueError as error:
             log.warning("%s", error)
 
+    def _ask_for_reading(self, now: float, answer: Optional[Later] = None) -> None:
+        """Have the file read as it is now, and `answer` told how that went."""
+        if self._reading is None:
+            self._begin_reading(now)
+        else:
+            # The reading that is on may have passed over what has changed since.
+            self._read_again = True
+        if answer is not None:
+            (self._reload_next if self._read_again else self._reload_answers).append(answer)
+
     def _begin_reading(self, now: float) -> None:
         """Let a child read the file; packets pass on meanwhile."""
-        if self._reading is not None:
-            raise ValueError("the configuration is being read already: try again")
         if self._path is None:
             raise ValueError("this agent was not started with a file to read: restart it")
         try:
@@ -751,15 +765,20 @@ class Runtime:
         self._reading_due = now + READING_LIMIT_S
         self._epoll.register(self._reading_fd, select.EPOLLIN)
 
-    def _stop_reading(self) -> None:
-        """Give up a reading that takes too long."""
-        if self._reading is None:
-            return
+    def _give_up_reading(self, now: float) -> None:
         reading = self._end_reading()
         reading.give_up()
         self._reloaded(
-            ValueError(f"reading {reading.path} takes too long, so nothing was changed: try again")
+            now,
+            ValueError(f"reading {reading.path} takes too long, so nothing was changed: try again"),
         )
+
+    def _stop_reading(self) -> None:
+        """Tell those who wait for a reading, on the way out, that there will be none."""
+        if self._reading is not None:
+            self._end_reading().give_up()
+        for answer in (*self._reload_answers, *self._reload_next):
+            answer.refuse(ValueError("the agent is stopping, so nothing was changed"))
 
     def _read_on(self, now: float) -> None:
         assert self._reading is not None
@@ -770,12 +789,13 @@ class Runtime:
             self._apply(reading.result(), now)
         except ConfigError as error:
             self._reloaded(
-                ValueError("nothing was changed, because of this:\n" + "\n".join(error.errors))
+                now,
+                ValueError("nothing was changed, because of this:\n" + "\n".join(error.errors)),
             )
         except ValueError as error:
-            self._reloaded(error)
+            self._reloaded(now, error)
         else:
-            self._reloaded(None)
+            self._reloaded(now, None)
 
     def _end_reading(self) -> configuration.Reading:
         reading = self._reading
@@ -784,18 +804,25 @@ class Runtime:
         self._reading, self._reading_fd, self._reading_due = None, -1, float("inf")
         return reading
 
-    def _reloaded(self, error: Optional[ValueError]) -> None:
-        """Tell the log, and who asked for it, how it went."""
-        answer, self._reload_answer = self._reload_answer, None
+    def _reloaded(self, now: float, error: Optional[ValueError]) -> None:
+        """Tell the log, and who asked for it, how it went; begin the next reading if there is one."""
+        answers, self._reload_answers = self._reload_answers, []
         if error is None:
             log.info("the configuration was read again and holds from now on")
         else:
             log.warning("the configuration was read again: %s", error)
-        if answer is not None:
+        for answer in answers:
             if error is None:
                 answer.give(None)
             else:
                 answer.refuse(error)
+        if self._read_again:
+            self._read_again = False
+            self._reload_answers, self._reload_next = self._reload_next, []
+            try:
+                self._begin_reading(now)
+            except ValueError as begin_error:
+                self._reloaded(now, begin_error)
 
     def _apply(self, config: Config, now: float) -> None:
         """Go over to `config`, whole or not at all; `ValueError` says why not."""
@@ -843,21 +870,24 @@ class Runtime:
         if command == "status":
             return self._status(now)
         if command == "remote-add":
-            host, address, number = self._remote(request)
+            host, address, number = self._remote(request, self._config.port)
             self._node.add_remote(host, address, number, now)
             log.info("remote %s of %s added over the control socket", address, host)
             return None
         if command == "remote-remove":
             host, which = _text(request, "host"), None
             if request.get("address") is not None:
-                _, which, _ = self._remote(request)
+                _, which, port = self._remote(request, 0)
+                if self._secure and port:
+                    raise ValueError("this forgets all ports of an address: leave the port out")
             self._node.remove_remote(host, which, now)
             log.info("remote %s of %s removed over the control socket", which or "*", host)
             return None
         if command == "reload":
-            self._begin_reading(now)
-            self._reload_answer = Later()
-            return self._reload_answer
+            self._check_own(request.get("config"))
+            answer = Later()
+            self._ask_for_reading(now, answer)
+            return answer
         if command == "keylog":
             if self._sealed is None:
                 raise ValueError("only the encapsulation secure has session keys")
@@ -871,7 +901,17 @@ class Runtime:
             "unknown command: the commands are status, remote-add, remote-remove, reload and keylog"
         )
 
-    def _remote(self, request: Dict[str, Any]) -> Tuple[str, str, int]:
+    def _check_own(self, named: Any) -> None:
+        """Refuse to read another file than the agent's own for whoever has `named` one."""
+        if named is None or self._path is None:
+            return
+        if not isinstance(named, str) or os.path.realpath(named) != os.path.realpath(self._path):
+            raise ValueError(
+                f"this agent reads {os.path.abspath(self._path)} and no other file: name the"
+                " control socket of the one that you mean with --control"
+            )
+
+    def _remote(self, request: Dict[str, Any], default_port: int) -> Tuple[str, str, int]:
         """Return host, address and, as the encapsulation has it, interface index or port."""
         host, text = _text(request, "host"), _text(request, "address")
         index = request.get("index", 0)
@@ -881,7 +921,9 @@ class Runtime:
             return host, text, index
         if index:
             raise ValueError("only the encapsulation classic takes an index: leave it out")
-        address, port = configuration.endpoint(text, self._config.port)
+        if text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]
+        address, port = configuration.endpoint(text, default_port)
         return host, address, port
 
     def _status(self, now: float) -> Dict[str, Any]:

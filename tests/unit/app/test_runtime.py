@@ -393,6 +393,14 @@ def test_firewall_is_put_back(kernel, tmp_path):
     run(runtime.Runtime(settings_for(tmp_path)), steps)
 
 
+def test_firewall_that_is_put_back_holds_up_no_line_of_the_status(kernel, tmp_path):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    agent._status_due, agent._told_at = 7.0, 6.0
+    agent._restore_firewall(6.5)
+    assert kernel.firewall == ["replace"]
+    assert (agent._status_due, agent._told_at) == (7.0, 6.0)
+
+
 def test_remotes_at_run_time(kernel, tmp_path):
     settings = settings_for(tmp_path)
 
@@ -461,8 +469,41 @@ def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "Tun", refuse)
     with pytest.raises(runtime.StartError, match="another process holds it"):
         runtime.Runtime(settings_for(tmp_path)).run()
-    assert kernel.firewall == ["replace", "delete"]
+    # The table of that name may be of the agent that holds the device.
+    assert kernel.firewall == []
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_start_without_firewall_leaves_nothing(kernel, tmp_path, monkeypatch):
+    def refuse(table):
+        raise OSError("nft refused the table")
+
+    monkeypatch.setattr(runtime.firewall, "replace", refuse)
+    with pytest.raises(runtime.StartError, match="nft refused"):
+        runtime.Runtime(settings_for(tmp_path)).run()
+    assert kernel.tun.closed
+    assert os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(errno.EINVAL, config.ConfigError), (errno.EPERM, runtime.StartError)],
+)
+def test_device_of_another_kind_is_a_mistake_of_the_configuration(
+    kernel, tmp_path, monkeypatch, code, error
+):
+    def refuse(name):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(runtime, "Tun", refuse)
+    with pytest.raises(error, match="the device ropeway0 cannot be made"):
+        runtime.Runtime(settings_for(tmp_path)).run()
+
+
+def test_control_socket_that_can_never_be_is_a_mistake_of_the_configuration(kernel, tmp_path):
+    wish = config.Control(path=str(tmp_path / "control.sock"), group="nobody-at-all")
+    with pytest.raises(config.ConfigError, match=r"control\.group: there is no group"):
+        runtime.Runtime(settings_for(tmp_path, control=wish)).run()
 
 
 def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):

@@ -8,6 +8,7 @@ import errno
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -266,8 +267,14 @@ def test_remotes_at_run_time(kernel, tmp_path):
         ask(settings, command="remote-add", host="10.0.0.2", address="2001:db8::2")
         found = {"192.168.0.2:51840", "192.168.0.3:5000", "[2001:db8::2]:51840"}
         assert set(endpoints()) == found
-        ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.3:5000")
+        ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.3")
         assert set(endpoints()) == found - {"192.168.0.3:5000"}
+        ask(settings, command="remote-remove", host="10.0.0.2", address="[2001:db8::2]")
+        ask(settings, command="remote-add", host="10.0.0.2", address="[2001:db8::3]")
+        assert set(endpoints()) == {"192.168.0.2:51840", "[2001:db8::3]:51840"}
+        with pytest.raises(control.ControlError, match="all ports of an address: leave the port"):
+            ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.2:51840")
+        assert len(endpoints()) == 2
 
     run(runtime.Runtime(settings), steps)
 
@@ -457,6 +464,28 @@ class TestReload:
 
         run(file.agent(), steps)
 
+    def test_request_that_names_the_agents_own_file(self, kernel, file, tmp_path):
+        (tmp_path / "other").symlink_to(tmp_path)
+
+        def steps():
+            eventually(lambda: kernel.links)
+            file.write(peers=((3, OTHER),))
+            ask(file.settings, command="reload", config=str(tmp_path / "other" / "ropeway.yaml"))
+            assert file.hosts() == ["10.0.0.3"]
+
+        run(file.agent(), steps)
+
+    @pytest.mark.parametrize("named", ["/etc/other.yaml", "ropeway.yaml", 5, ""])
+    def test_request_that_names_another_file_is_refused(self, kernel, file, named):
+        def steps():
+            eventually(lambda: kernel.links)
+            file.write(peers=((3, OTHER),))
+            with pytest.raises(control.ControlError, match=f"this agent reads {file.path}"):
+                ask(file.settings, command="reload", config=named)
+            assert file.hosts() == ["10.0.0.2"]
+
+        run(file.agent(), steps)
+
     def test_reading_that_never_ends_is_given_up(self, kernel, file, monkeypatch):
         agent = file.agent()
         monkeypatch.setattr(runtime, "READING_LIMIT_S", 0.05)
@@ -472,29 +501,74 @@ class TestReload:
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
 
-    def test_packets_pass_and_others_wait_while_the_file_is_read(self, kernel, file, monkeypatch):
-        agent = file.agent()
+    @pytest.fixture
+    def gate(self, monkeypatch):
+        """Let each reading go on, once it has the file, when it is given a byte."""
         gate, opener = os.pipe()
         read = config.read
-        monkeypatch.setattr(config, "read", lambda path: (os.read(gate, 1), read(path))[1])
+
+        def slowly(path):
+            found = read(path)
+            os.read(gate, 1)
+            return found
+
+        yield lambda: monkeypatch.setattr(config, "read", slowly), lambda: os.write(opener, b"x")
+        os.close(gate)
+        os.close(opener)
+
+    def test_packets_pass_while_the_file_is_read(self, kernel, file, gate):
+        agent = file.agent()
+        shut, let_one = gate
+        shut()
 
         def steps():
             eventually(lambda: kernel.links)
+            file.write(peers=((2, FAR), (3, OTHER)))
             os.kill(os.getpid(), signal.SIGHUP)
             eventually(lambda: agent._reading is not None)
-            with pytest.raises(control.ControlError, match="being read already"):
-                ask(file.settings, command="reload")
             far = FarHost(kernel)
             far.until(far.established)
-            file.write(peers=((2, FAR), (3, OTHER)))
-            os.write(opener, b"x")
+            let_one()
             eventually(lambda: len(file.hosts()) == 2)
 
-        try:
-            run(agent, steps)
-        finally:
-            os.close(gate)
-            os.close(opener)
+        run(agent, steps)
+
+    def test_change_during_a_reading_is_read_once_more(self, kernel, file, gate):
+        agent = file.agent()
+        shut, let_one = gate
+        shut()
+        done = []
+
+        def wait_for(name):
+            thread = threading.Thread(
+                target=lambda: done.append((name, ask(file.settings, command="reload")))
+            )
+            thread.start()
+            return thread
+
+        def steps():
+            eventually(lambda: kernel.links)
+            first = wait_for("first")
+            eventually(lambda: agent._reading is not None)
+            waiting = agent._reading
+            later = [wait_for("second"), wait_for("third")]
+            eventually(lambda: len(agent._reload_next) == 2)
+            let_one()
+            first.join()
+            eventually(lambda: agent._reading not in (None, waiting))
+            assert done == [("first", None)]
+            # A signal does not wait for an answer, but for the change to hold.
+            file.write(peers=((3, OTHER),))
+            os.kill(os.getpid(), signal.SIGHUP)
+            eventually(lambda: agent._read_again)
+            let_one()
+            for thread in later:
+                thread.join()
+            let_one()
+            eventually(lambda: file.hosts() == ["10.0.0.3"])
+
+        run(agent, steps)
+        assert sorted(name for name, _ in done) == ["first", "second", "third"]
 
 
 def test_reload_of_a_classic_network_changes_its_remotes(kernel, tmp_path):
