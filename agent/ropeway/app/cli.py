@@ -22,6 +22,8 @@ from ropeway.app.config import (
 RELOAD_TIMEOUT_S = 12.0
 """The agent gives up reading its configuration before that."""
 KEYLOG_EVERY_S = 1.0
+START_AGAIN_S = 1.0
+"""Pause of an agent that cannot start, before it ends."""
 
 # What only some commands need is imported there: `ropeway status` has to be quick.
 
@@ -57,19 +59,35 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
 
     agent = commands.add_parser("agent", help="run the agent in the foreground")
-    agent.add_argument("--config", metavar="FILE", default=DEFAULT_PATH)
+    _add_config(agent)
     agent.set_defaults(run=_agent)
 
     check = commands.add_parser("check-config", help="check a configuration file")
-    check.add_argument("file", metavar="FILE", nargs="?", default=DEFAULT_PATH)
     check.add_argument(
-        "--without-keys", action="store_true", help="leave out the files of keys that it names"
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default=DEFAULT_PATH,
+        help="the configuration file (default: %(default)s)",
+    )
+    check.add_argument(
+        "--without-keys",
+        action="store_true",
+        help="leave out what else has to be on this host: files of keys, users, groups",
     )
     check.set_defaults(run=_check_config)
 
     reload = commands.add_parser("reload", help="let the agent read its configuration again")
-    reload.add_argument("--config", metavar="FILE", help="take the control socket from this file")
-    _add_control(reload)
+    reload.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the agent's own configuration file, which names its control socket",
+    )
+    reload.add_argument(
+        "--control",
+        metavar="PATH",
+        help=f"the control socket (default: what --config names, or {DEFAULT_CONTROL_PATH})",
+    )
     reload.set_defaults(run=_reload)
 
     genkey = commands.add_parser("genkey", help="make this host's private key")
@@ -91,7 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("host", metavar="HOST", help="its virtual address")
     add.add_argument("address", metavar="ADDRESS", help="a real address of it")
     add.add_argument(
-        "--index", type=int, default=0, help="its interface index there, for old nodes"
+        "--index",
+        type=int,
+        default=0,
+        help="its interface index there, for old nodes; classic only",
     )
     _add_control(add)
     add.set_defaults(run=_remote_add)
@@ -119,17 +140,35 @@ def _parser() -> argparse.ArgumentParser:
     decrypt.set_defaults(run=_decrypt)
 
     cleanup = commands.add_parser("cleanup", help="remove what a killed agent left behind")
-    cleanup.add_argument("--config", metavar="FILE", default=DEFAULT_PATH)
+    _add_config(cleanup)
     cleanup.set_defaults(run=_cleanup)
     return parser
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_PATH,
+        help="the configuration file (default: %(default)s)",
+    )
+
+
 def _add_control(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--control", metavar="PATH", default=DEFAULT_CONTROL_PATH)
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        default=DEFAULT_CONTROL_PATH,
+        help="the control socket (default: %(default)s)",
+    )
 
 
 def _add_key_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--file", metavar="PATH", help="the private key's file")
+    parser.add_argument(
+        "--file",
+        metavar="PATH",
+        help="the private key's file (default: what the configuration names)",
+    )
     parser.add_argument(
         "--config", metavar="FILE", help="take the private key's file from this configuration"
     )
@@ -150,6 +189,8 @@ def _agent(options: argparse.Namespace) -> int:
             Runtime(configuration, options.config).run()
         except StartError as error:
             log.error("%s", error)
+            # The service starts again at once, and what is amiss will hardly be mended so soon.
+            time.sleep(START_AGAIN_S)
             return EXIT_FAILED
     except ConfigError as error:
         for line in error.errors:
@@ -172,8 +213,12 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    path = options.control
+    path = options.control or DEFAULT_CONTROL_PATH
+    message: Dict[str, Any] = {"command": "reload"}
     if options.config is not None:
+        # The agent reads no other file than its own, and says so if it was asked to.
+        message["config"] = os.path.abspath(options.config)
+    if options.config is not None and options.control is None:
         from ropeway.app import cleanup
 
         try:
@@ -181,7 +226,7 @@ def _reload(options: argparse.Namespace) -> int:
         except ValueError as error:
             return _fail(str(error))
     try:
-        control.request(path, {"command": "reload"}, RELOAD_TIMEOUT_S)
+        control.request(path, message, RELOAD_TIMEOUT_S)
     except control.ControlError as error:
         _fail(str(error))
         return EXIT_RESTART if error.reason == control.REASON_RESTART else EXIT_FAILED

@@ -110,10 +110,13 @@ def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
     def refuse(self):
         raise runtime.StartError("there is no program nft: install the package nftables")
 
+    naps = []
+    monkeypatch.setattr(cli.time, "sleep", naps.append)
     monkeypatch.setattr(runtime.Runtime, "run", refuse)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == 1
+    assert naps == [cli.START_AGAIN_S], "the service starts again and again without a pause"
     assert "ERROR: there is no program nft" in capsys.readouterr().err
 
 
@@ -128,19 +131,42 @@ def test_configuration_that_only_the_node_refuses(tmp_path, capsys, monkeypatch)
     assert "ERROR: remotes: 10.0.0.2 has too many" in capsys.readouterr().err
 
 
-def test_reload(asked, tmp_path, capsys):
+def test_reload(asked, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD + "control: {path: /run/second.sock}\n")
     assert cli.main(["reload"]) == 0
     assert cli.main(["reload", "--control", "/elsewhere"]) == 0
-    assert cli.main(["reload", "--config", str(path)]) == 0
+    assert cli.main(["reload", "--config", "r.yaml"]) == 0
+    assert cli.main(["reload", "--config", str(path), "--control", "/elsewhere"]) == 0
+    named = {"command": "reload", "config": str(path)}
     assert asked == [
-        (where, {"command": "reload"})
-        for where in (config.DEFAULT_CONTROL_PATH, "/elsewhere", "/run/second.sock")
+        (config.DEFAULT_CONTROL_PATH, {"command": "reload"}),
+        ("/elsewhere", {"command": "reload"}),
+        ("/run/second.sock", named),
+        ("/elsewhere", named),
     ]
     path.write_text("[")
     assert cli.main(["reload", "--config", str(path)]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    assert str(path) in capsys.readouterr().err
+    assert cli.main(["reload", "--config", str(path), "--control", "/elsewhere"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        ("agent", config.DEFAULT_PATH),
+        ("cleanup", config.DEFAULT_PATH),
+        ("check-config", config.DEFAULT_PATH),
+        ("reload", config.DEFAULT_CONTROL_PATH),
+        ("status", config.DEFAULT_CONTROL_PATH),
+        ("remote add", config.DEFAULT_CONTROL_PATH),
+    ],
+)
+def test_help_tells_the_defaults(command, default, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    assert default in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("reason", "code"), [(None, 1), (control.REASON_RESTART, 3)])
