@@ -111,6 +111,18 @@ class SessionLost:
 
 
 @dataclass(frozen=True)
+class SessionUnanswered:
+    """A host has been asked for a session for a while and has not answered."""
+
+    host: str
+    #: What may be the matter, as the end of a sentence.
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no session with {self.host}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class EndpointMoved:
     """A connection's other end was heard, sealed, from somewhere else."""
 
@@ -171,6 +183,7 @@ Event = Union[
     RemoteMoved,
     SessionMade,
     SessionLost,
+    SessionUnanswered,
     EndpointMoved,
     PathMtuFound,
     HandshakeRefused,

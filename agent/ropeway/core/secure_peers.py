@@ -373,6 +373,11 @@ class SecurePeers:
         strand.initiate_pause_s = min(pause_s, longest_s)
         if not ways:
             return
+        waiting = strand.session is None and now - strand.wanted_since >= tuning.UNANSWERED_S
+        reason = self.handshake_status(strand, now) if waiting and not strand.told else None
+        if reason is not None:
+            strand.told = True
+            self._log.report(events.SessionUnanswered(strand.host, reason), now)
         for message in self.handshakes.initiate(strand.host, now):
             for connection in ways.values():
                 if connection.source is None:
@@ -448,6 +453,7 @@ class SecurePeers:
         else:
             strand.rollovers += 1
         strand.initiate_at = strand.wanted_since = _INF
+        strand.told = False
         strand.initiate_pause_s = tuning.INITIATE_MIN_S
         for connection in strand.connections.values():
             # The first frame under it tells the other end that it can be used.

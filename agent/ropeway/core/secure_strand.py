@@ -190,6 +190,7 @@ class SecureStrand(Strand[SecureConnection]):
         "rollovers",
         "session",
         "sessions",
+        "told",
         "wanted_since",
         "woken",
     )
@@ -217,6 +218,8 @@ class SecureStrand(Strand[SecureConnection]):
         #: When a packet could not be sent at once.
         self.asked_at = NEVER
         self.rollovers = 0
+        #: Whether it was reported that the host does not answer.
+        self.told = False
         #: Since when a session is wanted, and when it is asked for next.
         self.wanted_since = _INF
         self.initiate_at = _INF

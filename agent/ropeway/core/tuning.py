@@ -105,6 +105,8 @@ INITIATE_MAX_S = 5.0
 INITIATE_ASKED_S = 1.5
 ASKED_S = 10.0
 INITIATE_GROWTH = 1.5
+#: A host that has not answered for this long is reported, once.
+UNANSWERED_S = 10.0
 #: No two initiations to one host are closer than this.
 INITIATE_GAP_S = 0.05
 #: How often a strand's sessions are looked at, with data and without.

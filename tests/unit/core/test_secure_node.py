@@ -422,7 +422,11 @@ def test_a_wrong_key_of_the_other_end_is_told_on_both_sides():
     world.add("a", A, links, [peer("b", B, "192.168.0.3", public_keys=wrong)])
     world.add("b", B, [link(12, "192.168.0.3")], [peer("a", A)])
     world.run(10.0)
+    world.run(5.0)
     assert "key" in world.peer("a", B)["handshake"]
+    (unanswered,) = said(world, "a", events.SessionUnanswered)
+    assert B in str(unanswered)
+    assert "key" in str(unanswered)
     assert world.dropped("b") == {"wrong_key": world.dropped("b")["wrong_key"]}
     assert len(said(world, "b", events.HandshakeRefused)) == 1
 
