@@ -16,8 +16,8 @@ LAB := $(ROOT) $(BIN)/python -m tests.lab
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: lab lab-down test check lint types unit unit-between deb bench prerequisites
-.PHONY: test-system test-package test-fleet test-lab test-molecule
+.PHONY: lab lab-down test check lint types unit deb bench prerequisites
+.PHONY: test-aside test-system test-package test-fleet test-lab test-molecule
 
 lab: prerequisites deb
 	$(call say,three hosts and their LANs)
@@ -46,7 +46,7 @@ build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .config/requirements/dev.txt
 	@touch $@
 
-lab deb bench check lint types unit unit-between test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+lab deb bench check lint types unit test-aside test-system test-package test-fleet test-lab test-molecule: build/venv/ready
 
 lint: prerequisites
 	$(call say,lint)
@@ -62,10 +62,6 @@ types:
 unit:
 	$(call say,unit tests)
 	@$(BIN)/python -m tests.interpreters --ends
-
-unit-between:
-	$(call say,unit tests on the other interpreters)
-	@$(BIN)/python -m tests.interpreters --between
 
 check: lint types unit
 
@@ -97,14 +93,19 @@ test-molecule: prerequisites deb
 	$(call say,the roles on three releases)
 	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
+# What only computes, while the machines of molecule boot and wait.
+test-aside: prerequisites deb
+	$(call say,unit tests on the other interpreters)
+	@nice $(BIN)/python -m tests.interpreters --between
+	$(call say,fleet tests)
+	@$(ROOT) nice $(PYTEST) tests/fleet
+
 test: prerequisites
 	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory unit-between
 	@$(MAKE) --no-print-directory deb
-	@$(MAKE) --no-print-directory test-fleet
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-molecule test-aside
 	@$(MAKE) --no-print-directory test-package
 	@$(MAKE) --no-print-directory test-system
-	@$(MAKE) --no-print-directory test-molecule
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
 
