@@ -19,9 +19,11 @@ import dataclasses
 import errno
 import fnmatch
 import gc
+import ipaddress
 import logging
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -58,7 +60,7 @@ from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
-from ropeway.kernel import firewall, netlink
+from ropeway.kernel import firewall, netlink, process
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import LinkSockets
 from ropeway.kernel.tun import Tun
@@ -88,6 +90,11 @@ FIREWALL_TIMEOUT_S = 3.0
 """Nothing else runs while nft does, and the watchdog has to be fed."""
 READING_LIMIT_S = 8.0
 """Reading the configuration again takes no longer; control clients wait 10 s."""
+ADDRESSES_PER_LINK_MAX = 8
+"""A link has a socket at each of its addresses, and a few are as good as thousands."""
+SOCKETS_MAX = 256
+DESCRIPTORS_RESERVED = 128
+"""What is no link's socket needs descriptors too: netlink, the device, control clients."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 GC_THRESHOLDS = (20000, 20, 20)
@@ -151,19 +158,40 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def bindings(links: Iterable[Link], secure: bool) -> Dict[Hashable, Tuple[Link, str]]:
+def bindings(
+    links: Iterable[Link], secure: bool, limit: int = SOCKETS_MAX
+) -> Dict[Hashable, Tuple[Link, str]]:
     """Return what sockets there should be: by the node's key for each, its link and address.
 
-    A link of a classic network has one, whatever its addresses.
+    A link of a classic network has one, whatever its addresses. A link of a secure one has
+    `ADDRESSES_PER_LINK_MAX` at most, and all together have `limit`.
     """
-    if not secure:
-        return {link.index: (link, "") for link in links}
     wanted: Dict[Hashable, Tuple[Link, str]] = {}
     for link in links:
-        for text in (*link.addresses, *link.addresses6):
-            address = text.split("/")[0]
-            wanted[link.index, address] = link, address
+        for address in _addresses_used(link) if secure else ("",):
+            if len(wanted) < limit:
+                wanted[(link.index, address) if secure else link.index] = link, address
     return wanted
+
+
+def _addresses_used(link: Link) -> List[str]:
+    """Return the addresses that get sockets: the first of each family, half of each if need be."""
+    half = ADDRESSES_PER_LINK_MAX // 2
+    room6 = min(len(link.addresses6), max(half, ADDRESSES_PER_LINK_MAX - len(link.addresses)))
+    chosen = (
+        *link.addresses[: ADDRESSES_PER_LINK_MAX - room6],
+        *link.addresses6[:room6],
+    )
+    return [text.split("/")[0] for text in chosen]
+
+
+def _sockets_max(secure: bool) -> int:
+    """Return how many bindings leave this process descriptors enough for the rest."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return SOCKETS_MAX
+    each = 1 if secure else 2
+    return max(1, min(SOCKETS_MAX, (limit - DESCRIPTORS_RESERVED) // each))
 
 
 class Runtime:
@@ -185,7 +213,10 @@ class Runtime:
         self._write_errors: Dict[str, int] = {}
         self._sockets: Dict[Hashable, Sockets] = {}
         self._sockets_by_fd: Dict[int, Sockets] = {}
+        self._sockets_max = _sockets_max(self._secure)
         self._unusable: Dict[Hashable, str] = {}
+        self._left_out: Dict[int, str] = {}
+        self._overlaps: Set[str] = set()
         self._sealed: Optional[SecureNode] = None
         self._stop_signal = 0
         self._hangup = False
@@ -223,6 +254,10 @@ class Runtime:
         would help. Whatever was made in the kernel is removed again on the way out, an error
         included.
         """
+        try:
+            process.forbid_dumps()
+        except OSError as error:
+            log.warning("the agent's keys may stand in a core dump (%s)", error.strerror or error)
         with contextlib.ExitStack() as stack:
             stack.callback(self._epoll.close)
             wake = self._catch_signals(stack)
@@ -279,6 +314,7 @@ class Runtime:
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.callback(self._control.close)
+        self._show_control(stack)
         stack.callback(self._stop_reading)
         if self._secure:
             self._mtu_due = self._started_at
@@ -312,6 +348,28 @@ class Runtime:
                 f"the device {config.device_name} cannot be set up ({error.strerror or error}):"
                 " give the agent CAP_NET_ADMIN"
             ) from error
+
+    def _show_control(self, stack: contextlib.ExitStack) -> None:
+        """Have the service find the control socket in its folder, wherever it stands.
+
+        A changed file may name another place already, while the socket is where it was.
+        """
+        folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        path = os.path.join(folder, os.path.basename(configuration.DEFAULT_CONTROL_PATH))
+        if not folder or path == self._config.control.path:
+            return
+        try:
+            if os.path.islink(path):
+                os.unlink(path)
+            os.symlink(self._config.control.path, path)
+        except OSError as error:
+            log.warning(
+                "%s cannot be made (%s), so the service cannot be reloaded: use `ropeway reload`",
+                path,
+                error.strerror or error,
+            )
+            return
+        stack.callback(_remove_link, path)
 
     def _classic_node(self) -> Node:
         config = self._config
@@ -564,6 +622,7 @@ class Runtime:
             return
         self._note_dump(interfaces, now)
         links = self._taking_part()
+        self._check_overlaps(links, starting)
         self._follow(links, now)
         self._set_links(links, now)
         self._tend_device(interfaces, now, starting)
@@ -616,9 +675,57 @@ class Runtime:
             links = [link for link in links if link.index in sockets]
         self._node.set_links(links, now)
 
+    def _check_overlaps(self, links: Sequence[Link], starting: bool) -> None:
+        """Warn of links whose own network is, or is part of, the virtual one.
+
+        `ConfigError` at the start where one of them has the virtual address.
+        """
+        network = ipaddress.IPv4Network(self._config.network)
+        found = set()
+        for link in links:
+            for text in link.addresses:
+                own = ipaddress.IPv4Interface(text)
+                if starting and str(own.ip) == self._config.address:
+                    raise ConfigError(
+                        [
+                            f"address: {link.name}({link.index}) has {own.ip} already: choose"
+                            " another address or network, or exclude that interface"
+                        ]
+                    )
+                if own.network.overlaps(network):
+                    found.add(
+                        f"{link.name}({link.index}) has {text}, which overlaps the virtual network"
+                        f" {network}: what is sent there may go either way; choose another network"
+                        " for one of them"
+                    )
+        for sentence in sorted(found - self._overlaps):
+            log.warning("%s", sentence)
+        self._overlaps = found
+
+    def _note_left_out(
+        self, links: Sequence[Link], wanted: Dict[Hashable, Tuple[Link, str]]
+    ) -> None:
+        """Tell, once each, which links have more addresses than there may be sockets."""
+        before, self._left_out = self._left_out, {}
+        for link in links:
+            here = sum(of is link for of, _ in wanted.values())
+            there = len(link.addresses) + len(link.addresses6) if self._secure else 1
+            if here == there:
+                continue
+            sentence = "there are too many links"
+            if self._secure:
+                sentence = (
+                    f"{there - here} of its {there} addresses stay unused, because they are too"
+                    " many"
+                )
+            self._left_out[link.index] = sentence
+            if link.index not in before:
+                log.warning("%s(%s): %s", link.name, link.index, sentence)
+
     def _follow(self, links: Sequence[Link], now: float) -> None:
         """Hold the sockets that the links need, and none besides."""
-        wanted = bindings(links, self._secure)
+        wanted = bindings(links, self._secure, self._sockets_max)
+        self._note_left_out(links, wanted)
         for key in [key for key in self._sockets if key not in wanted]:
             self._close_sockets(key)
         for key in [key for key in self._unusable if key not in wanted]:
@@ -805,7 +912,7 @@ class Runtime:
         return reading
 
     def _reloaded(self, now: float, error: Optional[ValueError]) -> None:
-        """Tell the log, and who asked for it, how it went; begin the next reading if there is one."""
+        """Tell the log, and who asked for it, how it went; read once more if need be."""
         answers, self._reload_answers = self._reload_answers, []
         if error is None:
             log.info("the configuration was read again and holds from now on")
@@ -941,9 +1048,38 @@ class Runtime:
         drops: Dict[int, int] = {}
         for sockets in self._sockets.values():
             drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
+        if not self._secure:
+            # The node knows nothing of links without sockets.
+            known = {link["index"] for link in status["links"]}
+            status["links"] += [
+                _without_sockets(link) for link in self._taking_part() if link.index not in known
+            ]
+            status["links"].sort(key=lambda link: link["index"])
         for link in status["links"]:
             link["receive_drops"] = drops.get(link["index"], 0)
+            link["unusable"] = self._why_unusable(link["index"])
         return status
+
+    def _why_unusable(self, index: int) -> Optional[str]:
+        """Return why not all of a link can be used, or None where it can."""
+        reasons = [self._left_out[index]] if index in self._left_out else []
+        for key, reason in self._unusable.items():
+            if key == index:
+                reasons.append(reason)
+            elif isinstance(key, tuple) and key[0] == index:
+                reasons.append(f"{key[1]}: {reason}")
+        return "; ".join(reasons) or None
+
+
+def _without_sockets(link: Link) -> Dict[str, Any]:
+    return {
+        "index": link.index,
+        "name": link.name,
+        "addresses": list(link.addresses),
+        "mtu": link.mtu,
+        "up": False,
+        "send_errors": {},
+    }
 
 
 def summary(status: Dict[str, Any]) -> str:
@@ -959,6 +1095,11 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
+
+
+def _remove_link(path: str) -> None:
+    with contextlib.suppress(OSError):  # the service's folder may be gone already
+        os.unlink(path)
 
 
 def _remove_firewall(table: str) -> None:

@@ -146,6 +146,7 @@ class FakeKernel:
         self.configured: List[tuple] = []
         self.unusable: Dict[str, int] = {}
         self.dumps = 0
+        self.dumpable = True
         self.route_dumps = 0
         self.next_index = 20
 
@@ -153,6 +154,9 @@ class FakeKernel:
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
         monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
         monkeypatch.setattr(runtime, "UdpSocket", self.open_udp)
+        monkeypatch.setattr(
+            runtime.process, "forbid_dumps", lambda: setattr(self, "dumpable", False)
+        )
         monkeypatch.setattr(runtime.netlink, "dump", self.dump)
         monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)

@@ -180,6 +180,7 @@ def test_start_serve_stop(kernel, tmp_path):
         }  # fmt: skip
         assert [link["name"] for link in status["links"]] == ["eth0"]
         assert status["links"][0]["receive_drops"] == 7
+        assert not kernel.dumpable
 
     run(agent, steps)
     assert kernel.configured == [(20, "10.0.0.1/24", 1466, "ropeway")]
@@ -279,9 +280,24 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
 
     def steps():
         eventually(lambda: kernel.dumps > 3)
-        assert ask(settings, command="status")["links"] == []
+        status = ask(settings, command="status")
+        assert status["links"] == [
+            {
+                "index": 2,
+                "name": "eth0",
+                "addresses": ["192.168.0.1/24"],
+                "mtu": 1500,
+                "up": False,
+                "send_errors": {},
+                "receive_drops": 0,
+                "unusable": "No such device",
+            }
+        ]
+        assert runtime.summary(status).startswith("0 of 1 links up")
         kernel.unusable.clear()
         eventually(lambda: kernel.links)
+        (link,) = eventually(lambda: ask(settings, command="status")["links"])
+        assert (link["up"], link["unusable"]) == (True, None)
 
     run(runtime.Runtime(settings), steps)
     assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
@@ -444,6 +460,55 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
         assert ask(settings, command="status")["version"]
 
     run(runtime.Runtime(settings), steps)
+
+
+def overlaps(caplog):
+    return [r.getMessage() for r in caplog.records if "virtual network" in r.getMessage()]
+
+
+def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
+    settings = settings_for(tmp_path)
+    kernel.interfaces = [interface(2, "eth0", "10.0.0.77/24"), ETH1]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.change(interface(2, "eth0", "10.0.0.77/24"), interface(3, "eth1", "10.1.1.1/8"))
+        eventually(lambda: len(overlaps(caplog)) == 2)
+        dumps = kernel.dumps
+        kernel.hints.put(b"hint")
+        eventually(lambda: kernel.dumps > dumps)
+
+    run(runtime.Runtime(settings), steps)
+    assert overlaps(caplog) == [
+        f"{name} has {address}, which overlaps the virtual network 10.0.0.0/24: what is sent there"
+        " may go either way; choose another network for one of them"
+        for name, address in (("eth0(2)", "10.0.0.77/24"), ("eth1(3)", "10.1.1.1/8"))
+    ]
+
+
+def test_link_that_has_the_virtual_address_is_a_mistake_of_the_configuration(kernel, tmp_path):
+    kernel.interfaces = [interface(2, "eth0", "10.0.0.1/24")]
+    with pytest.raises(config.ConfigError, match=r"address: eth0\(2\) has 10\.0\.0\.1 already"):
+        runtime.Runtime(settings_for(tmp_path)).run()
+    assert kernel.tun.closed
+    assert kernel.firewall == ["replace", "delete"]
+
+
+def test_control_socket_is_found_in_the_services_folder_wherever_it_stands(
+    kernel, tmp_path, monkeypatch
+):
+    settings = settings_for(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "control.sock").symlink_to("left by a killed agent")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
+
+    def steps():
+        eventually(lambda: kernel.links)
+        assert control.request(str(folder / "control.sock"), {"command": "status"})["version"]
+
+    run(runtime.Runtime(settings), steps)
+    assert os.listdir(folder) == []
 
 
 def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):

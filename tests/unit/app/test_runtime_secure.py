@@ -118,6 +118,57 @@ def test_what_sockets_there_should_be():
     assert runtime.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
 
 
+def link_with(index, count4, count6):
+    return Link(
+        index,
+        f"eth{index}",
+        tuple(f"10.{index}.0.{n}/32" for n in range(count4)),
+        1500,
+        True,
+        (),
+        tuple(f"2001:db8:{index}::{n:x}/128" for n in range(count6)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [((1100, 0), (8, 0)), ((1100, 1), (7, 1)), ((1100, 99), (4, 4)), ((2, 99), (2, 6))],
+)
+def test_sockets_of_a_link_are_bounded(there, used):
+    wanted = runtime.bindings([link_with(3, *there)], True)
+    addresses = [address for _, address in wanted]
+    assert addresses == [f"10.3.0.{n}" for n in range(used[0])] + [
+        f"2001:db8:3::{n:x}" for n in range(used[1])
+    ]
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_sockets_are_bounded_in_all(secure):
+    links = [link_with(index, 8, 0) for index in range(1, 200)]
+    assert len(runtime.bindings(links, secure, 21)) == 21
+
+
+def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
+    many = interface(2, "eth0", *(f"192.168.0.{n}/24" for n in range(1, 100)))
+    kernel.interfaces = [many]
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: len(opened(kernel)) == 8)
+        dumps = kernel.dumps
+        kernel.change(many)
+        eventually(lambda: kernel.dumps > dumps)
+        (link,) = ask(settings, command="status")["links"]
+        assert len(link["addresses"]) == 8
+        assert link["unusable"] == "91 of its 99 addresses stay unused, because they are too many"
+
+    run(runtime.Runtime(settings), steps)
+    assert [r.getMessage() for r in caplog.records if "eth0(2)" in r.getMessage()][:1] == [
+        "eth0(2): 91 of its 99 addresses stay unused, because they are too many"
+    ]
+    assert len([r for r in caplog.records if "too many" in r.getMessage()]) == 1
+
+
 def test_interfaces_with_only_ipv6_take_part_on_secure_networks():
     plain = dataclasses.replace(ETH6, ethernet=False)
     assert runtime.taking_part([plain], ["*"], [], "ropeway0", 20) == []
@@ -230,9 +281,14 @@ def test_port_that_another_program_has_is_told_once_and_tried_again(
 
     def steps():
         eventually(lambda: kernel.dumps > 3)
-        addresses = [link["addresses"] for link in ask(settings, command="status")["links"]]
+        found = ask(settings, command="status")["links"]
         # What cannot be sent from is no address to the node.
-        assert addresses == [["192.168.0.1/24"], ["2001:db8::1/64"]]
+        assert [link["addresses"] for link in found] == [["192.168.0.1/24"], ["2001:db8::1/64"]]
+        assert [link["unusable"] for link in found] == [
+            None,
+            "192.168.1.1: another program has UDP port 51840 there: stop it, or choose another"
+            " port",
+        ]
         kernel.unusable.clear()
         eventually(lambda: (3, "192.168.1.1") in opened(kernel))
 
