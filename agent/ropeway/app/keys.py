@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import os
 import pwd
 import stat
@@ -21,6 +22,9 @@ SERVICE_USER = "ropeway"
 # Bits of a mode that a key file must not have.
 _OPEN_TO_GROUP_OR_OTHERS = 0o077
 _OPEN_TO_OTHERS = 0o027
+
+
+_NO_PATH = "the place of the {} holds a character that no path has: correct it"
 
 
 class KeyFileError(Exception):
@@ -51,10 +55,19 @@ def public_of(private: bytes) -> bytes:
     return KeyPair.of(private).public
 
 
-def read_private(path: str) -> bytes:
+def service_user() -> Optional[pwd.struct_passwd]:
+    """Return the user that the service runs as; None where the package is not installed."""
+    try:
+        return pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return None
+
+
+def read_private(path: str, reader: Optional[pwd.struct_passwd] = None) -> bytes:
     """Return the private key in the file at `path`, which only its owner may open.
 
-    `KeyFileError` where it is not there, cannot be read, is open to others or holds no key.
+    `KeyFileError` where it is not there, cannot be read, is open to others or holds no key, or
+    where `reader`, a user that is not the caller, could not read it.
     """
     return _read(
         path,
@@ -62,10 +75,11 @@ def read_private(path: str) -> bytes:
         _OPEN_TO_GROUP_OR_OTHERS,
         "chmod 0600",
         "make it with `ropeway genkey`",
+        reader,
     )
 
 
-def read_psk(path: str) -> bytes:
+def read_psk(path: str, reader: Optional[pwd.struct_passwd] = None) -> bytes:
     """Return the pre-shared key in the file at `path`, which a group may read and no others.
 
     `KeyFileError` as for `read_private`.
@@ -76,14 +90,23 @@ def read_psk(path: str) -> bytes:
         _OPEN_TO_OTHERS,
         "chmod 0640",
         "put it there, the same as on the other host, or leave psk_file out on both",
+        reader,
     )
 
 
-def _read(path: str, what: str, forbidden: int, remedy: str, advice: str) -> bytes:
+def _read(
+    path: str,
+    what: str,
+    forbidden: int,
+    remedy: str,
+    advice: str,
+    reader: Optional[pwd.struct_passwd],
+) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
+            found = os.fstat(descriptor)
+            mode = found.st_mode
             content = file.read(FILE_BYTES_MAX + 1) if stat.S_ISREG(mode) else b""
     except FileNotFoundError:
         raise KeyFileError(f"the {what} {path} is not there: {advice}") from None
@@ -92,6 +115,8 @@ def _read(path: str, what: str, forbidden: int, remedy: str, advice: str) -> byt
             f"the {what} {path} cannot be read ({error.strerror}):"
             f" run this as root, or let the user {SERVICE_USER} own it"
         ) from None
+    except ValueError:
+        raise KeyFileError(_NO_PATH.format(what)) from None
     if not stat.S_ISREG(mode):
         raise KeyFileError(f"the {what} {path} is not a file: {advice}")
     if mode & forbidden:
@@ -99,6 +124,14 @@ def _read(path: str, what: str, forbidden: int, remedy: str, advice: str) -> byt
             f"the {what} {path} is open to others (mode {stat.S_IMODE(mode):04o}):"
             f" run `{remedy} {path}`; if others can have read it, make a new one"
         )
+    if reader is not None and found.st_uid != reader.pw_uid:
+        by_group = bool(mode & stat.S_IRGRP & ~forbidden)
+        if not by_group or found.st_gid not in os.getgrouplist(reader.pw_name, reader.pw_gid):
+            remedy = "chgrp {}" if by_group else "chown {}:"
+            raise KeyFileError(
+                f"the {what} {path} cannot be read by the user {reader.pw_name}, which the agent"
+                f" runs as: run `{remedy.format(reader.pw_name)} {path}`"
+            )
     try:
         return decode(content.decode("ascii").strip())
     except ValueError:
@@ -124,13 +157,14 @@ def make_private(path: str) -> bytes:
         ) from None
     except OSError as error:
         raise KeyFileError(
-            f"the private key {path} cannot be made ({error.strerror}):"
-            " run this as root, or name another place with --file"
+            f"the private key {path} cannot be made ({error.strerror}): {_advice(error, path)}"
         ) from None
+    except ValueError:
+        raise KeyFileError(_NO_PATH.format("private key")) from None
     try:
         with open(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o600)
-            owner = _service_user() if os.geteuid() == 0 else None
+            owner = service_user() if os.geteuid() == 0 else None
             if owner is not None:
                 os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
             file.write(encode(private).encode("ascii") + b"\n")
@@ -145,8 +179,12 @@ def make_private(path: str) -> bytes:
     return private
 
 
-def _service_user() -> Optional[pwd.struct_passwd]:
-    try:
-        return pwd.getpwnam(SERVICE_USER)
-    except KeyError:
-        return None
+def _advice(error: OSError, path: str) -> str:
+    """Return what to do where no file can be made at `path`."""
+    if error.errno == errno.ENOENT:
+        return "make the folder {} first".format(os.path.dirname(path) or ".")
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return "name a file with --file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return "look at the disk, or name another place with --file"
+    return "run this as root, or name another place with --file"

@@ -78,9 +78,61 @@ def test_nothing_is_overwritten(tmp_path, there):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_place_that_is_not_there(tmp_path):
-    with pytest.raises(keys.KeyFileError, match="No such file or directory"):
-        keys.make_private(str(tmp_path / "none" / "private.key"))
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("none/private.key", r"\(No such file or directory\): make the folder {}/none first"),
+        ("new/", r"\(Is a directory\): name a file with --file"),
+        ("k" * 300, r"\(File name too long\): name a file with --file"),
+        ("a\0b", "the place of the private key holds a character that no path has"),
+        ("a\ud800b", "the place of the private key holds a character that no path has"),
+    ],
+)
+def test_place_where_no_key_can_be_made(tmp_path, place, advice):
+    with pytest.raises(keys.KeyFileError, match=advice.format(tmp_path)):
+        keys.make_private(f"{tmp_path}/{place}")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("read", [keys.read_private, keys.read_psk])
+@pytest.mark.parametrize("place", ["/a\0b", "/a\ud800b"])
+def test_place_that_is_no_path(read, place):
+    with pytest.raises(keys.KeyFileError, match="holds a character that no path has"):
+        read(place)
+
+
+@pytest.mark.parametrize(
+    ("read", "mode", "owner", "group", "remedy"),
+    [
+        (keys.read_private, 0o600, 0, 0, None),
+        (keys.read_private, 0o600, 1, 0, "chown service: "),
+        (keys.read_private, 0o600, 1, 1, "chown service: "),
+        (keys.read_psk, 0o600, 0, 0, None),
+        (keys.read_psk, 0o640, 1, 0, None),
+        (keys.read_psk, 0o640, 1, 1, "chgrp service "),
+        (keys.read_psk, 0o600, 1, 0, "chown service: "),
+    ],
+)
+def test_key_that_the_service_could_not_read(
+    tmp_path, monkeypatch, read, mode, owner, group, remedy
+):
+    """`owner` and `group` are how far the user's numbers are from those of the file."""
+    path = tmp_path / "key"
+    path.write_text(keys.encode(bytes(range(32))))
+    path.chmod(mode)
+    found = path.stat()
+    user = pwd.struct_passwd(
+        ("service", "x", found.st_uid + owner, found.st_gid + group, "", "/", "/bin/false")
+    )
+    monkeypatch.setattr(keys.os, "getgrouplist", lambda name, number: [number])
+    if remedy is None:
+        assert read(str(path), user) == bytes(range(32))
+        return
+    with pytest.raises(keys.KeyFileError) as caught:
+        read(str(path), user)
+    assert str(caught.value).endswith(
+        f"{path} cannot be read by the user service, which the agent runs as: run `{remedy}{path}`"
+    )
 
 
 def test_key_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
