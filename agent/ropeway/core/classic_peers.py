@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import random as random_module
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
@@ -247,13 +247,8 @@ class ClassicPeers:
             for link in links
             for address in link.addresses
         }
-        for index, link in after.items():
-            if index not in before:
-                self._log.report(events.LinkAppeared(link), now)
-            elif _visible(before[index]) != _visible(link):
-                self._log.report(events.LinkChanged(before[index], link), now)
-        for index in before.keys() - after.keys():
-            self._log.report(events.LinkVanished(before[index]), now)
+        for event in events.of_links(before, after):
+            self._log.report(event, now)
         for strand in self.strands.values():
             self._follow_links(strand, now)
         self.settle()
@@ -483,10 +478,6 @@ class ClassicPeers:
                     self._drop_remote(strand, remote, "it was silent for long", now)
             self._tend_agreed(strand, now)
             self._close_if_empty(strand)
-
-
-def _visible(link: Link) -> Tuple[Any, ...]:
-    return link.name, link.addresses, link.mtu, link.up
 
 
 def _holder(strand: ClassicStrand, address: str) -> Optional[Remote]:

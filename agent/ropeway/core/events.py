@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Union
+from typing import Any, List, Mapping, Tuple, Union
 
 from ropeway.core.counters import TokenBucket
 from ropeway.core.link import Link
@@ -189,6 +189,22 @@ Event = Union[
     HandshakeRefused,
     EventsSuppressed,
 ]
+
+
+def of_links(before: Mapping[int, Link], after: Mapping[int, Link]) -> List[Event]:
+    """Give what has happened to the links, by index; routes that come and go are no news."""
+    happened: List[Event] = []
+    for index, link in after.items():
+        if index not in before:
+            happened.append(LinkAppeared(link))
+        elif _visible(before[index]) != _visible(link):
+            happened.append(LinkChanged(before[index], link))
+    happened += [LinkVanished(before[index]) for index in before.keys() - after.keys()]
+    return happened
+
+
+def _visible(link: Link) -> Tuple[Any, ...]:
+    return link.name, link.addresses, link.addresses6, link.mtu, link.up
 
 
 def _addresses(link: Link) -> str:

@@ -244,13 +244,8 @@ class SecurePeers:
         if after == before:
             return
         self.links = after
-        for index, link in after.items():
-            if index not in before:
-                self._log.report(events.LinkAppeared(link), now)
-            elif _visible(before[index]) != _visible(link):
-                self._log.report(events.LinkChanged(before[index], link), now)
-        for index in before.keys() - after.keys():
-            self._log.report(events.LinkVanished(before[index]), now)
+        for event in events.of_links(before, after):
+            self._log.report(event, now)
         for strand in self.strands.values():
             self._follow_links(strand, now)
         self.settle(now)
@@ -1051,10 +1046,6 @@ def _input(state: int, heard_back: bool) -> Input:
     if state == State.SENDING:
         return Input.HEARD_RESTART
     return Input(state) if heard_back else Input.HEARD_SENDING
-
-
-def _visible(link: Link) -> Tuple[Any, ...]:
-    return link.name, link.addresses, link.addresses6, link.mtu, link.up
 
 
 def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
