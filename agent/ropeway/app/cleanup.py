@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
-from ropeway.app.control import remove_stale
+from ropeway.app.control import ControlError, remove_stale
 from ropeway.kernel import firewall
 from ropeway.kernel.tun import Tun
 
@@ -23,37 +23,76 @@ INTERFACES_DIRECTORY = "/sys/class/net"
 def names(config_path: str) -> Tuple[str, str]:
     """Return the control socket's path and the device's name of a configuration.
 
-    Only these two keys are looked at. `ValueError` where the file does not tell them.
+    Only these two keys are looked at. `ValueError` says why the file does not tell them.
     """
     import yaml
 
     try:
         with open(config_path, "rb") as file:
             data = yaml.safe_load(file.read(FILE_BYTES_MAX))
-        control_path = data.get("control", {}).get("path", DEFAULT_CONTROL_PATH)
-        device_name = data.get("device", {}).get("name", DEFAULT_DEVICE_NAME)
-    except (OSError, yaml.YAMLError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{config_path} cannot be read") from error
-    if not isinstance(control_path, str) or not isinstance(device_name, str):
-        raise ValueError(f"{config_path} has a control.path or device.name that is no text")
-    return control_path, device_name
+    except OSError as error:
+        raise ValueError(f"{config_path} cannot be read ({error.strerror or error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{config_path}:{mark.line + 1}" if mark else config_path
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{place}: this is not YAML: {problem}") from error
+    except RecursionError as error:
+        raise ValueError(f"{config_path}: this is nested too deeply") from error
+    except ValueError as error:
+        # A value that looks like a date and is none, for instance.
+        raise ValueError(f"{config_path}: a value cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{config_path}: this is no mapping of keys")
+    return (
+        _text(data, "control", "path", DEFAULT_CONTROL_PATH, config_path),
+        _text(data, "device", "name", DEFAULT_DEVICE_NAME, config_path),
+    )
+
+
+def _text(data: Dict[Any, Any], part: str, key: str, default: str, config_path: str) -> str:
+    inside = data.get(part, {})
+    if not isinstance(inside, dict):
+        raise ValueError(f"{config_path}: {part} is no mapping of keys")
+    found = inside.get(key, default)
+    if not isinstance(found, str):
+        raise ValueError(f"{config_path}: {part}.{key} is no text")
+    return found
 
 
 def clean_up(control_path: str, device_name: str) -> List[str]:
     """Remove what a killed agent left; return a sentence for each thing that was removed.
 
-    `ControlError` where an agent still answers, `OSError` where the kernel refuses. A device goes
-    only if it carries the agent's mark and no process holds it.
+    `ControlError` where an agent still answers or has the device, `OSError` where the kernel
+    refuses. A device goes only if it carries the agent's mark.
     """
+    ours = _is_ours(device_name)
+    if ours and _is_held(device_name):
+        # Its table is in use too, whatever socket the agent answers on.
+        raise ControlError(
+            f"a running agent has the device {device_name}: stop it first, or correct device.name"
+        )
     done = []
     if remove_stale(control_path):
         done.append(f"removed the socket {control_path}")
     table = firewall.table_of(device_name)
     if firewall.delete(table):
         done.append(f"removed the nft table {table}")
-    if os.path.exists(os.path.join(INTERFACES_DIRECTORY, device_name)) and _remove(device_name):
+    if ours and _remove(device_name):
         done.append(f"removed the device {device_name}")
     return done
+
+
+def _is_ours(device_name: str) -> bool:
+    """Tell whether a TUN device of that name stands with the agent's mark."""
+    folder = os.path.join(INTERFACES_DIRECTORY, device_name)
+    try:
+        with open(os.path.join(folder, "ifalias"), encoding="utf-8", errors="replace") as file:
+            return file.read().strip() == DEVICE_ALIAS and os.path.exists(
+                os.path.join(folder, "tun_flags")
+            )
+    except OSError:
+        return False
 
 
 def _remove(device_name: str) -> bool:
@@ -64,7 +103,6 @@ def _remove(device_name: str) -> bool:
             interface.name == device_name
             and interface.kind == "tun"
             and interface.alias == DEVICE_ALIAS
-            and not _is_held(device_name)
         ):
             netlink.delete(interface.index)
             return True
