@@ -37,6 +37,7 @@ class ClassicConnection(Connection):
         "address",
         "answered_at",
         "base",
+        "confirmed_at",
         "identification",
         "path",
         "receive_path",
@@ -55,6 +56,8 @@ class ClassicConnection(Connection):
         self.receive_path = b""
         self.base = 0
         self.identification = 0
+        #: When a state above 0 was heard last: the other end had heard something.
+        self.confirmed_at = NEVER
         self.answered_at = NEVER
 
     @property

@@ -21,7 +21,6 @@ class Connection:
     """
 
     __slots__ = (
-        "confirmed_at",
         "due",
         "duplicates",
         "first",
@@ -61,8 +60,6 @@ class Connection:
         self.duplicates = 0
         self.sent_at = NEVER
         self.heard_at = NEVER
-        #: When a state above 0 was heard last: the other end had heard something.
-        self.confirmed_at = NEVER
         self.greet_at = NEVER
         self.greet_pause_s = GREETING_MIN_S
         #: When the control side looks at this connection next.
