@@ -200,10 +200,12 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from ropeway.app import config
+    from ropeway.app import config, keys
 
+    # Root reads everything, so what matters is whether the service can.
+    reader = keys.service_user() if os.geteuid() == 0 else None
     try:
-        config.read(options.file, not options.without_keys)
+        config.read(options.file, not options.without_keys, reader)
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)

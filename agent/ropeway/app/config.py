@@ -6,13 +6,17 @@ of each, the JSON Schema, and what a schema cannot say. A file has all its error
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import grp
 import ipaddress
 import json
 import os
 import pickle
+import pwd
 import re
 import signal
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
@@ -28,6 +32,7 @@ DEFAULT_PATH = "/etc/ropeway/ropeway.yaml"
 DEFAULT_DEVICE_NAME = "ropeway0"
 DEFAULT_CONTROL_PATH = "/run/ropeway/control.sock"
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
+INTERFACES_DIRECTORY = "/sys/class/net"
 FILE_BYTES_MAX = 1 << 20
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
 SECURE = "secure"
@@ -127,10 +132,11 @@ class ConfigError(Exception):
         return (ConfigError, (self.errors,))
 
 
-def read(path: str, with_keys: bool = True) -> Config:
-    """Read and check the file at `path`, and the files of keys that it names unless told not to.
+def read(path: str, with_keys: bool = True, reader: Optional[pwd.struct_passwd] = None) -> Config:
+    """Read and check the file at `path`, and what it names on this host unless told not to.
 
-    `ConfigError` tells every fault in them.
+    That is files of keys, users, groups, the socket and the device. Where `reader` is given, that
+    user has to be able to read the keys. `ConfigError` tells every fault.
     """
     try:
         with open(path, "rb") as file:
@@ -141,7 +147,7 @@ def read(path: str, with_keys: bool = True) -> Config:
         ) from None
     if len(text) > FILE_BYTES_MAX:
         raise ConfigError([f"{path}: the file is larger than {FILE_BYTES_MAX} bytes"])
-    return parse(text, path, with_keys)
+    return parse(text, path, with_keys, reader)
 
 
 def private_key_path(path: str) -> str:
@@ -227,10 +233,16 @@ def read_apart(path: str) -> Config:
     return reading.result()
 
 
-def parse(text: bytes, name: str, with_keys: bool = False) -> Config:
+def parse(
+    text: bytes,
+    name: str,
+    with_keys: bool = False,
+    reader: Optional[pwd.struct_passwd] = None,
+) -> Config:
     """Check `text`, the bytes of a configuration file that errors call `name`.
 
-    The files of keys that it names are read only `with_keys`.
+    The files of keys that it names are read, and what else it names on this host is looked at,
+    only `with_keys`; `reader` is as for `read`.
     """
     faults = _Faults(name)
     data = _values(text, faults)
@@ -239,8 +251,10 @@ def parse(text: bytes, name: str, with_keys: bool = False) -> Config:
     secrets = _Secrets()
     if isinstance(data, dict):
         _check_sense(data, faults)
+        if with_keys:
+            _check_host(data, faults)
         if with_keys and data.get("encapsulation", SECURE) == SECURE:
-            secrets = _read_secrets(data, faults)
+            secrets = _read_secrets(data, faults, reader)
     faults.raise_if_any()
     return _config(data, secrets)
 
@@ -306,6 +320,9 @@ def _dotted(path: KeyPath) -> str:
 # --- step 1: YAML to values, with lines
 
 
+_BARE_BRACKETS = re.compile(rb"""(?<!["'])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:[0-9]""")
+
+
 def _values(text: bytes, faults: _Faults) -> Any:
     import yaml
 
@@ -322,7 +339,10 @@ def _values(text: bytes, faults: _Faults) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        faults.add((), f"this is not YAML: {problem}", line=mark.line + 1 if mark else 1)
+        line = mark.line + 1 if mark else 1
+        if _BARE_BRACKETS.search(b"".join(text.splitlines()[line - 1 : line])):
+            problem += ": put an address in brackets into quotes"
+        faults.add((), f"this is not YAML: {problem}", line=line)
     except RecursionError:
         faults.add((), "this is nested too deeply")
     return None
@@ -342,7 +362,13 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[A
         for key_node, value_node in node.value:
             key_line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                faults.add(path, "a key must be a plain word", line=key_line)
+                # [2001:db8::3]:51840 without quotes is a mapping whose key is a list.
+                sentence = (
+                    "put an address in brackets into quotes"
+                    if isinstance(key_node, yaml.SequenceNode)
+                    else "a key must be a plain word"
+                )
+                faults.add(path, sentence, line=key_line)
                 continue
             key = key_node.value
             inner = (*path, key)
@@ -362,7 +388,11 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[A
             for number, item in enumerate(node.value)
         ]
     try:
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, (int, float)) and ":" in node.value and "addresses" in path:
+            # To YAML 1.1, 2001:2:3:4:5:6:7:8 is a number to the base of 60.
+            faults.add(path, f"{node.value} is a number to YAML: put the address into quotes")
+        return value
     except (yaml.YAMLError, ValueError, OverflowError):
         faults.add(path, f"the value {node.value!r} cannot be read: put it in quotes")
         return None
@@ -418,6 +448,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
+    if not text.isprintable():
+        text = repr(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -446,7 +478,7 @@ def _check_sense(data: Dict[str, Any], faults: _Faults) -> None:
         )
     control = data.get("control")
     if isinstance(control, dict) and isinstance(control.get("path"), str):
-        size = len(os.fsencode(control["path"]))
+        size = len(control["path"].encode("utf-8", "replace"))
         if size > 107:
             faults.add(("control", "path"), f"a socket's path has at most 107 bytes, not {size}")
     rollover_s = data.get("rollover_s")
@@ -469,7 +501,7 @@ def _check_peers(
                 faults.add((key,), "only the encapsulation secure has this key: remove it")
     peers = data.get("peers", [])
     hosts: Dict[ipaddress.IPv4Address, int] = {}
-    public_keys: Dict[str, Tuple[int, Any]] = {}
+    public_keys: Dict[bytes, Tuple[int, Any]] = {}
     for number, peer in enumerate(peers if isinstance(peers, list) else ()):
         if not isinstance(peer, dict):
             continue
@@ -503,7 +535,7 @@ def _check_peers(
 
 
 def _check_public_keys(
-    peer: Dict[str, Any], number: int, known: Dict[str, Tuple[int, Any]], faults: _Faults
+    peer: Dict[str, Any], number: int, known: Dict[bytes, Tuple[int, Any]], faults: _Faults
 ) -> None:
     for key in ("public_key", "next_public_key"):
         path: KeyPath = ("peers", number, key)
@@ -511,18 +543,29 @@ def _check_public_keys(
         if not isinstance(text, str) or faults.spoilt(path):
             continue
         try:
-            keys.decode(text)
+            public = _significant(keys.decode(text))
         except ValueError:
             faults.add(path, "this is no public key: write it as `ropeway pubkey` prints it")
             continue
-        if text in known:
-            line, host = known[text]
+        line, host = known.get(public, (0, None))
+        if line and key == "next_public_key" and host == peer.get("host"):
+            faults.add(
+                path,
+                "this is the public_key of the same host: write its next one, or leave"
+                " next_public_key out",
+            )
+        elif line:
             faults.add(
                 path,
                 f"this key belongs to {host} already, in line {line}: every host has a key of its"
                 " own",
             )
-        known.setdefault(text, (faults.line_of.get(path, 1), peer.get("host")))
+        known.setdefault(public, (faults.line_of.get(path, 1), peer.get("host")))
+
+
+def _significant(public: bytes) -> bytes:
+    """Return a public key without the bit that X25519 ignores; RFC 7748, section 5."""
+    return public[:-1] + bytes([public[-1] & 0x7F])
 
 
 def _port(data: Dict[str, Any]) -> int:
@@ -532,21 +575,23 @@ def _port(data: Dict[str, Any]) -> int:
     return int(port) if good else DEFAULT_PORT
 
 
-_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([1-9][0-9]{0,4})")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([1-9][0-9]{0,4}))?")
 
 
 def endpoint(text: str, default_port: int) -> Endpoint:
     """Return the endpoint that `text` stands for; `ValueError` with a sentence where it is none.
 
-    An IPv6 address with a port stands in brackets.
+    An IPv6 address with a port stands in brackets, which one without may.
     """
-    found = _WITH_PORT.fullmatch(text)
-    port = int(found.group(3)) if found else default_port
-    try:
-        address = ipaddress.ip_address((found.group(1) or found.group(2)) if found else text)
-    except ValueError:
-        address = None
-    if address is None or port > 65535 or "%" in text:
+    found = _ENDPOINT.fullmatch(text)
+    bare = (found.group(1) or found.group(2)) if found else text
+    port = int(found.group(3) or default_port) if found else default_port
+    address = _ip_address(bare)
+    if found is None:
+        _check_brackets(text, address, default_port)
+    misplaced = found is not None and found.group(1) and ":" not in bare
+    if address is None or port > 65535 or "%" in text or misplaced:
         raise ValueError(
             f"{_shown(text)!r} is no IPv4 or IPv6 address: write one with or without a port, such"
             ' as 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840"'
@@ -567,6 +612,31 @@ def endpoint(text: str, default_port: int) -> Endpoint:
             " link-local one"
         )
     return str(address), port
+
+
+def _ip_address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address, None]:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _check_brackets(
+    text: str,
+    address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address, None],
+    default_port: int,
+) -> None:
+    """Raise `ValueError` where `text` ends in what is or may be meant for a port."""
+    head, _, tail = text.rpartition(":")
+    if not isinstance(_ip_address(head), ipaddress.IPv6Address) or not _PORT.fullmatch(tail):
+        return
+    if address is None:
+        raise ValueError(f'{text}: an IPv6 address with a port is written "[{head}]:{tail}"')
+    if int(tail) == default_port:
+        raise ValueError(
+            f'{text} ends in a port, or seems to: write "[{head}]:{tail}", or "[{text}]" if it is'
+            " an address without a port"
+        )
 
 
 def _check_endpoints(
@@ -695,6 +765,43 @@ def _check_inside(
         faults.add(path, f"{address} is the {which} address of {network}: choose another one")
 
 
+# --- what is on this host
+
+
+def _check_host(data: Dict[str, Any], faults: _Faults) -> None:
+    """See whether the users, the group, the socket and the device can be as the file says."""
+    control = data.get("control", {})
+    device = data.get("device", {})
+    names = control if isinstance(control, dict) else {}
+    for key, what, look_up in (
+        ("owner", "user", pwd.getpwnam),
+        ("group", "group", grp.getgrnam),
+    ):
+        name = names.get(key)
+        if not isinstance(name, str) or faults.spoilt(("control", key)):
+            continue
+        try:
+            look_up(name)
+        except (KeyError, ValueError):
+            faults.add(("control", key), f"there is no {what} {_shown(name)}: create it first")
+    path = names.get("path", DEFAULT_CONTROL_PATH)
+    if isinstance(path, str) and not faults.spoilt(("control", "path")):
+        with contextlib.suppress(OSError, ValueError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                faults.add(
+                    ("control", "path"), f"{path} is not a socket: remove it or choose another path"
+                )
+    name = device.get("name", DEFAULT_DEVICE_NAME) if isinstance(device, dict) else None
+    if isinstance(name, str) and not faults.spoilt(("device", "name")):
+        place = os.path.join(INTERFACES_DIRECTORY, name)
+        # drivers/net/tun.c gives its devices this file.
+        if os.path.isdir(place) and not os.path.exists(os.path.join(place, "tun_flags")):
+            faults.add(
+                ("device", "name"),
+                f"an interface {name} stands already and is of another kind: choose another name",
+            )
+
+
 # --- the files of keys
 
 
@@ -704,7 +811,9 @@ class _Secrets:
     psks: Dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def _read_secrets(data: Dict[str, Any], faults: _Faults) -> _Secrets:
+def _read_secrets(
+    data: Dict[str, Any], faults: _Faults, reader: Optional[pwd.struct_passwd]
+) -> _Secrets:
     """Read the keys that the file names, and see whether they go with the others."""
     from ropeway.core.noise import KeyPair, NoiseError
 
@@ -713,7 +822,7 @@ def _read_secrets(data: Dict[str, Any], faults: _Faults) -> _Secrets:
     path = data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH)
     if not faults.spoilt(("private_key_file",)):
         try:
-            secrets.private = keys.read_private(path)
+            secrets.private = keys.read_private(path, reader)
             own = KeyPair.of(secrets.private)
         except keys.KeyFileError as error:
             faults.add(("private_key_file",), str(error))
@@ -725,16 +834,26 @@ def _read_secrets(data: Dict[str, Any], faults: _Faults) -> _Secrets:
         where: KeyPath = ("peers", number, "psk_file")
         if isinstance(psk_file, str) and not faults.spoilt(where):
             try:
-                secrets.psks[psk_file] = keys.read_psk(psk_file)
+                psk = keys.read_psk(psk_file, reader)
             except keys.KeyFileError as error:
                 faults.add(where, str(error))
+            else:
+                if psk == NO_PSK:
+                    faults.add(where, f"{psk_file} holds zeros only, which is no secret: make one")
+                if psk == secrets.private:
+                    faults.add(
+                        where,
+                        f"{psk_file} holds this host's private key, which no other host may have:"
+                        " make a key for the two hosts",
+                    )
+                secrets.psks[psk_file] = psk
         for key in ("public_key", "next_public_key"):
             where = ("peers", number, key)
             text = peer.get(key)
             if own is None or not isinstance(text, str) or faults.spoilt(where):
                 continue
             public = keys.decode(text)
-            if public == own.public:
+            if _significant(public) == own.public:
                 faults.add(
                     where,
                     "this is this host's own key, that of {}: write the one of {}, which"

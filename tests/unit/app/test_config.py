@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 import random
 import signal
 import textwrap
@@ -248,7 +249,8 @@ def test_one_fault_gives_one_error(line, error):
          "2: network: write an IPv4 network with a prefix length from 8 to 30, such as"
          " 10.0.0.0/24, not 10.0.0.0/31"),
         ('encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: "10.0.0.1\\n"',
-         "3: address: '10.0.0.1\\n' is no IPv4 address"),
+         "3: address: write an IPv4 address without a prefix length, such as 192.168.0.3, not"
+         " '10.0.0.1\\n'"),
         ("encapsulation: classic\nnetwork: 240.0.0.0/24\naddress: 240.0.0.1",
          "2: network: 240.0.0.0/24 is no network of hosts: choose a private one, such as"
          " 10.0.0.0/24"),
@@ -263,6 +265,8 @@ def test_one_fault_in_the_required_keys(text, error):
 
 KEY_2 = keys.encode(keys.public_of(bytes([2]) * 32))
 PUBLIC_TEXTS = [keys.encode(keys.public_of(bytes([n]) * 32)) for n in range(1, 7)]
+# X25519 ignores the highest bit, so this is the same key.
+KEY_2_AGAIN = keys.encode(bytes(a | b for a, b in zip(keys.decode(KEY_2), bytes(31) + b"\x80")))
 KEY_3 = keys.encode(keys.public_of(bytes([3]) * 32))
 SECURE = "network: 10.0.0.0/24\naddress: 10.0.0.1\n"
 
@@ -287,6 +291,7 @@ def test_whole_file_of_a_secure_network():
               - "2001:db8::3"
               - 2001:DB8::4
               - "[2001:db8:0::3]:51840"
+              - "[2001:db8::5]"
         """
     )
     good = config.parse(text.encode(), "f")
@@ -304,6 +309,7 @@ def test_whole_file_of_a_secure_network():
                 ("2001:db8::3", 51841),
                 ("2001:db8::4", 51841),
                 ("2001:db8::3", 51840),
+                ("2001:db8::5", 51841),
             ),
             psk_file="/somewhere/psk",
             psk=bytes(32),
@@ -347,8 +353,12 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
         (peer(public_key="A" * 42 + "B="),
          "3: peers[0].public_key: this is no public key: write it as `ropeway pubkey` prints it"),
         (peer(next_public_key=KEY_2),
-         "3: peers[0].next_public_key: this key belongs to 10.0.0.2 already, in line 3: every host"
-         " has a key of its own"),
+         "3: peers[0].next_public_key: this is the public_key of the same host: write its next"
+         " one, or leave next_public_key out"),
+        (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
+         f"- {{host: 10.0.0.3, public_key: {KEY_2_AGAIN}}}",
+         "5: peers[1].public_key: this key belongs to 10.0.0.2 already, in line 4: every host has"
+         " a key of its own"),
         (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
          f"- {{host: 10.0.0.3, public_key: {KEY_2}}}",
          "5: peers[1].public_key: this key belongs to 10.0.0.2 already, in line 4: every host has"
@@ -369,8 +379,27 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
          "3: peers[0].addresses[0]: 'router.example:51840'" + NO_ENDPOINT),
         (peer(addresses=["fe80::1%eth0"]),
          "3: peers[0].addresses[0]: 'fe80::1%eth0'" + NO_ENDPOINT),
-        (peer(addresses=["[2001:db8::3]"]),
-         "3: peers[0].addresses[0]: '[2001:db8::3]'" + NO_ENDPOINT),
+        (peer(addresses=["[1.2.3.4]:5"]), "3: peers[0].addresses[0]: '[1.2.3.4]:5'" + NO_ENDPOINT),
+        (peer(addresses=["2001:db8::3:51840"]),
+         "3: peers[0].addresses[0]: 2001:db8::3:51840: an IPv6 address with a port is written"
+         ' "[2001:db8::3]:51840"'),
+        ("port: 4500\n" + peer(addresses=["2001:db8::3:4500"]),
+         "4: peers[0].addresses[0]: 2001:db8::3:4500 ends in a port, or seems to: write"
+         ' "[2001:db8::3]:4500", or "[2001:db8::3:4500]" if it is an address without a port'),
+        ("peers:\n- host: 10.0.0.2\n  addresses:\n  - [2001:db8::3]:51840",
+         "6: this is not YAML: expected <block end>, but found '<scalar>': put an address in"
+         " brackets into quotes"),
+        (f"peers:\n- host: 10.0.0.2\n  public_key: {KEY_2}\n  addresses:\n"
+         "  - 2001:2:3:4:5:6:7:8",
+         "7: peers[0].addresses[0]: 2001:2:3:4:5:6:7:8 is a number to YAML: put the address into"
+         " quotes"),
+        ('device: {name: "rw0\\n"}', "3: device.name: write an interface name of 1 to 15 letters,"
+                                     " digits, dots, hyphens and underscores, not 'rw0\\n'"),
+        ('private_key_file: "/a\\0b"', "3: private_key_file: write the absolute path of a file"),
+        ('private_key_file: "/ab\\n"', "3: private_key_file: write the absolute path of a file"),
+        ('control: {path: "/a\\ud800b"}',
+         "3: control.path: write an absolute path of at most 107 bytes, not '/a\\ud800b'"),
+        (peer(psk_file="/a\ud800b"), "3: peers[0].psk_file: write the absolute path of a file"),
         (peer(addresses=["fe80::1"]), "3: peers[0].addresses[0]: fe80::1" + NOT_OF_A_HOST),
         (peer(addresses=["::"]), "3: peers[0].addresses[0]: ::" + NOT_OF_A_HOST),
         (peer(addresses=["ff02::1"]), "3: peers[0].addresses[0]: ff02::1" + NOT_OF_A_HOST),
@@ -473,6 +502,35 @@ class TestKeys:
                 " write the one of 10.0.0.2, which `ropeway pubkey` prints there"
             )
 
+    def test_own_key_that_looks_different(self, secure):
+        own = keys.public_of(bytes([1]) * 32)
+        (error,) = secure(peer(public_key=keys.encode(own[:31] + bytes([own[31] | 0x80]))))
+        assert "this is this host's own key" in error
+
+    @pytest.mark.parametrize(
+        ("content", "error"),
+        [
+            (bytes(32), "holds zeros only, which is no secret: make one"),
+            (bytes([1]) * 32, "holds this host's private key, which no other host may have"),
+        ],
+    )
+    def test_psk_that_is_no_secret_of_two(self, secure, content, error):
+        psk = self.write("psk", content)
+        (told,) = secure(peer(psk_file=str(psk)))
+        assert told.startswith(f"4: peers[0].psk_file: {psk} {error}")
+
+    def test_keys_that_the_service_could_not_read(self, secure, tmp_path):
+        psk = self.write("psk", bytes([7]) * 32)
+        secure(peer(psk_file=str(psk)))
+        # No user has this number: (uid_t) -1 means none to chown(2).
+        user = pwd.struct_passwd(("service", "x", 2**32 - 1, 2**32 - 1, "", "/", "/bin/false"))
+        with pytest.raises(config.ConfigError) as caught:
+            config.read(str(tmp_path / "ropeway.yaml"), reader=user)
+        assert [line.split("run ")[1] for line in caught.value.errors] == [
+            f"`chown service: {tmp_path}/private.key`",
+            f"`chown service: {psk}`",
+        ]
+
     def test_key_that_is_no_point_to_agree_upon(self, secure):
         (error,) = secure(peer(public_key=keys.encode(bytes(32))))
         assert error.startswith("4: peers[0].public_key: this is no public key")
@@ -487,6 +545,57 @@ class TestKeys:
     def test_reading_apart_brings_the_keys_along(self, secure, tmp_path):
         secure()
         assert config.read_apart(str(tmp_path / "ropeway.yaml")).private_key == bytes([1]) * 32
+
+
+class TestHost:
+    """What a configuration names on its host besides keys."""
+
+    @pytest.fixture
+    def check(self, tmp_path, monkeypatch):
+        """Return a function that gives the faults of a file with one more line."""
+        monkeypatch.setattr(config, "INTERFACES_DIRECTORY", str(tmp_path / "net"))
+        (tmp_path / "net" / "eth0").mkdir(parents=True)
+        (tmp_path / "net" / "rope0").mkdir()
+        (tmp_path / "net" / "rope0" / "tun_flags").write_text("0x1001\n")
+        self.path = tmp_path / "r.yaml"
+
+        def check(line):
+            self.path.write_text(MINIMAL + line)
+            try:
+                config.read(str(self.path))
+            except config.ConfigError as error:
+                return [text[len(f"{self.path}:") :] for text in error.errors]
+            return []
+
+        return check
+
+    @pytest.mark.parametrize(("key", "what"), [("owner", "user"), ("group", "group")])
+    def test_owner_that_nobody_knows(self, check, key, what):
+        assert check(f"control: {{{key}: nosuch-at-all}}") == [
+            f"4: control.{key}: there is no {what} nosuch-at-all: create it first"
+        ]
+        assert check(f'control: {{{key}: "a\\0b"}}') == [
+            f"4: control.{key}: there is no {what} 'a\\x00b': create it first"
+        ]
+        assert check(f"control: {{{key}: root}}") == []
+
+    def test_file_where_the_socket_is_to_stand(self, check):
+        assert check(f"control: {{path: {self.path}}}") == [
+            f"4: control.path: {self.path} is not a socket: remove it or choose another path"
+        ]
+        assert check(f"control: {{path: {self.path}.sock}}") == []
+
+    def test_device_of_another_kind(self, check):
+        assert check("device: {name: eth0}") == [
+            "4: device.name: an interface eth0 stands already and is of another kind: choose"
+            " another name"
+        ]
+        assert check("device: {name: rope0}") == []
+        assert check("device: {name: rope1}") == []
+
+    def test_another_host_is_not_asked(self, check):
+        check("device: {name: eth0}")
+        assert config.read(str(self.path), with_keys=False).device_name == "eth0"
 
 
 def test_what_differs_is_named_as_in_the_file():
