@@ -45,7 +45,11 @@ SECURE_PEER_KEYS = ("public_key", "next_public_key", "psk_file")
 NO_PSK = bytes(keys.KEY_BYTES)
 """What stands for a pre-shared key where there is none."""
 
+READING_MAX_S = 30
+"""A child that reads the file ends after that, whatever becomes of its parent."""
+
 _PIPE_BYTES = 65536
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 
 KeyPath = Tuple[Union[str, int], ...]
 
@@ -171,18 +175,28 @@ def private_key_path(path: str) -> str:
 class Reading:
     """Reads and checks a file as `read` does, in a child that takes the parsers' memory with it.
 
-    The descriptor becomes readable, in epoll's sense, when there is something to `take`.
+    The descriptor becomes readable, in epoll's sense, when there is something to `take`. The child
+    holds no other descriptor of its parent, ends on the signals that end a program, and by itself
+    after `READING_MAX_S`.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._pickled = b""
         receiver, sender = os.pipe()
-        self._child = os.fork()
+        # What reaches the child before it has its own handlers must not run those of the parent.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING_SIGNALS)
+        try:
+            self._child = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(receiver)
+            os.close(sender)
+            raise
         if self._child == 0:
             status = 1
             try:
-                os.close(receiver)
+                _stand_alone(sender)
                 answer: Union[Config, ConfigError]
                 try:
                     answer = read(path)
@@ -193,6 +207,7 @@ class Reading:
                 status = 0
             finally:
                 os._exit(status)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(sender)
         self._pipe = receiver
 
@@ -223,6 +238,20 @@ class Reading:
         os.close(self._pipe)
         os.kill(self._child, signal.SIGKILL)
         os.waitpid(self._child, 0)
+
+
+def _stand_alone(kept: int) -> None:
+    """Leave this process, a child just forked, nothing of its parent but `kept` and 0 to 2."""
+    signal.set_wakeup_fd(-1)
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING_SIGNALS)
+    # Its parent may die without giving it up.
+    signal.alarm(READING_MAX_S)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the one that listed them is closed already
+                os.close(int(name))
 
 
 def read_apart(path: str) -> Config:

@@ -8,6 +8,7 @@ import os
 import pwd
 import random
 import signal
+import socket
 import textwrap
 from pathlib import Path
 
@@ -622,6 +623,67 @@ def test_child_that_never_ends_is_given_up(tmp_path, monkeypatch):
     reading.give_up()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def tended():
+    """Handle signals as the agent does, and put them back."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    wakeup = signal.set_wakeup_fd(sender.fileno())
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+    yield receiver
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(wakeup)
+    receiver.close()
+    sender.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_child_ends_on_signals_and_tells_the_parent_of_none(tmp_path, monkeypatch, tended, number):
+    monkeypatch.setattr(config, "read", lambda path: signal.pause())
+    reading = config.Reading(str(tmp_path / "r.yaml"))
+    os.kill(reading._child, number)
+    assert reading.take() is True
+    with pytest.raises(config.ConfigError, match="check-config"):
+        reading.result()
+    tended.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        tended.recv(1)
+
+
+def test_child_ends_although_nobody_gives_it_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "READING_MAX_S", 1)
+    monkeypatch.setattr(config, "read", lambda path: signal.pause())
+    reading = config.Reading(str(tmp_path / "r.yaml"))
+    assert reading.take() is True
+    with pytest.raises(config.ConfigError, match="check-config"):
+        reading.result()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
+    def tell(path):
+        raise config.ConfigError(
+            [
+                name
+                for name in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{name}")
+            ]
+        )
+
+    monkeypatch.setattr(config, "read", tell)
+    receiver, sender = os.pipe()
+    try:
+        with pytest.raises(config.ConfigError) as caught:
+            config.read_apart(str(tmp_path / "r.yaml"))
+    finally:
+        os.close(receiver)
+        os.close(sender)
+    # The three standard ones, at most, and its own end of the pipe.
+    assert len([name for name in caught.value.errors if int(name) > 2]) == 1
 
 
 def test_child_that_dies_is_a_sentence(tmp_path, monkeypatch):

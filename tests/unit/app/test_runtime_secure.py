@@ -558,18 +558,21 @@ class TestReload:
             os.waitpid(-1, os.WNOHANG)
 
     @pytest.fixture
-    def gate(self, monkeypatch):
+    def gate(self, monkeypatch, tmp_path):
         """Let each reading go on, once it has the file, when it is given a byte."""
-        gate, opener = os.pipe()
+        # The child that reads has none of the descriptors here, so it finds the pipe by its name.
+        gate = str(tmp_path / "gate")
+        os.mkfifo(gate)
+        opener = os.open(gate, os.O_RDWR)
         read = config.read
 
         def slowly(path):
             found = read(path)
-            os.read(gate, 1)
+            with open(gate, "rb", buffering=0) as pipe:
+                pipe.read(1)
             return found
 
         yield lambda: monkeypatch.setattr(config, "read", slowly), lambda: os.write(opener, b"x")
-        os.close(gate)
         os.close(opener)
 
     def test_packets_pass_while_the_file_is_read(self, kernel, file, gate):
