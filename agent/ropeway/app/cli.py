@@ -415,6 +415,9 @@ def _cleanup(options: argparse.Namespace) -> int:
     try:
         control_path, device_name = cleanup.names(options.config)
     except ValueError as error:
+        if options.config != DEFAULT_PATH:
+            # The default names belong to another agent.
+            return _fail(f"{error}, so nothing is cleaned up")
         control_path, device_name = DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME
         print(f"{error}, so the default names are cleaned up", file=sys.stderr)
     try:

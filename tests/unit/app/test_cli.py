@@ -444,7 +444,13 @@ class TestCleanup:
         path = tmp_path / "r.yaml"
         if text is not None:
             path.write_text(text)
-        assert cli.main(["cleanup", "--config", str(path)]) == 0
+        # Who names a file does not mean the agent with the default names.
+        assert cli.main(["cleanup", "--config", str(path)]) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "so nothing is cleaned up" in printed.err
+        monkeypatch.setattr(cli, "DEFAULT_PATH", str(path))
+        assert cli.main(["cleanup"]) == 0
         printed = capsys.readouterr()
         assert printed.out.splitlines() == [config.DEFAULT_CONTROL_PATH, "ropeway0"]
         assert "so the default names are cleaned up" in printed.err
@@ -460,28 +466,3 @@ class TestCleanup:
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)
-
-    @pytest.mark.parametrize(
-        ("changes", "held", "goes"),
-        [
-            ({"kind": "tun", "alias": "ropeway"}, False, True),
-            ({"kind": "tun", "alias": "ropeway"}, True, False),
-            ({"kind": "tun", "alias": None}, False, False),
-            ({"kind": "veth", "alias": "ropeway"}, False, False),
-        ],
-    )
-    def test_only_a_device_of_ours_goes(self, tmp_path, monkeypatch, changes, held, goes):
-        from tests.unit.app.fake_kernel import interface
-
-        deleted = []
-        from ropeway.kernel import netlink
-
-        (tmp_path / "ropeway0").mkdir()
-        monkeypatch.setattr(cleanup, "INTERFACES_DIRECTORY", str(tmp_path))
-        monkeypatch.setattr(cleanup.firewall, "delete", lambda table: False)
-        monkeypatch.setattr(netlink, "delete", deleted.append)
-        monkeypatch.setattr(cleanup, "_is_held", lambda name: held)
-        monkeypatch.setattr(netlink, "dump", lambda: [interface(9, "ropeway0", **changes)])
-        done = cleanup.clean_up(str(tmp_path / "c.sock"), "ropeway0")
-        assert done == (["removed the device ropeway0"] if goes else [])
-        assert deleted == ([9] if goes else [])
