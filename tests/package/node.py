@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
+from ropeway import __version__
 from tests.lab import process
 from tests.lab.lab import Lab
 
@@ -50,7 +51,7 @@ class Node:
 
     def have_key(self, package: Path) -> None:
         """Have the package and a private key, made on the machine."""
-        if not self.has("ropeway", "0.1.0"):
+        if not self.has("ropeway", __version__):
             self.install(package)
         if not (self.machine.root / KEY).exists():
             self.run(["ropeway", "genkey"])

@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+from ropeway import __version__
 from tests.lab import process
 from tests.lab.lab import Lab
 
@@ -81,6 +82,12 @@ def test_reload_that_would_take_a_restart_changes_nothing(node: Node) -> None:
         assert refused.returncode == 3
         assert refused.stderr.startswith("ropeway: port: only a restart changes that")
         assert node.run(["systemctl", "reload", "ropeway"], check=False).returncode != 0
+        node.configure(node.configuration(control={"path": "/run/ropeway/other.sock"}))
+        assert node.run(["systemctl", "reload", "ropeway"], check=False).returncode != 0
+        assert "control: only a restart changes that" in node.journal()
+        node.configure("peers: [\n")
+        assert node.run(["systemctl", "reload", "ropeway"], check=False).returncode != 0
+        assert f"/{CONFIGURATION}:2: this is not YAML" in node.journal()
         assert node.unit("MainPID") == before
         assert node.unit("ActiveState") == "active"
         assert len(node.status()["peers"]) == len(node.others())
@@ -129,6 +136,7 @@ def test_the_agent_has_no_more_rights_than_it_needs(node: Node) -> None:
     assert float(found.group(1)) <= EXPOSURE_LIMIT
     user = node.run(["ps", "-o", "user:20=", "-p", node.unit("MainPID")]).stdout.strip()
     assert user == "ropeway"
+    assert (node.unit("LimitCORE"), node.unit("LimitNOFILE")) == ("0", "1024")
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(node: Node) -> None:
@@ -202,17 +210,22 @@ def _setup(node: Node) -> str:
 
 
 def test_an_upgrade_does_not_cut_the_links(node: Node, older: Path, package: Path) -> None:
-    node.install(older)
+    assert "before the next restart" not in node.install(older)
     configuration = node.machine.root / CONFIGURATION
     settings = configuration.read_text()
     before = node.unit("MainPID")
-    node.install(package)
-    assert node.has("ropeway", "0.1.0")
+    spoilt = settings.replace('"peers"', '"remotes"')
+    node.configure(spoilt)
+    said = node.install(package)
+    assert "this key is called peers now" in said
+    assert f"correct /{CONFIGURATION} before the next restart" in said
+    assert configuration.read_text() == spoilt
+    node.configure(settings)
+    assert node.has("ropeway", __version__)
     assert node.unit("MainPID") == before
     assert node.unit("ActiveState") == "active"
-    assert configuration.read_text() == settings
     node.run(["systemctl", "restart", "ropeway"])
-    assert node.status()["version"] == "0.1.0"
+    assert node.status()["version"] == __version__
 
 
 def test_a_stop_leaves_nothing_in_the_kernel(node: Node) -> None:
@@ -260,8 +273,11 @@ def test_a_host_without_configuration_is_left_alone(node: Node) -> None:
 
 def test_purge_on_a_running_machine(node: Node) -> None:
     node.configure(_second(node), SECOND)
-    node.run(["systemctl", "start", "ropeway@second"])
+    node.run(["systemctl", "enable", "--now", "ropeway@second"])
+    node.run(["ropeway", "genkey", "--file", "/etc/ropeway/second.key"])
     node.apt("remove", "ropeway")
+    wanted = node.run(["ls", "/etc/systemd/system/multi-user.target.wants"]).stdout
+    assert "ropeway@second" not in wanted
     assert (node.machine.root / KEY).exists()
     # Whoever wrote the file of a further network has to remove it.
     (node.machine.root / SECOND).unlink()
