@@ -7,8 +7,8 @@ can: no schema, and pyroute2 only where a device is left over.
 from __future__ import annotations
 
 import errno
-import os
-from typing import Any, Dict, List, Tuple
+import socket
+from typing import Any, Dict, List, Optional, Tuple
 
 from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
 from ropeway.app.control import ControlError, remove_stale
@@ -17,7 +17,6 @@ from ropeway.kernel.tun import Tun
 
 DEVICE_ALIAS = "ropeway"
 """Marks the device as the agent's own."""
-INTERFACES_DIRECTORY = "/sys/class/net"
 
 
 def names(config_path: str) -> Tuple[str, str]:
@@ -66,8 +65,8 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     `ControlError` where an agent still answers or has the device, `OSError` where the kernel
     refuses. A device goes only if it carries the agent's mark.
     """
-    ours = _is_ours(device_name)
-    if ours and _is_held(device_name):
+    index = _index_of_ours(device_name)
+    if index is not None and _is_held(device_name):
         # Its table is in use too, whatever socket the agent answers on.
         raise ControlError(
             f"a running agent has the device {device_name}: stop it first, or correct device.name"
@@ -78,24 +77,20 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     table = firewall.table_of(device_name)
     if firewall.delete(table):
         done.append(f"removed the nft table {table}")
-    if ours and _remove(device_name):
+    if index is not None:
+        from ropeway.kernel import netlink
+
+        netlink.delete(index)
         done.append(f"removed the device {device_name}")
     return done
 
 
-def _is_ours(device_name: str) -> bool:
-    """Tell whether a TUN device of that name stands with the agent's mark."""
-    folder = os.path.join(INTERFACES_DIRECTORY, device_name)
+def _index_of_ours(device_name: str) -> Optional[int]:
+    """Return the index of the TUN device of that name with the agent's mark, None without one."""
     try:
-        with open(os.path.join(folder, "ifalias"), encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == DEVICE_ALIAS and os.path.exists(
-                os.path.join(folder, "tun_flags")
-            )
+        socket.if_nametoindex(device_name)
     except OSError:
-        return False
-
-
-def _remove(device_name: str) -> bool:
+        return None
     from ropeway.kernel import netlink
 
     for interface in netlink.dump():
@@ -104,9 +99,8 @@ def _remove(device_name: str) -> bool:
             and interface.kind == "tun"
             and interface.alias == DEVICE_ALIAS
         ):
-            netlink.delete(interface.index)
-            return True
-    return False
+            return interface.index
+    return None
 
 
 def _is_held(device_name: str) -> bool:

@@ -11,6 +11,8 @@ import pytest
 
 from ropeway.app import cleanup
 from ropeway.app.control import ControlError
+from ropeway.kernel import netlink
+from tests.unit.app.fake_kernel import interface
 
 
 class TestNames:
@@ -54,9 +56,11 @@ class TestNames:
 
 
 @pytest.fixture
-def kernel(tmp_path, monkeypatch):
+def kernel(monkeypatch):
     """Give a kernel with no device, which a test may add, and one table."""
-    fake = types.SimpleNamespace(held=False, tables=["ropeway-rope7"], opened=[], removed=[])
+    fake = types.SimpleNamespace(
+        held=False, tables=["ropeway-rope7"], opened=[], removed=[], interfaces=[]
+    )
 
     class Tun:
         def __init__(self, name):
@@ -72,18 +76,20 @@ def kernel(tmp_path, monkeypatch):
         fake.tables = [name for name in fake.tables if name != table]
         return found
 
-    def device(alias="ropeway", tun=True):
-        folder = tmp_path / "net" / "rope7"
-        folder.mkdir(parents=True)
-        (folder / "ifalias").write_text(alias + "\n")
-        if tun:
-            (folder / "tun_flags").write_text("0x1001\n")
+    def device(alias="ropeway", kind="tun"):
+        fake.interfaces.append(interface(9, "rope7", kind=kind, alias=alias))
+
+    def index_of(name):
+        if name not in [one.name for one in fake.interfaces]:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return 9
 
     fake.device = device
-    monkeypatch.setattr(cleanup, "INTERFACES_DIRECTORY", str(tmp_path / "net"))
+    monkeypatch.setattr(cleanup.socket, "if_nametoindex", index_of)
+    monkeypatch.setattr(netlink, "dump", lambda: fake.interfaces)
+    monkeypatch.setattr(netlink, "delete", fake.removed.append)
     monkeypatch.setattr(cleanup, "Tun", Tun)
     monkeypatch.setattr(cleanup.firewall, "delete", delete)
-    monkeypatch.setattr(cleanup, "_remove", lambda name: fake.removed.append(name) or True)
     return fake
 
 
@@ -92,7 +98,7 @@ def test_what_a_killed_agent_left_is_removed(kernel, tmp_path):
     assert cleanup.clean_up(str(tmp_path / "c.sock"), "rope7") == [
         "removed the nft table ropeway-rope7", "removed the device rope7"
     ]  # fmt: skip
-    assert kernel.removed == ["rope7"]
+    assert kernel.removed == [9]
 
 
 def test_nothing_of_a_running_agent_is_touched(kernel, tmp_path):
@@ -104,7 +110,7 @@ def test_nothing_of_a_running_agent_is_touched(kernel, tmp_path):
     assert kernel.removed == []
 
 
-@pytest.mark.parametrize("other", [{"alias": "theirs"}, {"tun": False}])
+@pytest.mark.parametrize("other", [{"alias": "theirs"}, {"kind": "veth"}])
 def test_devices_of_others_are_not_even_opened(kernel, tmp_path, other):
     kernel.device(**other)
     kernel.held = True
