@@ -1062,7 +1062,9 @@ class Runtime:
 
     def _why_unusable(self, index: int) -> Optional[str]:
         """Return why not all of a link can be used, or None where it can."""
-        reasons = [self._left_out[index]] if index in self._left_out else []
+        reasons = []
+        if index in self._left_out and not any(s.index == index for s in self._sockets.values()):
+            reasons.append(self._left_out[index])
         for key, reason in self._unusable.items():
             if key == index:
                 reasons.append(reason)

@@ -160,13 +160,28 @@ def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
         eventually(lambda: kernel.dumps > dumps)
         (link,) = ask(settings, command="status")["links"]
         assert len(link["addresses"]) == 8
-        assert link["unusable"] == "91 of its 99 addresses stay unused, because they are too many"
+        assert link["unusable"] is None, "eight addresses are enough"
 
     run(runtime.Runtime(settings), steps)
     assert [r.getMessage() for r in caplog.records if "eth0(2)" in r.getMessage()][:1] == [
         "eth0(2): 91 of its 99 addresses stay unused, because they are too many"
     ]
     assert len([r for r in caplog.records if "too many" in r.getMessage()]) == 1
+
+
+def test_link_that_gets_no_socket_at_all_is_told(kernel, tmp_path):
+    kernel.interfaces = [ETH0, ETH1]
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+    agent._sockets_max = 1
+
+    def steps():
+        eventually(lambda: opened(kernel) == {(2, "192.168.0.1")})
+        found = [link["unusable"] for link in ask(settings, command="status")["links"]]
+        sentence = "2 of its 2 addresses stay unused, because they are too many"
+        assert found == [None, sentence]
+
+    run(agent, steps)
 
 
 def test_interfaces_with_only_ipv6_take_part_on_secure_networks():
