@@ -1,4 +1,4 @@
-"""`python3 -m tests.interpreters [--ends|--between] [PYTEST ARGUMENT...]`: unit tests on each Python.
+"""`python3 -m tests.interpreters [--ends|--between] [PYTEST ARGUMENT...]`: unit tests by Python.
 
 Looks for Python 3.8 to 3.14 on the PATH and under pyenv, gives each an environment of its own in
 build/ with the ``cryptography`` of the release that ships this Python, and runs two at a time.
