@@ -31,8 +31,8 @@ class Link:
     up: bool
     #: IPv4 prefixes that have a route out of this interface, in any table.
     routes: Tuple[str, ...] = ()
-    #: IPv6 addresses with prefix length, ``2001:db8::2/64``, stable ones first: no link-local
-    #: ones, and none that is not usable yet or not to be used any more.
+    #: IPv6 addresses with prefix length, ``2001:db8::2/64``, stable ones first and deprecated ones
+    #: last: no link-local ones, and none that is not usable yet.
     addresses6: Tuple[str, ...] = ()
     #: IPv6 prefixes that have a route out of this interface, in any table.
     routes6: Tuple[str, ...] = ()
