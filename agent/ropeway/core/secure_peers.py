@@ -73,7 +73,6 @@ class SecurePeers:
         self._dropped = dropped
         self._log = log
         self._random = random
-        self._port = settings.port
         self._rollover_s = settings.rollover_s
         self.links: Dict[int, Link] = {}
         self._entropy = entropy
