@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from types import ModuleType
 from typing import Any, Callable, Dict, List, Optional
 
@@ -147,7 +148,8 @@ def bad_rollover(inventory: Inventory) -> None:
 
 
 def short_psk(inventory: Inventory) -> None:
-    inventory["vm0"]["ropeway_psk"] = "c2VjcmV0"
+    for name in ("vm0", "vm1", "vm2"):
+        inventory[name]["ropeway_psk"] = "c2VjcmV0"
 
 
 def endpoint_as_text(inventory: Inventory) -> None:
@@ -222,6 +224,10 @@ def network_too_small(inventory: Inventory) -> None:
 
 def two_networks(inventory: Inventory) -> None:
     inventory["vm2"]["ropeway_network"] = "10.0.0.0/25"
+
+
+def psk_of_one_host(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_psk"] = base64.b64encode(b"vm1 " * 8).decode()
 
 
 def management_as_lan(inventory: Inventory) -> None:
@@ -360,6 +366,7 @@ CASES = [
     (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.0.0.0/24"]),
     (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
     (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
+    (psk_of_one_host, ["ropeway_psk differs", "vm0, vm2 without one"]),
     (two_networks, ["ropeway_network differs", "10.0.0.0/25 on vm2"]),
     (management_as_lan, ["vm0", "mgmt0", "management interface", "take it out"]),
     (management_in_virtual, ["vm0", "10.0.0.77", "virtual network"]),

@@ -157,6 +157,8 @@ class Host:
         # Never readable by more than the old file is.
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.chown(beside, status.st_uid, status.st_gid)
             os.chmod(beside, status.st_mode & 0o777)

@@ -232,6 +232,12 @@ def _shared_value_problems(
         if len(known) > 1:
             parts = [f"{value} on {_listing(owners)}" for value, owners in known.items()]
             yield f"{key} differs: {'; '.join(parts)}: set one value for the group {ALL_GROUP}."
+    secrets = {str(hostvars[name].get("ropeway_psk") or "") for name in names}
+    if len(secrets) > 1:
+        # Never the values: they would stand in every log.
+        without = [name for name in names if not hostvars[name].get("ropeway_psk")]
+        which = f"{_listing(without)} without one" if without else "not the same everywhere"
+        yield f"ropeway_psk differs ({which}): set one value for the group {ALL_GROUP}."
 
 
 def _hosts_by_value(
