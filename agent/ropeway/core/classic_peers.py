@@ -14,9 +14,10 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
 from ropeway.core.counters import Drop, TokenBucket
-from ropeway.core.handshake import TRANSITIONS, Input, State, answers
+from ropeway.core.handshake import Input, State, answers
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
+from ropeway.core.strand import advance
 
 _INF = float("inf")
 # The kernel counts interfaces in a signed int.
@@ -197,31 +198,9 @@ class ClassicPeers:
         self, connection: ClassicConnection, what: Input, now: float, reason: str = "it was silent"
     ) -> None:
         """Apply the table; all that follows from a new state follows from here."""
-        before = connection.state
-        after = TRANSITIONS[before, what]
-        if after == before:
+        if not advance(connection, what, reason, self._log, now):
             return
-        connection.state = after
-        if after == State.ESTABLISHED:
-            self._log.report(
-                events.ConnectionEstablished(
-                    connection.strand.host,
-                    connection.link,
-                    connection.remote.index,
-                    connection.address or connection.remote.address,
-                ),
-                now,
-            )
-        else:
-            if before == State.ESTABLISHED:
-                if what == Input.HEARD_RESTART:
-                    reason = "the other end started anew"
-                self._log.report(
-                    events.ConnectionLost(
-                        connection.strand.host, connection.link, connection.remote.index, reason
-                    ),
-                    now,
-                )
+        if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
         self._schedule(connection, now)
         self._unsettled[connection.strand] = None

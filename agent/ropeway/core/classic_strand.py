@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from ropeway.core import classic, ipv4
 from ropeway.core.dedup import DuplicateWindow
@@ -64,6 +64,16 @@ class ClassicConnection(Connection):
     def far(self) -> RemoteKey:
         """What the remote interface is told apart by."""
         return self.remote.key
+
+    @property
+    def ends(self) -> Tuple[str, int, int]:
+        """The other host, the local interface's index and the remote one's, 0 if not known."""
+        return self.strand.host, self.link, self.remote.index
+
+    @property
+    def far_address(self) -> str:
+        """The remote interface's address."""
+        return self.address or self.remote.address
 
     def fit(self, link_mtu: int) -> None:
         """Follow the MTU of the link, in bytes."""

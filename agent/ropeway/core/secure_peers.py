@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from ropeway.core import events, ipv4, secure, tuning
 from ropeway.core.counters import Drop, TokenBucket
-from ropeway.core.handshake import TRANSITIONS, Input, State, answers
+from ropeway.core.handshake import Input, State, answers
 from ropeway.core.initiation import (
     COOKIE_S,
     Answer,
@@ -35,7 +35,7 @@ from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint
 from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
 from ropeway.core.session import MAX_SESSIONS, SIMULTANEOUS_S, PeerSessions, Session
-from ropeway.core.strand import NEVER, Strand
+from ropeway.core.strand import NEVER, Strand, advance
 
 #: What a socket is known by: the link's index and the local address.
 SocketKey = Tuple[int, str]
@@ -207,18 +207,16 @@ class SecurePeers:
 
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Give where the hosts are that have called: what no configuration could tell."""
-        return {
-            host: endpoints
-            for host, strand in self.strands.items()
-            for endpoints in [
-                tuple(
-                    connection.endpoint
-                    for connection in strand.connections.values()
-                    if connection.state == State.ESTABLISHED and not connection.calls
-                )
-            ]
-            if endpoints
-        }
+        callers = {}
+        for host, strand in self.strands.items():
+            endpoints = tuple(
+                connection.endpoint
+                for connection in strand.connections.values()
+                if connection.state == State.ESTABLISHED and not connection.calls
+            )
+            if endpoints:
+                callers[host] = endpoints
+        return callers
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Ask hosts for a session where they were before this host started anew.
@@ -605,7 +603,8 @@ class SecurePeers:
         if control.probe_heard:
             connection.path_mtu.heard(control.probe_heard, now)
         self._fit(connection, now)
-        held = now >= connection.strand.idle_at and connection.keepalive.proves(quiet_s)
+        idle = not connection.strand.is_active(now)
+        held = idle and connection.keepalive.proves(quiet_s)
         if held and connection.strand.may_lengthen(connection, now):
             connection.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
@@ -668,21 +667,17 @@ class SecurePeers:
     def _move(self, connection: SecureConnection, aim: Aim, now: float) -> None:
         """Follow the other end to where it was heard from."""
         before = connection.endpoint
-        connection.endpoint, connection.source = endpoint, _ = aim
-        connection.proven = any(where == aim for _, where in connection.marks.values())
-        connection.proven = connection.proven and connection.move_to == aim
+        connection.endpoint, connection.source = aim
+        asked = any(where == aim for _, where in connection.marks.values())
+        connection.proven = asked and connection.move_to == aim
         connection.move_at = _INF
         connection.move_to = None
         connection.cookie = b""
         self._restart_path(connection, now)
         self._unsettled[connection.strand] = None
-        if before != endpoint and connection.heard_at != NEVER:
-            self._log.report(
-                events.EndpointMoved(
-                    connection.strand.host, connection.link, connection.remote, before, endpoint
-                ),
-                now,
-            )
+        if before != connection.endpoint and connection.heard_at != NEVER:
+            moved = events.EndpointMoved(*connection.ends, before, connection.endpoint)
+            self._log.report(moved, now)
 
     def _restart_path(self, connection: SecureConnection, now: float) -> None:
         connection.path_mtu.restart(now)
@@ -699,12 +694,7 @@ class SecurePeers:
         # The sizes that a search goes through are nobody's news.
         if path.settled and path.mtu != connection.told_mtu:
             connection.told_mtu = path.mtu
-            self._log.report(
-                events.PathMtuFound(
-                    connection.strand.host, connection.link, connection.remote, path.mtu
-                ),
-                now,
-            )
+            self._log.report(events.PathMtuFound(*connection.ends, path.mtu), now)
 
     def _send_control(self, connection: SecureConnection, now: float, probe: int = 0) -> None:
         """Say where this end stands; the next frame is due a pause from now.
@@ -738,7 +728,6 @@ class SecurePeers:
         marks[mark] = (now, aim)
         if len(marks) > tuning.MAX_MARKS:
             del marks[next(iter(marks))]
-        active = now < strand.idle_at
         known = connection.state != State.SENDING and connection.order_session is session
         heard = connection.heard_at != NEVER
         body = secure.encode_control(
@@ -749,7 +738,7 @@ class SecurePeers:
                 dst_index=connection.remote if known else 0,
                 way=connection.way,
                 pause_s=self._pause_s(connection, now),
-                answer=not probe and self._wants_answer(connection, active, now),
+                answer=not probe and self._wants_answer(connection, now),
                 calls=connection.calls,
                 challenge=challenge,
                 mark=mark,
@@ -764,23 +753,23 @@ class SecurePeers:
         )
         return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
 
-    def _wants_answer(self, connection: SecureConnection, active: bool, now: float) -> bool:
+    def _wants_answer(self, connection: SecureConnection, now: float) -> bool:
         """Say whether the other end would otherwise leave this one waiting."""
         if connection.state != State.ESTABLISHED:
             return True
-        if active:
+        if connection.strand.is_active(now):
             return connection.far_pause_s > tuning.PROBE_S
         return now - connection.heard_at > connection.far_pause_s
 
     def _pause_s(self, connection: SecureConnection, now: float) -> float:
         """Give the longest time that this end leaves the connection without a frame."""
-        if now < connection.strand.idle_at:
+        if connection.strand.is_active(now):
             return tuning.PROBE_S
         if connection.calls:
             return tuning.IDLE_MUTUAL_S if connection.far_calls else connection.keepalive.pause_s
         if connection.far_pause_s <= tuning.PROBE_S:
             return tuning.IDLE_START_S
-        return min(connection.far_pause_s, tuning.IDLE_MAX_S)
+        return connection.far_pause_s
 
     def _next_at(self, connection: SecureConnection, now: float) -> float:
         """Give when the next control frame of an established connection is due."""
@@ -788,7 +777,7 @@ class SecurePeers:
             return connection.sent_at + tuning.PROBE_S
         far_pause_s = connection.far_pause_s
         called = not connection.calls and far_pause_s > tuning.PROBE_S
-        if called and now >= connection.strand.idle_at:
+        if called and not connection.strand.is_active(now):
             proof_at = connection.heard_at + tuning.IDLE_ANSWER_SHARE * far_pause_s
             if connection.sent_at < connection.heard_at + far_pause_s / 2:
                 return proof_at
@@ -800,31 +789,9 @@ class SecurePeers:
         self, connection: SecureConnection, what: Input, now: float, reason: str = "it was silent"
     ) -> None:
         """Apply the table; all that follows from a new state follows from here."""
-        before = connection.state
-        after = TRANSITIONS[before, what]
-        if after == before:
+        if not advance(connection, what, reason, self._log, now):
             return
-        connection.state = after
-        if after == State.ESTABLISHED:
-            self._log.report(
-                events.ConnectionEstablished(
-                    connection.strand.host,
-                    connection.link,
-                    connection.remote,
-                    connection.endpoint[0],
-                ),
-                now,
-            )
-        else:
-            if before == State.ESTABLISHED:
-                if what == Input.HEARD_RESTART:
-                    reason = "the other end started anew"
-                self._log.report(
-                    events.ConnectionLost(
-                        connection.strand.host, connection.link, connection.remote, reason
-                    ),
-                    now,
-                )
+        if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
         self._unsettled[connection.strand] = None
 
@@ -888,7 +855,7 @@ class SecurePeers:
             if now >= self._next_at(connection, now):
                 self._judge_pause(connection, now)
                 self._send_control(connection, now)
-            probe = connection.path_mtu.probe(now, now < strand.idle_at)
+            probe = connection.path_mtu.probe(now, strand.is_active(now))
             if probe:
                 self._send_control(connection, now, probe)
         elif now >= connection.greet_at and connection.may_speak:
@@ -917,7 +884,7 @@ class SecurePeers:
         self._send_control(connection, now)
         pause_s = connection.greet_pause_s
         longest_s = tuning.PROBE_S
-        if now >= connection.strand.idle_at:
+        if not connection.strand.is_active(now):
             longest_s = tuning.IDLE_START_S
         connection.greet_pause_s = min(2 * pause_s, longest_s)
         spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
@@ -948,7 +915,7 @@ class SecurePeers:
             return True
         woken_at = max((c.awoken_at for c in strand.connections.values()), default=now)
         silent_s = now - max(strand.heard_at, woken_at)
-        return now < strand.idle_at and silent_s >= tuning.PEER_SILENCE_S
+        return strand.is_active(now) and silent_s >= tuning.PEER_SILENCE_S
 
     def _greet_soon(self, connection: SecureConnection, now: float) -> None:
         connection.greet_pause_s = tuning.GREETING_MIN_S
@@ -972,7 +939,7 @@ class SecurePeers:
         self._push(connection, max(min(due, connection.move_at), now))
 
     def _schedule_strand(self, strand: SecureStrand, now: float) -> None:
-        look_s = tuning.SESSION_LOOK_S if now < strand.idle_at else tuning.SESSION_LOOK_IDLE_S
+        look_s = tuning.SESSION_LOOK_S if strand.is_active(now) else tuning.SESSION_LOOK_IDLE_S
         due = min(strand.initiate_at, now + look_s)
         self._push(strand, max(due, now))
 

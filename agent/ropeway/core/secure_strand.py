@@ -131,6 +131,16 @@ class SecureConnection(Connection):
         return self.remote or self.endpoint
 
     @property
+    def ends(self) -> Tuple[str, int, int]:
+        """The other host, the local interface's index and the remote one's, 0 if not known."""
+        return self.strand.host, self.link, self.remote
+
+    @property
+    def far_address(self) -> str:
+        """The remote interface's address."""
+        return self.endpoint[0]
+
+    @property
     def aim(self) -> Aim:
         """Where its frames go."""
         return (self.endpoint, self.source)
@@ -163,7 +173,7 @@ class SecureConnection(Connection):
 
     def silence_s(self, now: float) -> float:
         """Give how long nothing may be heard until the connection counts as silent."""
-        if now < self.strand.idle_at:
+        if self.strand.is_active(now):
             return tuning.SILENCE_S
         return max(tuning.SILENCE_S, tuning.SILENT_PAUSES * self.far_pause_s)
 
@@ -226,6 +236,10 @@ class SecureStrand(Strand[SecureConnection]):
         self.initiated_at = NEVER
         self.initiate_pause_s = tuning.INITIATE_MIN_S
         self.due = _INF
+
+    def is_active(self, now: float) -> bool:
+        """Say whether data has passed lately, so that frames are expected soon."""
+        return now < self.idle_at
 
     def free_way(self) -> int:
         """Give a number for a new connection, 1 to 255; 0 if there is none left."""

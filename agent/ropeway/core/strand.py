@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Generic, Hashable, Iterable, List, Optional, Tuple, TypeVar
 
-from ropeway.core import ipv4
-from ropeway.core.handshake import State
+from ropeway.core import events, ipv4
+from ropeway.core.handshake import TRANSITIONS, Input, State
 from ropeway.core.tuning import GREETING_MIN_S, MAX_COPIES
 
 NEVER = float("-inf")
@@ -69,6 +69,36 @@ class Connection:
     def far(self) -> RemoteKey:
         """What the remote interface is told apart by."""
         raise NotImplementedError
+
+    @property
+    def ends(self) -> Tuple[str, int, int]:
+        """The other host, the local interface's index and the remote one's, 0 if not known."""
+        raise NotImplementedError
+
+    @property
+    def far_address(self) -> str:
+        """The remote interface's address."""
+        raise NotImplementedError
+
+
+def advance(connection: Connection, what: Input, reason: str, log: events.Log, now: float) -> bool:
+    """Apply the table to a connection; False if its state stays what it was.
+
+    What users see of it is reported; ``reason``, the end of a sentence, says why it was lost.
+    """
+    before = connection.state
+    after = TRANSITIONS[before, what]
+    if after == before:
+        return False
+    connection.state = after
+    if after == State.ESTABLISHED:
+        established = events.ConnectionEstablished(*connection.ends, connection.far_address)
+        log.report(established, now)
+    elif before == State.ESTABLISHED:
+        if what == Input.HEARD_RESTART:
+            reason = "the other end started anew"
+        log.report(events.ConnectionLost(*connection.ends, reason), now)
+    return True
 
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
