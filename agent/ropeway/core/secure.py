@@ -6,7 +6,7 @@ reset are :mod:`ropeway.core.session`'s; the frames of a session are laid out he
 ======  ====  ======================================================================
 offset  size  field
 ======  ====  ======================================================================
-0       1     type: :data:`DATA` or :data:`CONTROL`
+0       1     type: :data:`DATA`, :data:`PARTIAL` or :data:`CONTROL`
 1       1     way: what the receiver calls this connection; 0 where it has not said
 2       2     link sequence: counts the data frames of one connection
 4       4     index of the session, as the receiver chose it
@@ -23,7 +23,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 INITIATION = 1
 RESPONSE = 2
@@ -31,10 +31,14 @@ COOKIE = 3
 DATA = 4
 CONTROL = 5
 RESET = 6
+#: As :data:`DATA`, but the TCP or UDP checksum of the packet in it covers only the pseudo-header so
+#: far: whoever takes the packet out completes it, or tells its kernel to.
+PARTIAL = 7
 
-#: Associated data of the two kinds of frames, so that one cannot be passed off as the other.
+#: Associated data of the kinds of frames, so that none can be passed off as another.
 DATA_AD = b"\x04"
 CONTROL_AD = b"\x05"
+PARTIAL_AD = b"\x07"
 #: The nonce is this and the counter as it stands in the frame.
 NONCE_PREFIX = bytes(4)
 
@@ -56,6 +60,10 @@ LINK_PART = struct.Struct("<BBH")
 #: An endpoint: an IPv4 or IPv6 address as text, and a UDP port.
 Endpoint = Tuple[str, int]
 
+#: What a socket gives: the bytes of one or more datagrams from one sender, one after the other,
+#: where they came from, and the size of each but the last, which may be shorter.
+Received = Tuple[bytes, Endpoint, int]
+
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
 #: received``; zeros follow in a frame that probes the path MTU.
 _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
@@ -64,9 +72,28 @@ _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
 _CHALLENGE = 16
+_TAKES_PARTIAL = 32
 _MAPPED = bytes(10) + b"\xff\xff"
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
+
+
+class Train(NamedTuple):
+    """Frames of one size that go to one endpoint in one call; the last may be shorter."""
+
+    #: Bytes of each frame but the last.
+    size: int
+    #: How many frames, 1 to 64.
+    count: int  # type: ignore[assignment]  # takes the place of tuple.count
+    #: The frames one after the other, each in one part or two, none sharing a part with another.
+    parts: List[bytes]
+
+    def frames(self) -> List[bytes]:
+        """Give the frames apart."""
+        if len(self.parts) == self.count:
+            return list(self.parts)
+        whole = b"".join(self.parts)
+        return [whole[start : start + self.size] for start in range(0, len(whole), self.size)]
 
 
 @dataclass(frozen=True)
@@ -103,13 +130,15 @@ class Control:
     observed: Optional[Endpoint] = None
     #: Data frames that the sender received over this connection, modulo 2**32.
     received: int = 0
+    #: Whether the receiver may send :data:`PARTIAL` frames.
+    takes_partial: bool = False
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:
     """Give the body to be sealed, padded to at least ``size`` bytes."""
     address, port = control.observed or ("::", 0)
     flags = control.state | _ANSWER * control.answer | _CALLS * control.calls
-    flags |= _CHALLENGE * control.challenge
+    flags |= _CHALLENGE * control.challenge | _TAKES_PARTIAL * control.takes_partial
     body = _CONTROL.pack(
         flags,
         control.way,
@@ -158,6 +187,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         probe_heard=probe_heard,
         observed=(_text(address), port) if port else None,
         received=received,
+        takes_partial=flags & _TAKES_PARTIAL != 0,
     )
 
 
