@@ -118,7 +118,7 @@ class FairQueue:
         # A flow may stand in both: empty in the old list, and with something new in the other.
         self._new: Deque[_Flow] = deque()
         self._old: Deque[_Flow] = deque()
-        self._dropped: Deque[Tuple[Any, str]] = deque(maxlen=limit)
+        self._dropped: Deque[Tuple[Any, str]] = deque(maxlen=limit + 1)
 
     def __len__(self) -> int:
         """Packets waiting."""
@@ -212,7 +212,7 @@ class FairQueue:
     def take_dropped(self) -> List[Tuple[Any, str]]:
         """Items dropped since the last call, and why: OVERLOAD by CoDel, FULL for want of room.
 
-        No more than the last ``limit`` of them are kept.
+        No more than the last ``limit`` + 1 are kept: as many as one ``put`` may drop.
         """
         dropped = list(self._dropped)
         self._dropped.clear()
