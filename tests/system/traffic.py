@@ -18,9 +18,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Iterator
 
 from tests.lab import probe
+from tests.system import bulk as bulk_program
 from tests.system.topology import Host, until
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -31,6 +33,11 @@ FLOWING_PACKETS = 50
 # Once nothing has arrived for so long, what is still missing counts as lost.
 QUIET_S = 0.5
 REPORT_S = 20.0
+BULK_PORT = 5201
+TRANSFER_BYTES = 30_000_000
+#: Many times what that takes on a busy machine without any help from the kernel.
+TRANSFER_S = 60.0
+FLOOD_PORT = 5301
 ICMP_ECHO_REQUEST = 8
 ICMP_ECHO_REPLY = 0
 
@@ -143,6 +150,132 @@ def both_ways(
     finally:
         for stream in streams.values():
             stream.abandon()
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of a bulk transfer; ``stall_s`` is the longest that nothing arrived."""
+
+    sent: int
+    received: int
+    same: bool  # by SHA-256; always if nobody looked
+    seconds: float
+    stall_s: float
+
+    def __str__(self) -> str:
+        rate = self.received * 8 / max(self.seconds, 0.001) / 1e6
+        return (
+            f"{self.sent} bytes sent, {self.received} received, the same: {self.same}, "
+            f"{self.seconds:.2f} s, {rate:.0f} Mbit/s, stalled {self.stall_s:.2f} s"
+        )
+
+    @property
+    def whole(self) -> bool:
+        return self.same and self.sent == self.received > 0
+
+
+class Bulk:
+    """A TCP connection between processes of two hosts that sends as fast as it may.
+
+    Random bytes, ``size`` of them or as many as fit until it is stopped; an unchecked one leaves
+    the processors to the agents.
+    """
+
+    def __init__(
+        self,
+        sender: Host,
+        receiver: Host,
+        address: str,
+        size: int = 0,
+        checked: bool = True,
+        tos: int = 0,
+    ) -> None:
+        self.checked = checked
+        where = ["--address", address, "--port", str(BULK_PORT), *([] if checked else ["--plain"])]
+        self.taking = _launch_bulk(receiver, "take", where)
+        self.giving: subprocess.Popen[str] | None = None
+        assert self.taking.stdout is not None
+        assert self.taking.stdout.readline() == "ready\n"
+        self.giving = _launch_bulk(
+            sender, "give", [*where, "--bytes", str(size), "--tos", str(tos)]
+        )
+
+    def finish(self, deadline_s: float) -> Moved:
+        """Wait until everything asked for has arrived."""
+        assert self.giving is not None
+        self.giving.wait(deadline_s)
+        return self.stop()
+
+    def stop(self) -> Moved:
+        """Let the sender end, and wait for what is on its way."""
+        assert self.giving is not None
+        gave, took = _report(self.giving), _report(self.taking)
+        return Moved(
+            sent=gave["bytes"],
+            received=took["bytes"],
+            same=not self.checked or gave["sha256"] == took["sha256"],
+            seconds=took["seconds"],
+            stall_s=took["stall_s"],
+        )
+
+    def abandon(self) -> None:
+        """Kill whatever still runs."""
+        for process in (self.giving, self.taking):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def bulk(sender: Host, receiver: Host, address: str, **options: Any) -> Iterator[Bulk]:
+    """Have a bulk transfer that goes with the block at the latest."""
+    made = Bulk(sender, receiver, address, **options)
+    try:
+        yield made
+    finally:
+        made.abandon()
+
+
+def transfer_both_ways(one: Host, one_address: str, other: Host, other_address: str) -> None:
+    """Move random bytes over two connections at once; both have to arrive whole."""
+    with bulk(one, other, other_address, size=TRANSFER_BYTES) as there, bulk(
+        other, one, one_address, size=TRANSFER_BYTES
+    ) as back:
+        for transfer in (there, back):
+            moved = transfer.finish(TRANSFER_S)
+            print(moved)
+            assert moved.whole, moved
+            assert moved.sent == TRANSFER_BYTES
+
+
+@contextlib.contextmanager
+def flood(
+    sender: Host, receiver: Host, address: str, size: int = 1200, segments: int = 1, rate: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Send datagrams to a socket that reads none; what was sent is told when the block ends."""
+    report: dict[str, Any] = {}
+    with receiver.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind((address, FLOOD_PORT))
+        where = ["--address", address, "--port", str(FLOOD_PORT), "--size", str(size)]
+        shape = ["--segments", str(segments), "--rate", str(rate)]
+        process = _launch_bulk(sender, "flood", [*where, *shape])
+        try:
+            yield report
+            report.update(_report(process))
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _launch_bulk(host: Host, role: str, arguments: list[str]) -> subprocess.Popen[str]:
+    program = str(Path(bulk_program.__file__))
+    return subprocess.Popen(
+        host.command(sys.executable, "-I", program, role, *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_quiet(*receivers: Host) -> None:
