@@ -162,9 +162,14 @@ def send_all(
         try:
             sendto(datagram, destination)  # type: ignore[call-overload]
         except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
-            refused[name] = refused.get(name, 0) + 1
+            count_refused(refused, error)
     return refused
+
+
+def count_refused(refused: Dict[str, int], error: OSError, count: int = 1) -> None:
+    """Add `count` to what the kernel refused for `error`, by errno name."""
+    name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
+    refused[name] = refused.get(name, 0) + count
 
 
 def set_buffer(which: socket.socket, force: int, ordinary: int) -> None:

@@ -3,22 +3,26 @@
 The socket is bound to the interface as well as to the address, so that each link has its own way
 out whatever the routes prefer, and its datagrams are never fragmented: how large they may be is
 for the path MTU probes to find out.
-Source of the formats: ip(7), ipv6(7), socket(7), `include/uapi/linux/in.h`,
-`include/uapi/linux/in6.h`, `include/uapi/linux/sock_diag.h`.
+Where the kernel takes it, a train of frames goes out in one call, to be cut by the kernel or the
+card, and datagrams that came in a row come in one call.
+Source of the formats: ip(7), ipv6(7), socket(7), udp(7), `include/uapi/linux/in.h`,
+`include/uapi/linux/in6.h`, `include/uapi/linux/sock_diag.h`, `include/uapi/linux/udp.h`.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Tuple
 
+from ropeway.core.secure import Endpoint, Received, Train
 from ropeway.kernel.sockets import (
     DATAGRAM_BYTES_MAX,
     SO_RCVBUFFORCE,
     SO_SNDBUFFORCE,
-    send_all,
+    count_refused,
     set_buffer,
 )
 
@@ -32,6 +36,16 @@ SO_MEMINFO = 55  # include/uapi/asm-generic/socket.h, since Linux 4.12
 #          SK_MEMINFO_DROPS, SK_MEMINFO_VARS };  each is one __u32
 SK_MEMINFO = struct.Struct("=9I")
 SK_MEMINFO_DROPS = 8
+UDP_SEGMENT = 103  # include/uapi/linux/udp.h, since Linux 4.18
+UDP_GRO = 104  # include/uapi/linux/udp.h, since Linux 5.0
+#   The value of UDP_SEGMENT as ancillary data is a __u16, that of UDP_GRO an int.
+SEGMENT_SIZE = struct.Struct("=H")
+GRO_SIZE = struct.Struct("=i")
+GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
+
+UDP_FEATURES = ("udp_segment", "udp_gro")
+ON = "on"
+NOT_ASKED_FOR = "not asked for"
 
 # What a stranger's ICMP error may leave on a socket, to be told once by the next call.
 _TOLD_ONCE = frozenset(
@@ -47,8 +61,6 @@ _TOLD_ONCE = frozenset(
     )
 )
 
-Endpoint = Tuple[str, int]
-
 
 class UdpSocket:
     """The UDP socket of one address of one local interface, non-blocking.
@@ -56,9 +68,18 @@ class UdpSocket:
     `index` and `name` must mean the same interface. `OSError` with `ENODEV` says that it is gone
     or has another index by now, `EADDRNOTAVAIL` that the address is gone, `EADDRINUSE` that another
     process has the port, `EPERM` that CAP_NET_RAW is missing.
+    `features` are those wanted of `UDP_FEATURES`; the attribute of that name says of each of them
+    whether it is "on", or why not.
     """
 
-    def __init__(self, index: int, name: str, address: str, port: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        address: str,
+        port: int,
+        features: FrozenSet[str] = frozenset(),
+    ) -> None:
         self.index = index
         self.name = name
         self.address = address
@@ -85,6 +106,8 @@ class UdpSocket:
         except OSError:
             self.close()
             raise
+        self.features = self._enable(features)
+        self._segments = self.features["udp_segment"] == ON
 
     @property
     def key(self) -> Tuple[int, str]:
@@ -104,37 +127,115 @@ class UdpSocket:
             return False
         return True
 
-    def receive_batch(self, limit: int) -> List[Tuple[bytes, Endpoint]]:
-        """Return the datagrams that wait now, each with where it came from, at most `limit`.
+    def receive_batch(self, limit: int) -> List[Received]:
+        """Return what waits now, in at most `limit` pieces.
 
-        What an ICMP error left on the socket is passed over, once for each of `limit` readings at
-        most. `OSError` says that the socket cannot be read at all.
+        A piece is a datagram, or several of one sender that came in a row, all but the last of the
+        size given with them; the size is at least 1. What an ICMP error left on the socket is
+        passed over, once for each of `limit` readings at most. `OSError` says that the socket
+        cannot be read at all.
         """
-        datagrams: List[Tuple[bytes, Endpoint]] = []
-        append, receive = datagrams.append, self._socket.recvfrom
+        received: List[Received] = []
+        append, receive = received.append, self._socket.recvmsg
         for _ in range(limit):
             try:
-                append(receive(DATAGRAM_BYTES_MAX))
+                # A buffer of our own for all would have to be copied from; this one shrinks.
+                whole, ancillary, _, source = receive(DATAGRAM_BYTES_MAX, GRO_SPACE)
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno in _TOLD_ONCE:
                     continue
-                if not datagrams:
+                if not received:
                     raise
                 break
+            append((whole, source, _size(ancillary, whole) if ancillary else len(whole) or 1))
         if self._ipv6:
             # struct sockaddr_in6 has a flow label and a scope besides.
-            return [(datagram, source[:2]) for datagram, source in datagrams]
-        return datagrams
+            return [(whole, source[:2], size) for whole, source, size in received]
+        return received
 
-    def send_batch(self, endpoint: Endpoint, datagrams: Iterable[bytes]) -> Dict[str, int]:
+    def send_batch(self, endpoint: Endpoint, trains: Iterable[Train]) -> Dict[str, int]:
         """Send to `endpoint`, an address of this socket's family and a port.
 
-        Returns how many the kernel refused, by errno name: empty where all went out. `EMSGSIZE` is
-        a datagram larger than the interface's MTU.
+        Returns how many frames the kernel refused, by errno name: empty where all went out.
+        `EMSGSIZE` is a frame larger than the interface's MTU. `EAGAIN` is a full send buffer: the
+        rest of that train is dropped.
         """
-        return send_all(self._socket, endpoint, datagrams)
+        refused: Dict[str, int] = {}
+        for train in trains:
+            if train.count == 1 or not self._segments:
+                self._send_apart(endpoint, train, refused)
+                continue
+            size = SEGMENT_SIZE.pack(train.size)
+            try:
+                self._socket.sendmsg(
+                    train.parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, size),), 0, endpoint
+                )
+            except OSError as error:
+                self._send_refused(endpoint, train, error, refused)
+        return refused
+
+    def _send_refused(
+        self, endpoint: Endpoint, train: Train, error: OSError, refused: Dict[str, int]
+    ) -> None:
+        """Send what of a train can go, after the kernel would not take it whole."""
+        if error.errno == errno.EIO:
+            # udp_send_skb() of net/ipv4/udp.c: nobody on the way out would fill in the checksums.
+            self._stop_segmenting(error, "the interface does not fill in checksums")
+        elif error.errno not in (errno.EINVAL, errno.EMSGSIZE):
+            count_refused(refused, error, train.count)
+            return
+        before = sum(refused.values())
+        self._send_apart(endpoint, train, refused)
+        if error.errno == errno.EINVAL and sum(refused.values()) == before:
+            # It was not for the size, which is refused with EINVAL too, so no train ever goes.
+            self._stop_segmenting(error, "though each frame goes by itself")
+
+    def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
+        if train.count == 1:
+            try:
+                self._socket.sendmsg(train.parts, (), 0, endpoint)
+            except OSError as error:
+                count_refused(refused, error)
+            return
+        sendto = self._socket.sendto
+        for number, frame in enumerate(train.frames()):
+            try:
+                sendto(frame, endpoint)
+            except BlockingIOError as error:
+                count_refused(refused, error, train.count - number)
+                break
+            except OSError as error:
+                count_refused(refused, error)
+
+    def _stop_segmenting(self, error: OSError, why: str) -> None:
+        self._segments = False
+        self.features["udp_segment"] = f"{error.strerror}: {why}"
+
+    def _enable(self, features: FrozenSet[str]) -> Dict[str, str]:
+        """Ask the kernel for the features wanted; return for each "on" or why it is not."""
+        given = dict.fromkeys(UDP_FEATURES, NOT_ASKED_FOR)
+        # A size of 0 changes nothing: each train names its own.
+        for name, option, value in (("udp_segment", UDP_SEGMENT, 0), ("udp_gro", UDP_GRO, 1)):
+            if name in features:
+                try:
+                    self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
+                    given[name] = ON
+                except OSError as error:
+                    given[name] = os.strerror(error.errno or 0)
+        return given
+
+    def buffers(self) -> Dict[str, int]:
+        """Return the sizes of the socket's buffers in bytes as the kernel granted them.
+
+        The kernel counts its own bookkeeping in, so each is twice what was asked for (socket(7)).
+        """
+        option = self._socket.getsockopt
+        return {
+            "send": option(socket.SOL_SOCKET, socket.SO_SNDBUF),
+            "receive": option(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        }
 
     def receive_drops(self) -> int:
         """Return how many datagrams the kernel dropped because the receive buffer was full.
@@ -147,3 +248,13 @@ class UdpSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:
+    """Return the size of each datagram but the last in what the kernel gave in one piece."""
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO) and len(value) == GRO_SIZE.size:
+            (size,) = GRO_SIZE.unpack(value)
+            if size > 0:
+                return int(size)
+    return len(whole) or 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import select
 import socket
 
 import pytest
 
+from ropeway.core.secure import Train
 from ropeway.kernel import udp
 
 ANSWER_LIMIT_S = 5.0
 LOOPBACK = socket.if_nametoindex("lo")
+OFFLOADS = frozenset(udp.UDP_FEATURES)
 
 
 def has_ipv6():
@@ -34,24 +37,65 @@ def free_port(address):
         return probe.getsockname()[1]
 
 
-@pytest.fixture(params=ADDRESSES)
+@pytest.fixture(params=[(address, wanted) for address in ADDRESSES for wanted in (set(), OFFLOADS)])
 def link(request):
-    made = udp.UdpSocket(LOOPBACK, "lo", request.param, free_port(request.param))
+    address, wanted = request.param
+    made = udp.UdpSocket(LOOPBACK, "lo", address, free_port(address), frozenset(wanted))
     yield made
     made.close()
 
 
+@pytest.fixture(params=ADDRESSES)
+def fast(request):
+    made = udp.UdpSocket(LOOPBACK, "lo", request.param, free_port(request.param), OFFLOADS)
+    yield made
+    made.close()
+
+
+def beside(link):
+    """Give a plain socket of the same family that waits for its answers."""
+    family = socket.AF_INET6 if ":" in link.address else socket.AF_INET
+    other = socket.socket(family, socket.SOCK_DGRAM)
+    other.bind((link.address, 0))
+    other.settimeout(ANSWER_LIMIT_S)
+    return other
+
+
 @pytest.fixture
 def far(link):
-    family = socket.AF_INET6 if ":" in link.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as other:
-        other.bind((link.address, 0))
-        other.settimeout(ANSWER_LIMIT_S)
+    with beside(link) as other:
+        yield other
+
+
+@pytest.fixture
+def far_of_fast(fast):
+    with beside(fast) as other:
         yield other
 
 
 def wait_for_input(link):
     assert select.select([link], [], [], ANSWER_LIMIT_S)[0], "nothing arrived"
+
+
+def alone(*frames):
+    return [Train(len(frame), 1, [frame]) for frame in frames]
+
+
+def frames_of(received):
+    return [
+        whole[start : start + size]
+        for whole, _, size in received
+        for start in range(0, len(whole) or 1, size)
+    ]
+
+
+def receive_frames(link, count):
+    frames = []
+    while len(frames) < count:
+        wait_for_input(link)
+        frames += frames_of(link.receive_batch(64))
+    assert link.receive_batch(64) == []
+    return frames
 
 
 def test_datagrams_come_with_address_and_port_alone(link, far):
@@ -60,16 +104,82 @@ def test_datagrams_come_with_address_and_port_alone(link, far):
         far.sendto(bytes([number]), (link.address, link.port))
     wait_for_input(link)
     source = (link.address, far.getsockname()[1])
-    assert link.receive_batch(3) == [(b"\0", source), (b"\1", source), (b"\2", source)]
-    assert link.receive_batch(3) == [(b"\3", source), (b"\4", source)]
+    assert link.receive_batch(3) == [(bytes([number]), source, 1) for number in range(3)]
+    assert link.receive_batch(3) == [(bytes([number]), source, 1) for number in range(3, 5)]
+
+
+def test_empty_datagram_has_a_size_that_can_be_stepped_by(link, far):
+    far.sendto(b"", (link.address, link.port))
+    wait_for_input(link)
+    assert link.receive_batch(3) == [(b"", (link.address, far.getsockname()[1]), 1)]
 
 
 def test_what_is_sent_comes_from_the_address_of_the_socket(link, far):
     endpoint = far.getsockname()[:2]
-    assert link.send_batch(endpoint, [b"a", b"b"]) == {}
+    assert link.send_batch(endpoint, alone(b"a", b"b")) == {}
     assert [far.recvfrom(10)[0] for _ in range(2)] == [b"a", b"b"]
-    link.send_batch(endpoint, [b"c"])
+    link.send_batch(endpoint, alone(b"c"))
     assert far.recvfrom(10)[1][:2] == (link.address, link.port)
+
+
+def test_a_train_arrives_as_the_frames_that_it_is_made_of(link, far):
+    trains = [
+        Train(4, 2, [b"he", b"ad", b"tail"]),
+        Train(4, 3, [b"full", b"h", b"alf", b"en", b"d"]),
+        Train(5, 1, [b"who", b"le"]),
+    ]
+    assert link.send_batch(far.getsockname()[:2], trains) == {}
+    expected = [b"head", b"tail", b"full", b"half", b"end", b"whole"]
+    assert [far.recvfrom(100)[0] for _ in expected] == expected
+
+
+def test_features_say_what_the_kernel_gave(fast):
+    assert fast.features == {"udp_segment": "on", "udp_gro": "on"}
+    plain = udp.UdpSocket(LOOPBACK, "lo", fast.address, free_port(fast.address))
+    assert plain.features == dict.fromkeys(OFFLOADS, "not asked for")
+    plain.close()
+
+
+def test_a_train_that_came_whole_is_told_as_one_piece(fast):
+    frames = [bytes([number]) * 1000 for number in range(63)] + [b"last"]
+    assert fast.send_batch((fast.address, fast.port), [Train(1000, 64, frames)]) == {}
+    wait_for_input(fast)
+    # The loopback interface hands over whole what goes out whole.
+    assert fast.receive_batch(64) == [(b"".join(frames), (fast.address, fast.port), 1000)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_merged_on_the_way_is_cut_as_it_was_sent(fast, far_of_fast, seed):
+    chance = random.Random(seed)
+    sent = []
+    for _ in range(100):
+        size, count = chance.choice((16, 100, 1000)), chance.choice((1, 1, 2, 5, 64))
+        frames = [bytes([chance.randrange(256)]) * size for _ in range(count)]
+        frames[-1] = frames[-1][: chance.randint(1, size)]
+        train = Train(max(len(frames[0]), 1), count, frames)
+        assert fast.send_batch((fast.address, fast.port), [train]) == {}
+        far_of_fast.sendto(frames[0], (fast.address, fast.port))
+        sent += [*frames, frames[0]]
+    assert receive_frames(fast, len(sent)) == sent
+
+
+def test_largest_train_passes(fast):
+    frames = [bytes([number]) * 1015 for number in range(64)]
+    assert fast.send_batch((fast.address, fast.port), [Train(1015, 64, frames)]) == {}
+    assert receive_frames(fast, 64) == frames
+
+
+def test_frames_of_a_train_come_one_by_one_to_a_socket_that_does_not_merge(fast, far_of_fast):
+    frames = [bytes([number]) * 500 for number in range(10)]
+    assert fast.send_batch(far_of_fast.getsockname()[:2], [Train(500, 10, frames)]) == {}
+    assert [far_of_fast.recvfrom(65535)[0] for _ in frames] == frames
+
+
+def test_buffers_are_told_as_the_kernel_granted_them(link):
+    assert set(link.buffers()) == {"send", "receive"}
+    before = link.buffers()["receive"]
+    link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    assert link.buffers()["receive"] == 16384 < before
 
 
 def test_key_is_index_and_address(link):
@@ -80,7 +190,7 @@ def test_key_is_index_and_address(link):
 def test_datagrams_are_not_fragmented(link):
     with open("/sys/class/net/lo/mtu") as file:
         mtu = int(file.read())
-    refused = link.send_batch((link.address, free_port(link.address)), [bytes(mtu), b"small"])
+    refused = link.send_batch((link.address, free_port(link.address)), alone(bytes(mtu), b"small"))
     # No IP packet at all can be larger than 65535 bytes, and lo has an MTU of 65536.
     assert refused == {"EMSGSIZE": 1}
     expected = {
@@ -91,10 +201,10 @@ def test_datagrams_are_not_fragmented(link):
 
 
 def test_port_that_nobody_listens_on_disturbs_nothing(link, far):
-    link.send_batch((link.address, free_port(link.address)), [b"refused"] * 3)
+    link.send_batch((link.address, free_port(link.address)), alone(*[b"refused"] * 3))
     far.sendto(b"heard", (link.address, link.port))
     wait_for_input(link)
-    assert [datagram for datagram, _ in link.receive_batch(64)] == [b"heard"]
+    assert frames_of(link.receive_batch(64)) == [b"heard"]
     assert link.receive_batch(64) == []
 
 
@@ -132,12 +242,25 @@ class Failing:
 
     def __init__(self, *items):
         self.items = list(items)
+        self.calls = []
 
-    def recvfrom(self, size):
+    def _next(self):
         item = self.items.pop(0)
         if isinstance(item, int):
             raise OSError(item, os.strerror(item))
         return item
+
+    def recvmsg(self, size, ancillary_size):
+        item = self._next()
+        return item if len(item) == 4 else (item[0], [], 0, item[1])
+
+    def sendmsg(self, parts, ancillary, flags, endpoint):
+        self.calls.append((b"".join(parts), ancillary))
+        return self._next()
+
+    def sendto(self, frame, endpoint):
+        self.calls.append((frame, ()))
+        return self._next()
 
     def getsockopt(self, *which):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -146,6 +269,7 @@ class Failing:
 def socket_over(channel, ipv6=False):
     made = udp.UdpSocket.__new__(udp.UdpSocket)
     made._socket, made._ipv6 = channel, ipv6
+    made.features, made._segments = {"udp_segment": "on", "udp_gro": "on"}, True
     return made
 
 
@@ -154,7 +278,7 @@ def test_errors_that_strangers_cause_neither_break_a_batch_nor_end_it():
     link = socket_over(
         Failing(errno.ECONNREFUSED, (b"a", source), errno.EMSGSIZE, (b"b", source), errno.EAGAIN)
     )
-    assert link.receive_batch(64) == [(b"a", source), (b"b", source)]
+    assert link.receive_batch(64) == [(b"a", source, 1), (b"b", source, 1)]
     flooded = socket_over(Failing(*[errno.EHOSTUNREACH] * 100))
     assert flooded.receive_batch(64) == []
     assert len(flooded._socket.items) == 36
@@ -162,14 +286,98 @@ def test_errors_that_strangers_cause_neither_break_a_batch_nor_end_it():
 
 def test_error_after_datagrams_comes_with_the_next_batch():
     link = socket_over(Failing((b"a", ("192.0.2.1", 5)), errno.EBADF, errno.EBADF))
-    assert link.receive_batch(64) == [(b"a", ("192.0.2.1", 5))]
+    assert link.receive_batch(64) == [(b"a", ("192.0.2.1", 5), 1)]
     with pytest.raises(OSError, match=r"\[Errno 9\]"):
         link.receive_batch(64)
 
 
 def test_flow_label_and_scope_are_left_out():
     link = socket_over(Failing((b"a", ("2001:db8::1", 5, 7, 0)), errno.EAGAIN), ipv6=True)
-    assert link.receive_batch(64) == [(b"a", ("2001:db8::1", 5))]
+    assert link.receive_batch(64) == [(b"a", ("2001:db8::1", 5), 1)]
+
+
+@pytest.mark.parametrize(
+    ("ancillary", "size"),
+    [
+        ([(socket.IPPROTO_UDP, udp.UDP_GRO, udp.GRO_SIZE.pack(3))], 3),
+        ([(socket.SOL_SOCKET, 29, bytes(16)), (17, udp.UDP_GRO, udp.GRO_SIZE.pack(3))], 3),
+        # Nothing to be made of it: the sealing of the frame will tell whether it is one.
+        ([(socket.IPPROTO_UDP, udp.UDP_GRO, b"\3")], 8),
+        ([(socket.IPPROTO_UDP, udp.UDP_GRO, udp.GRO_SIZE.pack(0))], 8),
+        ([(socket.IPPROTO_UDP, udp.UDP_GRO, udp.GRO_SIZE.pack(-1))], 8),
+        ([(socket.SOL_SOCKET, 29, bytes(16))], 8),
+    ],
+)
+def test_ancillary_data_tells_the_size_and_nothing_else_does(ancillary, size):
+    source = ("192.0.2.1", 5)
+    link = socket_over(Failing((b"abcdefgh", ancillary, socket.MSG_CTRUNC, source), errno.EAGAIN))
+    assert link.receive_batch(64) == [(b"abcdefgh", source, size)]
+
+
+TRAIN = Train(4, 3, [b"head", b"neck", b"end"])
+WHOLE = b"headneckend"
+SENT = None
+
+
+def calls_of(link):
+    return [payload for payload, _ in link._socket.calls]
+
+
+def test_a_full_buffer_drops_the_rest_of_that_train_only():
+    link = socket_over(Failing(errno.EAGAIN, SENT))
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN, *alone(b"next")]) == {"EAGAIN": 3}
+    assert calls_of(link) == [WHOLE, b"next"]
+    apart = socket_over(Failing(SENT, errno.EAGAIN, SENT))
+    apart._segments = False
+    assert apart.send_batch(("192.0.2.1", 5), [TRAIN, *alone(b"next")]) == {"EAGAIN": 2}
+    assert calls_of(apart) == [b"head", b"neck", b"next"]
+
+
+def test_trains_are_given_up_where_nobody_fills_in_checksums():
+    link = socket_over(Failing(errno.EIO, *[SENT] * 6))
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN, TRAIN]) == {}
+    assert calls_of(link) == [WHOLE, *[b"head", b"neck", b"end"] * 2]
+    assert link.features["udp_segment"].startswith("Input/output error: ")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EMSGSIZE])
+def test_what_fits_of_a_train_that_does_not_goes_by_itself(number):
+    link = socket_over(Failing(number, errno.EMSGSIZE, errno.EMSGSIZE, SENT, SENT))
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN, TRAIN]) == {"EMSGSIZE": 2}
+    assert calls_of(link) == [WHOLE, b"head", b"neck", b"end", WHOLE]
+    assert link.features["udp_segment"] == "on"
+
+
+def test_trains_are_given_up_where_none_goes_though_its_frames_do():
+    link = socket_over(Failing(errno.EINVAL, *[SENT] * 6))
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN, TRAIN]) == {}
+    assert calls_of(link) == [WHOLE, *[b"head", b"neck", b"end"] * 2]
+    assert link.features["udp_segment"].startswith("Invalid argument: ")
+
+
+def test_other_refusals_count_every_frame_of_a_train():
+    link = socket_over(Failing(errno.ENETUNREACH, errno.EPERM))
+    refused = link.send_batch(("192.0.2.1", 5), [TRAIN, *alone(b"a")])
+    assert refused == {"ENETUNREACH": 3, "EPERM": 1}
+
+
+def test_size_of_the_frames_goes_with_a_train():
+    link = socket_over(Failing(SENT))
+    link.send_batch(("192.0.2.1", 5), [TRAIN])
+    ((_, ancillary),) = link._socket.calls
+    assert list(ancillary) == [(socket.IPPROTO_UDP, udp.UDP_SEGMENT, udp.SEGMENT_SIZE.pack(4))]
+
+
+class Refusing:
+    """A socket of a kernel that knows none of the features."""
+
+    def setsockopt(self, *which):
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+
+def test_features_that_the_kernel_does_not_know_are_told_with_its_reason():
+    link = socket_over(Refusing())
+    assert link._enable(OFFLOADS) == dict.fromkeys(OFFLOADS, "Protocol not available")
 
 
 def test_socket_of_an_interface_that_went_away_is_bound_no_more():
