@@ -34,6 +34,9 @@ _ICMP_TTL = 64
 _DONT_FRAGMENT = 0x4000
 _MORE_FRAGMENTS = 0x2000
 _OFFSET_MASK = 0x1FFF
+#: Sizes of the headers of TCP (RFC 9293, section 3.1) and UDP (RFC 768) by protocol.
+_PARTIAL_MIN = {6: 20, 17: 8}
+_PORTED = (b"\x06", b"\x11")
 #: Option numbers: end of list, no operation (RFC 791, section 3.1).
 _OPTION_END = 0
 _OPTION_NOP = 1
@@ -73,6 +76,38 @@ def text(address: bytes) -> str:
 def is_unicast(address: bytes) -> bool:
     """Say whether a four-byte address can name one host (not 0/8, 127/8, or 224/4 and up)."""
     return address[0] not in (0, 127) and address[0] < 224
+
+
+def may_be_partial(packet: bytes) -> bool:
+    """Say whether a whole packet has a TCP or UDP checksum that could be yet to be completed."""
+    room = _PARTIAL_MIN.get(packet[9])
+    whole = not (packet[6] << 8 | packet[7]) & (_MORE_FRAGMENTS | _OFFSET_MASK)
+    return room is not None and whole and len(packet) >= ((packet[0] & 15) << 2) + room
+
+
+def complete(packet: bytes) -> bytes:
+    """Give a partial packet with its TCP or UDP checksum filled in (RFC 9293, RFC 768).
+
+    What :func:`may_be_partial` denies is given back as it is; never raises.
+    """
+    if len(packet) < 20 or not may_be_partial(packet):
+        return packet
+    size = (packet[0] & 15) << 2
+    at = size + (16 if packet[9] == 6 else 6)
+    # 65535 for 0, which to UDP means that there is none; to TCP the two are the same.
+    total = checksum(packet[size:]) or 0xFFFF
+    return packet[:at] + total.to_bytes(2, "big") + packet[at + 2 :]
+
+
+def flow(packet: bytes, start: int = 0) -> bytes:
+    """Give what tells flows apart: addresses and protocol, and ports where there are any.
+
+    ``packet`` may be anything; its IPv4 header begins at ``start``.
+    """
+    protocol = packet[start + 9 : start + 10]
+    if protocol in _PORTED and not (packet[start + 6] & 0x3F or packet[start + 7]):
+        return protocol + packet[start + 12 : start + 24]
+    return protocol + packet[start + 12 : start + 20]
 
 
 def with_ttl_decreased(packet: bytes) -> bytes:

@@ -10,24 +10,46 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Dict, List, Sequence
+from typing import Dict, FrozenSet, List, Sequence
+
+from ropeway.core import ipv4
+from ropeway.kernel import segments
 
 PATH = "/dev/net/tun"
 
 # include/uapi/linux/if_tun.h
-#   #define TUNSETIFF _IOW('T', 202, int)
+#   #define TUNSETIFF     _IOW('T', 202, int)
+#   #define TUNSETOFFLOAD _IOW('T', 208, unsigned int)
 TUNSETIFF = 0x400454CA
+TUNSETOFFLOAD = 0x400454D0
 #   #define IFF_TUN   0x0001
 #   #define IFF_NO_PI 0x1000     no 4-byte packet information in front of each packet
+#   #define IFF_VNET_HDR 0x4000  struct virtio_net_hdr in front of each packet
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+# What the kernel may leave to whoever reads from the device:
+#   #define TUN_F_CSUM    0x01  checksums
+#   #define TUN_F_TSO4    0x02  TCP super-packets
+#   #define TUN_F_TSO_ECN 0x08  also with CWR
+#   #define TUN_F_USO4    0x20  UDP super-packets, from Linux 6.2; only together with the next
+#   #define TUN_F_USO6    0x40
+TUN_F_CSUM = 0x01
+TUN_F_TSO = 0x02 | 0x08
+TUN_F_USO = 0x20 | 0x40
+
+#: What a device may be asked for.
+FEATURES = ("vnet_hdr", "tso", "uso")
+ON = "on"
+NOT_ASKED_FOR = "not asked for"
+NEEDS_VNET_HDR = "needs vnet_hdr"
 
 # include/uapi/linux/if.h, 40 bytes on 64-bit machines:
 #   struct ifreq { char ifr_name[IFNAMSIZ /* 16 */]; union { short ifr_flags; ... } ifr_ifru; };
 IFREQ = struct.Struct("16sH22x")
 
 NAME_BYTES_MAX = 15
-PACKET_BYTES_MAX = 65535
+READ_BYTES_MAX = segments.VNET.size + ipv4.SIZE_MAX
 
 
 class Tun:
@@ -37,34 +59,65 @@ class Tun:
     kernel gave none: `ENOENT` without the tun module, `EPERM` without CAP_NET_ADMIN, `EBUSY` where
     a process holds a device of that name, `EINVAL` where the name belongs to another kind of
     device.
+
+    `features` are those of `FEATURES` that are wanted: `vnet_hdr` puts `segments.VNET` in front of
+    what is read and lets checksums be partial, `tso` and `uso` are super-packets of TCP and UDP,
+    in both directions. The attribute of that name tells of each whether it is `on`, or why not;
+    a kernel that refuses one of the latter two is no error.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, features: FrozenSet[str] = frozenset()) -> None:
         encoded = name.encode()
         if not 0 < len(encoded) <= NAME_BYTES_MAX:
             raise ValueError(f"a device name has 1 to {NAME_BYTES_MAX} bytes: {name!r}")
         self.name = name
+        self.features: Dict[str, str] = dict.fromkeys(FEATURES, NOT_ASKED_FOR)
+        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if "vnet_hdr" in features else 0)
         self._fd = os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(self._fd, TUNSETIFF, IFREQ.pack(encoded, IFF_TUN | IFF_NO_PI))
+            fcntl.ioctl(self._fd, TUNSETIFF, IFREQ.pack(encoded, flags))
         except OSError:
             os.close(self._fd)
             raise
+        self._negotiate(features)
+
+    def _negotiate(self, features: FrozenSet[str]) -> None:
+        """Ask the kernel for super-packets, and say in `features` what came of it."""
+        if "vnet_hdr" not in features:
+            for name in features & {"tso", "uso"}:
+                self.features[name] = NEEDS_VNET_HDR
+            return
+        self.features["vnet_hdr"] = ON
+        granted = TUN_F_CSUM
+        for name, more in (("", 0), ("tso", TUN_F_TSO), ("uso", TUN_F_USO)):
+            if name and name not in features:
+                continue
+            try:
+                fcntl.ioctl(self._fd, TUNSETOFFLOAD, granted | more)
+            except OSError as error:
+                if name:
+                    self.features[name] = os.strerror(error.errno or 0)
+                # What is refused leaves the device as it was.
+                continue
+            granted |= more
+            if name:
+                self.features[name] = ON
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""
         return self._fd
 
     def read_batch(self, limit: int) -> List[bytes]:
-        """Return the packets that wait now, at most `limit`; empty where none does.
+        """Return what waits now, at most `limit` packets or super-packets; empty where none does.
 
-        `OSError` with `EBADFD` says that somebody deleted the device.
+        Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD` says that
+        somebody deleted the device.
         """
         packets: List[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
         try:
             for _ in range(limit):
-                append(read(fd, PACKET_BYTES_MAX))
+                append(read(fd, READ_BYTES_MAX))
         except BlockingIOError:
             pass
         except OSError:
@@ -74,19 +127,38 @@ class Tun:
         return packets
 
     def write_batch(self, packets: Sequence[bytes]) -> Dict[str, int]:
-        """Hand `packets` to this host; return how many the kernel refused, by errno name.
+        """Hand complete `packets` to this host; return how many the kernel refused, by errno name.
 
         `EIO` is a device that is down, `EINVAL` a packet that is not IP, `EBADFD` a deleted
         device.
         """
         write, fd = os.write, self._fd
+        front = segments.EMPTY if self.features["vnet_hdr"] == ON else b""
         refused: Dict[str, int] = {}
         for packet in packets:
             try:
-                write(fd, packet)
+                write(fd, front + packet)
             except OSError as error:
-                name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
-                refused[name] = refused.get(name, 0) + 1
+                _count(refused, error, 1)
+        return refused
+
+    def write_partial(self, packets: Sequence[bytes]) -> Dict[str, int]:
+        """Hand partial `packets` to this host, merged where they can be.
+
+        Returns how many packets the kernel refused, by errno name, as `write_batch` does. Where
+        `vnet_hdr` is off they are completed here.
+        """
+        features = self.features
+        if features["vnet_hdr"] != ON:
+            return self.write_batch([ipv4.complete(packet) for packet in packets])
+        writev, fd = os.writev, self._fd
+        refused: Dict[str, int] = {}
+        for buffers in segments.merge(packets, features["uso"] == ON, features["tso"] == ON):
+            try:
+                writev(fd, buffers)
+            except OSError as error:
+                # One buffer of headers, then one for each packet.
+                _count(refused, error, len(buffers) - 1)
         return refused
 
     def close(self) -> None:
@@ -94,3 +166,8 @@ class Tun:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _count(refused: Dict[str, int], error: OSError, packets: int) -> None:
+    name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
+    refused[name] = refused.get(name, 0) + packets
