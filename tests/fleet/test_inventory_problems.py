@@ -255,6 +255,14 @@ def missing_key(inventory: Inventory) -> None:
     del inventory.interface("vm0", "enp0s8")["lan"]
 
 
+def offload_as_text(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_offload_disable"] = "udp_gro"
+
+
+def offload_unknown(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_offload_disable"] = ["udp_gro", "gso"]
+
+
 def bad_mtu(inventory: Inventory) -> None:
     inventory.interface("vm0", "enp0s8")["mtu"] = 70000
 
@@ -351,6 +359,8 @@ CASES = [
     (bad_port, ["vm0", "ropeway_port 65536", "1 to 65535"]),
     (bad_rollover, ["vm0", "ropeway_rollover_s 1", "2 to 3600"]),
     (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
+    (offload_as_text, ["vm0", "ropeway_offload_disable is no list"]),
+    (offload_unknown, ["vm0", "gso in ropeway_offload_disable", "vnet_hdr, tso, uso"]),
     (endpoint_as_text, ["vm1", "ropeway_endpoints is no list"]),
     (endpoint_with_a_name, ["vm1", "router.example:51840", "203.0.113.7:51840"]),
     (direct_peer_router, ["vm0", "vm1 in ropeway_direct_peers"]),
@@ -465,6 +475,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"),
         *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
+        "ropeway_offload_disable",
     ):
         for value in garbage:
             broken = Inventory()
@@ -490,6 +501,7 @@ def test_networks_that_fit(inventory: Inventory, problems: Callable[..., List[st
         {"name": "b", "network": "10.0.2.0/24", "address": "10.0.2.2", "port": 51842},
     ]
     inventory["vm0"].update(ropeway_port="51840", ropeway_rollover_s=3600)
+    inventory["vm1"]["ropeway_offload_disable"] = ["udp_segment", "udp_gro"]
     inventory["vm2"]["ropeway_direct_peers"] = ["vm0"]
     inventory.everywhere(ropeway_psk="AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
     assert problems(inventory) == []

@@ -148,6 +148,7 @@ def test_further_networks_secret_and_direct_peers(
         ]},
         {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
          "address": "10.0.2.1", "device_mtu": 1400, "include": ["enp0s3"],
+         "offload_disable": ["tso"],
          "peers": [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]},
     ]  # fmt: skip
     # render.yml reads the roles' defaults as variables of the play, which beat the inventory's.
@@ -184,8 +185,34 @@ def test_further_networks_secret_and_direct_peers(
     assert lab["control"]["path"] == "/run/ropeway-lab/control.sock"
     old = configuration(tmp_path, "vm0", "old")
     assert old["peers"] == [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]
+    assert "offload" not in old  # classic has no such key
     assert old["interfaces"] == {"include": ["enp0s3"], "exclude": ["mgmt0"]}
     assert not any(PSK in file.read_text() for file in tmp_path.glob("*.yaml"))
+
+
+def test_a_host_does_without_what_its_own_variables_name(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    inventory["vm0"]["ropeway_offload_disable"] = ["udp_segment", "udp_gro"]
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "all", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
+         "offload_disable": []},
+    ]  # fmt: skip
+    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
+    render(
+        playbook,
+        inventory.write(tmp_path / "inventory"),
+        tmp_path,
+        further=further,
+        ropeway_agent_extra_networks=extra,
+    )
+    assert check_config(tmp_path / "vm0.ropeway.yaml").returncode == 0
+    disable = {"disable": ["udp_segment", "udp_gro"]}
+    assert configuration(tmp_path, "vm0")["offload"] == disable
+    assert configuration(tmp_path, "vm0", "lab")["offload"] == disable
+    assert "offload" not in configuration(tmp_path, "vm0", "all")
+    assert "offload" not in configuration(tmp_path, "vm1")
 
 
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:

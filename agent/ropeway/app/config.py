@@ -19,7 +19,7 @@ import signal
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from ropeway.app import keys
 from ropeway.core import tuning
@@ -40,7 +40,7 @@ CLASSIC = "classic"
 DEFAULT_PORT = 51840
 DEFAULT_PRIVATE_KEY_PATH = "/etc/ropeway/private.key"
 DEFAULT_ROLLOVER_S = 120.0
-SECURE_KEYS = ("port", "private_key_file", "rollover_s")
+SECURE_KEYS = ("port", "private_key_file", "rollover_s", "offload")
 SECURE_PEER_KEYS = ("public_key", "next_public_key", "psk_file")
 NO_PSK = bytes(keys.KEY_BYTES)
 """What stands for a pre-shared key where there is none."""
@@ -118,6 +118,8 @@ class Config:
     private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
     private_key: bytes = field(default=b"", repr=False)
     """Empty where the files of keys were not to be read."""
+    offload_disable: FrozenSet[str] = frozenset()
+    """Features of the kernel that are not to be used: vnet_hdr, tso, uso, udp_segment, udp_gro."""
 
     @property
     def device_address(self) -> str:
@@ -303,6 +305,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "control": "control",
         "port": "port",
         "rollover_s": "rollover_s",
+        "offload_disable": "offload.disable",
     }
     return [key for name, key in names.items() if getattr(before, name) != getattr(after, name)]
 
@@ -920,6 +923,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
         private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),
         private_key=secrets.private,
+        offload_disable=frozenset(data.get("offload", {}).get("disable", ())),
         control=Control(
             path=control.get("path", DEFAULT_CONTROL_PATH),
             owner=control.get("owner"),

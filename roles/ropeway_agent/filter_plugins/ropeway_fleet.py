@@ -114,6 +114,7 @@ def networks(
             "exclude": main["exclude"],
             "port": DEFAULT_PORT,
             "rollover_s": main["rollover_s"],
+            "offload_disable": main["offload_disable"],
             "expected_peers": [],
             **given,
             "config": f"/etc/ropeway/{name}.yaml",

@@ -27,6 +27,7 @@ CLASSIC_CAVEAT = (
 DEFAULT_PORT = 51840
 PORT_RANGE = range(1, 65536)
 ROLLOVER_RANGE_S = range(2, 3601)
+OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 PSK_BYTES = 32
 # Variables of former versions, and what they are called now.
 REMOVED_VARIABLES = {
@@ -618,6 +619,7 @@ def _secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
             f"{name}: ropeway_psk is not the base64 text of {PSK_BYTES} bytes: take what "
             f"`openssl rand -base64 {PSK_BYTES}` prints."
         )
+    yield from _offload_problems(name, _value(variables, "ropeway_offload_disable"))
     raw = _value(variables, "ropeway_endpoints")
     if raw is None:
         return
@@ -629,6 +631,20 @@ def _secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{name}: {item} in ropeway_endpoints is no address with or without a port: write "
                 'it such as 203.0.113.7, 203.0.113.7:51840, or "[2001:db8::7]:51840".'
+            )
+
+
+def _offload_problems(name: str, raw: Any) -> Iterator[str]:
+    if raw is None:
+        return
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        yield f"{name}: ropeway_offload_disable is no list: write one such as [udp_segment]."
+        return
+    for item in raw:
+        if item not in OFFLOAD_FEATURES:
+            yield (
+                f"{name}: {item} in ropeway_offload_disable is no feature: use some of "
+                f"{', '.join(OFFLOAD_FEATURES)}."
             )
 
 

@@ -123,7 +123,7 @@ def test_not_a_configuration_at_all(text, error):
         ("forwrd: true", "4: forwrd: unknown key: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown key: remove it; the keys here are encapsulation, network,"
                    " address, router, forward, device, interfaces, port,"
-                   " private_key_file, rollover_s, peers, control"),
+                   " private_key_file, rollover_s, offload, peers, control"),
         ("forward: 1", "4: forward: write true or false, not 1"),
         ("device: {mtu: 575}",
          "4: device.mtu: write auto or a number of bytes from 576 to 65535, not 575"),
@@ -212,6 +212,9 @@ def test_not_a_configuration_at_all(text, error):
         ("remotes: []", "4: remotes: this key is called peers now: rename it"),
         ("port: 51840", "4: port: only the encapsulation secure has this key: remove it"),
         ("rollover_s: 60", "4: rollover_s: only the encapsulation secure has this key: remove it"),
+        ("offload: {disable: [tso]}",
+         "4: offload: only the encapsulation secure has this key: remove it"),
+        ("offload: {}", "4: offload: only the encapsulation secure has this key: remove it"),
         ("private_key_file: /k",
          "4: private_key_file: only the encapsulation secure has this key: remove it"),
         ("peers: [{host: 10.0.0.2, addresses: [1.2.3.4], public_key: x}]",
@@ -280,6 +283,7 @@ def test_whole_file_of_a_secure_network():
         port: 51841
         private_key_file: /somewhere/key
         rollover_s: 2.5
+        offload: {{disable: [uso, udp_segment, uso]}}
         peers:
           - host: 10.0.0.2
             public_key: {KEY_2}
@@ -298,6 +302,7 @@ def test_whole_file_of_a_secure_network():
     good = config.parse(text.encode(), "f")
     assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51841, 2.5)
     assert (good.private_key_file, good.private_key) == ("/somewhere/key", b"")
+    assert good.offload_disable == {"uso", "udp_segment"}
     assert good.remotes == ()
     assert good.peers == (
         config.Peer(
@@ -322,6 +327,23 @@ def test_secure_is_the_default():
     good = config.parse(SECURE.encode(), "f")
     assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51840, 120.0)
     assert good.private_key_file == "/etc/ropeway/private.key"
+    assert good.offload_disable == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "disabled"),
+    [
+        ("offload: {}", set()),
+        ("offload: {disable: []}", set()),
+        ("offload: {disable: [vnet_hdr, tso, uso, udp_segment, udp_gro]}",
+         {"vnet_hdr", "tso", "uso", "udp_segment", "udp_gro"}),
+    ],
+)  # fmt: skip
+def test_only_a_restart_changes_what_the_kernel_may_do(text, disabled):
+    before = config.parse(SECURE.encode(), "f")
+    after = config.parse((SECURE + text).encode(), "f")
+    assert after.offload_disable == disabled
+    assert config.what_differs(before, after) == (["offload.disable"] if disabled else [])
 
 
 def peer(**changes):
@@ -343,6 +365,12 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
         ("port: 65536", "3: port: write a UDP port, a number from 1 to 65535, not 65536"),
         ("rollover_s: 1.9", "3: rollover_s: write a number of seconds from 2 to 3600, not 1.9"),
         ("rollover_s: .nan", "3: rollover_s: write a number of seconds from 2 to 3600, not nan"),
+        ("offload: {disable: [tso, gso]}", "3: offload.disable[1]: write vnet_hdr, tso, uso,"
+                                           " udp_segment or udp_gro, not gso"),
+        ("offload: {disable: udp_gro}", "3: offload.disable: write a list of features, such as"
+                                        " [udp_segment], not udp_gro"),
+        ("offload: {disabled: []}", "3: offload.disabled: unknown key: did you mean disable?"),
+        ("offload: [tso]", "3: offload: write a mapping with the key disable, not a list"),
         ("private_key_file: 4a7d1ed4", "3: private_key_file: write the absolute path of a file"),
         ("private_key: 4a7d1ed4",
          "3: private_key: unknown key: did you mean private_key_file?"),
