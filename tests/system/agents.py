@@ -46,13 +46,11 @@ class Process:
 
     def __init__(self, host: Host, directory: Path, name: str) -> None:
         self.host = host
-        #: Where Python finds the program under test.
-        self.source = ROOT / "agent"
         self.log_path = directory / f"{host.name}-{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.source), "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, "PYTHONPATH": f"{ROOT / 'agent'}", "PYTHONUNBUFFERED": "1"}
 
     def launch(self, *command: str) -> None:
         with self.log_path.open("ab") as log:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Load in a process of its own: TCP connections that never wait for data, and floods of UDP.
 
-``take`` listens, says ``ready`` and reads one connection to its end; ``give`` fills one; ``flood``
-sends datagrams. ``give`` and ``flood`` end after what they were asked for, or when their standard
-input ends. Each prints what it did as JSON.
+``take`` listens, says ``ready`` and reads one connection to its end; ``give`` says ``ready`` when
+it has connected, and fills the connection; ``flood`` sends datagrams. The last two end after what
+they were asked for, or when their standard input ends. Each prints what it did as JSON.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def give(address: str, port: int, size: int, checked: bool, tos: int) -> dict[st
     connection.settimeout(PATIENCE_S)
     connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
     connection.connect((address, port))
+    print("ready", flush=True)
     # No two blocks are the same, so that none can stand for another.
     block = bytearray(os.urandom(BLOCK_BYTES))
     view, digest, sent, number = memoryview(block), hashlib.sha256(), 0, 0

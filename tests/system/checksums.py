@@ -126,9 +126,9 @@ class Watch:
 
     def judge(self) -> None:
         self.look()
+        assert any(self.incoming(host) for host in self.before)
         for host, before in self.before.items():
             incoming = self.incoming(host)
-            assert incoming, host.name
             faults = [(seen.fault(), seen.packet[:40].hex()) for seen in incoming if seen.fault()]
             assert not faults, f"{len(faults)} of {len(incoming)} at {host.name}: {faults[:5]}"
             assert refusals(host) == before, host.name

@@ -192,23 +192,19 @@ class Bulk:
     ) -> None:
         self.checked = checked
         where = ["--address", address, "--port", str(BULK_PORT), *([] if checked else ["--plain"])]
+        what = ["--bytes", str(size), "--tos", str(tos)]
         self.taking = _launch_bulk(receiver, "take", where)
-        self.giving: subprocess.Popen[str] | None = None
-        assert self.taking.stdout is not None
-        assert self.taking.stdout.readline() == "ready\n"
-        self.giving = _launch_bulk(
-            sender, "give", [*where, "--bytes", str(size), "--tos", str(tos)]
-        )
+        _wait_ready(self.taking)
+        self.giving = _launch_bulk(sender, "give", [*where, *what])
+        _wait_ready(self.giving)
 
     def finish(self, deadline_s: float) -> Moved:
         """Wait until everything asked for has arrived."""
-        assert self.giving is not None
         self.giving.wait(deadline_s)
         return self.stop()
 
     def stop(self) -> Moved:
         """Let the sender end, and wait for what is on its way."""
-        assert self.giving is not None
         gave, took = _report(self.giving), _report(self.taking)
         return Moved(
             sent=gave["bytes"],
@@ -221,7 +217,7 @@ class Bulk:
     def abandon(self) -> None:
         """Kill whatever still runs."""
         for process in (self.giving, self.taking):
-            if process is not None and process.poll() is None:
+            if process.poll() is None:
                 process.kill()
                 process.wait()
 
@@ -266,6 +262,11 @@ def flood(
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
 
 
 def _launch_bulk(host: Host, role: str, arguments: list[str]) -> subprocess.Popen[str]:

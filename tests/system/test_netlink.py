@@ -1,0 +1,194 @@
+"""What the agent reads of a kernel and tells it, beside what `ip` makes of the same kernel."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from typing import Any, Iterator
+
+import pytest
+
+from ropeway.kernel import netlink
+from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
+
+DEVICE = "ropeway0"
+PERMANENT_S = 4294967295
+
+
+class Kernel:
+    """A network namespace with interfaces of several kinds."""
+
+    def __init__(self) -> None:
+        self.name = f"{PREFIX}{os.getpid()}-netlink"
+        run(["ip", "netns", "add", self.name])
+
+    def ip(self, *arguments: str) -> None:
+        run(["ip", "-n", self.name, *arguments])
+
+    def ip_json(self, *arguments: str) -> list[dict[str, Any]]:
+        return list(json.loads(run(["ip", "-n", self.name, "-j", "-d", *arguments])))
+
+    def index(self, name: str) -> int:
+        return int(self.ip_json("link", "show", "dev", name)[0]["ifindex"])
+
+    def dump(self) -> dict[str, netlink.Interface]:
+        with namespace(self.name):
+            return {interface.name: interface for interface in netlink.dump(ipv6=True)}
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    made = Kernel()
+    try:
+        yield made
+    finally:
+        remove_namespace(made.name)
+
+
+def expected(shown: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what the agent should know of an interface that `ip -d -j address` shows so."""
+    flags = shown["flags"]
+    ipv4 = [a for a in shown["addr_info"] if a["family"] == "inet"]
+    ipv6 = [
+        a for a in shown["addr_info"]
+        if a["family"] == "inet6" and a["scope"] == "global"
+        and not a.get("tentative") and not a.get("dadfailed")
+    ]  # fmt: skip
+    ipv6.sort(key=lambda a: 2 if a.get("deprecated") else 1 if a.get("temporary") else 0)
+    return (
+        shown["ifindex"],
+        shown["mtu"],
+        "UP" in flags and "LOWER_UP" in flags,
+        "UP" in flags,
+        "LOOPBACK" in flags,
+        shown["link_type"] == "ether",
+        "master" in shown,
+        shown.get("linkinfo", {}).get("info_kind"),
+        shown.get("ifalias"),
+        tuple(f"{a['local']}/{a['prefixlen']}" for a in ipv4),
+        tuple(f"{a['local']}/{a['prefixlen']}" for a in ipv6),
+    )
+
+
+def known(interface: netlink.Interface) -> tuple[Any, ...]:
+    return (
+        interface.index,
+        interface.mtu,
+        interface.up,
+        interface.admin_up,
+        interface.loopback,
+        interface.ethernet,
+        interface.enslaved,
+        interface.kind,
+        interface.alias,
+        interface.addresses,
+        interface.addresses6,
+    )
+
+
+def test_interfaces_and_addresses_are_those_that_ip_shows(kernel: Kernel) -> None:
+    for command in (
+        "link set lo up",
+        "link add br0 type bridge",
+        "link add eth0 type veth peer name port",
+        "link set port master br0",
+        "link set eth0 mtu 1400 alias upstairs",
+        "link set eth0 up",
+        "link set port up",
+        "tuntap add tun0 mode tun",
+        "tuntap add tap0 mode tap",
+        "address add 192.0.2.1/24 brd + dev eth0",
+        "address add 192.0.2.9/24 dev eth0",
+        "address add 198.51.100.1/28 dev eth0",
+        "address add 10.1.1.1 peer 10.1.1.2 dev tun0",
+        "address add 2001:db8::2/64 dev eth0 nodad",
+        "address add 2001:db8:1::2/64 dev eth0 nodad",
+        "address add 2001:db8::3/64 dev eth0 nodad preferred_lft 0",
+        # With a prefix of its own and the manners of SLAAC, the kernel adds a temporary address.
+        "address add 2001:db8:2::2/64 dev eth0 nodad mngtmpaddr valid_lft 9000 preferred_lft 8000",
+    ):
+        if "mngtmpaddr" in command:
+            run(["ip", "netns", "exec", kernel.name, "sysctl", "-qw",
+                 "net.ipv6.conf.eth0.use_tempaddr=1"])  # fmt: skip
+        kernel.ip(*command.split())
+
+    def settled() -> list[dict[str, Any]]:
+        shown = kernel.ip_json("address", "show")
+        moving = [a for i in shown for a in i["addr_info"] if a.get("tentative")]
+        return [] if moving else shown
+
+    shown = until(settled, 10, "no address is tentative any more")
+    kernel.ip("address", "add", "2001:db8::4/64", "dev", "eth0")  # tentative for a second
+    shown = kernel.ip_json("address", "show")
+    found = kernel.dump()
+    assert {name: known(found[name]) for name in found} == {
+        interface["ifname"]: expected(interface) for interface in shown
+    }
+    marks = [
+        mark for a in next(i for i in shown if i["ifname"] == "eth0")["addr_info"] for mark in a
+    ]
+    assert {"temporary", "deprecated", "tentative"} <= set(marks)
+    assert found["eth0"].routes == ("192.0.2.0/24", "198.51.100.0/28")
+
+
+def test_many_interfaces_come_in_several_parts(kernel: Kernel) -> None:
+    for number in range(60):
+        kernel.ip("link", "add", f"a{number}", "type", "veth", "peer", "name", f"b{number}")
+        kernel.ip("address", "add", f"10.7.{number}.1/24", "dev", f"a{number}")
+    found = kernel.dump()
+    assert len(found) == 121
+    assert [found[f"a{number}"].addresses for number in range(60)] == [
+        (f"10.7.{number}.1/24",) for number in range(60)
+    ]
+
+
+def test_device_is_configured_once_and_again_and_deleted(kernel: Kernel) -> None:
+    kernel.ip("tuntap", "add", DEVICE, "mode", "tun")
+    index = kernel.index(DEVICE)
+    for mtu in (1400, 1300, 1300):
+        with namespace(kernel.name):
+            netlink.configure(index, "10.0.0.1/24", mtu, "ropeway")
+        (shown,) = kernel.ip_json("address", "show", "dev", DEVICE)
+        assert shown["mtu"] == mtu
+        assert shown["txqlen"] == netlink.QUEUE_PACKETS
+        assert shown["ifalias"] == "ropeway"
+        assert "UP" in shown["flags"]
+        (own,) = shown["addr_info"]  # no link-local one of IPv6 either
+        assert (own["local"], own["prefixlen"], own["scope"]) == ("10.0.0.1", 24, "global")
+        assert own["valid_life_time"] == PERMANENT_S
+        (shown,) = kernel.ip_json("link", "show", "dev", DEVICE)
+        assert shown["inet6_addr_gen_mode"] == "none"
+    with namespace(kernel.name):
+        with pytest.raises(OSError, match="mtu") as caught:
+            netlink.configure(index, "10.0.0.1/24", 70000, "ropeway")
+        assert caught.value.errno == errno.EINVAL
+        netlink.delete(index)
+        netlink.delete(index)
+        with pytest.raises(OSError, match=r"No such device"):
+            netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+        assert DEVICE not in [name for _, name in socket.if_nameindex()]
+
+
+def test_device_without_ipv6(kernel: Kernel) -> None:
+    kernel.ip("tuntap", "add", DEVICE, "mode", "tun")
+    index = kernel.index(DEVICE)
+    run(["ip", "netns", "exec", kernel.name, "sysctl", "-qw",
+         f"net.ipv6.conf.{DEVICE}.disable_ipv6=1"])  # fmt: skip
+    with namespace(kernel.name):
+        netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+    assert kernel.dump()[DEVICE].addresses == ("10.0.0.1/24",)
+
+
+def test_changes_are_hinted_at(kernel: Kernel) -> None:
+    with namespace(kernel.name):
+        hints = netlink.Hints(ipv6=True)
+    try:
+        assert hints.drain() is netlink.Change.NOTHING
+        kernel.ip("link", "set", "lo", "up")
+        assert hints.drain(limit=1000) is netlink.Change.INTERFACES
+        kernel.ip("route", "add", "10.0.0.0/8", "dev", "lo")
+        assert hints.drain() is netlink.Change.ROUTES
+    finally:
+        hints.close()
