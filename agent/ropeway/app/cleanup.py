@@ -1,7 +1,7 @@
 """Removes what a killed agent left.
 
 The unit runs this before each restart, with no agent to pass packets, so it loads as little as it
-can: no schema, and pyroute2 only where a device is left over.
+can: neither the schema nor the library of keys.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
 from ropeway.app.control import ControlError, remove_stale
-from ropeway.kernel import firewall
+from ropeway.kernel import firewall, netlink
 from ropeway.kernel.tun import Tun
 
 DEVICE_ALIAS = "ropeway"
@@ -78,8 +78,6 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     if firewall.delete(table):
         done.append(f"removed the nft table {table}")
     if index is not None:
-        from ropeway.kernel import netlink
-
         netlink.delete(index)
         done.append(f"removed the device {device_name}")
     return done
@@ -91,8 +89,6 @@ def _index_of_ours(device_name: str) -> Optional[int]:
         socket.if_nametoindex(device_name)
     except OSError:
         return None
-    from ropeway.kernel import netlink
-
     for interface in netlink.dump():
         if (
             interface.name == device_name

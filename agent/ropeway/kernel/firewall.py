@@ -16,8 +16,9 @@ import errno
 import os
 import shutil
 import socket
-import struct
 import subprocess
+
+from ropeway.kernel import nlmsg
 
 TIMEOUT_S = 10.0
 LOST_MESSAGES_MAX = 64
@@ -32,13 +33,8 @@ NFT_MSG_DELETIONS = (2, 5, 8)  # a table, a chain, a rule
 # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE and NFTA_RULE_TABLE alike
 NFTA_TABLE = 1
 NFPROTO_IPV4 = 2
-#   struct nlmsghdr { __u32 nlmsg_len; __u16 nlmsg_type; __u16 nlmsg_flags; __u32 nlmsg_seq;
-#                     __u32 nlmsg_pid; };
-NLMSGHDR = struct.Struct("=IHHII")
 #   struct nfgenmsg { __u8 nfgen_family; __u8 version; __be16 res_id; };
-NFGENMSG = struct.Struct("=BBH")
-#   struct nlattr { __u16 nla_len; __u16 nla_type; };
-NLATTR = struct.Struct("=HH")
+NFGENMSG_BYTES = 4
 MESSAGES_BYTES_MAX = 65536
 
 
@@ -137,33 +133,15 @@ class Watch:
 def table_gone(table: str, messages: bytes, gone: bool) -> bool:
     """Tell whether `table` is gone after nfnetlink `messages`, if it was `gone` before."""
     own = table.encode() + b"\0"
-    start = 0
-    while start + NLMSGHDR.size + NFGENMSG.size <= len(messages):
-        length, kind, _, _, _ = NLMSGHDR.unpack_from(messages, start)
-        family = messages[start + NLMSGHDR.size]
-        if length < NLMSGHDR.size:
-            break
-        if kind >> 8 == NFNL_SUBSYS_NFTABLES and family == NFPROTO_IPV4:
-            attributes = messages[start + NLMSGHDR.size + NFGENMSG.size : start + length]
-            if _table_of(attributes) == own:
-                if kind & 0xFF == NFT_MSG_NEWRULE:
-                    gone = False
-                elif kind & 0xFF in NFT_MSG_DELETIONS:
-                    gone = True
-        start += length + 3 & ~3
+    for kind, body in nlmsg.messages(messages):
+        if kind >> 8 != NFNL_SUBSYS_NFTABLES or body[:1] != bytes([NFPROTO_IPV4]):
+            continue
+        if dict(nlmsg.attributes(body, NFGENMSG_BYTES)).get(NFTA_TABLE) == own:
+            if kind & 0xFF == NFT_MSG_NEWRULE:
+                gone = False
+            elif kind & 0xFF in NFT_MSG_DELETIONS:
+                gone = True
     return gone
-
-
-def _table_of(attributes: bytes) -> bytes:
-    start = 0
-    while start + NLATTR.size <= len(attributes):
-        length, kind = NLATTR.unpack_from(attributes, start)
-        if length < NLATTR.size:
-            break
-        if kind == NFTA_TABLE:
-            return attributes[start + NLATTR.size : start + length]
-        start += length + 3 & ~3
-    return b""
 
 
 def _nft(table: str, script: str, timeout_s: float = TIMEOUT_S) -> None:

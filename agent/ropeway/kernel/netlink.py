@@ -1,9 +1,9 @@
 """What the kernel says about its network interfaces, and the set-up of the agent's own device.
 
 A small multicast socket only hints that something changed; the truth is always a dump, so that a
-missed event costs nothing but time. pyroute2 dumps links and addresses, `routes` the rest.
+missed event costs nothing but time.
 Source of the formats: rtnetlink(7), `include/uapi/linux/rtnetlink.h`,
-`include/uapi/linux/if_link.h`.
+`include/uapi/linux/if_link.h`, `include/uapi/linux/if_addr.h`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import errno
-import os
 import socket
-from contextlib import contextmanager
+import struct
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
-
-from ropeway.kernel import routes
-from ropeway.kernel.routes import DUMP_ATTEMPTS, NLMSGHDR, Prefixes
+from ropeway.kernel import nlmsg, routes
+from ropeway.kernel.routes import Prefixes
 
 # include/uapi/linux/rtnetlink.h
 RTMGRP_LINK = 0x1
@@ -29,30 +25,59 @@ RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
 RTMGRP_IPV6_IFADDR = 0x100
 RTMGRP_IPV6_ROUTE = 0x400
+RTM_NEWLINK = 16
+RTM_DELLINK = 17
+RTM_GETLINK = 18
+RTM_NEWADDR = 20
+RTM_GETADDR = 22
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
+RT_SCOPE_UNIVERSE = 0
+RTEXT_FILTER_SKIP_STATS = 0x8
+
+#   struct ifinfomsg { unsigned char ifi_family, __ifi_pad; unsigned short ifi_type; int ifi_index;
+#                      unsigned ifi_flags, ifi_change; };
+IFINFOMSG = struct.Struct("=BxHiII")
+# include/uapi/linux/if_link.h
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_MASTER = 10
+IFLA_TXQLEN = 13
+IFLA_LINKINFO = 18
+IFLA_INFO_KIND = 1
+IFLA_IFALIAS = 20
+IFLA_AF_SPEC = 26
+IFLA_INET6_ADDR_GEN_MODE = 8
+IN6_ADDR_GEN_MODE_NONE = 1
+IFLA_EXT_MASK = 29
+
+# include/uapi/linux/if_addr.h
+#   struct ifaddrmsg { __u8 ifa_family, ifa_prefixlen, ifa_flags, ifa_scope; __u32 ifa_index; };
+IFADDRMSG = struct.Struct("=BBBBI")
+IFA_ADDRESS = 1
+IFA_LOCAL = 2
+IFA_F_TEMPORARY = 0x01
+IFA_F_DADFAILED = 0x08
+IFA_F_DEPRECATED = 0x20
+IFA_F_TENTATIVE = 0x40
+UNUSABLE6 = IFA_F_DADFAILED | IFA_F_TENTATIVE
+ADDRESS_BYTES: Dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
 # include/uapi/linux/if.h
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
-# include/uapi/linux/if_addr.h
-IFA_F_TEMPORARY = 0x01
-IFA_F_DADFAILED = 0x08
-IFA_F_DEPRECATED = 0x20
-IFA_F_TENTATIVE = 0x40
-UNUSABLE6 = IFA_F_DADFAILED | IFA_F_TENTATIVE
-RT_SCOPE_UNIVERSE = 0  # include/uapi/linux/rtnetlink.h
-
 ARPHRD_ETHER = 1  # include/uapi/linux/if_arp.h
-IN6_ADDR_GEN_MODE_NONE = 1  # include/uapi/linux/if_link.h
 
 HINT_BYTES_MAX = 65536
 # Tuning: what waits in the TUN while the loop is busy, in packets. At 10 000 packets/s this bridges
 # 0.4 s without a turn, where the usual 1000 lost packets after 0.1 s. A sender that fills it waits
 # 0.12 s at most, at the 35 000 packets/s that the loop takes.
 QUEUE_PACKETS = 4096
+
+Addresses = Dict[int, Tuple[str, ...]]
+"""With prefix length, by interface index."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +163,8 @@ class Hints:
 
 
 def _change(messages: bytes) -> Change:
-    start = 0
-    while start + NLMSGHDR.size <= len(messages):
-        length, kind, _, _, _ = NLMSGHDR.unpack_from(messages, start)
-        if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or length < NLMSGHDR.size:
-            return Change.INTERFACES
-        start += length + 3 & ~3
-    return Change.ROUTES
+    kinds = {kind for kind, _ in nlmsg.messages(messages)}
+    return Change.ROUTES if kinds and kinds <= {RTM_NEWROUTE, RTM_DELROUTE} else Change.INTERFACES
 
 
 def dump(ipv6: bool = False) -> List[Interface]:
@@ -153,23 +173,19 @@ def dump(ipv6: bool = False) -> List[Interface]:
     IPv6 addresses and routes are looked at only with `ipv6`. `OSError` where the kernel refuses or
     the dump is torn again and again.
     """
-    for _ in range(DUMP_ATTEMPTS):
-        try:
-            with _requests() as requests:
-                links = list(requests.get_links())
-                addresses = _addresses(requests, socket.AF_INET)
-                if ipv6:
-                    addresses += _addresses(requests, socket.AF_INET6)
-        except NetlinkDumpInterrupted:
-            continue
-        return interfaces(links, addresses, routes.dump(), _routes6(ipv6))
-    raise OSError(errno.EINTR, "the kernel's network interfaces changed through every dump")
+    links, own, own6 = nlmsg.whole(lambda: _dump(ipv6), "network interfaces")
+    return interfaces(links, own, own6, routes.dump(), _routes6(ipv6))
 
 
-def _addresses(requests: IPRoute, family: int) -> List[Any]:
-    # A kernel without the family answers with the addresses of every other.
-    dumped = requests.get_addr(family=family)
-    return [message for message in dumped if message["family"] == family]
+def _dump(ipv6: bool) -> Tuple[List[bytes], Addresses, Addresses]:
+    # Counters are most of what there is to say of an interface.
+    filters = nlmsg.attribute(IFLA_EXT_MASK, struct.pack("=I", RTEXT_FILTER_SKIP_STATS))
+    links = nlmsg.dump(RTM_GETLINK, socket.AF_UNSPEC, IFINFOMSG.size, filters)
+    return links, _addresses(socket.AF_INET), _addresses(socket.AF_INET6) if ipv6 else {}
+
+
+def _addresses(family: int) -> Addresses:
+    return addresses(nlmsg.dump(RTM_GETADDR, family, IFADDRMSG.size), family)
 
 
 def dump_routes(earlier: Iterable[Interface], ipv6: bool = False) -> List[Interface]:
@@ -192,50 +208,79 @@ def _routes6(ipv6: bool) -> Prefixes:
     return routes.dump(socket.AF_INET6) if ipv6 else {}
 
 
+def addresses(replies: Iterable[bytes], family: int) -> Addresses:
+    """Read `RTM_NEWADDR` messages; return the addresses that may be used, by interface index.
+
+    They stand in the order in which `Interface` has them.
+    """
+    found: Dict[int, List[Tuple[int, str]]] = {}
+    for reply in replies:
+        for kind, body in nlmsg.messages(reply):
+            if kind != RTM_NEWADDR or len(body) < IFADDRMSG.size:
+                continue
+            of_family, prefix_length, flags, scope, index = IFADDRMSG.unpack_from(body)
+            # A kernel without the family answers with the addresses of every other.
+            if of_family != family:
+                continue
+            rank = 0
+            if family == socket.AF_INET6:
+                if scope != RT_SCOPE_UNIVERSE or flags & UNUSABLE6:
+                    continue
+                # A temporary address goes away within days, and with it every binding made for it.
+                rank = 2 if flags & IFA_F_DEPRECATED else 1 if flags & IFA_F_TEMPORARY else 0
+            about = dict(nlmsg.attributes(body, IFADDRMSG.size))
+            # IFA_LOCAL is this end's address; IFA_ADDRESS is the far end on point-to-point links.
+            packed = about.get(IFA_LOCAL) or about.get(IFA_ADDRESS, b"")
+            if len(packed) == ADDRESS_BYTES[family]:
+                text = f"{socket.inet_ntop(family, packed)}/{prefix_length}"
+                found.setdefault(index, []).append((rank, text))
+    return {
+        index: tuple(text for _, text in sorted(ranked, key=lambda one: one[0]))
+        for index, ranked in found.items()
+    }
+
+
 def interfaces(
-    links: List[Any], addresses: List[Any], prefixes: Prefixes, prefixes6: Prefixes
+    links: Iterable[bytes],
+    own: Addresses,
+    own6: Addresses,
+    prefixes: Prefixes,
+    prefixes6: Prefixes,
 ) -> List[Interface]:
-    """Put dumped links, addresses and routes together, by interface index."""
-    addresses_of: Dict[int, List[str]] = {}
-    addresses6_of: Dict[int, List[Tuple[int, str]]] = {}
-    for message in addresses:
-        # IFA_LOCAL is this end's address; IFA_ADDRESS is the far end on point-to-point links.
-        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if not address:
-            continue
-        text = "{}/{}".format(address, message["prefixlen"])
-        if message["family"] == socket.AF_INET:
-            addresses_of.setdefault(message["index"], []).append(text)
-        elif message["scope"] == RT_SCOPE_UNIVERSE and not message["flags"] & UNUSABLE6:
-            # A temporary address goes away within days, and with it every binding made for it.
-            flags = message["flags"]
-            rank = 2 if flags & IFA_F_DEPRECATED else 1 if flags & IFA_F_TEMPORARY else 0
-            addresses6_of.setdefault(message["index"], []).append((rank, text))
+    """Read `RTM_NEWLINK` messages; add the addresses and routes of each interface, by index."""
     found = []
-    for message in links:
-        index, flags = message["index"], message["flags"]
-        information = message.get_attr("IFLA_LINKINFO")
-        found.append(
-            Interface(
-                index=index,
-                name=message.get_attr("IFLA_IFNAME"),
-                addresses=tuple(addresses_of.get(index, ())),
-                mtu=message.get_attr("IFLA_MTU") or 0,
-                up=bool(flags & IFF_UP and flags & IFF_LOWER_UP),
-                admin_up=bool(flags & IFF_UP),
-                routes=prefixes.get(index, ()),
-                routes6=prefixes6.get(index, ()),
-                addresses6=tuple(
-                    text for _, text in sorted(addresses6_of.get(index, ()), key=lambda one: one[0])
-                ),
-                loopback=bool(flags & IFF_LOOPBACK),
-                ethernet=message["ifi_type"] == ARPHRD_ETHER,
-                enslaved=bool(message.get_attr("IFLA_MASTER")),
-                kind=information.get_attr("IFLA_INFO_KIND") if information is not None else None,
-                alias=message.get_attr("IFLA_IFALIAS"),
+    for reply in links:
+        for kind, body in nlmsg.messages(reply):
+            if kind != RTM_NEWLINK or len(body) < IFINFOMSG.size:
+                continue
+            _, hardware, index, flags, _ = IFINFOMSG.unpack_from(body)
+            about = dict(nlmsg.attributes(body, IFINFOMSG.size))
+            if IFLA_IFNAME not in about:
+                continue
+            information = dict(nlmsg.attributes(about.get(IFLA_LINKINFO, b"")))
+            found.append(
+                Interface(
+                    index=index,
+                    name=nlmsg.text(about[IFLA_IFNAME]),
+                    addresses=own.get(index, ()),
+                    addresses6=own6.get(index, ()),
+                    mtu=nlmsg.number(about.get(IFLA_MTU, b"")),
+                    up=bool(flags & IFF_UP and flags & IFF_LOWER_UP),
+                    admin_up=bool(flags & IFF_UP),
+                    routes=prefixes.get(index, ()),
+                    routes6=prefixes6.get(index, ()),
+                    loopback=bool(flags & IFF_LOOPBACK),
+                    ethernet=hardware == ARPHRD_ETHER,
+                    enslaved=nlmsg.number(about.get(IFLA_MASTER, b"")) != 0,
+                    kind=_text(information.get(IFLA_INFO_KIND)),
+                    alias=_text(about.get(IFLA_IFALIAS)),
+                )
             )
-        )
     return sorted(found, key=lambda interface: interface.index)
+
+
+def _text(value: Optional[bytes]) -> Optional[str]:
+    return None if value is None else nlmsg.text(value)
 
 
 def configure(index: int, address: str, mtu: int, alias: str) -> None:
@@ -244,51 +289,42 @@ def configure(index: int, address: str, mtu: int, alias: str) -> None:
     IPv6 stays without a link-local address, so that nothing but the virtual network's own traffic
     enters. What is already so stays so. `OSError` says what the kernel refused.
     """
-    with _requests() as requests:
-        try:
-            requests.link(
-                "set",
-                index=index,
-                IFLA_AF_SPEC={
-                    "attrs": [
-                        [
-                            "AF_INET6",
-                            {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE]]},
-                        ]
-                    ]
-                },
-            )
-        except NetlinkError as error:
-            # A kernel that runs without IPv6 has no such mode to set, and no such address to fear.
-            if error.code not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-        requests.link("set", index=index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=alias)
-        requests.link("set", index=index, state="up")
-        own, prefix_length = address.split("/")
-        requests.addr("replace", index=index, address=own, prefixlen=int(prefix_length))
+    mode = nlmsg.attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    try:
+        _set_link(index, 0, nlmsg.attribute(IFLA_AF_SPEC, nlmsg.attribute(socket.AF_INET6, mode)))
+    except OSError as error:
+        # A kernel that runs without IPv6 has no such mode to set, and no such address to fear.
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    _set_link(
+        index,
+        IFF_UP,
+        nlmsg.attribute(IFLA_MTU, struct.pack("=I", mtu))
+        + nlmsg.attribute(IFLA_TXQLEN, struct.pack("=I", QUEUE_PACKETS))
+        + nlmsg.attribute(IFLA_IFALIAS, alias.encode()),
+    )
+    own, prefix_length = address.split("/")
+    packed = socket.inet_pton(socket.AF_INET, own)
+    nlmsg.request(
+        RTM_NEWADDR,
+        nlmsg.NLM_F_CREATE | nlmsg.NLM_F_REPLACE,
+        IFADDRMSG.pack(socket.AF_INET, int(prefix_length), 0, RT_SCOPE_UNIVERSE, index)
+        + nlmsg.attribute(IFA_LOCAL, packed)
+        + nlmsg.attribute(IFA_ADDRESS, packed),
+    )
 
 
 def delete(index: int) -> None:
     """Delete the interface `index`; one that is gone already is no error."""
     try:
-        with _requests() as requests:
-            requests.link("del", index=index)
+        nlmsg.request(RTM_DELLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
 
 
-@contextmanager
-def _requests() -> Iterator[IPRoute]:
-    """Open pyroute2 for a few requests; its own errors become `OSError`."""
-    # A socket of its own each time: one that stays open would collect events nobody reads.
-    requests = IPRoute()
-    try:
-        yield requests
-    except NetlinkDumpInterrupted:
-        raise
-    except NetlinkError as error:
-        code = error.code or errno.EIO
-        raise OSError(code, os.strerror(code)) from error
-    finally:
-        requests.close()
+def _set_link(index: int, flags: int, attributes: bytes) -> None:
+    """Set these flags of the interface, and no others, and what the attributes say."""
+    # Without NLM_F_CREATE this makes nothing new.
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, flags, flags)
+    nlmsg.request(RTM_NEWLINK, 0, body + attributes)

@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.kernel import firewall
+from tests.unit.kernel.fake_netlink import attribute, message, number
 
 TABLE = firewall.table_of("ropeway0")
 NEWTABLE, DELTABLE, DELCHAIN, NEWRULE, DELRULE = 0, 2, 5, 6, 8
 
 
-def message(kind, table=TABLE, family=firewall.NFPROTO_IPV4, subsystem=10):
-    name = table.encode() + b"\0"
-    attribute = firewall.NLATTR.pack(4 + len(name), firewall.NFTA_TABLE) + name
-    attribute += b"\0" * (-len(attribute) % 4)
+def about(kind, table=TABLE, family=firewall.NFPROTO_IPV4, subsystem=10):
+    name = attribute(firewall.NFTA_TABLE, table.encode() + b"\0")
     # An attribute of another kind first, as the kernel may order them.
-    body = firewall.NFGENMSG.pack(family, 0, 0) + struct.pack("=HHI", 8, 3, 1) + attribute
-    return firewall.NLMSGHDR.pack(16 + len(body), subsystem << 8 | kind, 0, 0, 0) + body
+    return message(subsystem << 8 | kind, bytes([family, 0, 0, 0]) + number(3, 1) + name)
 
 
 @pytest.mark.parametrize("kind", [DELTABLE, DELCHAIN, DELRULE])
 def test_deletion_is_noticed(kind):
-    assert firewall.table_gone(TABLE, message(kind), False) is True
+    assert firewall.table_gone(TABLE, about(kind), False) is True
 
 
 def test_own_replacement_is_none():
     replaced = [NEWTABLE, DELRULE, DELCHAIN, DELTABLE, NEWTABLE, NEWRULE]
-    assert firewall.table_gone(TABLE, b"".join(map(message, replaced)), False) is False
+    assert firewall.table_gone(TABLE, b"".join(map(about, replaced)), False) is False
 
 
 @pytest.mark.parametrize(
     "strange",
     [
-        message(DELTABLE, table="filter"),
-        message(DELTABLE, table="ropeway-ropeway1"),
-        message(DELTABLE, family=10),
-        message(DELTABLE, subsystem=1),
+        about(DELTABLE, table="filter"),
+        about(DELTABLE, table="ropeway-ropeway1"),
+        about(DELTABLE, family=10),
+        about(DELTABLE, subsystem=1),
     ],
 )
 def test_what_concerns_others_changes_nothing(strange):
@@ -47,7 +43,7 @@ def test_what_concerns_others_changes_nothing(strange):
     assert firewall.table_gone(TABLE, strange, True) is True
 
 
-@given(st.one_of(st.binary(max_size=200), st.builds(lambda b: message(DELTABLE) + b, st.binary())))
+@given(st.one_of(st.binary(max_size=200), st.builds(lambda b: about(DELTABLE) + b, st.binary())))
 def test_arbitrary_bytes_end(messages):
     assert firewall.table_gone(TABLE, messages, False) in (True, False)
 
@@ -76,7 +72,7 @@ def test_reading_what_was_lost_is_bounded():
 
         def recv(self, size):
             self.reads += 1
-            return message(DELTABLE)
+            return about(DELTABLE)
 
     watch = firewall.Watch.__new__(firewall.Watch)
     watch._table, watch._socket = TABLE, Flood()

@@ -1,8 +1,7 @@
-"""Route messages made by hand, as the kernel lays them out, and dumps over a scripted socket."""
+"""Routes, from messages made by hand and dumps over a scripted socket."""
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import socket
 import struct
@@ -11,21 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropeway.kernel import routes
+from ropeway.kernel import nlmsg, routes
+from tests.unit.kernel.fake_netlink import DONE, Kernel, attribute, message, number
 
 LOCAL, BLACKHOLE = 2, 6
-
-
-def attribute(kind, value):
-    return routes.RTATTR.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def number(kind, value):
-    return attribute(kind, struct.pack("=I", value))
-
-
-def message(kind, body, flags=0):
-    return routes.NLMSGHDR.pack(16 + len(body), kind, flags, 0, 0) + body
 
 
 def route(prefix, *attributes, kind=routes.RTN_UNICAST, flags=0):
@@ -59,40 +47,9 @@ def group(*members):
     return attribute(routes.NHA_GROUP, packed)
 
 
-DONE = message(routes.NLMSG_DONE, bytes(4))
-
-
-class Kernel:
-    """A netlink socket that gives a list of replies for each request, in turn."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-        self.replies = []
-
-    def __call__(self, *arguments):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        return None
-
-    def settimeout(self, timeout_s):
-        assert timeout_s > 0
-
-    def send(self, request):
-        self.asked.append(routes.NLMSGHDR.unpack_from(request)[1])
-        self.replies = list(self.answers.pop(0))
-
-    def recv(self, size):
-        return self.replies.pop(0)
-
-
 def dump(monkeypatch, *answers, family=socket.AF_INET):
     kernel = Kernel(*answers)
-    monkeypatch.setattr(routes.socket, "socket", kernel)
+    monkeypatch.setattr(nlmsg.socket, "socket", kernel)
     return routes.dump(family), kernel
 
 
@@ -142,7 +99,7 @@ def test_only_unicast_routes_count_and_multipath_routes_count_everywhere(monkeyp
 def test_nexthop_objects_are_asked_for_only_where_the_kernel_names_no_interface(monkeypatch):
     named = route("10.1.0.0/16", number(routes.RTA_NH_ID, 7), out(2))
     _, kernel = dump(monkeypatch, [named + DONE])
-    assert kernel.asked == [routes.RTM_GETROUTE]
+    assert [kind for kind, _ in kernel.asked] == [routes.RTM_GETROUTE]
     bare = route("10.2.0.0/16", number(routes.RTA_NH_ID, 9))
     unknown = route("10.3.0.0/16", number(routes.RTA_NH_ID, 99))
     found, kernel = dump(
@@ -155,27 +112,21 @@ def test_nexthop_objects_are_asked_for_only_where_the_kernel_names_no_interface(
             DONE,
         ],
     )
-    assert kernel.asked == [routes.RTM_GETROUTE, routes.RTM_GETNEXTHOP]
+    assert kernel.asked == [
+        (routes.RTM_GETROUTE, bytes([socket.AF_INET]) + bytes(11)),
+        (routes.RTM_GETNEXTHOP, bytes(8)),
+    ]
     assert found == {2: ("10.1.0.0/16", "10.2.0.0/16"), 3: ("10.2.0.0/16",)}
 
 
-def test_torn_dump_is_repeated(monkeypatch):
-    torn = [route("10.1.0.0/16", out(2), flags=routes.NLM_F_DUMP_INTR), DONE]
-    whole = [route("10.2.0.0/16", out(2)), DONE]
-    assert dump(monkeypatch, torn, whole)[0] == {2: ("10.2.0.0/16",)}
-    torn_at_the_end = [message(routes.NLMSG_DONE, bytes(4), routes.NLM_F_DUMP_INTR)]
-    assert dump(monkeypatch, torn_at_the_end, whole)[0] == {2: ("10.2.0.0/16",)}
-    with pytest.raises(OSError, match="changed through every dump"):
-        dump(monkeypatch, *[torn] * routes.DUMP_ATTEMPTS)
-
-
-def test_kernel_that_refuses_or_never_ends(monkeypatch):
-    refusal = message(routes.NLMSG_ERROR, struct.pack("=i", -errno.EPERM) + bytes(16))
-    with pytest.raises(PermissionError):
-        dump(monkeypatch, [refusal])
-    monkeypatch.setattr(routes, "_REPLIES_MAX", 10)
-    with pytest.raises(OSError, match="has no end"):
-        dump(monkeypatch, [route("10.1.0.0/16", out(2))] * 11)
+def test_torn_dump_of_either_kind_is_repeated(monkeypatch):
+    torn = [route("10.1.0.0/16", out(2), flags=nlmsg.NLM_F_DUMP_INTR), DONE]
+    bare = [route("10.2.0.0/16", number(routes.RTA_NH_ID, 9)), DONE]
+    leads = nexthop(9, number(routes.NHA_OIF, 2))
+    torn_too = [message(nlmsg.NLMSG_DONE, bytes(4), nlmsg.NLM_F_DUMP_INTR)]
+    found, kernel = dump(monkeypatch, torn, bare, torn_too, bare, [leads, DONE])
+    assert found == {2: ("10.2.0.0/16",)}
+    assert not kernel.answers
 
 
 @pytest.mark.parametrize(
@@ -192,6 +143,11 @@ def test_what_is_left_out_lies_within_what_stays(data, family, network, bits):
     assert stays == sorted(stays)
     for one in networks:
         assert len([n for n in stays if one.subnet_of(n)]) == 1
+
+
+@pytest.mark.parametrize("kind", [routes.RTA_OIF, routes.RTA_NH_ID])
+def test_attribute_without_its_number_at_the_very_end(kind):
+    assert routes.parse([route("10.0.0.0/8", attribute(kind, b""))]) == ({}, {})
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
