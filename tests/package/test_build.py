@@ -44,7 +44,6 @@ def test_it_holds_what_it_promises(package: Path) -> None:
     for path in (
         "/usr/bin/ropeway",
         "/usr/lib/ropeway/ropeway/app/cli.py",
-        "/usr/lib/ropeway/vendor/pyroute2/__init__.py",
         "/usr/share/doc/ropeway/NEWS.Debian.gz",
         "/usr/share/doc/ropeway/copyright",
         "/usr/share/doc/ropeway/examples/classic.yaml",
