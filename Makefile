@@ -3,7 +3,7 @@
 # make test      everything that CI runs
 # make check     its quick part: lint, types, unit tests
 # make deb       the package, in dist/
-# make bench     ropeway beside a bare link
+# make bench     ropeway beside a bare link, wireguard-go and OpenVPN; BENCH=--help tells its options
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -109,7 +109,12 @@ test: prerequisites
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
 
-bench: prerequisites
+# What draws the result, which nothing else needs.
+build/venv/bench: .config/requirements/bench.txt build/venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: prerequisites build/venv/bench
 	@.config/install-prerequisites bench
 	$(call say,benchmark)
-	@$(ROOT) $(BIN)/python -m tests.bench
+	@$(ROOT) $(BIN)/python -m tests.bench $(BENCH)

@@ -1,0 +1,182 @@
+"""What a run found out: the table that is printed, and the JSON beside the plot."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from tests.bench.aead import processor
+from tests.bench.bars import BARS, REFERENCE, WHO, Bar, Verdict
+from tests.bench.contest import QUANTITIES, RATES, Contest
+from tests.bench.scale import Peers, Sizes
+from tests.bench.series import Series, number
+from tests.lab.keys import give_to_invoker
+from tests.system.agents import ROOT
+
+DIRECTORY = ROOT / "build" / "bench"
+RESULT = DIRECTORY / "bench.json"
+WIDTH = 21
+
+
+class Report:
+    """Everything measured; what was left out is None."""
+
+    def __init__(self, contest: Contest | None) -> None:
+        self.contest = contest
+        self.sizes: Sizes | None = None
+        self.peers: Peers | None = None
+        #: Of the router with all its peers: "memory" in MiB, "idle_cpu" in percent.
+        self.crowd: dict[str, Series] = {}
+
+    def verdicts(self) -> list[Verdict]:
+        return [Verdict(bar, self._measured(bar)) for bar in BARS]
+
+    def _measured(self, bar: Bar) -> Series | None:
+        if bar.kind == "crowd":
+            return self.crowd.get(bar.quantity)
+        if self.contest is None or WHO not in self.contest.series:
+            return None
+        if bar.kind == "plain":
+            return self.contest.series[WHO][bar.quantity]
+        if bar.kind == "added":
+            return self.contest.added_ms().get(WHO, {}).get(bar.quantity)
+        return self.contest.ratios(REFERENCE).get(WHO, {}).get(bar.quantity)
+
+    # --- shown --------------------------------------------------------------------------------
+
+    def lines(self) -> Iterator[str]:
+        """Yield the tables, line by line."""
+        if self.contest is not None:
+            yield from self._figures(self.contest)
+            for reference in ("wireguard", "bare"):
+                yield from self._ratios(self.contest, reference)
+            yield from self._added(self.contest)
+            for name, lost in self.contest.lost_pings.items():
+                if lost:
+                    yield f"{name}: {lost} pings without an answer, each counted as 1 s"
+            yield from self.contest.ceilings()
+        if self.sizes is not None:
+            yield from self._sizes(self.sizes)
+        if self.peers is not None:
+            yield from self._peers(self.peers)
+        if self.crowd:
+            yield ""
+            yield "router with 4 links and 10 peers"
+            for name, series in self.crowd.items():
+                yield f"  {name.replace('_', ' '):24}{series} {series.unit}"
+        yield ""
+        for verdict in self.verdicts():
+            yield str(verdict)
+
+    def _figures(self, contest: Contest) -> Iterator[str]:
+        yield from _head(f"median (min to max) of {contest.effort.rounds}", contest)
+        for what, (unit, title) in QUANTITIES.items():
+            row = (series[what] for series in contest.series.values())
+            yield from _row(f"{title}, {unit}", row)
+
+    def _ratios(self, contest: Contest, reference: str) -> Iterator[str]:
+        ratios = contest.ratios(reference)
+        if not ratios:
+            return
+        yield from _head(f"ratio to {reference}, round by round", contest)
+        for what, (_, title) in QUANTITIES.items():
+            better = "more is better" if what in RATES else ""
+            row = [ratios.get(name, {}).get(what) for name in contest.series]
+            if any(row):
+                yield from _row(f"{title} {'^' if better else ''}", row)
+
+    def _added(self, contest: Contest) -> Iterator[str]:
+        added = contest.added_ms()
+        if not added:
+            return
+        yield from _head("ms beyond the bare link, round by round", contest)
+        for what, (unit, title) in QUANTITIES.items():
+            if unit == "ms":
+                yield from _row(title, [added.get(name, {}).get(what) for name in contest.series])
+
+    def _sizes(self, sizes: Sizes) -> Iterator[str]:
+        yield ""
+        yield "UDP loss-free, packets/s by bytes of payload"
+        yield "".join([f"{'':36}", *(f"{name:>{WIDTH}}" for name in sizes.packets)])
+        for size in next(iter(sizes.packets.values())):
+            cells = (f"{row[size]:>{WIDTH}.0f}" for row in sizes.packets.values())
+            yield "".join([f"{size:>6} B{'':28}", *cells])
+
+    def _peers(self, peers: Peers) -> Iterator[str]:
+        yield ""
+        yield "TCP of clients to one router over 4 links, all on the processors of one machine"
+        yield f"{'at once':>8}{'together, Mbit/s':>32}{'slowest/fastest':>22}{'router, s/GB':>24}"
+        for clients, series in peers.series.items():
+            total, even, cpu = (series[name] for name in ("total", "evenness", "router_cpu"))
+            yield f"{clients:>8}{_cell(total):>32}{_cell(even):>22}{_cell(cpu):>24}"
+
+    # --- kept ---------------------------------------------------------------------------------
+
+    def document(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what goes into the JSON."""
+        document: dict[str, Any] = {
+            "machine": {
+                "kernel": platform.release(),
+                "processors": os.cpu_count(),
+                "processor": processor(),
+                "python": platform.python_version(),
+            },
+            "options": options,
+        }
+        if self.contest is not None:
+            document.update(self._contest_report(self.contest))
+        document["scale"] = {
+            "sizes": self.sizes.report() if self.sizes else None,
+            "peers": self.peers.report() if self.peers else None,
+        }
+        document["crowd"] = {name: series.report() for name, series in self.crowd.items()}
+        document["bars"] = [verdict.report() for verdict in self.verdicts()]
+        return document
+
+    def _contest_report(self, contest: Contest) -> dict[str, Any]:
+        def all_of(table: dict[str, dict[str, Series]]) -> dict[str, Any]:
+            return {
+                name: {what: series.report() for what, series in row.items() if series}
+                for name, row in table.items()
+            }
+
+        return {
+            "rounds": contest.effort.rounds,
+            "quantities": {what: title for what, (_, title) in QUANTITIES.items()},
+            "programs": {one.name: one.program for one in contest.contenders},
+            "titles": {one.name: one.title for one in contest.contenders},
+            "figures": all_of(contest.series),
+            "ratios": {
+                reference: all_of(contest.ratios(reference)) for reference in ("wireguard", "bare")
+            },
+            "added_ms": all_of(contest.added_ms()),
+            "lost_pings": contest.lost_pings,
+            "remarks": contest.ceilings(),
+        }
+
+
+def _head(title: str, contest: Contest) -> Iterator[str]:
+    yield ""
+    yield f"{title:36}" + "".join(f"{one.name:>{WIDTH}}" for one in contest.contenders)
+
+
+def _row(title: str, row: Iterable[Series | None]) -> Iterator[str]:
+    yield f"{title:36}" + "".join(f"{_cell(series):>{WIDTH}}" for series in row)
+
+
+def _cell(series: Series | None) -> str:
+    if not series:
+        return "-"
+    if len(series.values) == 1:
+        return str(series)
+    return f"{series} ({number(series.low)}-{number(series.high)})"
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """Write a result, and leave it to whoever called for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    give_to_invoker(path.parent.parent, path.parent, path)
