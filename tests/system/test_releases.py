@@ -17,13 +17,14 @@ REFUSE_PARTIAL = """
 from ropeway.core import secure, secure_node
 inbound = secure_node.SecureNode.inbound
 def refusing(self, received, key, now):
-    return inbound(self, [one for one in received if one[0][0] != secure.PARTIAL], key, now)
+    known = [one for one in received if one[0][:1] != bytes([secure.PARTIAL])]
+    return inbound(self, known, key, now)
 secure_node.SecureNode.inbound = refusing
 """
 
 
 def grow_old(agent: Agent) -> None:
-    """Let an agent behave as up to 0.2, without trains and super-packets, from its next start on."""
+    """Let an agent behave as up to 0.2 from its next start on: packets one by one, all complete."""
     agent.config.update(offload(ALL))
     agent.cheat = REFUSE_PARTIAL
 
