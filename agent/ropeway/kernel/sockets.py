@@ -4,15 +4,20 @@ Two sockets a link: a raw IPv4 socket bound to the interface sends whole IPv4 pa
 socket receives them, because the kernel itself throws away packets whose options do not parse.
 Source of the formats: packet(7), raw(7), `include/uapi/linux/if_packet.h`,
 `include/uapi/linux/filter.h`.
+
+What UDP sockets need as well stands at the end: counting refusals, and the sizes of the buffers.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import socket
 import struct
-from typing import Dict, Iterable, List
+import termios
+import time
+from typing import Callable, Dict, Iterable, List, Optional
 
 ETH_P_IP = 0x0800  # include/uapi/linux/if_ether.h
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
@@ -38,8 +43,21 @@ PROTOCOL_OFFSET = 9
 PROTOCOL = 4
 
 DATAGRAM_BYTES_MAX = 65535
-# Tuning: 0.1 s at 1 Gbit/s and more, so that a busy moment of the loop loses nothing.
-BUFFER_BYTES = 8 << 20
+SIOCOUTQ = termios.TIOCOUTQ  # include/uapi/linux/sockios.h
+OUTQ = struct.Struct("=i")
+
+# Tuning, in bytes as the kernel counts them, its bookkeeping included (socket(7)).
+# Receiving: 0.1 s at 1 Gbit/s, so that a busy moment of the loop loses nothing.
+RECEIVE_BYTES = 16 << 20
+# Sending: whatever waits before a slow link is old when it arrives, and keeps what is fresh
+# waiting. So a link that cannot keep up holds what it carries in this time, and drops the rest.
+BACKLOG_S = 0.2
+# Until it is known what a link carries: 0.5 to 0.8 s at 5 Mbit/s; at 1 Gbit/s, 6 trains at once.
+SEND_BYTES = 512 << 10
+# One train always fits besides, since a buffer takes the last one whole: 0.2 s at 5 Mbit/s.
+SEND_BYTES_MIN = 64 << 10
+# A burst of 4 MiB within a moment passes; more than 160 Mbit/s needs no bound by time.
+SEND_BYTES_MAX = 4 << 20
 
 
 def receive_filter() -> bytes:
@@ -85,8 +103,8 @@ class LinkSockets:
             self._send.close()
             raise
         try:
-            set_buffer(self._send, SO_SNDBUFFORCE, socket.SO_SNDBUF)
-            set_buffer(self._receive, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+            self._buffer = SendBuffer(self._send)
+            set_receive_buffer(self._receive)
             self._send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
             _attach(self._receive, receive_filter())
             self._receive.bind((name, ETH_P_IP))
@@ -137,7 +155,10 @@ class LinkSockets:
 
         Returns how many the kernel refused, by errno name: empty where all went out.
         """
-        return send_all(self._send, (address, 0), datagrams)
+        self._buffer.before_batch()
+        refused = send_all(self._send, (address, 0), datagrams)
+        self._buffer.after_batch(refused)
+        return refused
 
     def receive_drops(self) -> int:
         """Return how many datagrams the kernel dropped because the receive buffer was full."""
@@ -172,13 +193,73 @@ def count_refused(refused: Dict[str, int], error: OSError, count: int = 1) -> No
     refused[name] = refused.get(name, 0) + count
 
 
-def set_buffer(which: socket.socket, force: int, ordinary: int) -> None:
-    """Give a socket `BUFFER_BYTES`, by the option `force` if it may, else by `ordinary`."""
+class SendBuffer:
+    """Bounds by time what waits in a socket's send buffer for a link to carry it.
+
+    Costs nothing as long as the buffer is never full. Once it is, what leaves it between two
+    batches is measured, and the size set to what leaves in `BACKLOG_S`.
+    """
+
+    def __init__(self, which: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        self._socket = which
+        self._clock = clock
+        #: Bytes that the buffer is to hold.
+        self.size = SEND_BYTES
+        # What waited after the last batch, and when; None while nothing is measured.
+        self._waiting: Optional[int] = None
+        self._since = 0.0
+        # What left between batches, and in which time, since the buffer was full.
+        self._left = 0
+        self._elapsed = 0.0
+        self._resize(SEND_BYTES)
+
+    def before_batch(self) -> None:
+        """Take note that a batch is about to be sent."""
+        if self._waiting is None:
+            return
+        waiting = self._outq()
+        self._left += max(0, self._waiting - waiting)
+        self._elapsed += self._clock() - self._since
+        if self._elapsed >= BACKLOG_S:
+            if waiting:
+                self._resize(int(self._left * BACKLOG_S / self._elapsed))
+            self._waiting = None
+        elif not waiting:
+            # It ran dry early, so the link would have carried more.
+            self._resize(2 * self.size)
+            self._waiting = None
+
+    def after_batch(self, refused: Dict[str, int]) -> None:
+        """Take note of what of a batch the kernel refused, by errno name."""
+        if self._waiting is None:
+            if "EAGAIN" not in refused:
+                return
+            self._left, self._elapsed = 0, 0.0
+        self._waiting = self._outq()
+        self._since = self._clock()
+
+    def _outq(self) -> int:
+        """Return how many bytes wait to be sent, as the kernel counts them."""
+        answer = fcntl.ioctl(self._socket, SIOCOUTQ, bytes(OUTQ.size))
+        return int(OUTQ.unpack(answer)[0])
+
+    def _resize(self, size: int) -> None:
+        self.size = min(max(size, SEND_BYTES_MIN), SEND_BYTES_MAX)
+        _set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF, self.size)
+
+
+def set_receive_buffer(which: socket.socket) -> None:
+    """Give a socket room for `RECEIVE_BYTES`, or what an unprivileged process may have."""
+    _set_buffer(which, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BYTES)
+
+
+def _set_buffer(which: socket.socket, force: int, ordinary: int, size: int) -> None:
+    # The kernel grants twice what it is asked for.
     try:
-        which.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+        which.setsockopt(socket.SOL_SOCKET, force, size // 2)
     except PermissionError:
         # Without CAP_NET_ADMIN the system's own limit (net.core.rmem_max) holds.
-        which.setsockopt(socket.SOL_SOCKET, ordinary, BUFFER_BYTES)
+        which.setsockopt(socket.SOL_SOCKET, ordinary, size // 2)
 
 
 def _attach(which: socket.socket, program: bytes) -> None:

@@ -20,10 +20,9 @@ from typing import Dict, FrozenSet, Iterable, List, Tuple
 from ropeway.core.secure import Endpoint, Received, Train
 from ropeway.kernel.sockets import (
     DATAGRAM_BYTES_MAX,
-    SO_RCVBUFFORCE,
-    SO_SNDBUFFORCE,
+    SendBuffer,
     count_refused,
-    set_buffer,
+    set_receive_buffer,
 )
 
 IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h
@@ -92,8 +91,8 @@ class UdpSocket:
         )
         option = self._socket.setsockopt
         try:
-            set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF)
-            set_buffer(self._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+            self._buffer = SendBuffer(self._socket)
+            set_receive_buffer(self._socket)
             option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
             if self._ipv6:
                 option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -163,6 +162,7 @@ class UdpSocket:
         rest of that train is dropped.
         """
         refused: Dict[str, int] = {}
+        self._buffer.before_batch()
         for train in trains:
             if train.count == 1 or not self._segments:
                 self._send_apart(endpoint, train, refused)
@@ -174,6 +174,7 @@ class UdpSocket:
                 )
             except OSError as error:
                 self._send_refused(endpoint, train, error, refused)
+        self._buffer.after_batch(refused)
         return refused
 
     def _send_refused(
@@ -229,7 +230,8 @@ class UdpSocket:
     def buffers(self) -> Dict[str, int]:
         """Return the sizes of the socket's buffers in bytes as the kernel granted them.
 
-        The kernel counts its own bookkeeping in, so each is twice what was asked for (socket(7)).
+        What "receive" lacks of `sockets.RECEIVE_BYTES` was refused. "send" follows what the link
+        carries.
         """
         option = self._socket.getsockopt
         return {

@@ -1,4 +1,4 @@
-"""The receive filter, run by a small classic BPF machine, and batches over socket pairs."""
+"""The receive filter, run by a small classic BPF machine, batches over socket pairs, and buffers."""
 
 from __future__ import annotations
 
@@ -125,3 +125,134 @@ def test_refused_sends_are_counted_by_reason_and_the_rest_goes_out():
 
 def test_sends_that_succeed_count_nothing():
     assert sockets.send_all(Failing(b"", b""), ("192.0.2.1", 0), [b"a", b"b"]) == {}
+
+
+class SlowLink:
+    """A stream whose far end takes out what a link would carry, and whose time is made up."""
+
+    CHUNK = bytes(4096)
+
+    def __init__(self):
+        self.now = 0.0
+        self.credit = 0.0
+        self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.near.setblocking(False)
+        self.far.setblocking(False)
+        self.buffer = sockets.SendBuffer(self.near, lambda: self.now)
+
+    def batch(self, chunks=None):
+        """Send some chunks, or as many as there is room for and one more."""
+        self.buffer.before_batch()
+        refused = {}
+        while chunks is None or chunks > 0:
+            try:
+                self.near.send(self.CHUNK)
+            except BlockingIOError:
+                refused = {"EAGAIN": 1}
+                break
+            chunks = chunks and chunks - 1
+        self.buffer.after_batch(refused)
+
+    def carry(self, seconds, bytes_per_s):
+        """Let time pass in which the link carries what waits; return how much that was."""
+        self.now += seconds
+        self.credit += seconds * bytes_per_s
+        carried = 0
+        while self.credit >= len(self.CHUNK):
+            try:
+                size = len(self.far.recv(len(self.CHUNK)))
+            except BlockingIOError:
+                self.credit = 0.0
+                break
+            self.credit -= size
+            carried += size
+        return carried
+
+    def granted(self):
+        return self.near.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+@pytest.fixture
+def slow():
+    made = SlowLink()
+    with made.near, made.far:
+        yield made
+
+
+def overload(slow, seconds, bytes_per_s, tick_s=0.01):
+    """Send more than the link carries; give how long the last byte waits when it is done."""
+    for _ in range(round(seconds / tick_s)):
+        slow.batch()
+        slow.carry(tick_s, bytes_per_s)
+    slow.batch()
+    return slow.carry(60, bytes_per_s) / bytes_per_s
+
+
+def test_backlog_is_bounded_before_anything_is_known_of_the_link(slow):
+    assert slow.granted() == sockets.SEND_BYTES
+    slow.batch()
+    assert slow.carry(60, 625_000) / 625_000 < 1
+
+
+@pytest.mark.parametrize("bytes_per_s", [625_000, 2_500_000, 6_250_000])
+def test_a_link_that_cannot_keep_up_holds_what_it_carries_in_a_while(slow, bytes_per_s):
+    waits_s = overload(slow, 3, bytes_per_s)
+    # The bookkeeping of the kernel counts too.
+    assert sockets.BACKLOG_S * 0.4 < waits_s <= sockets.BACKLOG_S * 1.1
+    assert slow.granted() == slow.buffer.size // 2 * 2
+
+
+def test_size_follows_a_link_that_becomes_slower_and_faster(slow):
+    overload(slow, 3, 6_250_000)
+    assert overload(slow, 3, 625_000) <= sockets.BACKLOG_S * 1.1
+    assert overload(slow, 3, 6_250_000) > sockets.BACKLOG_S * 0.4
+
+
+def test_a_link_that_carries_nothing_for_a_while_recovers(slow):
+    overload(slow, 3, 1)
+    assert slow.buffer.size == sockets.SEND_BYTES_MIN
+    assert overload(slow, 5, 12_500_000) > sockets.BACKLOG_S * 0.4
+
+
+def test_bursts_at_a_fast_link_soon_find_room(slow):
+    for _ in range(10):
+        slow.batch()
+        slow.carry(0.1, 125_000_000)
+    assert slow.buffer.size == sockets.SEND_BYTES_MAX
+
+
+def test_bursts_of_long_ago_say_nothing_about_the_link(slow):
+    for _ in range(10):
+        slow.batch()
+        slow.carry(10, 125_000_000)
+    assert slow.buffer.size == sockets.SEND_BYTES
+
+
+def test_a_link_that_keeps_up_is_not_measured(slow, monkeypatch):
+    monkeypatch.setattr(sockets.fcntl, "ioctl", None)
+    for _ in range(100):
+        slow.batch(chunks=2)
+        slow.carry(0.01, 125_000_000)
+    assert slow.buffer.size == sockets.SEND_BYTES
+
+
+class Unprivileged:
+    """A socket whose process may not exceed the system's limits."""
+
+    def __init__(self):
+        self.set = {}
+
+    def setsockopt(self, level, option, value):
+        if option in (sockets.SO_SNDBUFFORCE, sockets.SO_RCVBUFFORCE):
+            raise PermissionError(errno.EPERM, "")
+        self.set[option] = value
+
+
+def test_without_privilege_the_buffers_are_asked_for_in_the_ordinary_way():
+    which = Unprivileged()
+    sockets.SendBuffer(which)
+    sockets.set_receive_buffer(which)
+    assert which.set == {
+        socket.SO_SNDBUF: sockets.SEND_BYTES // 2,
+        socket.SO_RCVBUF: sockets.RECEIVE_BYTES // 2,
+    }
