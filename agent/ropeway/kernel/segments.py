@@ -49,7 +49,6 @@ _IP_SIZE = 20
 _UDP_HEADERS = _IP_SIZE + _UDP_SIZE
 #: The first byte of a packet without IP options.
 _IP_PLAIN = 0x45
-_IP_PLAIN_BYTE = b"\x45"
 _DONT_FRAGMENT = 0x40
 #: Bits of byte 6 of a fragment; byte 7 is the rest of the offset.
 _FRAGMENT = 0x3F
@@ -121,6 +120,19 @@ def split(reads: Iterable[bytes]) -> List[Tuple[List[bytes], bool]]:
         else:
             packets += segments
     return lists
+
+
+def count(read: bytes) -> int:
+    """Give how many packets of wire size there are in a read, 1 or more, headers left out."""
+    if len(read) < VNET.size or not read[1]:
+        return 1
+    size = VNET.unpack_from(read)[3]
+    return max(1, (len(read) - VNET.size) // size) if size else 1
+
+
+def flow(read: bytes) -> bytes:
+    """Give what tells the flow of a read from others, as :func:`ropeway.core.ipv4.flow`."""
+    return ipv4.flow(read, VNET.size)
 
 
 def _judged(packet: bytes, start: int, offset: int) -> Tuple[bytes, bool]:
@@ -325,7 +337,7 @@ def merge(packets: Sequence[bytes], uso: bool, tso: bool = True) -> List[List[by
                 begun[flow] = write
             write_all(write)
             continue
-        if packet[:1] == _IP_PLAIN_BYTE and not (packet[6] & _FRAGMENT or packet[7]):
+        if flow and packet[0] == _IP_PLAIN and not (packet[6] & _FRAGMENT or packet[7]):
             runs.pop(flow, None)
             begun.pop(flow, None)
         else:

@@ -49,6 +49,56 @@ def test_a_forwarded_packet_differs_in_ttl_and_checksum_only(packet):
     assert forwarded[10:12] == ipv4.checksum(header).to_bytes(2, "big")
 
 
+def partial(packet):
+    """Put the sum of the pseudo-header where the checksum belongs (RFC 9293, section 3.1)."""
+    size = (packet[0] & 15) << 2
+    at = size + (16 if packet[9] == 6 else 6)
+    total = ipv4.checksum(pseudo(packet)) ^ 0xFFFF
+    return packet[:at] + total.to_bytes(2, "big") + packet[at + 2 :]
+
+
+def pseudo(packet):
+    size = (packet[0] & 15) << 2
+    return packet[12:20] + bytes((0, packet[9])) + (len(packet) - size).to_bytes(2, "big")
+
+
+@given(packets, st.sampled_from((6, 17)), st.binary(min_size=20, max_size=60))
+def test_a_partial_packet_is_completed(packet, protocol, payload):
+    packet = partial(make(payload, protocol=protocol, options=packet[20 : (packet[0] & 15) << 2]))
+    size = (packet[0] & 15) << 2
+    at = size + (16 if protocol == 6 else 6)
+    done = ipv4.complete(packet)
+    assert done[:at] + done[at + 2 :] == packet[:at] + packet[at + 2 :]
+    assert ipv4.checksum(pseudo(done) + done[size:]) == 0
+    assert done[at : at + 2] != b"\0\0"
+
+
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_a_checksum_of_zero_is_written_as_65535(protocol):
+    packet = partial(make(bytes(22), protocol=protocol))
+    # The two last bytes make the sum come out as 0.
+    packet = packet[:-2] + ipv4.checksum(packet[20:]).to_bytes(2, "big")
+    done = ipv4.complete(packet)
+    assert done[20 + (16 if protocol == 6 else 6) :][:2] == b"\xff\xff"
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        make(bytes(30), protocol=1),
+        make(bytes(30), word=0x2000),
+        make(bytes(30), word=0x0001),
+        make(bytes(7)),
+        make(bytes(19), protocol=6),
+        make(bytes(30))[:19],
+        b"",
+    ],
+    ids=["ICMP", "first fragment", "last fragment", "short UDP", "short TCP", "short", "nothing"],
+)
+def test_what_has_no_checksum_is_left_as_it_is(packet):
+    assert ipv4.complete(packet) == packet
+
+
 @given(packets, st.integers(68, 1500))
 def test_fragments_fit_and_give_the_packet_back(packet, mtu):
     word = packet[6] << 8 | packet[7]
@@ -117,3 +167,4 @@ def test_a_ping_may_be_answered_with_an_error():
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_judged_without_an_exception(data):
     assert ipv4.is_whole(data) in (True, False)
+    assert len(ipv4.complete(data)) == len(data)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 
 import pytest
 
-from ropeway.kernel import tun
+from ropeway.core import ipv4
+from ropeway.kernel import segments, tun
+
+#: Of an IPv4 packet of UDP whose checksum is partial: 10.0.0.1 to 10.0.0.2.
+PARTIAL = bytes.fromhex("45000020000140004011 26ca 0a000001 0a000002 1111 2222 000c 1420 64617461")
 
 
 @pytest.fixture
@@ -50,6 +56,37 @@ def test_write_batch(device):
     assert [far.recv(10), far.recv(10)] == [b"one", b"two"]
 
 
+def test_a_partial_packet_is_completed_where_the_device_takes_none(device):
+    made, far = device
+    assert made.write_partial([PARTIAL]) == {}
+    assert far.recv(100) == ipv4.complete(PARTIAL) != PARTIAL
+
+
+def test_every_packet_has_a_vnet_header_where_it_is_on(device):
+    made, far = device
+    made.features["vnet_hdr"] = tun.ON
+    assert made.write_batch([b"one", b"two"]) == {}
+    assert [far.recv(50), far.recv(50)] == [bytes(10) + b"one", bytes(10) + b"two"]
+    assert made.write_partial([PARTIAL]) == {}
+    assert far.recv(100) == segments.VNET.pack(1, 0, 0, 0, 20, 6) + PARTIAL
+
+
+@pytest.mark.parametrize(("uso", "writes"), [(tun.ON, 1), (tun.NOT_ASKED_FOR, 3)])
+def test_partial_packets_are_merged_where_super_packets_are_on(device, uso, writes):
+    made, far = device
+    made.features.update(vnet_hdr=tun.ON, uso=uso)
+    assert made.write_partial([PARTIAL] * 3) == {}
+    payloads = [far.recv(1000)[10 + 28 :] for _ in range(writes)]
+    assert payloads == [b"data" * (3 // writes)] * writes
+
+
+def test_each_packet_of_a_refused_write_is_counted(device):
+    made, far = device
+    made.features.update(vnet_hdr=tun.ON, uso=tun.ON)
+    far.close()
+    assert made.write_partial([PARTIAL] * 3) == {"ECONNREFUSED": 3}
+
+
 def test_refused_writes_are_counted(device):
     made, far = device
     far.close()
@@ -63,3 +100,66 @@ def test_close_twice(device):
     made.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+class Kernel:
+    """What the device is asked for, and what of it is refused."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        self.refused = 0
+        monkeypatch.setattr(tun.os, "open", lambda *_: os.dup(0))
+        monkeypatch.setattr(tun.fcntl, "ioctl", self.ioctl)
+
+    def ioctl(self, _, request, argument):
+        if request == tun.TUNSETIFF:
+            argument = struct.unpack_from("=H", argument, 16)[0]
+        self.asked.append((request, argument))
+        if request == tun.TUNSETOFFLOAD and argument & self.refused:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    return Kernel(monkeypatch)
+
+
+def test_a_device_without_features(kernel):
+    made = tun.Tun("ropeway0")
+    made.close()
+    assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
+    assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "not asked for")
+
+
+def test_a_device_with_all_features(kernel):
+    made = tun.Tun("ropeway0", frozenset(tun.FEATURES))
+    made.close()
+    assert kernel.asked[0] == (tun.TUNSETIFF, 0x5001)
+    assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x6B)
+    assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "on")
+
+
+def test_a_kernel_without_uso(kernel):
+    kernel.refused = tun.TUN_F_USO
+    made = tun.Tun("ropeway0", frozenset(tun.FEATURES))
+    made.close()
+    assert (tun.TUNSETOFFLOAD, 0x0B) in kernel.asked
+    assert made.features == {"vnet_hdr": "on", "tso": "on", "uso": "Invalid argument"}
+
+
+def test_uso_without_tso(kernel):
+    made = tun.Tun("ropeway0", frozenset(("vnet_hdr", "uso")))
+    made.close()
+    assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x61)
+    assert made.features == {"vnet_hdr": "on", "tso": "not asked for", "uso": "on"}
+
+
+def test_super_packets_need_the_vnet_header(kernel):
+    made = tun.Tun("ropeway0", frozenset(("tso",)))
+    made.close()
+    assert made.features == {
+        "vnet_hdr": "not asked for",
+        "tso": "needs vnet_hdr",
+        "uso": "not asked for",
+    }
+    assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
