@@ -1,4 +1,4 @@
-"""The receive filter, run by a small classic BPF machine, batches over socket pairs, and buffers."""
+"""The receive filter, run by a small classic BPF machine; batches over socket pairs; buffers."""
 
 from __future__ import annotations
 
