@@ -3,7 +3,8 @@
 One turn of the loop, in the order of the code:
 
 1. wait until a descriptor is ready or something is due;
-2. packets from the TUN device, and datagrams from each link, go to the node in batches;
+2. packets from the TUN device, and datagrams from each link, go to the node in batches, or where
+   more of them come than can be carried wait in a fair queue each, which is served a batch a turn;
 3. signals, netlink hints and the control socket are served;
 4. the node ticks if it is due;
 5. what the node wants sent, delivered and logged is sent, delivered and logged;
@@ -28,9 +29,11 @@ import select
 import signal
 import socket
 import time
+from collections import Counter
 from typing import (
     TYPE_CHECKING,
     Any,
+    Callable,
     Dict,
     Hashable,
     Iterable,
@@ -56,15 +59,18 @@ from ropeway.app.control import (
     Later,
     Refusal,
 )
+from ropeway.app.intake import Intake
+from ropeway.core import ipv4
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
-from ropeway.kernel import firewall, netlink, process
+from ropeway.core.secure import Train
+from ropeway.kernel import firewall, netlink, process, segments, tun
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import LinkSockets
 from ropeway.kernel.tun import Tun
-from ropeway.kernel.udp import UdpSocket
+from ropeway.kernel.udp import ON, UDP_FEATURES, UdpSocket
 
 if TYPE_CHECKING:
     from ropeway.core.secure_node import SecureNode, SecureSettings
@@ -72,8 +78,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ropeway")
 
 # Tuning
-BATCH_PACKETS = 64
-"""Packets taken from one descriptor in one turn, so that no other waits long."""
 DUMP_EVERY_S = 30.0
 """Netlink may lose an event; a dump this often finds it."""
 DUMP_GAP_S = 0.05
@@ -97,13 +101,22 @@ DESCRIPTORS_RESERVED = 128
 """What is no link's socket needs descriptors too: netlink, the device, control clients."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
-GC_THRESHOLDS = (20000, 20, 20)
+COLLECT_S = 20.0
+"""Garbage in cycles is looked for this often, and only while nothing else is to be done ..."""
+COLLECT_LATE_S = 300.0
+"""... or at the latest after this time."""
 
 # RFC 791, section 3.2: every network carries 68 bytes; Linux gives no IPv4 to a smaller device.
 DEVICE_MTU_MIN = 68
 
 
 Sockets = Union[LinkSockets, UdpSocket]
+
+DEVICE = "device"
+"""The intake's key of what was read from the device."""
+DEVICE_FEATURES = frozenset(tun.FEATURES)
+FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
+"""What the encapsulation secure asks of the kernel; classic frames have no use for it."""
 
 # What of the configuration the running agent can take over by itself, whatever the node does.
 APPLIED_LIVE = ("interfaces.include", "interfaces.exclude")
@@ -211,6 +224,10 @@ class Runtime:
         self._device_index = 0
         self._device_mtu = 0
         self._write_errors: Dict[str, int] = {}
+        wanted = FEATURES - config.offload_disable if self._secure else frozenset()
+        self._device_features = wanted & DEVICE_FEATURES
+        self._socket_features = wanted - DEVICE_FEATURES
+        self._outgoing = Intake(self._send, ipv4.flow, _one)
         self._sockets: Dict[Hashable, Sockets] = {}
         self._sockets_by_fd: Dict[int, Sockets] = {}
         self._sockets_max = _sockets_max(self._secure)
@@ -227,6 +244,7 @@ class Runtime:
         self._read_again = False
         self._reload_next: List[Later] = []
         self._started_at = time.monotonic()
+        self._collected_at = self._started_at
         self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
         self._routes_due = float("inf")
@@ -264,10 +282,10 @@ class Runtime:
             self._start(stack)
             systemd.notify("READY=1")
             log.info("ropeway %s is ready as %s", __version__, self._config.device_address)
-            # What start-up made stays for good: the collector need not look at it again.
+            # What start-up made stays for good, and no packet is to wait for the collector.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
+            gc.disable()
             self._loop(wake)
             log.info("stopping on %s", signal.Signals(self._stop_signal).name)
             self._remember_callers(time.monotonic())
@@ -320,8 +338,12 @@ class Runtime:
             self._mtu_due = self._started_at
             self._sealed = self._secure_node()
             self._node: Node = self._sealed
+            self._take_frames: Callable[[], Dict[Any, Any]] = self._sealed.take_trains
         else:
-            self._node = self._classic_node()
+            classic = self._classic_node()
+            self._node = classic
+            self._take_frames = classic.take_datagrams
+        self._incoming = Intake(self._arrive, self._node.flow, self._node.packets_in)
         stack.callback(self._close_links)
         stack.callback(self._close_device)
         try:
@@ -371,7 +393,7 @@ class Runtime:
             return
         stack.callback(_remove_link, path)
 
-    def _classic_node(self) -> Node:
+    def _classic_node(self) -> ClassicNode:
         config = self._config
         log.warning(
             "encapsulation classic: packets are neither authenticated nor encrypted; who can"
@@ -457,20 +479,18 @@ class Runtime:
         sockets_by_fd = self._sockets_by_fd
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
+        outgoing, incoming = self._outgoing, self._incoming
         while not self._stop_signal:
-            due = min(node.deadline(), self._due())
-            ready = poll(max(0.0, due - clock()))
+            if len(outgoing) or len(incoming):
+                ready = poll(0.0)
+            else:
+                due = min(node.deadline(), self._due())
+                ready = poll(max(0.0, due - clock()))
             now = clock()
             for descriptor, occasions in ready:
                 link = sockets_by_fd.get(descriptor)
                 if link is not None:
-                    try:
-                        datagrams = link.receive_batch(BATCH_PACKETS)
-                    except OSError as error:
-                        self._receive_failed(link, error, now)
-                        continue
-                    if datagrams:
-                        node.inbound(datagrams, link.key, now)
+                    self._receive(link, now)
                 elif descriptor == self._tun_fd:
                     self._read_device(now)
                 elif descriptor == hints_fd:
@@ -487,11 +507,15 @@ class Runtime:
                     self._read_on(now)
                 elif control.owns(descriptor):
                     control.handle(descriptor, occasions, now)
+            if len(incoming):
+                incoming.serve(now)
+            if len(outgoing):
+                outgoing.serve(now)
             if now >= node.deadline():
                 node.tick(now)
             self._flush()
             if now >= self._due():
-                self._keep_house(now)
+                self._keep_house(now, idle=not ready)
 
     def _due(self) -> float:
         return min(
@@ -505,10 +529,24 @@ class Runtime:
             self._control.deadline(),
         )
 
-    def _read_device(self, now: float) -> None:
-        assert self._tun is not None
+    def _receive(self, sockets: Sockets, now: float) -> None:
+        limit = self._incoming.limit(sockets.key)
+        if not limit:
+            return
         try:
-            packets = self._tun.read_batch(BATCH_PACKETS)
+            received = sockets.receive_batch(limit)
+        except OSError as error:
+            self._receive_failed(sockets, error, now)
+            return
+        if received:
+            self._incoming.take(sockets.key, received, now)
+
+    def _read_device(self, now: float) -> None:
+        limit = self._outgoing.limit(DEVICE)
+        if not limit or self._tun is None:
+            return
+        try:
+            reads = self._tun.read_batch(limit)
         except OSError as error:
             log.warning(
                 "device %s is gone (%s): making it again",
@@ -518,33 +556,52 @@ class Runtime:
             self._close_device()
             self._look_soon(now)
             return
-        if packets:
-            self._node.outbound(packets, now)
+        if reads:
+            self._outgoing.take(DEVICE, reads, now)
+
+    def _send(self, _: Hashable, packets: List[bytes], now: float) -> None:
+        """Hand packets that were read from the device to the node."""
+        self._node.outbound(packets, now)
+
+    def _send_split(self, _: Hashable, reads: List[bytes], now: float) -> None:
+        """Hand them to the node where they came with headers, and perhaps as super-packets."""
+        for packets, partial in segments.split(reads):
+            self._node.outbound(packets, now, partial)
+
+    def _arrive(self, key: Hashable, received: List[Any], now: float) -> None:
+        """Hand what arrived at a socket to the node."""
+        self._node.inbound(received, key, now)
 
     def _flush(self) -> None:
         """Carry out what the node has decided."""
         node, sockets = self._node, self._sockets
-        for (key, destination), datagrams in node.take_datagrams().items():
+        for (key, destination), frames in self._take_frames().items():
             link = sockets.get(key)
             if link is None:
-                node.send_failed(key, "ENODEV", len(datagrams))
+                node.send_failed(key, "ENODEV", sum(map(_frames_in, frames)))
                 continue
-            refused = link.send_batch(destination, datagrams)  # type: ignore[arg-type]
-            if refused:
-                for reason, count in refused.items():
-                    node.send_failed(key, reason, count)
+            refused = link.send_batch(destination, frames)
+            for reason, count in refused.items():
+                node.send_failed(key, reason, count)
         packets = node.take_packets()
         if packets:
-            refused = self._tun.write_batch(packets) if self._tun else {"ENODEV": len(packets)}
-            for reason, count in refused.items():
-                self._write_errors[reason] = self._write_errors.get(reason, 0) + count
+            self._deliver(packets, self._tun.write_batch if self._tun else _no_device)
+        packets = node.take_partial_packets()
+        if packets:
+            self._deliver(packets, self._tun.write_partial if self._tun else _no_device)
         events = node.take_events()
         if events:
             for event in events:
                 log.info("%s", event)
             self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
-    def _keep_house(self, now: float) -> None:
+    def _deliver(
+        self, packets: List[bytes], write: Callable[[List[bytes]], Dict[str, int]]
+    ) -> None:
+        for reason, count in write(packets).items():
+            self._write_errors[reason] = self._write_errors.get(reason, 0) + count
+
+    def _keep_house(self, now: float, idle: bool) -> None:
         if now >= self._dump_due:
             self._look(now)
             self._flush()
@@ -569,6 +626,9 @@ class Runtime:
         if now >= self._reading_due:
             self._give_up_reading(now)
         self._control.expire(now)
+        if now - self._collected_at >= (COLLECT_S if idle else COLLECT_LATE_S):
+            self._collected_at = now
+            gc.collect()
 
     def _remember_callers(self, now: float) -> None:
         """Have the next start find the hosts that have called this one."""
@@ -750,7 +810,9 @@ class Runtime:
 
     def _open_sockets(self, link: Link, address: str) -> Sockets:
         if self._secure:
-            return UdpSocket(link.index, link.name, address, self._config.port)
+            return UdpSocket(
+                link.index, link.name, address, self._config.port, self._socket_features
+            )
         return LinkSockets(link.index, link.name)
 
     def _note_unusable(self, key: Hashable, link: Link, address: str, error: OSError) -> None:
@@ -817,7 +879,10 @@ class Runtime:
 
     def _open_device(self) -> None:
         self._close_device()
-        self._tun = Tun(self._config.device_name)
+        self._tun = Tun(self._config.device_name, self._device_features)
+        if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
+            self._sealed.take_partial()
+            self._outgoing = Intake(self._send_split, segments.flow, segments.count)
         self._tun_fd = self._tun.fileno()
         self._epoll.register(self._tun_fd, select.EPOLLIN)
         self._device_index = socket.if_nametoindex(self._config.device_name)
@@ -832,6 +897,7 @@ class Runtime:
 
     def _close_sockets(self, key: Hashable) -> None:
         sockets = self._sockets.pop(key)
+        self._incoming.forget(key)
         del self._sockets_by_fd[sockets.fileno()]
         self._epoll.unregister(sockets.fileno())
         sockets.close()
@@ -1044,7 +1110,10 @@ class Runtime:
             "index": self._device_index,
             "mtu": self._device_mtu,
             "write_errors": dict(self._write_errors),
+            "dropped": dict(self._outgoing.dropped.get(DEVICE, {})),
         }
+        if self._secure:
+            status["offload"] = self._offload()
         drops: Dict[int, int] = {}
         for sockets in self._sockets.values():
             drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
@@ -1056,9 +1125,41 @@ class Runtime:
             ]
             status["links"].sort(key=lambda link: link["index"])
         for link in status["links"]:
-            link["receive_drops"] = drops.get(link["index"], 0)
+            index = link["index"]
+            link["receive_drops"] = drops.get(index, 0)
+            link["dropped"] = self._dropped_at(index)
+            link["buffers"] = self._buffers_at(index)
             link["unusable"] = self._why_unusable(link["index"])
         return status
+
+    def _offload(self) -> Dict[str, str]:
+        """Return for each feature of the kernel "on", or why packets go without it."""
+        features: Dict[str, str] = {}
+        told = [] if self._tun is None else [("", self._tun.features)]
+        told += [
+            (f"{sockets.name}: ", sockets.features)  # type: ignore[union-attr]
+            for sockets in self._sockets.values()
+        ]
+        for place, there in told:
+            for name, reason in there.items():
+                if features.get(name, ON) == ON:
+                    features[name] = ON if reason == ON else place + reason
+        for name in self._config.offload_disable:
+            features[name] = "off by configuration"
+        return features
+
+    def _dropped_at(self, index: int) -> Dict[str, int]:
+        """Return how many frames of a link were dropped because too many came, by reason."""
+        total: Counter[str] = Counter()
+        for key, sockets in self._sockets.items():
+            if sockets.index == index:
+                total.update(self._incoming.dropped.get(key, {}))
+        return dict(total)
+
+    def _buffers_at(self, index: int) -> Dict[str, int]:
+        """Return the smallest buffers of a link's sockets, in bytes as the kernel counts them."""
+        found = [s.buffers() for s in self._sockets.values() if s.index == index]
+        return {name: min(buffers[name] for buffers in found) for name in (found or ({},))[0]}
 
     def _why_unusable(self, index: int) -> Optional[str]:
         """Return why not all of a link can be used, or None where it can."""
@@ -1097,6 +1198,18 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
+
+
+def _one(_: bytes) -> int:
+    return 1
+
+
+def _frames_in(sent: Union[Train, bytes]) -> int:
+    return sent.count if isinstance(sent, Train) else 1
+
+
+def _no_device(packets: List[bytes]) -> Dict[str, int]:
+    return {"ENODEV": len(packets)}
 
 
 def _remove_link(path: str) -> None:

@@ -92,6 +92,16 @@ class ClassicNode(Node):
         for connection in answering:
             peers.answer(connection, now)
 
+    def packets_in(self, received: bytes) -> int:
+        """Give 1: a datagram holds one packet at most."""
+        return 1
+
+    def flow(self, received: bytes) -> Hashable:
+        """Give the host of a known connection, and whether the frame is small; None for others."""
+        if received[12:32] in self._peers.by_path:
+            return (received[20:24], len(received) <= tuning.SMALL_BYTES)
+        return None
+
     def _introduce(self, datagram: bytes, length: int, now: float) -> Optional[ClassicConnection]:
         """Give the connection of a frame that came over no known path, if it is believed."""
         frame = classic.decode(datagram)
@@ -114,7 +124,10 @@ class ClassicNode(Node):
             strand.duplicates += 1
             self._duplicates += 1
             return False
-        self._arrived(packet, strand, now)
+        if ipv4.is_whole(packet):
+            self._arrived([packet], strand, now)
+        else:
+            self._dropped[Drop.MALFORMED_INNER] += 1
         return True
 
     def set_links(self, links: Sequence[Link], now: float) -> None:

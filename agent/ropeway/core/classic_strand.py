@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ropeway.core import classic, ipv4
 from ropeway.core.dedup import DuplicateWindow
@@ -135,15 +135,17 @@ class ClassicStrand(Strand[ClassicConnection]):
     def _send_over(
         self,
         connections: Iterable[ClassicConnection],
-        packet: bytes,
+        run: Sequence[bytes],
         now: float,
         touched: List[ClassicConnection],
+        partial: bool,
     ) -> None:
-        size = len(packet)
-        self.last_id = self.last_id + 1 & classic.ID_MASK
-        extra = self.last_id << classic.ID_SHIFT | classic.FORWARD
-        for connection in connections:
-            outbox = connection.outbox
-            if not outbox:
-                touched.append(connection)
-            outbox.append(connection.frame(size, extra, now) + packet)
+        for packet in run:
+            whole = ipv4.complete(packet) if partial else packet
+            self.last_id = self.last_id + 1 & classic.ID_MASK
+            extra = self.last_id << classic.ID_SHIFT | classic.FORWARD
+            for connection in connections:
+                outbox = connection.outbox
+                if not outbox:
+                    touched.append(connection)
+                outbox.append(connection.frame(len(whole), extra, now) + whole)

@@ -4,19 +4,19 @@ What is here holds for both encapsulations: the way of a packet between the devi
 which :class:`ropeway.core.classic_node.ClassicNode` and
 :class:`ropeway.core.secure_node.SecureNode` complete by the way of frames on links.
 
-1. ``outbound``: look up the next hop's strand;
+1. ``outbound``: packets that are alike make a run, which looks up its next hop's strand once;
 2. ``Strand.send``: one copy for each carrying connection;
-3. ``take_datagrams``: what to send from which socket to where;
-4. ``inbound``: the encapsulation finds strand and packet, and drops duplicates;
+3. ``take_trains`` or ``take_datagrams`` of the encapsulation: what to send from where to where;
+4. ``inbound``: the encapsulation finds strand and packets, and drops duplicates;
 5. ``_arrived``: the device or the next hop's strand;
-6. ``take_packets``: what to write to the device.
+6. ``take_packets`` and ``take_partial_packets``: what to write to the device.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence
 
 from ropeway.core import events, ipv4, tuning
 from ropeway.core.counters import Drop, TokenBucket
@@ -60,6 +60,7 @@ class Node:
         #: The connections whose outbox holds something.
         self._touched: List[Any] = []
         self._packets: List[bytes] = []
+        self._partial_packets: List[bytes] = []
         self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._dropped: Counter[Drop] = Counter()
@@ -73,8 +74,15 @@ class Node:
         """Take what arrived at the socket that ``key`` names."""
         raise NotImplementedError
 
-    def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
-        """Give what is to be sent: (socket's key, destination) -> datagrams, in order."""
+    def packets_in(self, received: Any) -> int:
+        """Give how many packets there are in one thing that a socket gave, 1 or more."""
+        raise NotImplementedError
+
+    def flow(self, received: Any) -> Hashable:
+        """Give what tells apart who waits, where more arrives than can be handled.
+
+        Each host has flows of its own; what is not known to come from one shares a flow.
+        """
         raise NotImplementedError
 
     def send_failed(self, key: Any, reason: str, count: int) -> None:
@@ -108,17 +116,67 @@ class Node:
 
     # The way out.
 
-    def outbound(self, packets: Iterable[bytes], now: float) -> None:
-        """Send packets that were read from the device."""
-        next_hops = self._routes.next_hops
-        touched = self._touched
+    def outbound(self, packets: Iterable[bytes], now: float, partial: bool = False) -> None:
+        """Send packets that were read from the device.
+
+        With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
+        """
+        for run in self._runs(packets, Drop.NOT_IPV4):
+            self._send(run, None, now, partial)
+
+    def _runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[List[bytes]]:
+        """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
+
+        The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
+        only the last may be shorter. A run fits into one train.
+        """
+        run: List[bytes] = []
+        head = fragment = addresses = b""
+        size = room = 0
         for packet in packets:
-            if not ipv4.is_whole(packet):
-                self._dropped[Drop.NOT_IPV4] += 1
+            if (
+                room > 0
+                and packet[:4] == head
+                and packet[12:20] == addresses
+                and packet[6:10] == fragment
+                and len(packet) == size
+            ):
+                run.append(packet)
+                room -= 1
                 continue
-            strand = next_hops.get(packet[16:20])
-            if strand is None or not strand.send(packet, now, touched):
-                self._dispatch(packet, None, now)
+            if not ipv4.is_whole(packet):
+                self._dropped[reason] += 1
+                continue
+            if (
+                room > 0
+                and len(packet) < size
+                and packet[12:20] == addresses
+                and packet[6:10] == fragment
+                and packet[0] == head[0]
+            ):
+                run.append(packet)
+                room = 0
+                continue
+            if run:
+                yield run
+            run = [packet]
+            size = len(packet)
+            head, fragment, addresses = packet[:4], packet[6:10], packet[12:20]
+            room = min(tuning.MAX_RUN, tuning.MAX_RUN_BYTES // size) - 1
+        if run:
+            yield run
+
+    def _send(
+        self, run: List[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
+    ) -> int:
+        """Send a run that came from ``origin``, None for this host; give how many went out."""
+        strand = self._routes.next_hops.get(run[0][16:20])
+        known = strand is not None and strand is not origin
+        if known and strand.send(run, now, self._touched, partial):  # type: ignore[union-attr]
+            return len(run)
+        if partial:
+            run = [ipv4.complete(packet) for packet in run]
+        return sum(self._dispatch(packet, origin, now) for packet in run)
 
     def _dispatch(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Send a packet whose next hop is not known yet or which does not simply fit.
@@ -141,11 +199,11 @@ class Node:
             if strand.hold(packet, origin, now):
                 return True
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
-        if strand.send(packet, now, self._touched):
+        if strand.send((packet,), now, self._touched):
             return True
         if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
             for piece in ipv4.fragments(packet, strand.limit):
-                strand.send(piece, now, self._touched)
+                strand.send((piece,), now, self._touched)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.
         sent = strand.send_where_it_fits(packet, now, self._touched)
@@ -193,38 +251,38 @@ class Node:
             return
         strand = self._routes.next_hop(target)
         if strand is not None:
-            strand.send(error, now, self._touched)
+            strand.send((error,), now, self._touched)
 
     # The way in.
 
-    def _arrived(self, packet: bytes, strand: Strand[Any], now: float) -> None:
-        """Take a packet, the first copy of it, that ``strand`` brought."""
-        if not ipv4.is_whole(packet):
-            self._dropped[Drop.MALFORMED_INNER] += 1
-        elif packet[16:20] == self._own:
-            strand.delivered += 1
-            self._delivered += 1
-            self._packets.append(packet)
+    def _arrived(
+        self, run: List[bytes], strand: Strand[Any], now: float, partial: bool = False
+    ) -> None:
+        """Take a run of packets, first copies, that ``strand`` brought."""
+        count = len(run)
+        packet = run[0]
+        if packet[16:20] == self._own:
+            strand.delivered += count
+            self._delivered += count
+            (self._partial_packets if partial else self._packets).extend(run)
         elif not self.settings.forward:
-            self._dropped[Drop.NOT_FORWARDING] += 1
+            self._dropped[Drop.NOT_FORWARDING] += count
         elif packet[8] <= 1:
-            self._dropped[Drop.TTL] += 1
-            self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
+            self._dropped[Drop.TTL] += count
+            for packet in run:
+                self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
         else:
-            self._forward(packet, strand, now)
-
-    def _forward(self, packet: bytes, origin: Strand[Any], now: float) -> None:
-        strand = self._routes.next_hops.get(packet[16:20])
-        packet = ipv4.with_ttl_decreased(packet)
-        if strand is None or strand is origin or not strand.send(packet, now, self._touched):
-            self._forwarded += self._dispatch(packet, origin, now)
-        else:
-            self._forwarded += 1
+            run = [ipv4.with_ttl_decreased(packet) for packet in run]
+            self._forwarded += self._send(run, strand, now, partial)
 
     def take_packets(self) -> List[bytes]:
         """Give the packets to write to the device, in order."""
-        packets = self._packets
-        self._packets = []
+        packets, self._packets = self._packets, []
+        return packets
+
+    def take_partial_packets(self) -> List[bytes]:
+        """Give those whose TCP or UDP checksum is yet to be completed, in order."""
+        packets, self._partial_packets = self._partial_packets, []
         return packets
 
     # What can be seen.

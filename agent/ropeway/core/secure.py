@@ -20,6 +20,7 @@ serve statistics and nothing else.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ IPV6_MTU_MIN = 1280
 
 #: What stands before the part that all copies of a packet share.
 LINK_PART = struct.Struct("<BBH")
+#: The whole header: type, way, link sequence, index, counter.
+HEADER = struct.Struct("<BBH4sQ")
+#: The nonce of a counter.
+NONCE = struct.Struct("<4xQ")
 
 #: An endpoint: an IPv4 or IPv6 address as text, and a UDP port.
 Endpoint = Tuple[str, int]
@@ -132,6 +137,27 @@ class Control:
     received: int = 0
     #: Whether the receiver may send :data:`PARTIAL` frames.
     takes_partial: bool = False
+
+
+def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
+    """Give (type and way, index, counter, ciphertext and tag) of each frame in ``data``.
+
+    All frames are ``size`` bytes long, at least :data:`OVERHEAD`, and the last may be shorter. An
+    end that is shorter than :data:`OVERHEAD` is left out.
+    """
+    if len(data) <= size:
+        return [_layout(len(data)).unpack(data)] if len(data) >= OVERHEAD else []
+    whole = len(data) // size * size
+    frames = list(_layout(size).iter_unpack(memoryview(data)[:whole]))
+    if len(data) - whole >= OVERHEAD:
+        frames.append(_layout(len(data) - whole).unpack_from(data, whole))
+    return frames
+
+
+@functools.lru_cache(maxsize=2048)
+def _layout(size: int) -> struct.Struct:
+    """Give what takes a frame of ``size`` bytes apart, :data:`OVERHEAD` or more."""
+    return struct.Struct(f"<2s2x4sQ{size - HEADER_SIZE}s")
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:

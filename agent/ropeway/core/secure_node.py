@@ -1,8 +1,9 @@
 """The secure encapsulation's node: the way of its frames.
 
-1. ``inbound``: find the session by bytes 4 to 7;
-2. its replay window: a later copy costs no cryptography;
-3. open the frame, then mark it, see that the sender may send the packet, ``Node._arrived``;
+1. ``inbound``: take a train of frames apart, find the session by bytes 4 to 7;
+2. ``_inbound_data``: its replay window, so that a later copy costs no cryptography; open the frame,
+   then mark it;
+3. ``_opened``: see that the sender may send the packets, ``Node._arrived``;
 4. whatever is no data frame goes to :class:`ropeway.core.secure_peers.SecurePeers`, which also
    keeps ``set_links``, ``add_remote``, ``remove_remote``, ``reload`` and ``tick``.
 """
@@ -24,12 +25,18 @@ from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.core.noise import KeyPair
 from ropeway.core.path_mtu import BASE_MTU
-from ropeway.core.secure import Endpoint
+from ropeway.core.secure import Endpoint, Received, Train
 from ropeway.core.secure_peers import SecurePeers, SocketKey, check_peers
 from ropeway.core.secure_strand import SecureConnection, SecureStrand
+from ropeway.core.session import Session
 
 _NO_PSK = bytes(32)
-_FRAMES = (secure.DATA, secure.CONTROL)
+_FRAMES = (secure.DATA, secure.PARTIAL, secure.CONTROL)
+#: The first bytes of data frames where the device needs whole checksums, and where it does not.
+_WHOLE = frozenset((secure.DATA_AD,))
+_ALL = frozenset((secure.DATA_AD, secure.PARTIAL_AD))
+#: As :func:`ropeway.core.secure.take_apart` gives it.
+Frame = Tuple[bytes, bytes, int, bytes]
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class SecureNode(Node):
     """One host of a virtual network whose frames are sealed, between hosts known by their keys.
 
     A socket's key is (link index, local address), a destination (address, UDP port). Datagrams
-    come as (payload, where from). ``entropy`` gives so many secret random bytes.
+    come as :data:`ropeway.core.secure.Received`. ``entropy`` gives so many secret random bytes.
     """
 
     encapsulation = "secure"
@@ -91,24 +98,30 @@ class SecureNode(Node):
             random,
             entropy,
         )
+        self._kinds = _WHOLE
         self._send_errors: Dict[int, Counter[str]] = {}
+
+    def take_partial(self) -> None:
+        """Have the other hosts leave checksums partial: the device completes them.
+
+        What they send before they are told is complete.
+        """
+        self._kinds = _ALL
+        self._peers.takes_partial = True
 
     # The way out.
 
-    def outbound(self, packets: Iterable[bytes], now: float) -> None:
+    def outbound(self, packets: Iterable[bytes], now: float, partial: bool = False) -> None:
         """Send packets that were read from the device.
 
         Those with another host's source address are left out: no peer would take them from here.
         """
         own = self._own
-        ours = []
-        for packet in packets:
-            # What is not IPv4 at all is counted as such.
-            if packet[12:16] == own or not ipv4.is_whole(packet):
-                ours.append(packet)
+        for run in self._runs(packets, Drop.NOT_IPV4):
+            if run[0][12:16] == own:
+                self._send(run, None, now, partial)
             else:
-                self._dropped[Drop.FOREIGN_SOURCE] += 1
-        super().outbound(ours, now)
+                self._dropped[Drop.FOREIGN_SOURCE] += len(run)
         self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -121,9 +134,9 @@ class SecureNode(Node):
         for packet, origin in given_up:
             self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
 
-    def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
-        """Give what is to be sent: (socket's key, endpoint) -> datagrams, in order."""
-        result: Dict[Tuple[Hashable, Hashable], List[bytes]] = {}
+    def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
+        """Give what is to be sent: (socket's key, endpoint) -> trains of frames, in order."""
+        result: Dict[Tuple[Hashable, Hashable], List[Train]] = {}
         for connection in self._touched:
             if connection.outbox and connection.source is not None:
                 key = ((connection.link, connection.source), connection.endpoint)
@@ -131,7 +144,8 @@ class SecureNode(Node):
             connection.outbox = []
         self._touched.clear()
         for socket, endpoint, datagram in self._peers.outgoing:
-            result.setdefault((socket, endpoint), []).append(datagram)
+            train = Train(len(datagram), 1, [datagram])
+            result.setdefault((socket, endpoint), []).append(train)
         self._peers.outgoing.clear()
         return result
 
@@ -142,67 +156,104 @@ class SecureNode(Node):
 
     # The way in.
 
-    def inbound(
-        self, datagrams: Iterable[Tuple[bytes, Endpoint]], key: SocketKey, now: float
-    ) -> None:
-        """Take UDP payloads, each with where it came from, that arrived at a socket."""
-        peers = self._peers
-        by_index = peers.handshakes.by_index
-        strands: Dict[str, SecureStrand] = self._strands
-        own = self._own
-        prefix, ad = secure.NONCE_PREFIX, secure.DATA_AD
-        for datagram, endpoint in datagrams:
-            session = by_index.get(datagram[4:8]) if datagram[:1] == ad else None
-            if session is None or len(datagram) < secure.OVERHEAD:
-                self._inbound_other(datagram, endpoint, key, now)
-                continue
-            strand = strands[session.host]
-            connection = strand.by_way.get(datagram[1])
-            if connection is not None:
-                connection.received += 1
-                connection.received_bytes += len(datagram)
-            nonce = datagram[8:16]
-            counter = int.from_bytes(nonce, "little")
-            known = session.window.check(counter)
-            if known:
-                if known == 1:
-                    strand.duplicates += 1
-                    self._duplicates += 1
+    def inbound(self, received: Iterable[Received], key: SocketKey, now: float) -> None:
+        """Take datagrams that arrived at a socket."""
+        by_index, kinds = self._peers.handshakes.by_index, self._kinds
+        for data, endpoint, size in received:
+            frames = secure.take_apart(data, size)
+            start = 0
+            while start < len(frames):
+                head, index, _, _ = frames[start]
+                end = start + 1
+                while end < len(frames) and frames[end][0] == head and frames[end][1] == index:
+                    end += 1
+                session = by_index.get(index) if head[:1] in kinds else None
+                if session is not None:
+                    self._inbound_data(frames[start:end], session, now)
                 else:
-                    self._dropped[Drop.TOO_OLD] += 1
-                if connection is not None:
-                    connection.duplicates += 1
+                    for at in range(start * size, end * size, size):
+                        self._inbound_other(data[at : at + size], endpoint, key, now)
+                start = end
+            if len(data) > start * size or not data:
+                self._inbound_other(data[start * size :], endpoint, key, now)
+        self._settle(now)
+
+    def packets_in(self, received: Received) -> int:
+        """Give how many frames there are in what a socket gave, 1 or more."""
+        data, _, size = received
+        return -(-len(data) // size) if len(data) > size else 1
+
+    def flow(self, received: Received) -> Hashable:
+        """Give the session of data frames, and whether they are small; None for all else."""
+        data, _, size = received
+        index = data[4:8]
+        if data[:1] in self._kinds and index in self._peers.handshakes.by_index:
+            return (index, size <= tuning.SMALL_BYTES)
+        return None
+
+    def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
+        """Take data frames of one kind and way that claim to be of a session."""
+        head = frames[0][0]
+        strand: SecureStrand = self._strands[session.host]
+        window, decrypt, nonce = session.window, session.decrypt, secure.NONCE.pack
+        check, mark, ad = window.check, window.mark, head[:1]
+        packets = []
+        duplicates = 0
+        for _, _, counter, text in frames:
+            known = check(counter)
+            if known == 1:
+                duplicates += 1
+                continue
+            if known:
+                self._dropped[Drop.TOO_OLD] += 1
                 continue
             try:
-                packet = session.decrypt(prefix + nonce, datagram[16:], ad)
+                packet = decrypt(nonce(counter), text, ad)
             except InvalidTag:
                 self._dropped[Drop.FORGED] += 1
                 continue
-            session.window.mark(counter)
-            session.heard_at = strand.heard_at = now
-            if connection is not None:
-                connection.first += 1
-            if not session.confirmed:
-                peers.confirm(session, now)
-            if now >= strand.idle_at:
-                peers.woken.append(strand)
-            strand.idle_at = now + tuning.ACTIVE_S
-            source = packet[12:16]
-            if source == strand.host_bytes or self._may_relay(strand, packet, own):
-                self._arrived(packet, strand, now)
-        self._settle(now)
+            mark(counter)
+            packets.append(packet)
+        strand.duplicates += duplicates
+        self._duplicates += duplicates
+        connection = strand.by_way.get(head[1])
+        if connection is not None:
+            connection.received += len(frames)
+            connection.received_bytes += len(frames) * secure.HEADER_SIZE + sum(
+                len(text) for _, _, _, text in frames
+            )
+            connection.duplicates += duplicates
+            connection.first += len(packets)
+        if packets:
+            self._opened(packets, session, strand, now, ad == secure.PARTIAL_AD)
 
-    def _may_relay(self, strand: SecureStrand, packet: bytes, own: bytes) -> bool:
-        """Say whether a packet whose source is not its sender's may come from there."""
-        if not ipv4.is_whole(packet):
-            self._dropped[Drop.MALFORMED_INNER] += 1
-            return False
-        source = packet[12:16]
+    def _opened(
+        self,
+        packets: List[bytes],
+        session: Session,
+        strand: SecureStrand,
+        now: float,
+        partial: bool,
+    ) -> None:
+        """Take what authentic frames of a session held."""
+        session.heard_at = strand.heard_at = now
+        if not session.confirmed:
+            self._peers.confirm(session, now)
+        if now >= strand.idle_at:
+            self._peers.woken.append(strand)
+        strand.idle_at = now + tuning.ACTIVE_S
+        for run in self._runs(packets, Drop.MALFORMED_INNER):
+            if partial and not all(map(ipv4.may_be_partial, (run[0], run[-1]))):
+                self._dropped[Drop.MALFORMED_INNER] += len(run)
+            elif run[0][12:16] == strand.host_bytes or self._may_relay(strand, run[0][12:16]):
+                self._arrived(run, strand, now, partial)
+            else:
+                self._dropped[Drop.SPOOFED] += len(run)
+
+    def _may_relay(self, strand: SecureStrand, source: bytes) -> bool:
+        """Say whether packets whose source is not their sender's may come from there."""
         relays = strand.host == self.settings.router
-        if relays and source != own and self._routes.holds(source):
-            return True
-        self._dropped[Drop.SPOOFED] += 1
-        return False
+        return relays and source != self._own and self._routes.holds(source)
 
     def _inbound_other(
         self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float
@@ -216,6 +267,9 @@ class SecureNode(Node):
             self._dropped[Drop.MALFORMED] += 1
             return
         session = peers.handshakes.by_index.get(datagram[4:8])
+        if session is not None and datagram[0] != secure.CONTROL:
+            self._dropped[Drop.MALFORMED] += 1
+            return
         if session is not None:
             peers.control(session, datagram, key, endpoint, now)
             return

@@ -78,6 +78,8 @@ class SecurePeers:
         self._entropy = entropy
         self._identity = KeyPair.of(settings.private_key)
         self.handshakes = Handshakes(self._identity, own, settings.epoch, entropy, now)
+        #: Whether packets may come here whose checksum is yet to be completed.
+        self.takes_partial = False
         #: What belongs to no connection: (socket, endpoint, datagram).
         self.outgoing: List[Tuple[SocketKey, Endpoint, bytes]] = []
         #: Packets that waited for a session, each with the strand that it came from: they can be
@@ -495,6 +497,7 @@ class SecurePeers:
             # Somebody passed on to this link what was sent to another one of this host.
             self._dropped[Drop.WRONG_DESTINATION] += 1
             return
+        session.takes_partial = control.takes_partial
         connection = self._find(strand, control, key, endpoint, now)
         if connection is None:
             self._dropped[Drop.LIMIT] += 1
@@ -748,6 +751,7 @@ class SecurePeers:
                 probe_heard=connection.probe_heard,
                 observed=connection.endpoint if heard else None,
                 received=connection.received,
+                takes_partial=self.takes_partial,
             ),
             max(0, probe - secure.outer_size(connection.endpoint[0]) - secure.OVERHEAD),
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from ropeway.core import secure, tuning
+from ropeway.core import ipv4, secure, tuning
 from ropeway.core.keepalive import Keepalive
 from ropeway.core.path_mtu import BASE_MTU, PathMtu
-from ropeway.core.secure import Endpoint
+from ropeway.core.secure import Endpoint, Train
 from ropeway.core.session import PeerSessions, Session
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 
@@ -308,9 +308,10 @@ class SecureStrand(Strand[SecureConnection]):
     def _send_over(
         self,
         connections: Iterable[SecureConnection],
-        packet: bytes,
+        run: Sequence[bytes],
         now: float,
         touched: List[SecureConnection],
+        partial: bool,
     ) -> None:
         session = self.session
         if session is None:
@@ -318,16 +319,27 @@ class SecureStrand(Strand[SecureConnection]):
         if now >= self.idle_at:
             self.woken.append(self)
         self.idle_at = now + tuning.ACTIVE_S
-        sealed = session.seal(secure.DATA_AD, packet)
-        size = len(sealed) + secure.LINK_PART.size
-        pack = secure.LINK_PART.pack
+        kind, ad = secure.DATA, secure.DATA_AD
+        if partial and session.takes_partial:
+            kind, ad = secure.PARTIAL, secure.PARTIAL_AD
+        elif partial:
+            run = [ipv4.complete(packet) for packet in run]
+        first, texts = session.seal_run(ad, run)
+        count = len(texts)
+        size = secure.HEADER_SIZE + len(texts[0])
+        total = (count - 1) * size + secure.HEADER_SIZE + len(texts[-1])
+        index, pack = session.remote_index, secure.HEADER.pack
         for connection in connections:
             outbox = connection.outbox
             if not outbox:
                 touched.append(connection)
-            connection.sequence += 1
-            connection.sent += 1
-            connection.sent_bytes += size
-            outbox.append(
-                pack(secure.DATA, connection.far_way, connection.sequence & 0xFFFF) + sealed
-            )
+            sequence, way = connection.sequence + 1, connection.far_way
+            connection.sequence += count
+            connection.sent += count
+            connection.sent_bytes += total
+            parts = [
+                part
+                for at, text in enumerate(texts)
+                for part in (pack(kind, way, sequence + at & 0xFFFF, index, first + at), text)
+            ]
+            outbox.append(Train(size, count, parts))

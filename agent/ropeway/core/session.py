@@ -11,14 +11,14 @@ the other end sends under: what is superseded stays readable until nothing has c
 from __future__ import annotations
 
 import struct
-from typing import Callable, List, Optional, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 from cryptography.exceptions import InvalidTag
 
 from ropeway.core.aead import TransportCipher
 from ropeway.core.counters import Drop
 from ropeway.core.dedup import ReplayWindow
-from ropeway.core.secure import HEADER_SIZE, NONCE_PREFIX, OVERHEAD
+from ropeway.core.secure import HEADER_SIZE, NONCE, NONCE_PREFIX, OVERHEAD
 
 #: A session is replaced after so many frames; each frame has its own nonce up to 2**64.
 ROLLOVER_FRAMES = 2**40
@@ -57,6 +57,7 @@ class Session:
         "reset_token",
         "send_key",
         "superseded_at",
+        "takes_partial",
         "window",
     )
 
@@ -92,6 +93,8 @@ class Session:
         self.forgotten_at: Optional[float] = None
         #: The counter of the next frame to be sealed.
         self.counter = 0
+        #: Whether the peer has said under this session that it takes PARTIAL frames.
+        self.takes_partial = False
         #: Which counters of the peer have been received.
         self.window = ReplayWindow()
         #: 16 bytes with which the peer proves that it has forgotten the session.
@@ -111,6 +114,17 @@ class Session:
         counter = _COUNTER.pack(self.counter)
         self.counter += 1
         return self.remote_index + counter + self.encrypt(NONCE_PREFIX + counter, plain, kind_ad)
+
+    def seal_run(self, kind_ad: bytes, packets: Sequence[bytes]) -> Tuple[int, List[bytes]]:
+        """Give the counter of the first of some frames, and what follows the header of each.
+
+        ``kind_ad`` is DATA_AD or PARTIAL_AD. The counters of the other frames follow the first.
+        """
+        first = self.counter
+        self.counter += len(packets)
+        encrypt, nonce = self.encrypt, NONCE.pack
+        numbered = enumerate(packets, first)
+        return first, [encrypt(nonce(counter), packet, kind_ad) for counter, packet in numbered]
 
     def open(self, datagram: bytes) -> Union[bytes, Drop]:
         """Give the body of a whole frame of this session and mark it received, or why not.

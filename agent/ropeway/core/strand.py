@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Generic, Hashable, Iterable, List, Optional, Tuple, TypeVar
+from typing import (
+    Any,
+    Dict,
+    Generic,
+    Hashable,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 from ropeway.core import events, ipv4
 from ropeway.core.handshake import TRANSITIONS, Input, State
@@ -50,7 +61,8 @@ class Connection:
         #: Largest inner packet that fits.
         self.mtu = 0
         self.state = State.SENDING
-        self.outbox: List[bytes] = []
+        #: What is to be sent: frames, or trains of them, as the encapsulation has it.
+        self.outbox: List[Any] = []
         self.sent = 0
         self.sent_bytes = 0
         self.received = 0
@@ -166,30 +178,35 @@ class Strand(Generic[ConnectionT]):
         """
         return False
 
-    def send(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:
-        """Put one copy of ``packet`` into the outbox of each carrying connection.
+    def send(
+        self, run: Sequence[bytes], now: float, touched: List[ConnectionT], partial: bool = False
+    ) -> bool:
+        """Put one copy of each packet into the outbox of each carrying connection.
 
-        Connections whose outbox was empty are added to ``touched``. False, and nothing sent, if
-        there is none or the packet is too large for one.
+        ``run`` are packets of one size, of which the last may be shorter; with ``partial`` their
+        checksums are to be completed by whoever takes them out of the network. Connections whose
+        outbox was empty are added to ``touched``. False, and nothing sent, if there is none or the
+        packets are too large for one.
         """
-        if len(packet) > self.limit:
+        if len(run[0]) > self.limit:
             return False
-        self._send_over(self.carrying, packet, now, touched)
+        self._send_over(self.carrying, run, now, touched, partial)
         return True
 
     def send_where_it_fits(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:
         """Send a packet that is too large for some connections over the others, if any."""
         fitting = [c for c in self.carrying if len(packet) <= c.mtu]
         if fitting:
-            self._send_over(fitting, packet, now, touched)
+            self._send_over(fitting, (packet,), now, touched, False)
         return bool(fitting)
 
     def _send_over(
         self,
         connections: Iterable[ConnectionT],
-        packet: bytes,
+        run: Sequence[bytes],
         now: float,
         touched: List[ConnectionT],
+        partial: bool,
     ) -> None:
         raise NotImplementedError
 

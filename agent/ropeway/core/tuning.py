@@ -45,6 +45,13 @@ FORGET_EVERY_S = 5.0
 
 #: Copies of one packet, at most; beyond it connections with links of their own come first.
 MAX_COPIES = 8
+#: Packets that are handled as one run, and their bytes: with what sealing adds they make one train,
+#: of which Linux takes 64 frames (UDP_MAX_SEGMENTS, include/linux/udp.h) and 65507 bytes.
+MAX_RUN = 64
+MAX_RUN_BYTES = 63000
+#: Where frames of a host have to wait, those up to this size wait apart from larger ones: calls and
+#: acknowledgements do not wait behind bulk.
+SMALL_BYTES = 400
 #: Destinations whose next hop is remembered; beyond it the memory starts anew.
 MAX_NEXT_HOPS = 4096
 #: A copy that arrives this much after the first is still known, if the ids allow it. Linux keeps a

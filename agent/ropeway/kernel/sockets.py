@@ -160,6 +160,13 @@ class LinkSockets:
         self._buffer.after_batch(refused)
         return refused
 
+    def buffers(self) -> Dict[str, int]:
+        """Return the sizes of the buffers in bytes as the kernel granted and counts them."""
+        return {
+            "send": self._send.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+            "receive": self._receive.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        }
+
     def receive_drops(self) -> int:
         """Return how many datagrams the kernel dropped because the receive buffer was full."""
         # PACKET_STATISTICS starts again from 0 with every reading.

@@ -69,9 +69,13 @@ class Ready:
 
 
 class FakeTun(Ready):
-    def __init__(self, kernel, name, index):
+    """A device without vnet header, as an old kernel's."""
+
+    def __init__(self, kernel, name, index, features):
         super().__init__()
         self.kernel, self.name, self.index = kernel, name, index
+        self.features = dict.fromkeys(("vnet_hdr", "tso", "uso"), "not here")
+        self.asked_for = features
         self.written: List[bytes] = []
 
     def read_batch(self, limit):
@@ -111,11 +115,24 @@ class FakeLinkSockets(Ready):
     def receive_drops(self):
         return 7
 
+    def buffers(self):
+        return {"send": 1 << 20, "receive": 2 << 20}
+
 
 class FakeUdpSocket(FakeLinkSockets):
-    def __init__(self, kernel, index, name, address, port):
+    """A socket that gives and takes one datagram at a time; tests see no trains."""
+
+    def __init__(self, kernel, index, name, address, port, features):
         super().__init__(kernel, index, name)
         self.address, self.port = address, port
+        self.features = dict.fromkeys(("udp_segment", "udp_gro"), "not here")
+        self.asked_for = features
+
+    def receive_batch(self, limit):
+        return [(datagram, source, len(datagram)) for datagram, source in self.take(limit)]
+
+    def send_batch(self, endpoint, trains):
+        return super().send_batch(endpoint, [f for train in trains for f in train.frames()])
 
     @property
     def key(self):
@@ -186,8 +203,8 @@ class FakeKernel:
         self.interfaces = [*interfaces, *devices]
         self.hints.put(b"something changed")
 
-    def open_tun(self, name):
-        tun = FakeTun(self, name, self.next_index)
+    def open_tun(self, name, features=frozenset()):
+        tun = FakeTun(self, name, self.next_index, features)
         self.tuns.append(tun)
         self.interfaces.append(
             interface(self.next_index, name, kind="tun", ethernet=False, admin_up=False)
@@ -201,10 +218,10 @@ class FakeKernel:
         self.links.append(FakeLinkSockets(self, index, name))
         return self.links[-1]
 
-    def open_udp(self, index, name, address, port):
+    def open_udp(self, index, name, address, port, features=frozenset()):
         if address in self.unusable:
             raise OSError(self.unusable[address], os.strerror(self.unusable[address]))
-        self.links.append(FakeUdpSocket(self, index, name, address, port))
+        self.links.append(FakeUdpSocket(self, index, name, address, port, features))
         return self.links[-1]
 
     def open_hints(self, ipv6=False):

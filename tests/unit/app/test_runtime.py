@@ -176,7 +176,7 @@ def test_start_serve_stop(kernel, tmp_path):
         status = ask(settings, command="status")
         assert list(status)[:2] == ["version", "uptime_s"]
         assert status["device"] == {
-            "name": "ropeway0", "index": 20, "mtu": 1466, "write_errors": {}
+            "name": "ropeway0", "index": 20, "mtu": 1466, "write_errors": {}, "dropped": {}
         }  # fmt: skip
         assert [link["name"] for link in status["links"]] == ["eth0"]
         assert status["links"][0]["receive_drops"] == 7
@@ -290,6 +290,8 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "up": False,
                 "send_errors": {},
                 "receive_drops": 0,
+                "dropped": {},
+                "buffers": {},
                 "unusable": "No such device",
             }
         ]
@@ -528,7 +530,7 @@ def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
 
 
 def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
-    def refuse(name):
+    def refuse(name, features):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     monkeypatch.setattr(runtime, "Tun", refuse)
@@ -557,7 +559,7 @@ def test_start_without_firewall_leaves_nothing(kernel, tmp_path, monkeypatch):
 def test_device_of_another_kind_is_a_mistake_of_the_configuration(
     kernel, tmp_path, monkeypatch, code, error
 ):
-    def refuse(name):
+    def refuse(name, features):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(runtime, "Tun", refuse)

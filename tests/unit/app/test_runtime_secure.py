@@ -18,6 +18,7 @@ from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.app.test_runtime import ask, eventually, packet, run
+from tests.unit.core.secure_world import frames, received
 
 ADDRESS6 = {"addresses6": ("2001:db8::1/64",), "routes6": ("2001:db8::/64",)}
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
@@ -81,12 +82,13 @@ class FarHost:
             to, datagram = socket.sent[self.taken]
             self.taken += 1
             if to == ("192.168.0.2", PORT):
-                self.node.inbound([(datagram, ("192.168.0.1", PORT))], (9, "192.168.0.2"), now)
+                arrived = received(datagram, ("192.168.0.1", PORT))
+                self.node.inbound([arrived], (9, "192.168.0.2"), now)
         if now >= self.node.deadline():
             self.node.tick(now)
-        for (_, to), datagrams in self.node.take_datagrams().items():
+        for (_, to), trains in self.node.take_trains().items():
             if to == ("192.168.0.1", PORT):
-                for datagram in datagrams:
+                for datagram in frames(trains):
                     socket.put((datagram, ("192.168.0.2", PORT)))
         self.delivered += self.node.take_packets()
 

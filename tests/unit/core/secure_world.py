@@ -5,7 +5,7 @@ import heapq
 import itertools
 import random
 
-from ropeway.core import secure
+from ropeway.core import ipv4, secure
 from ropeway.core.link import Link
 from ropeway.core.noise import KeyPair
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
@@ -33,6 +33,16 @@ def link(index, address, mtu=1500, up=True, routes=()):
 
 def link6(index, address, mtu=1500):
     return Link(index, f"eth{index}", (), mtu, True, (), (f"{address}/64",), ("::/0",))
+
+
+def received(datagram, source):
+    """One datagram as a socket gives it."""
+    return (datagram, source, len(datagram))
+
+
+def frames(trains):
+    """The frames of trains, apart."""
+    return [frame for train in trains for frame in train.frames()]
 
 
 class Nat:
@@ -128,9 +138,10 @@ class SecureWorld:
     def collect(self):
         for name, node in self.nodes.items():
             self.delivered[name].extend(node.take_packets())
+            self.delivered[name].extend(ipv4.complete(p) for p in node.take_partial_packets())
             self.events[name].extend(node.take_events())
-            for ((_, source), endpoint), datagrams in node.take_datagrams().items():
-                for datagram in datagrams:
+            for ((_, source), endpoint), trains in node.take_trains().items():
+                for datagram in frames(trains):
                     self.captured.append((self.now, (source, PORT), endpoint, datagram))
                     self.transmit(datagram, (source, PORT), endpoint)
 
@@ -191,7 +202,8 @@ class SecureWorld:
         """Hand a datagram to whoever has the address it is for."""
         owner = self._owner(endpoint[0])
         if owner and endpoint[1] == PORT:
-            owner[0].inbound([(datagram, source)], (owner[1].index, endpoint[0]), self.now)
+            key = (owner[1].index, endpoint[0])
+            owner[0].inbound([received(datagram, source)], key, self.now)
 
     def send(self, name, *packets):
         self.nodes[name].outbound(packets, self.now)

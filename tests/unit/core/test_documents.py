@@ -194,7 +194,7 @@ def test_every_reason_of_secure_is_explained(member: Drop):
         inspect.getsource(module) for module in (initiation, session, secure_node, secure_peers)
     )
     if f"Drop.{member.name}" in source:
-        inner = {Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}
+        inner = {Drop.NOT_IPV4, Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}
         assert member in inner or f"| `{member.value}` |" in SECURE, member
 
 

@@ -15,12 +15,14 @@ from tests.unit.core.secure_world import (
     PORT,
     Nat,
     SecureWorld,
+    frames,
     key,
     link,
     link6,
     pair,
     peer,
     public,
+    received,
     three,
 )
 
@@ -464,18 +466,18 @@ def test_changing_any_byte_that_is_sealed_makes_a_frame_worthless():
     world.nodes["a"].outbound([packet], world.now)
     key_, endpoint, frame = next(
         (key_, endpoint, frame)
-        for (key_, endpoint), frames in world.nodes["a"].take_datagrams().items()
-        for frame in frames
+        for (key_, endpoint), trains in world.nodes["a"].take_trains().items()
+        for frame in frames(trains)
         if key_[0] == 2 and frame[0] == secure.DATA
     )
     node = world.nodes["b"]
     for offset in (0, *range(4, len(frame))):
         broken = frame[:offset] + bytes([frame[offset] ^ 1]) + frame[offset + 1 :]
-        node.inbound([(broken, (key_[1], PORT))], (12, endpoint[0]), world.now)
+        node.inbound([received(broken, (key_[1], PORT))], (12, endpoint[0]), world.now)
     for size in range(len(frame)):
-        node.inbound([(frame[:size], (key_[1], PORT))], (12, endpoint[0]), world.now)
+        node.inbound([received(frame[:size], (key_[1], PORT))], (12, endpoint[0]), world.now)
     assert node.take_packets() == []
-    node.inbound([(frame, (key_[1], PORT))], (12, endpoint[0]), world.now)
+    node.inbound([received(frame, (key_[1], PORT))], (12, endpoint[0]), world.now)
     assert node.take_packets() == [packet]
 
 
@@ -584,7 +586,7 @@ def test_the_router_may_pass_on_what_other_hosts_send():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.binary(max_size=300), max_size=5), st.integers(0, 6), st.booleans())
+@given(st.lists(st.binary(max_size=300), max_size=5), st.integers(0, 8), st.booleans())
 def test_no_bytes_make_a_node_raise_or_send_more_than_came(datagrams, kind, typed):
     world = pair()
     world.run(0.5)
@@ -594,10 +596,10 @@ def test_no_bytes_make_a_node_raise_or_send_more_than_came(datagrams, kind, type
     for datagram in datagrams:
         if typed:
             datagram = bytes([kind, 0, 0, 0]) + known + datagram
-        node.inbound([(datagram, ("192.168.0.66", 1))], (12, "192.168.0.3"), world.now)
-        for (_, endpoint), replies in node.take_datagrams().items():
+        node.inbound([received(datagram, ("192.168.0.66", 1))], (12, "192.168.0.3"), world.now)
+        for (_, endpoint), replies in node.take_trains().items():
             if endpoint[0] == "192.168.0.66":
-                assert sum(map(len, replies)) <= len(datagram)
+                assert sum(map(len, frames(replies))) <= len(datagram)
     assert node.take_packets() == []
     assert set(world.states("b", A).values()) == {2}
 

@@ -1,0 +1,119 @@
+"""What comes in from the device, or from the links: handed on at once, or waiting its turn.
+
+As long as everything that comes can be handled, it is, in the order in which it came. Where more
+comes, it waits in a fair queue, so that a call does not wait behind a transfer. Reading is so much
+cheaper than handling that what waits is read first and handled a batch a turn; when enough waits,
+it is left to the kernel's queues.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Callable, Dict, Hashable, List, Sequence
+
+from ropeway.core.fair_queue import FairQueue
+
+# Tuning
+BATCH_PACKETS = 64
+"""Packets handled of one source in one turn, so that no other waits long."""
+CROWDED_TURNS = 4
+"""A source that fills its batch so often on end is read ahead from then on."""
+READS_AHEAD = 4 * BATCH_PACKETS
+"""What is read in one turn of a source that is read ahead."""
+QUEUE_PACKETS = 4096
+"""No more is read while so many packets wait: as many more wait in the kernel."""
+ITEM_PACKETS = 16
+"""Packets of one flow that came one after the other wait as one item, so many at most."""
+
+Handle = Callable[[Any, List[Any], float], None]
+
+
+class Intake:
+    """One direction. Sources are told apart by keys; what comes from them may be anything.
+
+    `handle` takes a source's key, what it gave, and the time in monotonic seconds; `flow` tells
+    flows of one source apart; `packets` counts the packets in what was read, 1 or more.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        flow: Callable[[Any], Hashable],
+        packets: Callable[[Any], int],
+    ) -> None:
+        self._handle = handle
+        self._flow = flow
+        self._packets = packets
+        self._queue = FairQueue(2 * QUEUE_PACKETS)
+        self._crowded: Dict[Hashable, int] = {}
+        self._packets_per_read = 1.0
+        self.dropped: Dict[Hashable, Counter[str]] = {}
+        """Packets dropped because more came than was handled, by source and reason."""
+
+    def __len__(self) -> int:
+        """Return how many packets wait."""
+        return len(self._queue)
+
+    def limit(self, key: Hashable) -> int:
+        """Return how much may be read of a source now, 0 while enough waits."""
+        room = QUEUE_PACKETS - len(self._queue)
+        if room <= 0:
+            return 0
+        if self._is_ahead(key):
+            return min(READS_AHEAD, int(room / self._packets_per_read) + 1)
+        return BATCH_PACKETS
+
+    def take(self, key: Hashable, reads: Sequence[Any], now: float) -> None:
+        """Take what was read, at least something: handle it, or have it wait."""
+        counts = [self._packets(read) for read in reads]
+        total = sum(counts)
+        ahead = self._is_ahead(key)
+        self._packets_per_read = total / len(reads)
+        if total < BATCH_PACKETS:
+            self._crowded.pop(key, None)
+        else:
+            self._crowded[key] = self._crowded.get(key, 0) + 1
+        at = 0
+        if not ahead:
+            handled = 0
+            while at < len(reads) and handled < BATCH_PACKETS:
+                handled += counts[at]
+                at += 1
+            self._handle(key, list(reads[:at]), now)
+        if at < len(reads):
+            self._enqueue(key, reads[at:], counts[at:], now)
+
+    def serve(self, now: float) -> None:
+        """Handle a batch of what waits."""
+        taken = self._queue.take(BATCH_PACKETS, now)
+        for key, items in groupby(taken, itemgetter(0)):
+            self._handle(key, [read for _, reads, _ in items for read in reads], now)
+        for (key, _, count), reason in self._queue.take_dropped():
+            self.dropped.setdefault(key, Counter())[reason] += count
+
+    def forget(self, key: Hashable) -> None:
+        """Give up what is remembered of a source that is gone."""
+        self._crowded.pop(key, None)
+        self.dropped.pop(key, None)
+
+    def _is_ahead(self, key: Hashable) -> bool:
+        return len(self._queue) > 0 or self._crowded.get(key, 0) >= CROWDED_TURNS
+
+    def _enqueue(
+        self, key: Hashable, reads: Sequence[Any], counts: Sequence[int], now: float
+    ) -> None:
+        put = self._queue.put
+        together: List[Any] = []
+        flow: Hashable = None
+        size = 0
+        for read, count in zip(reads, counts):
+            other = self._flow(read)
+            if together and (other != flow or size + count > ITEM_PACKETS):
+                put((key, flow), (key, together, size), size, now)
+                together, size = [], 0
+            flow = other
+            together.append(read)
+            size += count
+        put((key, flow), (key, together, size), size, now)
