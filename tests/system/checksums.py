@@ -7,6 +7,7 @@ TCP or UDP checksum covers the pseudo-header only (CHECKSUM_PARTIAL), and a capt
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import select
 import socket
 import struct
@@ -14,7 +15,7 @@ from typing import Iterator, NamedTuple
 
 from tests.system.agents import DEVICE
 from tests.system.topology import Host
-from tests.system.traffic import BUFFER_BYTES, SO_RCVBUFFORCE, checksum
+from tests.system.traffic import SO_RCVBUFFORCE, checksum
 
 # include/uapi/linux/if_ether.h, if_packet.h
 #   struct tpacket_auxdata { __u32 tp_status, tp_len, tp_snaplen; __u16 tp_mac, tp_net,
@@ -24,6 +25,24 @@ SOL_PACKET = 263
 PACKET_AUXDATA = 8
 TPACKET_AUXDATA = struct.Struct("=IIIHHHH")
 TP_STATUS_CSUMNOTREADY = 1 << 3
+PACKET_IGNORE_OUTGOING = 23
+TAP_BYTES = 16 << 20
+
+# include/uapi/linux/filter.h: struct sock_filter { __u16 code; __u8 jt, jf; __u32 k; } and
+# struct sock_fprog { unsigned short len; struct sock_filter *filter; }
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+SOCK_FILTER = struct.Struct("=HBBI")
+SOCK_FPROG = struct.Struct("@HP")
+BPF_LOAD_BYTE, BPF_JUMP_EQUAL, BPF_RETURN = 0x30, 0x15, 0x06
+SKF_AD_PKTTYPE = 0xFFFFF000 + 4  # SKF_AD_OFF is -0x1000
+ONLY_OUTGOING = b"".join(
+    (
+        SOCK_FILTER.pack(BPF_LOAD_BYTE, 0, 0, SKF_AD_PKTTYPE),
+        SOCK_FILTER.pack(BPF_JUMP_EQUAL, 0, 1, socket.PACKET_OUTGOING),
+        SOCK_FILTER.pack(BPF_RETURN, 0, 0, 1 << 16),
+        SOCK_FILTER.pack(BPF_RETURN, 0, 0, 0),
+    )
+)
 
 #: Where the checksum lies behind the IP header.
 CHECKSUM_AT = {socket.IPPROTO_TCP: 16, socket.IPPROTO_UDP: 6}
@@ -64,32 +83,43 @@ class Seen(NamedTuple):
 
 
 class Tap:
-    """Sees what crosses a host's virtual device, as far as its buffer holds it."""
+    """Sees what crosses a host's virtual device, each way as far as its buffer holds it."""
 
     def __init__(self, host: Host, device: str = DEVICE) -> None:
-        # Only who asks for every protocol sees what goes out.
-        self.socket = host.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        self.socket.bind((device, ETH_P_ALL))
+        self.sockets = [self._open(host, device), self._open(host, device)]
+        incoming, outgoing = self.sockets
+        incoming.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        program = ctypes.create_string_buffer(ONLY_OUTGOING, len(ONLY_OUTGOING))
+        count = len(ONLY_OUTGOING) // SOCK_FILTER.size
+        fprog = SOCK_FPROG.pack(count, ctypes.addressof(program))
+        outgoing.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+        for tap in self.sockets:
+            # Only who asks for every protocol sees what goes out.
+            tap.bind((device, ETH_P_ALL))
 
-    def __enter__(self) -> Tap:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
+    @staticmethod
+    def _open(host: Host, device: str) -> socket.socket:
+        # Of no protocol it sees nothing before it is bound.
+        tap = host.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, TAP_BYTES)
+        tap.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        return tap
 
     def seen(self) -> list[Seen]:
-        """Return what the capture holds now and has not told yet."""
+        """Return what the captures hold now and have not told yet, each way in its order."""
         found = []
-        while select.select([self.socket], [], [], 0)[0]:
-            packet, ancillary, _, source = self.socket.recvmsg(
-                1 << 16, socket.CMSG_SPACE(TPACKET_AUXDATA.size)
-            )
-            status = TPACKET_AUXDATA.unpack(ancillary[0][2])[0]
-            outgoing = source[2] == socket.PACKET_OUTGOING
-            found.append(Seen(packet, status & TP_STATUS_CSUMNOTREADY != 0, outgoing))
+        for tap in self.sockets:
+            while select.select([tap], [], [], 0)[0]:
+                room = socket.CMSG_SPACE(TPACKET_AUXDATA.size)
+                packet, ancillary, _, source = tap.recvmsg(1 << 16, room)
+                status = TPACKET_AUXDATA.unpack(ancillary[0][2])[0]
+                outgoing = source[2] == socket.PACKET_OUTGOING
+                found.append(Seen(packet, status & TP_STATUS_CSUMNOTREADY != 0, outgoing))
         return found
+
+    def close(self) -> None:
+        for tap in self.sockets:
+            tap.close()
 
 
 def refusals(host: Host) -> dict[str, int]:
@@ -135,7 +165,7 @@ class Watch:
 
     def close(self) -> None:
         for tap in self.taps.values():
-            tap.socket.close()
+            tap.close()
 
 
 @contextlib.contextmanager
