@@ -40,16 +40,20 @@ def options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="one short round, to try things")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round of each, to try things"
+    )
     parser.add_argument(
         "--only",
         metavar="NAME,...",
         type=lambda text: text.split(","),
         default=NAMES,
-        help=f"what to compare, of {', '.join(NAMES)}; leaves out what needs ten peers",
+        help=f"what to compare, of {', '.join(NAMES)}; leaves out how it grows",
     )
     parser.add_argument(
-        "--scale", action="store_true", help="only how it grows with the size of packets and peers"
+        "--scale",
+        action="store_true",
+        help="only how it grows with the size of packets and peers, idle time and memory",
     )
     parser.add_argument(
         "--soak",
@@ -125,10 +129,9 @@ def bench(theatre: Theatre, chosen: argparse.Namespace) -> None:
     try:
         if report.contest is not None:
             report.contest.run()
-        if everybody:
-            if chosen.scale or not chosen.quick:
-                report.sizes = Sizes([way for way in ways if way.name in SIZED], effort)
-                report.sizes.run()
+        if everybody and (chosen.scale or not chosen.quick):
+            report.sizes = Sizes([way for way in ways if way.name in SIZED], effort)
+            report.sizes.run()
             crowd(theatre.stage(), chosen.encapsulation, effort, report)
     finally:
         # What a run that was cut short has found out so far is worth something too.

@@ -32,7 +32,7 @@ QUANTITIES = {
 #: Quantities of which more is better.
 RATES = ("tcp", "udp_1200", "udp_200")
 PERCENTILES = ("p50", "p99", "p999")
-FIRST_UDP_SHARE = {1200: 0.6, 200: 0.1}  # of the TCP goodput: where a search begins
+FIRST_MBIT_S = {1200: 200.0, 200: 32.0}  # where the search of a UDP rate begins
 
 
 class Contest:
@@ -80,8 +80,7 @@ class Contest:
         self.series[contender.name]["udp_200"].values.append(self._rate(contender, 200))
 
     def _rate(self, contender: Contender, size: int) -> float:
-        goodput = self.series[contender.name]["tcp"].values[-1]
-        return self.searches[size].measure(contender, goodput * FIRST_UDP_SHARE[size])
+        return self.searches[size].measure(contender, FIRST_MBIT_S[size])
 
     def _idle(self, contender: Contender) -> None:
         self._keep(contender, "idle", gauge.idle_round_trips(contender, self.effort.pings))
@@ -122,7 +121,8 @@ class Contest:
         said = []
         for size in UDP_SIZES:
             for name, series in self.ratios("bare").items():
-                if series[f"udp_{size}"] and series[f"udp_{size}"].middle >= CEILING_SHARE:
+                reached = series.get(f"udp_{size}")
+                if reached and reached.middle >= CEILING_SHARE:
                     said.append(
                         f"UDP, {size} B: {name} is within {1 - CEILING_SHARE:.0%} of the bare "
                         "link, so its figure may be what iperf3 can send and take here."

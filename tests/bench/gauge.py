@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ BUFFER_BYTES = 2 << 20
 PINGS_PER_S = 200
 LOAD_LEAD_S = 1.0
 GIGABYTE = 1e9
+HANGING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,27 @@ FULL = Effort(rounds=3, tcp_s=4, pings=1000, tries=2, bracket=1, idle_s=60.0, pe
 QUICK = Effort(rounds=1, tcp_s=2, pings=400, tries=1, bracket=3, idle_s=10.0, peer_rounds=1)
 
 
-def iperf(host: Host, address: str, *options: str, port: int = IPERF_PORT) -> dict[str, Any]:
-    """Run one iperf3 client to its end and return its report."""
-    command = ["iperf3", "--client", address, "--port", str(port), "--json", *options]
-    return dict(json.loads(host.run(*command)))
+class TrafficError(Exception):
+    """iperf3 did not get through; the text is its own."""
+
+
+def iperf(host: Host, address: str, seconds: int, *options: str) -> dict[str, Any]:
+    """Run one iperf3 client to its end and return how that ended; TrafficError if it cannot."""
+    command = ["iperf3", "--client", address, "--port", str(IPERF_PORT), "--json"]
+    command = host.command(*command, "--time", str(seconds), *options)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=seconds + HANGING_S
+    )
+    report = json.loads(done.stdout) if done.stdout else {"error": done.stderr}
+    if "error" in report:
+        raise TrafficError(f"{' '.join(command)!r}: {report['error']}")
+    return dict(report["end"])
 
 
 def tcp(contender: Contender, seconds: int) -> tuple[float, float]:
     """Return the goodput in Mbit/s, and the processor time of both ends in seconds a gigabyte."""
     before = contender.cpu_s()
-    end = iperf(contender.near, contender.address, "--time", str(seconds))["end"]["sum_received"]
+    end = iperf(contender.near, contender.address, seconds)["sum_received"]
     used = contender.cpu_s() - before
     return end["bits_per_second"] / 1e6, used / (end["bytes"] / GIGABYTE)
 
@@ -90,9 +103,13 @@ class RateSearch:
 
     def _arriving(self, contender: Contender, offered_mbit_s: float) -> float:
         """Return packets a second that arrived, or 0 if too many were lost or not even sent."""
-        shape = ["--length", str(self.size), "--window", str(window()), "--time", str(UDP_STEP_S)]
+        shape = ["--length", str(self.size), "--window", str(window())]
         rate = ["--udp", "--bitrate", f"{offered_mbit_s * 1e6:.0f}"]
-        report = iperf(contender.near, contender.address, *rate, *shape)["end"]["sum"]
+        try:
+            report = iperf(contender.near, contender.address, UDP_STEP_S, *rate, *shape)["sum"]
+        except TrafficError:
+            # Its control connection goes the same way, and did not survive the load.
+            return 0.0
         arrived = (report["packets"] - report["lost_packets"]) / report["seconds"]
         offered = offered_mbit_s * 1e6 / 8 / self.size
         whole = report["lost_percent"] <= LOSS_PERCENT and arrived >= offered * OFFERED_SHARE

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterator, Sequence
 
 from tests.bench.aead import processor
 from tests.bench.bars import BARS, REFERENCE, WHO, Bar, Verdict
@@ -19,6 +19,11 @@ from tests.system.agents import ROOT
 DIRECTORY = ROOT / "build" / "bench"
 RESULT = DIRECTORY / "bench.json"
 WIDTH = 21
+CROWD = {
+    "idle_cpu": "while idle, of one processor",
+    "memory_idle": "resident memory, idle",
+    "memory": "resident memory, after traffic",
+}
 
 
 class Report:
@@ -28,7 +33,7 @@ class Report:
         self.contest = contest
         self.sizes: Sizes | None = None
         self.peers: Peers | None = None
-        #: Of the router with all its peers: "memory" in MiB, "idle_cpu" in percent.
+        #: Of the router with all its peers, by the names in CROWD.
         self.crowd: dict[str, Series] = {}
 
     def verdicts(self) -> list[Verdict]:
@@ -66,7 +71,7 @@ class Report:
             yield ""
             yield "router with 4 links and 10 peers"
             for name, series in self.crowd.items():
-                yield f"  {name.replace('_', ' '):24}{series} {series.unit}"
+                yield f"  {CROWD[name]:40}{series} {series.unit}"
         yield ""
         for verdict in self.verdicts():
             yield str(verdict)
@@ -74,8 +79,9 @@ class Report:
     def _figures(self, contest: Contest) -> Iterator[str]:
         yield from _head(f"median (min to max) of {contest.effort.rounds}", contest)
         for what, (unit, title) in QUANTITIES.items():
-            row = (series[what] for series in contest.series.values())
-            yield from _row(f"{title}, {unit}", row)
+            row = [series[what] for series in contest.series.values()]
+            if any(row):
+                yield from _row(f"{title}, {unit}", row)
 
     def _ratios(self, contest: Contest, reference: str) -> Iterator[str]:
         ratios = contest.ratios(reference)
@@ -94,8 +100,9 @@ class Report:
             return
         yield from _head("ms beyond the bare link, round by round", contest)
         for what, (unit, title) in QUANTITIES.items():
-            if unit == "ms":
-                yield from _row(title, [added.get(name, {}).get(what) for name in contest.series])
+            row = [added.get(name, {}).get(what) for name in contest.series]
+            if unit == "ms" and any(row):
+                yield from _row(title, row)
 
     def _sizes(self, sizes: Sizes) -> Iterator[str]:
         yield ""
@@ -163,7 +170,7 @@ def _head(title: str, contest: Contest) -> Iterator[str]:
     yield f"{title:36}" + "".join(f"{one.name:>{WIDTH}}" for one in contest.contenders)
 
 
-def _row(title: str, row: Iterable[Series | None]) -> Iterator[str]:
+def _row(title: str, row: Sequence[Series | None]) -> Iterator[str]:
     yield f"{title:36}" + "".join(f"{_cell(series):>{WIDTH}}" for series in row)
 
 
