@@ -1,0 +1,195 @@
+"""What a packet costs the interpreter: instructions and calls are counted, no time is taken.
+
+The same on every machine, and so a guard against what makes the way of a packet grossly longer.
+How quick it is, ``make bench`` measures.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from ropeway.core import aead, ipv4
+from ropeway.kernel import segments
+from tests.unit.core.secure_world import PORT, pair
+
+AGENT = str(Path(segments.__file__).parents[1])
+PACKETS = 64
+#: What the bars were taken on, with about 15 % to spare; others compile to other instructions, and
+#: from 3.12 on not every instruction is told of.
+TAKEN_ON = (3, 11)
+ELSEWHERE = 1.3
+TCP, UDP = 6, 17
+ACK = 0x10
+
+
+class Cost:
+    """Runs something twice, the same way, and counts what the agent's own code does.
+
+    The cipher's library is left out: which it is, and what it does in Python, is the machine's.
+    """
+
+    def __init__(self, prepare, run):
+        """``run`` is given what ``prepare`` returns."""
+        self.instructions = self.calls = 0
+        self.result = None
+        for hook, count in ((sys.settrace, self._trace), (sys.setprofile, self._profile)):
+            prepared = prepare()
+            before = sys.gettrace() if hook is sys.settrace else sys.getprofile()
+            hook(count)
+            try:
+                self.result = run(prepared)
+            finally:
+                hook(before)
+
+    def _trace(self, frame, event, _argument):
+        if not _own(frame):
+            return None
+        if event == "call":
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        elif event == "opcode":
+            self.instructions += 1
+        return self._trace
+
+    def _profile(self, frame, event, _argument):
+        """Count calls of C functions, and of Python that is not the agent's: a library's."""
+        if event == "c_call":
+            self.calls += _own(frame)
+        elif event == "call":
+            self.calls += not _own(frame) and frame.f_back is not None and _own(frame.f_back)
+
+    def assert_at_most(self, instructions, calls, packets=PACKETS):
+        """Compare with what a packet may cost."""
+        found = (self.instructions / packets, self.calls / packets)
+        print(f"a packet: {found[0]:.1f} instructions, {found[1]:.2f} calls")
+        spare = 1.0 if sys.version_info[:2] == TAKEN_ON else ELSEWHERE
+        assert 0 < found[1] <= calls * spare
+        if sys.version_info[:2] <= TAKEN_ON:
+            assert 0 < found[0] <= instructions * spare
+
+
+def _own(frame):
+    path = frame.f_code.co_filename
+    return path.startswith(AGENT) and path != aead.__file__
+
+
+def packet(number, size, protocol=UDP):
+    """A partial packet of ``size`` bytes of one flow, the ``number``-th of it."""
+    source, destination = ipv4.pack("10.0.0.1"), ipv4.pack("10.0.0.2")
+    if protocol == TCP:
+        sequence = number * (size - 40)
+        header = struct.pack(">HHIIBBHHH", 4000, 80, sequence, 7, 5 << 4, ACK, 500, 0, 0)
+    else:
+        header = struct.pack(">HHHH", 4000, 80, size - 20, 0)
+    network = struct.pack(">BBHHHBBH", 0x45, 0, size, number, 0x4000, 64, protocol, 0)
+    addresses = source + destination
+    checksum = struct.pack(">H", ipv4.checksum(network + addresses))
+    body = header + bytes(size - 20 - len(header))
+    pseudo = addresses + struct.pack(">HH", protocol, len(body))
+    at = 16 if protocol == TCP else 6
+    partial = struct.pack(">H", ipv4.checksum(pseudo) ^ 0xFFFF)
+    return network[:10] + checksum + addresses + body[:at] + partial + body[at + 2 :]
+
+
+def batch(size=1200):
+    return [packet(number, size) for number in range(PACKETS)]
+
+
+def world(partial):
+    """Two hosts over two links, of which both take packets with partial checksums, or neither."""
+    made = pair()
+    if partial:
+        for node in made.nodes.values():
+            node.take_partial()
+    made.run(2.0)
+    # The first packets wake the strands, which is not what is counted.
+    made.send("a", packet(0, 100))
+    made.run(0.5)
+    assert len(made.delivered["b"]) == 1
+    return made
+
+
+def outbound(made, packets, partial):
+    """Send packets; give the trains for each endpoint."""
+    node = made.nodes["a"]
+    node.outbound(packets, made.now, partial)
+    return {endpoint: trains for (_, endpoint), trains in node.take_trains().items()}
+
+
+def inbound(made, trains, partial):
+    """Let a batch arrive over both links; give what the device is written."""
+    node = made.nodes["b"]
+    for number, (endpoint, those) in enumerate(sorted(trains.items())):
+        source = (f"192.168.{number}.2", PORT)
+        received = [(b"".join(train.parts), source, train.size) for train in those]
+        node.inbound(received, (12 + number, endpoint[0]), made.now)
+    return node.take_partial_packets() if partial else node.take_packets()
+
+
+def super_packet():
+    """A device's read: one TCP super-packet, and how many segments of 1200 bytes there are."""
+    count = 50
+    whole = packet(0, 40 + count * 1160, TCP)
+    head = segments.VNET.pack(segments.NEEDS_CSUM, segments.GSO_TCPV4, 40, 1160, 20, 16)
+    return head + whole, count
+
+
+def alone():
+    """Reads of one packet of 200 bytes each, as of a device without USO."""
+    head = segments.VNET.pack(segments.NEEDS_CSUM, 0, 0, 0, 20, 6)
+    return [head + one for one in batch(200)]
+
+
+def test_what_is_counted_comes_through():
+    for partial in (False, True):
+        made = world(partial)
+        trains = outbound(made, batch(), partial)
+        counts = [sum(train.count for train in those) for those in trains.values()]
+        assert counts == [PACKETS, PACKETS]
+        assert inbound(made, trains, partial) == batch()
+    read, count = super_packet()
+    ((cut, partial),) = segments.split([read])
+    assert partial
+    assert [len(one) for one in cut] == [1200] * count
+    (merged,) = segments.merge(cut, False)
+    assert b"".join(merged)[10:] == read[10:]
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_way_out_over_two_links(partial):
+    packets = batch()
+    cost = Cost(lambda: world(partial), lambda made: outbound(made, packets, partial))
+    cost.assert_at_most(instructions=171, calls=7.5)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_way_in_over_two_links(partial):
+    def sent():
+        made = world(partial)
+        return made, outbound(made, batch(), partial)
+
+    cost = Cost(sent, lambda given: inbound(*given, partial))
+    assert len(cost.result) == PACKETS
+    cost.assert_at_most(instructions=350, calls=11.6)
+
+
+def test_cutting_and_merging_a_super_packet():
+    read, count = super_packet()
+    split = Cost(lambda: [read], segments.split)
+    ((cut, _),) = split.result
+    split.assert_at_most(instructions=64, calls=2.6, packets=count)
+    merge = Cost(lambda: cut, lambda packets: segments.merge(packets, False))
+    merge.assert_at_most(instructions=98, calls=6.3, packets=count)
+
+
+def test_small_packets_that_nothing_merges():
+    split = Cost(alone, segments.split)
+    ((packets, partial),) = split.result
+    assert partial
+    assert len(packets) == PACKETS
+    split.assert_at_most(instructions=104, calls=2.3)
+    merge = Cost(lambda: packets, lambda packets: segments.merge(packets, False))
+    assert len(merge.result) == PACKETS
+    merge.assert_at_most(instructions=134, calls=5.8)
