@@ -435,6 +435,23 @@ def test_identifications_mean_nothing_where_nobody_fragments(idents):
     assert all(valid_sum(piece[:20]) for piece in again)
 
 
+def test_an_ip_checksum_that_wraps():
+    # The checksum counts down as the identification counts up.
+    wrapping = int.from_bytes(ip(TCP, bytes(132), ident=0)[10:12], "big")
+    packets = [
+        tcp(packet[52:], 1000 + 100 * number, ident=wrapping - 4 + number)
+        for number, packet in enumerate(run_of(10))
+    ]
+    assert packets[4][10:12] == bytes(2)
+    writes = segments.merge(packets, True)
+    assert counts(writes) == [5, 5]
+    assert [piece for write in writes for piece in cut_again(write)] == packets
+    # What a borrow out of the checksum would make of the protocol.
+    stranger = packets[4][:4] + packets[5][4:9] + b"\x05\xff\xff" + packets[5][12:]
+    writes = segments.merge([*packets[:5], stranger], True)
+    assert counts(writes) == [5, 1]
+
+
 def test_nothing_follows_a_shorter_one_or_a_push():
     packets = run_of(6)
     shorter = tcp(bytes(50), 1200, ident=12)
