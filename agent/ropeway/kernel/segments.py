@@ -83,42 +83,39 @@ def split(reads: Iterable[bytes]) -> List[Tuple[List[bytes], bool]]:
     packets: List[bytes] = []
     before: Optional[bool] = None
     for read in reads:
-        size = len(read)
-        packet = b""
         partial = False
-        segments: Optional[List[bytes]] = None
-        if size < VNET.size + _IP_SIZE + _UDP_SIZE:
+        cut: Optional[List[bytes]] = None
+        size = len(read)
+        if size < VNET.size + _UDP_HEADERS:
             packet = read[10:]
         elif read[1]:
-            segments = _cut(read)
-            if segments is None:
-                packet = read[10:]
-            else:
-                partial = True
-        elif not read[0] & NEEDS_CSUM:
-            packet = read[10:]
+            cut = _cut(read)
+            partial = cut is not None
+            packet = b"" if partial else read[10:]
         else:
             packet = read[10:]
-            place = read[6:10]
-            if (
-                read[10] == _IP_PLAIN
-                and not (read[16] & _FRAGMENT or read[17])
-                and (
-                    (place == _TCP_PLACE and read[19] == _TCP and size >= 50)
-                    or (place == _UDP_PLACE and read[19] == _UDP)
-                )
-            ):
-                partial = True
-            else:
-                packet, partial = _judged(packet, *VNET.unpack_from(read)[4:])
+            if read[0] & NEEDS_CSUM:
+                place = read[6:10]
+                # Most are without IP options; the others take longer.
+                if (
+                    read[10] == _IP_PLAIN
+                    and not (read[16] & _FRAGMENT or read[17])
+                    and (
+                        (place == _TCP_PLACE and read[19] == _TCP and size >= 50)
+                        or (place == _UDP_PLACE and read[19] == _UDP)
+                    )
+                ):
+                    partial = True
+                else:
+                    packet, partial = _judged(packet, *VNET.unpack_from(read)[4:])
         if partial is not before:
             packets = []
             lists.append((packets, partial))
             before = partial
-        if segments is None:
+        if cut is None:
             packets.append(packet)
         else:
-            packets += segments
+            packets += cut
     return lists
 
 
