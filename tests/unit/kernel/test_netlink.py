@@ -253,14 +253,10 @@ CONSENT = [failure(0)]
 
 
 def test_device_is_configured(kernel):
-    made = kernel(CONSENT, CONSENT, CONSENT)
+    made = kernel(CONSENT, CONSENT, CONSENT, CONSENT)
     netlink.configure(7, "10.0.0.1/24", 1300, "ropeway")
-    (kind, ipv6), (kind_too, link_body), (kind_of_address, address_body) = made.asked
-    assert (kind, kind_too, kind_of_address) == (
-        netlink.RTM_NEWLINK,
-        netlink.RTM_NEWLINK,
-        netlink.RTM_NEWADDR,
-    )
+    (_, ipv6), (_, link_body), (_, super_packets), (_, address_body) = made.asked
+    assert [kind for kind, _ in made.asked] == [netlink.RTM_NEWLINK] * 3 + [netlink.RTM_NEWADDR]
     assert ipv6 == struct.pack("=BBHiII", 0, 0, 0, 7, 0, 0) + bytes.fromhex(
         "10001a00 0c000a00 0500080001000000"
     )
@@ -269,15 +265,19 @@ def test_device_is_configured(kernel):
         + number(netlink.IFLA_TXQLEN, netlink.QUEUE_PACKETS)
         + attribute(netlink.IFLA_IFALIAS, b"ropeway")
     )
+    assert super_packets == struct.pack("=BBHiII", 0, 0, 0, 7, 0, 0) + (
+        number(netlink.IFLA_GSO_MAX_SEGS, netlink.SUPER_SEGMENTS_MAX)
+        + number(netlink.IFLA_GSO_MAX_SIZE, netlink.SUPER_BYTES_MAX)
+    )
     assert address_body == bytes.fromhex("02180000 07000000 08000200 0a000001 08000100 0a000001")
 
 
 def test_device_on_a_kernel_that_refuses(kernel):
     for code in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
-        made = kernel([failure(code)], CONSENT, CONSENT)
+        made = kernel([failure(code)], CONSENT, [failure(code)], CONSENT)
         netlink.configure(7, "10.0.0.1/24", 1300, "ropeway")
         assert not made.answers
-    for answers in ([], [CONSENT], [CONSENT, CONSENT]):
+    for answers in ([], [CONSENT], [CONSENT, CONSENT, CONSENT]):
         kernel(*answers, [failure(errno.EPERM)])
         with pytest.raises(PermissionError):
             netlink.configure(7, "10.0.0.1/24", 1300, "ropeway")
