@@ -45,7 +45,7 @@ class Effort:
     peer_rounds: int
 
 
-FULL = Effort(rounds=3, tcp_s=4, pings=1000, tries=2, bracket=1, idle_s=60.0, peer_rounds=2)
+FULL = Effort(rounds=3, tcp_s=4, pings=800, tries=2, bracket=1, idle_s=60.0, peer_rounds=2)
 QUICK = Effort(rounds=1, tcp_s=2, pings=400, tries=1, bracket=3, idle_s=10.0, peer_rounds=1)
 
 

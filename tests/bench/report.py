@@ -19,6 +19,8 @@ from tests.system.agents import ROOT
 DIRECTORY = ROOT / "build" / "bench"
 RESULT = DIRECTORY / "bench.json"
 WIDTH = 21
+#: Average load of a machine that does nothing else.
+QUIET_LOAD = 0.5
 CROWD = {
     "idle_cpu": "while idle, of one processor",
     "memory_idle": "resident memory, idle",
@@ -31,6 +33,8 @@ class Report:
 
     def __init__(self, contest: Contest | None) -> None:
         self.contest = contest
+        #: Of the machine, before anything was started: what else it is busy with.
+        self.load_before = os.getloadavg()[0]
         self.sizes: Sizes | None = None
         self.peers: Peers | None = None
         #: Of the router with all its peers, by the names in CROWD.
@@ -54,6 +58,9 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """Yield the tables, line by line."""
+        if self.load_before > QUIET_LOAD:
+            yield ""
+            yield f"The machine had a load of {self.load_before:.1f} before: the figures are noisy."
         if self.contest is not None:
             yield from self._figures(self.contest)
             for reference in ("wireguard", "bare"):
@@ -130,6 +137,7 @@ class Report:
                 "processors": os.cpu_count(),
                 "processor": processor(),
                 "python": platform.python_version(),
+                "load_before": self.load_before,
             },
             "options": options,
         }
