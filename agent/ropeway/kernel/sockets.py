@@ -58,6 +58,8 @@ SEND_BYTES = 512 << 10
 SEND_BYTES_MIN = 64 << 10
 # A burst of 4 MiB within a moment passes; more than 160 Mbit/s needs no bound by time.
 SEND_BYTES_MAX = 4 << 20
+# For the few frames that are squeezed in: above whatever may wait already.
+SQUEEZE_BYTES = 2 * SEND_BYTES_MAX
 
 
 def receive_filter() -> bytes:
@@ -244,6 +246,17 @@ class SendBuffer:
             self._left, self._elapsed = 0, 0.0
         self._waiting = self._outq()
         self._since = self._clock()
+
+    def squeeze_in(self, send: Callable[[], object]) -> None:
+        """Call `send` with room for what must not wait for the backlog to shrink.
+
+        What `send` raises is raised.
+        """
+        _set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF, SQUEEZE_BYTES)
+        try:
+            send()
+        finally:
+            self._resize(self.size)
 
     def _outq(self) -> int:
         """Return how many bytes wait to be sent, as the kernel counts them."""

@@ -17,7 +17,7 @@ import socket
 import struct
 from typing import Dict, FrozenSet, Iterable, List, Tuple
 
-from ropeway.core.secure import Endpoint, Received, Train
+from ropeway.core.secure import DATA, PARTIAL, Endpoint, Received, Train
 from ropeway.kernel.sockets import (
     DATAGRAM_BYTES_MAX,
     SendBuffer,
@@ -45,6 +45,9 @@ GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
 UDP_FEATURES = ("udp_segment", "udp_gro")
 ON = "on"
 NOT_ASKED_FOR = "not asked for"
+
+# Frames of these types carry packets of the virtual network.
+_PACKET_TYPES = frozenset((DATA, PARTIAL))
 
 # What a stranger's ICMP error may leave on a socket, to be told once by the next call.
 _TOLD_ONCE = frozenset(
@@ -159,7 +162,8 @@ class UdpSocket:
 
         Returns how many frames the kernel refused, by errno name: empty where all went out.
         `EMSGSIZE` is a frame larger than the interface's MTU. `EAGAIN` is a full send buffer: the
-        rest of that train is dropped.
+        rest of that train is dropped. What carries no packet goes out nonetheless, or a link with
+        too much to carry would be taken for a dead one.
         """
         refused: Dict[str, int] = {}
         self._buffer.before_batch()
@@ -196,7 +200,7 @@ class UdpSocket:
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
         if train.count == 1:
             try:
-                self._socket.sendmsg(train.parts, (), 0, endpoint)
+                self._send_alone(endpoint, train)
             except OSError as error:
                 count_refused(refused, error)
             return
@@ -209,6 +213,14 @@ class UdpSocket:
                 break
             except OSError as error:
                 count_refused(refused, error)
+
+    def _send_alone(self, endpoint: Endpoint, train: Train) -> None:
+        try:
+            self._socket.sendmsg(train.parts, (), 0, endpoint)
+        except BlockingIOError:
+            if train.parts[0][0] in _PACKET_TYPES:
+                raise
+            self._buffer.squeeze_in(lambda: self._socket.sendmsg(train.parts, (), 0, endpoint))
 
     def _stop_segmenting(self, error: OSError, why: str) -> None:
         self._segments = False

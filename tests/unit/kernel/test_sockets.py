@@ -236,6 +236,25 @@ def test_a_link_that_keeps_up_is_not_measured(slow, monkeypatch):
     assert slow.buffer.size == sockets.SEND_BYTES
 
 
+def test_what_is_squeezed_in_passes_a_full_buffer_and_leaves_it_as_it_was(slow):
+    slow.batch()
+    with pytest.raises(BlockingIOError):
+        slow.near.send(slow.CHUNK)
+    slow.buffer.squeeze_in(lambda: slow.near.send(slow.CHUNK))
+    with pytest.raises(BlockingIOError):
+        slow.near.send(slow.CHUNK)
+    assert slow.granted() == sockets.SEND_BYTES
+
+
+def test_what_cannot_be_squeezed_in_leaves_the_buffer_as_it_was(slow):
+    def fail():
+        raise OSError(errno.ENETUNREACH, "")
+
+    with pytest.raises(OSError, match=r"\[Errno 101\]"):
+        slow.buffer.squeeze_in(fail)
+    assert slow.granted() == sockets.SEND_BYTES
+
+
 class Unprivileged:
     """A socket whose process may not exceed the system's limits."""
 

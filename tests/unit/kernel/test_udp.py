@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+from ropeway.core import secure
 from ropeway.core.secure import Train
 from ropeway.kernel import udp
 
@@ -275,6 +276,9 @@ class Unmeasured:
     def after_batch(self, refused):
         pass
 
+    def squeeze_in(self, send):
+        send()
+
 
 def socket_over(channel, ipv6=False):
     made = udp.UdpSocket.__new__(udp.UdpSocket)
@@ -341,6 +345,22 @@ def test_a_full_buffer_drops_the_rest_of_that_train_only():
     apart._segments = False
     assert apart.send_batch(("192.0.2.1", 5), [TRAIN, *alone(b"next")]) == {"EAGAIN": 2}
     assert calls_of(apart) == [b"head", b"neck", b"next"]
+
+
+@pytest.mark.parametrize("kind", [secure.CONTROL, secure.INITIATION, secure.RESPONSE, secure.RESET])
+def test_what_carries_no_packet_goes_past_a_full_buffer(kind):
+    frame = bytes([kind]) + b"frame"
+    link = socket_over(Failing(errno.EAGAIN, SENT))
+    assert link.send_batch(("192.0.2.1", 5), alone(frame)) == {}
+    assert calls_of(link) == [frame, frame]
+    fuller = socket_over(Failing(errno.EAGAIN, errno.EAGAIN))
+    assert fuller.send_batch(("192.0.2.1", 5), alone(frame)) == {"EAGAIN": 1}
+
+
+@pytest.mark.parametrize("kind", [secure.DATA, secure.PARTIAL])
+def test_packets_wait_for_no_room(kind):
+    link = socket_over(Failing(errno.EAGAIN))
+    assert link.send_batch(("192.0.2.1", 5), alone(bytes([kind]) + b"frame")) == {"EAGAIN": 1}
 
 
 def test_trains_are_given_up_where_nobody_fills_in_checksums():
