@@ -19,6 +19,8 @@ import time
 from typing import Any
 
 BLOCK_BYTES = 1 << 20
+#: Large enough to make super-packets.
+PACED_BLOCK_BYTES = 1 << 16
 #: How long a connection may make no progress at all.
 PATIENCE_S = 30.0
 #: A flood that is to keep a rate sends that often.
@@ -59,7 +61,7 @@ def take(address: str, port: int, checked: bool) -> dict[str, Any]:
     }
 
 
-def give(address: str, port: int, size: int, checked: bool, tos: int) -> dict[str, Any]:
+def give(address: str, port: int, size: int, pace: int, checked: bool, tos: int) -> dict[str, Any]:
     """Send ``size`` random bytes, or without end if it is 0; wait until the other end has all."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.settimeout(PATIENCE_S)
@@ -67,17 +69,19 @@ def give(address: str, port: int, size: int, checked: bool, tos: int) -> dict[st
     connection.connect((address, port))
     print("ready", flush=True)
     # No two blocks are the same, so that none can stand for another.
-    block = bytearray(os.urandom(BLOCK_BYTES))
+    block = bytearray(os.urandom(PACED_BLOCK_BYTES if pace else BLOCK_BYTES))
     view, digest, sent, number = memoryview(block), hashlib.sha256(), 0, 0
     began = time.monotonic()
     while (not size or sent < size) and not told_to_stop():
         struct.pack_into("!Q", block, 0, number)
-        part = view[: min(BLOCK_BYTES, size - sent) if size else BLOCK_BYTES]
+        part = view[: size - sent] if size else view
         if checked:
             digest.update(part)
         connection.sendall(part)
         sent += len(part)
         number += 1
+        if pace:
+            time.sleep(max(0.0, began + sent / pace - time.monotonic()))
     connection.shutdown(socket.SHUT_WR)
     connection.recv(1)
     return {"bytes": sent, "sha256": digest.hexdigest(), "seconds": time.monotonic() - began}
@@ -120,6 +124,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bytes", type=int, default=0, help="of a connection; 0: until told")
     parser.add_argument("--plain", action="store_true", help="do not look at the bytes at all")
+    parser.add_argument("--pace", type=int, default=0, help="bytes a second; 0: all it can")
     parser.add_argument("--tos", type=int, default=0, help="of a connection's packets")
     parser.add_argument("--size", type=int, default=1200, help="UDP payload of each datagram")
     parser.add_argument("--segments", type=int, default=1, help="datagrams a super-packet")
@@ -128,7 +133,8 @@ def main() -> None:
     if options.role == "take":
         report = take(options.address, options.port, not options.plain)
     elif options.role == "give":
-        report = give(options.address, options.port, options.bytes, not options.plain, options.tos)
+        where = options.address, options.port
+        report = give(*where, options.bytes, options.pace, not options.plain, options.tos)
     else:
         report = flood(options.address, options.port, options.size, options.segments, options.rate)
     print(json.dumps(report), flush=True)

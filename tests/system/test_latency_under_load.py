@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from tests.system.stage import Pair
+from tests.system.test_two_links import wait_cut
 from tests.system.topology import until
 from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood
 
@@ -21,6 +22,7 @@ SMALL_RATE = 200
 SMALL_BYTES = 100
 UDP_HEADERS = 28
 LOAD_S = 10.0
+STALL_S = 1.0
 ROUND_TRIP_MS = 25.0
 #: As much as the sender can.
 FLOODS = {
@@ -59,6 +61,23 @@ def test_bulk_transfer_neither_delays_nor_loses_a_small_flow(pair: Pair) -> None
     assert moved.whole
     print(f"round trip beside it: {round_trip_ms(verdicts):.2f} ms")
     assert round_trip_ms(verdicts) <= ROUND_TRIP_MS
+
+
+def test_transfer_at_full_speed_does_not_stall_where_a_link_is_cut(pair: Pair) -> None:
+    a, b = pair.start()
+    with bulk(pair.a, pair.b, pair.b_address) as there, bulk(
+        pair.b, pair.a, pair.a_address
+    ) as back:
+        for lan, port in pair.a.ports.items():
+            port.block()
+            wait_cut(pair, a, b, lan)
+            port.unblock()
+            pair.wait_whole(a, b)
+        for transfer in (there, back):
+            moved = transfer.stop()
+            print(moved)
+            assert moved.whole, moved
+            assert moved.stall_s < STALL_S, moved
 
 
 @pytest.mark.parametrize("shape", FLOODS.values(), ids=FLOODS.keys())

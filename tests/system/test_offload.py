@@ -54,7 +54,11 @@ USO_KERNEL = (6, 2)
 DAMAGED = ("malformed", "malformed_inner", "not_ipv4", "forged", "too_big")
 
 STALL_S = 1.0
+#: Bytes a second that leave the processors to the tests beside this one.
+PACE = 3_000_000
 PORT = 4800
+#: What an agent with its capabilities is never refused.
+RECEIVE_BYTES = 1 << 20
 BURST = 32
 BURST_S = 5.0
 #: After the last datagram nothing more may come for so long.
@@ -144,8 +148,8 @@ def test_tcp_arrives_whole_both_ways_at_once(pair: Pair, off: tuple[set[str], se
 def test_tcp_goes_on_while_a_link_is_cut(pair: Pair, off: tuple[set[str], set[str]]) -> None:
     a, b = start(pair, off)
     port = pair.a.ports["net0"]
-    with watched(pair.a, pair.b), bulk(pair.a, pair.b, pair.b_address) as there, bulk(
-        pair.b, pair.a, pair.a_address
+    with watched(pair.a, pair.b), bulk(pair.a, pair.b, pair.b_address, pace=PACE) as there, bulk(
+        pair.b, pair.a, pair.a_address, pace=PACE
     ) as back:
         port.block()
         wait_cut(pair, a, b, "net0")
@@ -315,6 +319,21 @@ def test_trains_travel_over_ipv6_alone(stage: Stage) -> None:
     with watched(pair.a, pair.b):
         transfer_both_ways(pair.a, pair.a_address, pair.b, pair.b_address)
     assert_clean(a, b)
+
+
+def test_status_shows_buffers_and_what_found_no_room(pair: Pair) -> None:
+    a, b = pair.start()
+    assert ping(pair.a, pair.b_address, count=20, interval_s=0.01).lost == 0
+    for status in (a.status(), b.status()):
+        assert status["device"]["dropped"] == {}
+        assert len(status["links"]) == 2
+        for link in status["links"]:
+            assert link["dropped"] == {}
+            assert set(link["buffers"]) == {"send", "receive"}
+            assert link["buffers"]["receive"] >= RECEIVE_BYTES, (
+                "the agent may have what it asks for"
+            )
+            assert link["buffers"]["send"] > 0
 
 
 def refuse_checksums(port: Port) -> None:

@@ -177,8 +177,8 @@ class Moved:
 class Bulk:
     """A TCP connection between processes of two hosts that sends as fast as it may.
 
-    Random bytes, ``size`` of them or as many as fit until it is stopped; an unchecked one leaves
-    the processors to the agents.
+    Random bytes, ``size`` of them or as many as fit until it is stopped, ``pace`` bytes a second at
+    most unless that is 0; an unchecked one leaves the processors to the agents.
     """
 
     def __init__(
@@ -187,12 +187,13 @@ class Bulk:
         receiver: Host,
         address: str,
         size: int = 0,
+        pace: int = 0,
         checked: bool = True,
         tos: int = 0,
     ) -> None:
         self.checked = checked
         where = ["--address", address, "--port", str(BULK_PORT), *([] if checked else ["--plain"])]
-        what = ["--bytes", str(size), "--tos", str(tos)]
+        what = ["--bytes", str(size), "--pace", str(pace), "--tos", str(tos)]
         self.taking = _launch_bulk(receiver, "take", where)
         _wait_ready(self.taking)
         self.giving = _launch_bulk(sender, "give", [*where, *what])
