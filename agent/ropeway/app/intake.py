@@ -61,9 +61,9 @@ class Intake:
         room = QUEUE_PACKETS - len(self._queue)
         if room <= 0:
             return 0
-        if self._is_ahead(key):
-            return min(READS_AHEAD, int(room / self._packets_per_read) + 1)
-        return BATCH_PACKETS
+        ahead = self._is_ahead(key)
+        most, packets = (READS_AHEAD, room) if ahead else (BATCH_PACKETS, BATCH_PACKETS)
+        return min(most, int(packets / self._packets_per_read) + 1)
 
     def take(self, key: Hashable, reads: Sequence[Any], now: float) -> None:
         """Take what was read, at least something: handle it, or have it wait."""

@@ -227,7 +227,6 @@ class Runtime:
         wanted = FEATURES - config.offload_disable if self._secure else frozenset()
         self._device_features = wanted & DEVICE_FEATURES
         self._socket_features = wanted - DEVICE_FEATURES
-        self._outgoing = Intake(self._send, ipv4.flow, _one)
         self._sockets: Dict[Hashable, Sockets] = {}
         self._sockets_by_fd: Dict[int, Sockets] = {}
         self._sockets_max = _sockets_max(self._secure)
@@ -353,6 +352,11 @@ class Runtime:
             if error.errno == errno.EINVAL:
                 raise ConfigError([sentence]) from error
             raise StartError(sentence) from error
+        assert self._tun is not None
+        self._outgoing = Intake(self._send, ipv4.flow, _one)
+        if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
+            self._sealed.take_partial()
+            self._outgoing = Intake(self._send_split, segments.flow, segments.count)
         # Whoever holds the device owns the table of its name.
         if self._secure:
             # An agent that was killed may have left the table of a classic network.
@@ -480,19 +484,21 @@ class Runtime:
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
         outgoing, incoming = self._outgoing, self._incoming
+        due = self._due()
         while not self._stop_signal:
-            if len(outgoing) or len(incoming):
-                ready = poll(0.0)
-            else:
-                due = min(node.deadline(), self._due())
-                ready = poll(max(0.0, due - clock()))
+            wait_s = 0.0
+            if not outgoing and not incoming:
+                wait_s = max(0.0, min(node.deadline(), due) - clock())
+            ready = poll(wait_s)
             now = clock()
             for descriptor, occasions in ready:
-                link = sockets_by_fd.get(descriptor)
-                if link is not None:
-                    self._receive(link, now)
-                elif descriptor == self._tun_fd:
+                if descriptor == self._tun_fd:
                     self._read_device(now)
+                    # What the other hosts wait for goes before copies are looked at.
+                    if len(ready) > 1:
+                        self._flush()
+                elif descriptor in sockets_by_fd:
+                    self._receive(sockets_by_fd[descriptor], now)
                 elif descriptor == hints_fd:
                     self._look_soon(now, self._hints.drain())
                 elif descriptor == firewall_fd:
@@ -507,15 +513,17 @@ class Runtime:
                     self._read_on(now)
                 elif control.owns(descriptor):
                     control.handle(descriptor, occasions, now)
-            if len(incoming):
+            if incoming:
                 incoming.serve(now)
-            if len(outgoing):
+            if outgoing:
                 outgoing.serve(now)
             if now >= node.deadline():
                 node.tick(now)
             self._flush()
-            if now >= self._due():
+            due = self._due()
+            if now >= due:
                 self._keep_house(now, idle=not ready)
+                due = self._due()
 
     def _due(self) -> float:
         return min(
@@ -880,9 +888,6 @@ class Runtime:
     def _open_device(self) -> None:
         self._close_device()
         self._tun = Tun(self._config.device_name, self._device_features)
-        if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
-            self._sealed.take_partial()
-            self._outgoing = Intake(self._send_split, segments.flow, segments.count)
         self._tun_fd = self._tun.fileno()
         self._epoll.register(self._tun_fd, select.EPOLLIN)
         self._device_index = socket.if_nametoindex(self._config.device_name)
