@@ -10,7 +10,11 @@ STATE_ESTABLISHED = 2
 def render(status: Dict[str, Any]) -> str:
     """Return the tree for `status`, the result of the control command of that name."""
     device = status["device"]
-    lines = ["- tun device: {}({})".format(device["name"], device["index"]), "- local devices:"]
+    lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
+    missing = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
+    if missing:
+        lines.append("- done without the kernel's help: " + ", ".join(missing))
+    lines.append("- local devices:")
     for link in status["links"]:
         lines.append("  - {}({}): {}".format(link["name"], link["index"], _link(link)))
     lines.append("- remote devices:")
@@ -36,7 +40,14 @@ def _link(link: Dict[str, Any]) -> str:
     if unusable:
         parts.append(f"cannot be used: {unusable}")
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]
-    return ", ".join(parts)
+    return ", ".join(parts) + _dropped(link)
+
+
+def _dropped(place: Dict[str, Any]) -> str:
+    """Return what of a place was dropped because more came than this host could handle."""
+    return "".join(
+        f", {reason} {count}" for reason, count in sorted(place.get("dropped", {}).items())
+    )
 
 
 def _session(peer: Dict[str, Any]) -> str:

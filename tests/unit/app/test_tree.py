@@ -174,3 +174,20 @@ class TestSecure:
         session = {"age_s": 3.0, "initiated": True, "rollovers": 0}
         lines = self.lines(session=session, handshake="renewing")
         assert "  - 10.0.0.2: session 3 s old, renewing" in lines
+
+
+def test_tree_says_what_the_kernel_does_not_do_and_what_was_too_much():
+    status = copy.deepcopy(STATUS)
+    status["offload"] = {"vnet_hdr": "on", "uso": "Invalid argument", "udp_gro": "eth0: refused"}
+    status["device"]["dropped"] = {"overload": 12}
+    status["links"][0]["dropped"] = {"full": 1, "overload": 2}
+    assert render(status).splitlines()[:4] == [
+        "- tun device: ropeway0(20), overload 12",
+        "- done without the kernel's help: uso Invalid argument, udp_gro eth0: refused",
+        "- local devices:",
+        "  - ens33(2): 192.168.18.185, full 1, overload 2",
+    ]
+
+
+def test_tree_is_silent_of_what_the_kernel_does():
+    assert render({**STATUS, "offload": {"tso": "on"}}) == TREE
