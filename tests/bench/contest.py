@@ -29,8 +29,6 @@ QUANTITIES = {
     "cpu": ("s/GB", "processor time in TCP"),
     "memory": ("MiB", "resident memory"),
 }
-#: Quantities of which more is better.
-RATES = ("tcp", "udp_1200", "udp_200")
 PERCENTILES = ("p50", "p99", "p999")
 FIRST_MBIT_S = {1200: 200.0, 200: 32.0}  # where the search of a UDP rate begins
 

@@ -60,9 +60,9 @@ def iperf(host: Host, address: str, seconds: int, *options: str) -> dict[str, An
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=seconds + HANGING_S
     )
-    report = json.loads(done.stdout) if done.stdout else {"error": done.stderr}
-    if "error" in report:
-        raise TrafficError(f"{' '.join(command)!r}: {report['error']}")
+    report: dict[str, Any] = json.loads(done.stdout or "{}")
+    if done.returncode or "error" in report:
+        raise TrafficError(f"{' '.join(command)!r}: {report.get('error', done.stderr)}")
     return dict(report["end"])
 
 

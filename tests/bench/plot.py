@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tests.bench.bars import WHO
 from tests.bench.report import RESULT
@@ -29,6 +30,7 @@ COLOURS = {
 }
 #: Room above what a panel is about; what is higher, the bare link, is cut off there.
 HEADROOM = 1.25
+LABEL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 #: Quantities of a panel, its title and its unit.
 PANELS = (
     (("tcp",), "TCP goodput", "Mbit/s"),
@@ -89,7 +91,7 @@ def _bars(place: Any, document: dict[str, Any], what: str) -> None:
     for at, height in enumerate(heights):
         cut = height > top
         text = number(height) + (" \u2191" if cut else "")
-        place.text(at, top * 0.02, text, ha="center", va="bottom", fontsize=9)
+        place.text(at, top * 0.02, text, ha="center", va="bottom", fontsize=8, bbox=LABEL)
     place.tick_params(axis="x", rotation=20)
 
 
@@ -109,6 +111,9 @@ def _groups(place: Any, document: dict[str, Any], quantities: tuple[str, ...]) -
             at, heights, width, yerr=_errors(series), color=COLOURS.get(name), label=name, capsize=2
         )
     place.set_yscale("log")
+    for axis in (place.yaxis.set_major_formatter, place.yaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    place.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     place.set_xticks(range(len(quantities)))
     place.set_xticklabels([PERCENTILES[what.rpartition("_")[2]] for what in quantities])
     place.set_visible(bool(rows))
@@ -117,15 +122,17 @@ def _groups(place: Any, document: dict[str, Any], quantities: tuple[str, ...]) -
 
 
 def _sizes(place: Any, document: dict[str, Any]) -> None:
-    place.set_visible(bool(document["scale"]["sizes"]))
+    rows = document["scale"]["sizes"] or {}
+    place.set_visible(bool(rows))
     place.set_title("UDP loss-free by size")
     place.set_xlabel("bytes of payload")
     place.set_ylabel("packets/s")
-    for name, row in (document["scale"]["sizes"] or {}).items():
+    for name, row in rows.items():
         sizes = [int(size) for size in row]
         place.plot(sizes, list(row.values()), marker="o", color=COLOURS.get(name), label=name)
-    if document["scale"]["sizes"]:
-        place.set_ylim(bottom=0)
+    others = [max(row.values()) for name, row in rows.items() if name != "bare"]
+    if others:
+        place.set_ylim(0, HEADROOM * max(others))
         place.legend(fontsize=8)
 
 

@@ -10,15 +10,15 @@ from typing import Any, Iterator, Sequence
 
 from tests.bench.aead import processor
 from tests.bench.bars import BARS, REFERENCE, WHO, Bar, Verdict
-from tests.bench.contest import QUANTITIES, RATES, Contest
+from tests.bench.contest import QUANTITIES, Contest
 from tests.bench.scale import Peers, Sizes
-from tests.bench.series import Series, number
+from tests.bench.series import Series
 from tests.lab.keys import give_to_invoker
 from tests.system.agents import ROOT
 
 DIRECTORY = ROOT / "build" / "bench"
 RESULT = DIRECTORY / "bench.json"
-WIDTH = 21
+TITLE_WIDTH, WIDTH = 34, 18
 #: Average load of a machine that does nothing else.
 QUIET_LOAD = 0.5
 CROWD = {
@@ -84,7 +84,7 @@ class Report:
             yield str(verdict)
 
     def _figures(self, contest: Contest) -> Iterator[str]:
-        yield from _head(f"median (min to max) of {contest.effort.rounds}", contest)
+        yield from _head("medians, and lowest to highest", contest)
         for what, (unit, title) in QUANTITIES.items():
             row = [series[what] for series in contest.series.values()]
             if any(row):
@@ -94,18 +94,17 @@ class Report:
         ratios = contest.ratios(reference)
         if not ratios:
             return
-        yield from _head(f"ratio to {reference}, round by round", contest)
+        yield from _head(f"ratio to {reference} in each round", contest)
         for what, (_, title) in QUANTITIES.items():
-            better = "more is better" if what in RATES else ""
             row = [ratios.get(name, {}).get(what) for name in contest.series]
             if any(row):
-                yield from _row(f"{title} {'^' if better else ''}", row)
+                yield from _row(title, row)
 
     def _added(self, contest: Contest) -> Iterator[str]:
         added = contest.added_ms()
         if not added:
             return
-        yield from _head("ms beyond the bare link, round by round", contest)
+        yield from _head("ms beyond the bare link, each round", contest)
         for what, (unit, title) in QUANTITIES.items():
             row = [added.get(name, {}).get(what) for name in contest.series]
             if unit == "ms" and any(row):
@@ -114,18 +113,18 @@ class Report:
     def _sizes(self, sizes: Sizes) -> Iterator[str]:
         yield ""
         yield "UDP loss-free, packets/s by bytes of payload"
-        yield "".join([f"{'':36}", *(f"{name:>{WIDTH}}" for name in sizes.packets)])
+        yield " " * TITLE_WIDTH + "".join(f"{name:>{WIDTH}}" for name in sizes.packets)
         for size in next(iter(sizes.packets.values())):
-            cells = (f"{row[size]:>{WIDTH}.0f}" for row in sizes.packets.values())
-            yield "".join([f"{size:>6} B{'':28}", *cells])
+            cells = "".join(f"{row[size]:>{WIDTH}.0f}" for row in sizes.packets.values())
+            yield f"{size:>6} B".ljust(TITLE_WIDTH) + cells
 
     def _peers(self, peers: Peers) -> Iterator[str]:
         yield ""
         yield "TCP of clients to one router over 4 links, all on the processors of one machine"
-        yield f"{'at once':>8}{'together, Mbit/s':>32}{'slowest/fastest':>22}{'router, s/GB':>24}"
+        yield f"{'at once':>8}{'together, Mbit/s':>26}{'slowest/fastest':>26}{'router, s/GB':>26}"
         for clients, series in peers.series.items():
             total, even, cpu = (series[name] for name in ("total", "evenness", "router_cpu"))
-            yield f"{clients:>8}{_cell(total):>32}{_cell(even):>22}{_cell(cpu):>24}"
+            yield f"{clients:>8}{_cell(total):>26}{_cell(even):>26}{_cell(cpu):>26}"
 
     # --- kept ---------------------------------------------------------------------------------
 
@@ -175,19 +174,19 @@ class Report:
 
 def _head(title: str, contest: Contest) -> Iterator[str]:
     yield ""
-    yield f"{title:36}" + "".join(f"{one.name:>{WIDTH}}" for one in contest.contenders)
+    yield f"{title:{TITLE_WIDTH}}" + "".join(f"{one.name:>{WIDTH}}" for one in contest.contenders)
 
 
 def _row(title: str, row: Sequence[Series | None]) -> Iterator[str]:
-    yield f"{title:36}" + "".join(f"{_cell(series):>{WIDTH}}" for series in row)
+    """Yield a line of medians, and one of spreads where there is more than one round."""
+    yield f"{title:{TITLE_WIDTH}}" + "".join(f"{series or '-'!s:>{WIDTH}}" for series in row)
+    if any(series and len(series.values) > 1 for series in row):
+        spreads = (series.spread if series else "" for series in row)
+        yield " " * TITLE_WIDTH + "".join(f"{spread:>{WIDTH}}" for spread in spreads)
 
 
-def _cell(series: Series | None) -> str:
-    if not series:
-        return "-"
-    if len(series.values) == 1:
-        return str(series)
-    return f"{series} ({number(series.low)}-{number(series.high)})"
+def _cell(series: Series) -> str:
+    return f"{series} ({series.spread})" if len(series.values) > 1 else str(series)
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
