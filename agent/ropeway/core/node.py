@@ -264,12 +264,20 @@ class Node:
         if packet[16:20] == self._own:
             strand.delivered += count
             self._delivered += count
-            (self._partial_packets if partial else self._packets).extend(run)
+            waiting = self._partial_packets
+            if partial:
+                waiting.extend(run)
+                return
+            if waiting and _kin(waiting[-1], packet):
+                # Perhaps of one flow, which its sender no longer sends partial; these come first.
+                self._packets.extend(map(ipv4.complete, waiting))
+                waiting.clear()
+            self._packets.extend(run)
         elif not self.settings.forward:
             self._dropped[Drop.NOT_FORWARDING] += count
         elif packet[8] <= 1:
             self._dropped[Drop.TTL] += count
-            for packet in run:
+            for packet in map(ipv4.complete, run) if partial else run:
                 self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
         else:
             run = [ipv4.with_ttl_decreased(packet) for packet in run]
@@ -306,3 +314,8 @@ class Node:
                 "dropped": {reason.value: self._dropped[reason] for reason in Drop},
             },
         }
+
+
+def _kin(one: bytes, other: bytes) -> bool:
+    """Say whether two packets to one host may be of one flow."""
+    return one[9] == other[9] and one[12:16] == other[12:16]

@@ -142,11 +142,13 @@ class Control:
 def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
     """Give (type and way, index, counter, ciphertext and tag) of each frame in ``data``.
 
-    All frames are ``size`` bytes long, at least :data:`OVERHEAD`, and the last may be shorter. An
-    end that is shorter than :data:`OVERHEAD` is left out.
+    All frames are ``size`` bytes long, 1 or more, and the last may be shorter. What is shorter than
+    :data:`OVERHEAD` is left out: the last one, or all of them.
     """
     if len(data) <= size:
         return [_layout(len(data)).unpack(data)] if len(data) >= OVERHEAD else []
+    if size < OVERHEAD:
+        return []
     whole = len(data) // size * size
     frames = list(_layout(size).iter_unpack(memoryview(data)[:whole]))
     if len(data) - whole >= OVERHEAD:

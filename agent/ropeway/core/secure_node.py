@@ -174,8 +174,9 @@ class SecureNode(Node):
                     for at in range(start * size, end * size, size):
                         self._inbound_other(data[at : at + size], endpoint, key, now)
                 start = end
-            if len(data) > start * size or not data:
-                self._inbound_other(data[start * size :], endpoint, key, now)
+            # What is too short for a frame, one by one; a datagram may be empty.
+            for at in range(start * size, len(data) or 1, size):
+                self._inbound_other(data[at : at + size], endpoint, key, now)
         self._settle(now)
 
     def packets_in(self, received: Received) -> int:
@@ -243,9 +244,14 @@ class SecureNode(Node):
             self._peers.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
         for run in self._runs(packets, Drop.MALFORMED_INNER):
-            if partial and not all(map(ipv4.may_be_partial, (run[0], run[-1]))):
-                self._dropped[Drop.MALFORMED_INNER] += len(run)
-            elif run[0][12:16] == strand.host_bytes or self._may_relay(strand, run[0][12:16]):
+            if partial and not ipv4.may_be_partial(run[-1]):
+                # The last may be the only one that is too short; the others are alike.
+                good = run[:-1] if ipv4.may_be_partial(run[0]) else []
+                self._dropped[Drop.MALFORMED_INNER] += len(run) - len(good)
+                run = good
+            if not run:
+                continue
+            if run[0][12:16] == strand.host_bytes or self._may_relay(strand, run[0][12:16]):
                 self._arrived(run, strand, now, partial)
             else:
                 self._dropped[Drop.SPOOFED] += len(run)
