@@ -22,7 +22,7 @@ CROWDED_TURNS = 4
 """A source that fills its batch so often on end is read ahead from then on."""
 READS_AHEAD = 4 * BATCH_PACKETS
 """What is read in one turn of a source that is read ahead."""
-QUEUE_PACKETS = 4096
+QUEUE_PACKETS = 2048
 """No more is read while so many packets wait: as many more wait in the kernel."""
 ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""

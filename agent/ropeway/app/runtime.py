@@ -234,6 +234,7 @@ class Runtime:
         self._left_out: Dict[int, str] = {}
         self._overlaps: Set[str] = set()
         self._sealed: Optional[SecureNode] = None
+        self._granted: Dict[str, Union[int, str]] = {}
         self._stop_signal = 0
         self._hangup = False
         self._reading: Optional[configuration.Reading] = None
@@ -271,6 +272,7 @@ class Runtime:
         would help. Whatever was made in the kernel is removed again on the way out, an error
         included.
         """
+        self._granted = process.serve_promptly()
         try:
             process.forbid_dumps()
         except OSError as error:
@@ -1110,6 +1112,7 @@ class Runtime:
             "uptime_s": round(now - self._started_at, 3),
         }
         status.update(self._node.status(now))
+        status["process"] = self._granted
         status["device"] = {
             "name": self._config.device_name,
             "index": self._device_index,

@@ -15,7 +15,7 @@ import ipaddress
 import json
 import logging
 import os
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 log = logging.getLogger("ropeway")
 
@@ -65,7 +65,7 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
         )
         epoch = now
     try:
-        _write(path, f"{epoch}\n")
+        _write(path, f"{epoch}\n", os.fsync)
     except OSError as error:
         log.warning(
             "%s cannot be written (%s): other hosts may refuse this one after its next start, if"
@@ -97,8 +97,11 @@ def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:
 
 
 def write_callers(device_name: str, callers: Mapping[str, Sequence[Endpoint]]) -> None:
-    """Leave the endpoints of hosts for the next run; `OSError` where that is not possible."""
-    _write(_path(device_name, "callers"), json.dumps(callers) + "\n")
+    """Leave the endpoints of hosts for the next run; `OSError` where that is not possible.
+
+    A power cut may take them back: no packet is to wait for the disk because of a hint.
+    """
+    _write(_path(device_name, "callers"), json.dumps(callers) + "\n", _leave_to_the_kernel)
 
 
 def _path(device_name: str, kind: str) -> str:
@@ -122,8 +125,8 @@ def _read(path: str) -> int:
     return int(content)
 
 
-def _write(path: str, content: str) -> None:
-    """Replace the file at once or not at all."""
+def _write(path: str, content: str, settle: Callable[[int], None]) -> None:
+    """Replace the file at once or not at all; `settle` sees to what is open before it counts."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fresh = path + ".new"
@@ -131,7 +134,7 @@ def _write(path: str, content: str) -> None:
         with open(fresh, "w", encoding="ascii") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            settle(file.fileno())
         os.replace(fresh, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -139,6 +142,10 @@ def _write(path: str, content: str) -> None:
         raise
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        settle(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _leave_to_the_kernel(_: int) -> None:
+    pass

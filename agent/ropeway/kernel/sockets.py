@@ -52,8 +52,8 @@ RECEIVE_BYTES = 16 << 20
 # Sending: whatever waits before a slow link is old when it arrives, and keeps what is fresh
 # waiting. So a link that cannot keep up holds what it carries in this time, and drops the rest.
 BACKLOG_S = 0.2
-# Until it is known what a link carries: 0.5 to 0.8 s at 5 Mbit/s; at 1 Gbit/s, 6 trains at once.
-SEND_BYTES = 512 << 10
+# Until it is known what a link carries: 12 trains at once; about 1.1 s at 5 Mbit/s, once.
+SEND_BYTES = 1 << 20
 # One train always fits besides, since a buffer takes the last one whole: 0.2 s at 5 Mbit/s.
 SEND_BYTES_MIN = 64 << 10
 # A burst of 4 MiB within a moment passes; more than 160 Mbit/s needs no bound by time.

@@ -129,7 +129,7 @@ class FakeUdpSocket(FakeLinkSockets):
         self.asked_for = features
 
     def receive_batch(self, limit):
-        return [(datagram, source, len(datagram)) for datagram, source in self.take(limit)]
+        return [(datagram, source, len(datagram) or 1) for datagram, source in self.take(limit)]
 
     def send_batch(self, endpoint, trains):
         return super().send_batch(endpoint, [f for train in trains for f in train.frames()])
@@ -174,6 +174,7 @@ class FakeKernel:
         monkeypatch.setattr(
             runtime.process, "forbid_dumps", lambda: setattr(self, "dumpable", False)
         )
+        monkeypatch.setattr(runtime.process, "serve_promptly", lambda: {"nice": 0})
         monkeypatch.setattr(runtime.netlink, "dump", self.dump)
         monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)

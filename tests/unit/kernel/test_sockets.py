@@ -191,7 +191,7 @@ def overload(slow, seconds, bytes_per_s, tick_s=0.01):
 def test_backlog_is_bounded_before_anything_is_known_of_the_link(slow):
     assert slow.granted() == sockets.SEND_BYTES
     slow.batch()
-    assert slow.carry(60, 625_000) / 625_000 < 1
+    assert slow.carry(60, 625_000) / 625_000 < 2
 
 
 @pytest.mark.parametrize("bytes_per_s", [625_000, 2_500_000, 6_250_000])
