@@ -66,7 +66,7 @@ NONCE = struct.Struct("<4xQ")
 Endpoint = Tuple[str, int]
 
 #: What a socket gives: the bytes of one or more datagrams from one sender, one after the other,
-#: where they came from, and the size of each but the last, which may be shorter.
+#: where they came from, and the size, 1 or more, of each but the last, which may be shorter.
 Received = Tuple[bytes, Endpoint, int]
 
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,

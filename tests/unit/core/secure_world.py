@@ -37,7 +37,7 @@ def link6(index, address, mtu=1500):
 
 def received(datagram, source):
     """One datagram as a socket gives it."""
-    return (datagram, source, len(datagram))
+    return (datagram, source, len(datagram) or 1)
 
 
 def frames(trains):
