@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import subprocess
 
@@ -22,6 +21,7 @@ from ropeway.kernel import nlmsg
 
 TIMEOUT_S = 10.0
 LOST_MESSAGES_MAX = 64
+SBIN = ":/usr/sbin:/sbin"  # not on everybody's path
 
 # include/uapi/linux/netfilter/nfnetlink.h
 NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
@@ -152,17 +152,18 @@ def _nft(table: str, script: str, timeout_s: float = TIMEOUT_S) -> None:
 
 
 def _run(script: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[bytes]:
-    program = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if program is None:
-        raise OSError("there is no program nft: install the package nftables")
+    path = os.environ.get("PATH", os.defpath) + SBIN
     try:
         return subprocess.run(
-            [program, "-f", "-"],
+            ["nft", "-f", "-"],
             input=script.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PATH": path},
             timeout=timeout_s,
             check=False,
         )
+    except FileNotFoundError:
+        raise OSError("there is no program nft: install the package nftables") from None
     except subprocess.TimeoutExpired:
         raise OSError(f"nft did not answer within {timeout_s:g} s") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,12 +86,23 @@ def test_nft_that_hangs_is_given_up(tmp_path, monkeypatch):
     hanging = tmp_path / "nft"
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")
     hanging.chmod(0o755)
-    monkeypatch.setattr(firewall.shutil, "which", lambda name, path: str(hanging))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(OSError, match=r"did not answer within 0\.1 s"):
         firewall.replace(TABLE, timeout_s=0.1)
 
 
-def test_missing_nft_is_a_sentence(monkeypatch):
-    monkeypatch.setattr(firewall.shutil, "which", lambda name, path: None)
+def test_missing_nft_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(firewall, "SBIN", "")
     with pytest.raises(OSError, match="install the package nftables"):
+        firewall.replace(TABLE)
+
+
+def test_nft_is_found_where_a_user_would_not_look(tmp_path, monkeypatch):
+    program = tmp_path / "nft"
+    program.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(firewall, "SBIN", f":{tmp_path}")
+    with pytest.raises(OSError, match="nft refused the table ropeway-ropeway0: not today"):
         firewall.replace(TABLE)
