@@ -16,7 +16,7 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[3] / "agent"))
 
-from ropeway.core import secure
+from ropeway.core import ipv4, secure
 from ropeway.core.initiation import Answer, Completed, CookieReply, Handshakes
 from ropeway.core.noise import KeyPair
 
@@ -27,6 +27,8 @@ EPOCH = 7
 SOURCE = secure.pack_endpoint(("192.168.0.2", 51840))
 #: "Hello" from 10.0.0.1 to 10.0.0.2; the packet of the classic encapsulation's vectors.
 PACKET = bytes.fromhex("450000226e5c40004011b86c0a0000010a000002ce7a6400000e958248656c6c6f00")
+#: The same with the sum of the pseudo-header in place of its checksum.
+PARTIAL = PACKET[:26] + b"\x14\x22" + PACKET[28:]
 CONTROL = secure.Control(
     state=2,
     src_index=2,
@@ -78,8 +80,12 @@ def vectors() -> dict[str, bytes]:
     body = secure.encode_control(CONTROL)
     control = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
     data = secure.LINK_PART.pack(secure.DATA, WAY, SEQUENCE) + session.seal(secure.DATA_AD, PACKET)
+    head = secure.LINK_PART.pack(secure.PARTIAL, WAY, SEQUENCE + 1)
+    partial = head + session.seal(secure.PARTIAL_AD, PARTIAL)
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
+    assert answer.session.open(partial) == PARTIAL
+    assert ipv4.complete(PARTIAL) == PACKET
 
     there.release(answer.session)
     reset = there.reset_for(data, 0.0)
@@ -98,6 +104,8 @@ def vectors() -> dict[str, bytes]:
         "control frame, counter 0": control,
         "packet": PACKET,
         "data frame, counter 1": data,
+        "packet, its checksum partial": PARTIAL,
+        "data frame with it, type 7, counter 2": partial,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }

@@ -75,6 +75,9 @@ def test_the_diagram_of_states_is_the_table():
         f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
         f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe |",
         f"| {secure.RESET} | reset | {initiation.RESET_SIZE} |",
+        f"| {secure.PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
+        f" {secure.OVERHEAD} and the packet |",
+        f"A kernel that can takes up to {tuning.MAX_RUN} frames of one size",
         f"adds {secure.OVERHEAD} bytes to its packet; with the outer headers that is"
         f" {secure.outer_size('192.0.2.1') + secure.OVERHEAD} bytes over IPv4 and"
         f" {secure.outer_size('2001:db8::1') + secure.OVERHEAD} over IPv6",
@@ -149,6 +152,21 @@ def test_the_search_of_the_path_mtu_is_as_quick_as_said():
     assert {1492, 1480, 1472, 1460, 1420, 1400} <= set(path_mtu.LIKELY)
 
 
+@pytest.mark.parametrize(
+    ("bit", "flag", "said"),
+    [
+        (2, "answer", "answer wanted"),
+        (3, "calls", "the sender knows by its configuration where the receiver is"),
+        (4, "challenge", "challenge"),
+        (5, "takes_partial", "the sender takes frames of type 7"),
+    ],
+)
+def test_the_flags_of_a_control_frame_are_those_in_the_code(bit, flag, said):
+    control = secure.Control(state=0, src_index=1, dst_index=0, way=1, **{flag: True})
+    assert secure.encode_control(control)[0] == 1 << bit
+    assert f"bit {bit} {said}" in SECURE
+
+
 def test_the_body_of_a_control_frame_is_laid_out_as_said():
     rows = re.findall(
         r"^\| (\d+) \| (\d+) \| (flags|way|pause|src_index|dst_index|mark|echo|held|probe"
@@ -165,7 +183,13 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
     plain = secure.Control(state=0, src_index=1, dst_index=0, way=1)
     base = secure.encode_control(plain)
     for name, change in {
-        "flags": {"state": 2, "answer": True, "calls": True, "challenge": True},
+        "flags": {
+            "state": 2,
+            "answer": True,
+            "calls": True,
+            "challenge": True,
+            "takes_partial": True,
+        },
         "way": {"way": 0xFE},
         "pause": {"pause_s": 600.0},
         "src_index": {"src_index": 0xFEFEFEFE},
