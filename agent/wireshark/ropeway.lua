@@ -7,6 +7,11 @@
 -- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. What is sealed
 -- stays so here: `ropeway decrypt` writes a capture of the packets inside.
 --
+-- A capture on a host itself may show many frames as one long datagram, of which this shows the first
+-- header only. While capturing, have the kernel carry each by itself:
+--
+--     ethtool -K INTERFACE gro off tx-udp-segmentation off
+--
 -- Tried with Wireshark 3.4, 4.0 and 4.4. The last runs no Lua as root, and does not say so.
 
 local ropeway = Proto("ropeway", "Ropeway")
@@ -22,7 +27,7 @@ local SECURE_HEADER = 16
 local TAG = 16
 local MAC = 16
 
-local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET = 1, 2, 3, 4, 5, 6
+local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET, PARTIAL = 1, 2, 3, 4, 5, 6, 7
 
 local TYPES = {
     [INITIATION] = "initiation",
@@ -31,6 +36,8 @@ local TYPES = {
     [DATA] = "data",
     [CONTROL] = "control",
     [RESET] = "reset",
+    -- As data, with a packet whose TCP or UDP checksum is left to the receiver.
+    [PARTIAL] = "partial data",
 }
 -- Types of one length only; data and control frames have a header and a tag at least.
 local LENGTHS = { [INITIATION] = 172, [RESPONSE] = 112, [COOKIE] = 60, [RESET] = 24 }
@@ -151,7 +158,8 @@ local function reset(tvb, subtree)
 end
 
 local function frame(tvb, subtree)
-    local is_data = tvb(0, 1):uint() == DATA
+    local kind = tvb(0, 1):uint()
+    local is_data = kind ~= CONTROL
     local way, sequence = tvb(1, 1):uint(), tvb(2, 2):le_uint()
     local items = { subtree:add(f.way, tvb(1, 1)), subtree:add_le(f.sequence, tvb(2, 2)) }
     if not is_data and (way ~= 0 or sequence ~= 0) then
@@ -170,7 +178,8 @@ local function frame(tvb, subtree)
     if not is_data then
         return "Control frame of " .. length .. " bytes" .. session
     end
-    return "Packet of " .. length .. " bytes" .. session .. ", way " .. way
+    local partial = kind == PARTIAL and ", checksum partial" or ""
+    return "Packet of " .. length .. " bytes" .. partial .. session .. ", way " .. way
 end
 
 local PARTS = {
@@ -180,6 +189,7 @@ local PARTS = {
     [DATA] = frame,
     [CONTROL] = frame,
     [RESET] = reset,
+    [PARTIAL] = frame,
 }
 
 function ropeway.dissector(tvb, pinfo, tree)

@@ -147,8 +147,10 @@ def test_all_secure_types_show_their_parts(dissect):
     data, control = known["data frame, counter 1"], known["control frame, counter 0"]
     cookie = known["cookie, for the initiation"]
     reset = known["reset, of the session of the data frame"]
-    frames = dissect([secure(f) for f in (initiation, response, cookie, data, control, reset)])
-    assert [frame["ropeway_type"] for frame in frames] == [[n] for n in "123456"]
+    partial = known["data frame with it, type 7, counter 2"]
+    every = (initiation, response, cookie, data, control, reset, partial)
+    frames = dissect([secure(f) for f in every])
+    assert [frame["ropeway_type"] for frame in frames] == [[n] for n in "1234567"]
     assert {frame["protocol"][0] for frame in frames} == {"Ropeway"}
     session = data[4:8].hex()
     assert [frame["info"][0] for frame in frames] == [
@@ -158,8 +160,9 @@ def test_all_secure_types_show_their_parts(dissect):
         f"Packet of 34 bytes, session {session}, counter 1, way 5",
         f"Control frame of 50 bytes, session {session}, counter 0",
         f"Session {session} is not known any more",
+        f"Packet of 34 bytes, checksum partial, session {session}, counter 2, way 5",
     ]
-    first, second, third, fourth, fifth, sixth = frames
+    first, second, third, fourth, fifth, sixth, seventh = frames
     assert first["ropeway_ephemeral"] == hexadecimal(initiation[4:36])
     assert first["ropeway_static"] == hexadecimal(initiation[36:84])
     assert first["ropeway_payload"] == hexadecimal(initiation[84:140])
@@ -176,6 +179,8 @@ def test_all_secure_types_show_their_parts(dissect):
     assert fourth["ropeway_tag"] == hexadecimal(data[50:])
     assert fifth["ropeway_sealed_length"] == ["50"]
     assert sixth["ropeway_token"] == hexadecimal(reset[8:])
+    assert (seventh["ropeway_way"], seventh["ropeway_sequence"]) == (["5"], ["7"])
+    assert seventh["ropeway_sealed"] == hexadecimal(partial[16:50])
     assert not any("_expert" in name for frame in frames for name in frame if "ropeway" in name)
 
 
@@ -201,11 +206,15 @@ def test_secure_frames_are_known_over_ipv6_and_on_other_ports(dissect):
 @pytest.mark.parametrize(
     ("packet", "sentence"),
     [
-        (secure(b"\x07abc"), "There is no type 7."),
+        (secure(b"\x08abc"), "There is no type 8."),
         (secure(b"\x01" + bytes(170)), "The initiation has 171 bytes instead of 172."),
         (
             secure(b"\x04" + bytes(30)),
             "The data frame has 31 bytes; 32 is the least that it can have.",
+        ),
+        (
+            secure(b"\x07" + bytes(30)),
+            "The partial data frame has 31 bytes; 32 is the least that it can have.",
         ),
         (
             CLASSIC_GREETING[:3] + b"\x21" + CLASSIC_GREETING[4:33],

@@ -14,7 +14,7 @@ from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tupl
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core import secure
+from ropeway.core import ipv4, secure
 from ropeway.core.aead import CIPHER_NAME
 
 #   struct pcap_file_header { bpf_u_int32 magic; u_short version_major, version_minor;
@@ -44,6 +44,9 @@ _RAW = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6)
 _VLAN = (b"\x81\x00", b"\x88\xa8")
 _IP = (b"\x08\x00", b"\x86\xdd")
 _UDP = 17
+# Frames that carry packets, and all that are sealed.
+_DATA = (secure.DATA, secure.PARTIAL)
+_SEALED = (*_DATA, secure.CONTROL)
 
 Keys = Dict[bytes, List[ChaCha20Poly1305]]
 
@@ -141,8 +144,8 @@ def decrypt(
     """Write the inner packets of `capture` to `output`, a pcap of raw IP.
 
     Each packet is written once, when its first copy was captured, or with `all_copies` as often as
-    it was. Returns how many frames there were of each sort; `CaptureError` where `capture` is
-    damaged.
+    it was; checksums that were left to the receiver are filled in. Returns how many frames there
+    were of each sort; `CaptureError` where `capture` is damaged.
     """
     counts: Counter[str] = Counter(
         {"written": 0, "copies": 0, "without key": 0, "cut short": 0, "not authentic": 0}
@@ -152,34 +155,74 @@ def decrypt(
         struct.pack("<" + FILE_HEADER_FIELDS, capture.magic, 2, 4, 0, 0, SNAPLEN, LINKTYPE_RAW)
     )
     for seconds, fraction, packet, cut in capture:
-        frame = _udp_payload(packet, capture.linktype)
-        if len(frame) < secure.OVERHEAD or frame[0] != secure.DATA:
-            continue
-        index, counter = frame[4:8], frame[8:16]
-        if index not in keys:
-            counts["without key"] += 1
-        elif not all_copies and (index, counter) in seen:
-            counts["copies"] += 1
-        elif cut:
-            counts["cut short"] += 1
-        else:
-            inner = _open(keys[index], counter, frame)
-            if inner is None:
-                counts["not authentic"] += 1
+        frames = _apart(_udp_payload(packet, capture.linktype), keys)
+        for number, frame in enumerate(frames, 1):
+            if len(frame) < secure.OVERHEAD or frame[0] not in _DATA:
                 continue
-            seen.add((index, counter))
-            size = len(inner)
-            output.write(struct.pack("<" + PACKET_HEADER_FIELDS, seconds, fraction, size, size))
-            output.write(inner)
-            counts["written"] += 1
+            index, counter = frame[4:8], frame[8:16]
+            if index not in keys:
+                counts["without key"] += 1
+            elif not all_copies and (index, counter) in seen:
+                counts["copies"] += 1
+            elif cut and number == len(frames):
+                counts["cut short"] += 1
+            else:
+                inner = _open(keys[index], frame)
+                if inner is None:
+                    counts["not authentic"] += 1
+                    continue
+                seen.add((index, counter))
+                if frame[0] == secure.PARTIAL:
+                    inner = ipv4.complete(inner)
+                size = len(inner)
+                output.write(struct.pack("<" + PACKET_HEADER_FIELDS, seconds, fraction, size, size))
+                output.write(inner)
+                counts["written"] += 1
     return dict(counts)
 
 
-def _open(ciphers: List[ChaCha20Poly1305], counter: bytes, frame: bytes) -> Optional[bytes]:
+def _apart(payload: bytes, keys: Keys) -> List[bytes]:
+    """Return the frames of what was captured as one datagram.
+
+    A capture on the host itself shows frames of one size that the kernel sends, or has received,
+    together as one long datagram. Nothing in it says how long each is, but another header stands
+    where the first frame ends, and only the right length makes the first one authentic.
+    """
+    if len(payload) <= secure.OVERHEAD or payload[0] not in _SEALED:
+        return [payload]
+    ciphers = keys.get(payload[4:8])
+    if ciphers is None:
+        return [payload]
+    size = _first_size(payload, (payload[4:8],), ciphers)
+    if not size and _open(ciphers, payload) is None:
+        # Those after the first may be of another session.
+        size = _first_size(payload, keys, ciphers)
+    if not size:
+        return [payload]
+    return [payload[at : at + size] for at in range(0, len(payload), size)]
+
+
+def _first_size(
+    payload: bytes, indices: Iterable[bytes], ciphers: List[ChaCha20Poly1305]
+) -> Optional[int]:
+    """Return the size of the first frame, if one of a session of `indices` follows."""
+    for index in indices:
+        at = payload.find(index, secure.OVERHEAD + 4)
+        while at >= 0:
+            size = at - 4
+            if payload[size] in _SEALED and _open(ciphers, payload[:size]) is not None:
+                return size
+            at = payload.find(index, at + 1)
+    return None
+
+
+def _open(ciphers: List[ChaCha20Poly1305], frame: bytes) -> Optional[bytes]:
     for cipher in ciphers:
         try:
             return cipher.decrypt(
-                secure.NONCE_PREFIX + counter, frame[secure.HEADER_SIZE :], secure.DATA_AD
+                secure.NONCE_PREFIX + frame[8 : secure.HEADER_SIZE],
+                frame[secure.HEADER_SIZE :],
+                frame[:1],
             )
         except InvalidTag:
             continue

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ropeway.app import capture
 from ropeway.core.aead import CIPHER_NAME
+from tests.unit.core import secure_vectors
 
 KEY_IN, KEY_OUT = bytes([1]) * 32, bytes([2]) * 32
 INDEX_IN, INDEX_OUT = b"\x0a\x0b\x0c\x0d", b"\x01\x02\x03\x04"
@@ -112,6 +113,65 @@ def test_all_copies():
     assert decrypt(file, all_copies=True) == (
         [(1000, PACKET), (1001, PACKET)], {"written": 2}
     )  # fmt: skip
+
+
+def test_checksums_that_were_left_to_the_receiver_are_filled_in():
+    frames = [frame(n, inner=secure_vectors.PARTIAL, kind=7) for n in (1, 2)]
+    packets, counts = decrypt(pcap(*map(udp4, frames), linktype=101))
+    assert packets == [(1000, secure_vectors.PACKET), (1001, secure_vectors.PACKET)]
+    assert counts == {"written": 2}
+
+
+def test_frame_of_one_kind_is_not_opened_as_another():
+    passed_off = [bytes([kind]) + frame(1, kind=other)[1:] for kind, other in ((7, 4), (4, 7))]
+    assert decrypt(pcap(*map(udp4, passed_off), linktype=101)) == ([], {"not authentic": 2})
+
+
+def numbered(count, size=100):
+    """Return so many packets, the last of them shorter."""
+    return [bytes([n]) * (size if n < count - 1 else size // 2) for n in range(count)]
+
+
+@pytest.mark.parametrize("layout", [udp4, udp6])
+@pytest.mark.parametrize("count", [2, 3, 44])
+@pytest.mark.parametrize("size", [10, 100, 1400])
+def test_frames_that_the_kernel_carried_together(count, size, layout):
+    inner = numbered(count, size)
+    train = b"".join(frame(n, packet) for n, packet in enumerate(inner))
+    packets, counts = decrypt(pcap(layout(train), layout(train), linktype=101))
+    assert packets == [(1000, packet) for packet in inner]
+    assert counts == {"written": count, "copies": count}
+
+
+def test_others_among_frames_that_the_kernel_carried_together():
+    first, second, third = (frame(n, bytes([n]) * 80) for n in range(3))
+    forged = second[:-1] + bytes([second[-1] ^ 1])
+    control = frame(7, bytes(80), kind=5)
+    later = frame(0, bytes(80), INDEX_OUT, KEY_OUT)
+    strange = frame(0, bytes(80), b"none")
+    for pieces, came, counts in (
+        ([control, first, second], [0, 1], {"written": 2}),
+        ([first, later, second], [0, 0, 1], {"written": 3}),
+        ([first, forged, third, second], [0, 2, 1], {"written": 3, "not authentic": 1}),
+        ([first, second, strange], [0, 1], {"written": 2, "without key": 1}),
+        ([first, second, first], [0, 1], {"written": 2, "copies": 1}),
+        ([first, second, bytes(20)], [0, 1], {"written": 2}),
+    ):
+        packets, counted = decrypt(pcap(udp4(b"".join(pieces)), linktype=101))
+        assert [packet[0] for _, packet in packets] == came
+        assert counted == counts
+
+
+def test_frames_carried_together_and_cut_short():
+    train = b"".join(frame(n, packet) for n, packet in enumerate(numbered(3)))
+    assert decrypt(pcap(udp4(train), cut=5, linktype=101))[1] == {"written": 2, "cut short": 1}
+
+
+def test_packet_that_holds_the_index_of_its_session():
+    # What is sealed looks like anything; here a header seems to stand in it.
+    plain = frame(1, bytes(200))
+    faked = plain[:60] + plain[:8] + plain[68:]
+    assert decrypt(pcap(udp4(faked), linktype=101)) == ([], {"not authentic": 1})
 
 
 @pytest.mark.parametrize(
