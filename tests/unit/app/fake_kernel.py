@@ -9,7 +9,7 @@ import dataclasses
 import errno
 import os
 import socket
-from typing import Dict, List
+from typing import Dict, List, Set
 
 from ropeway.kernel.netlink import Change, Interface
 
@@ -69,20 +69,26 @@ class Ready:
 
 
 class FakeTun(Ready):
-    """A device without vnet header, as an old kernel's."""
+    """A device: without a vnet header, as an old kernel's, or with what `kernel.offload` names."""
 
     def __init__(self, kernel, name, index, features):
         super().__init__()
         self.kernel, self.name, self.index = kernel, name, index
-        self.features = dict.fromkeys(("vnet_hdr", "tso", "uso"), "not here")
+        self.features = kernel.granted(("vnet_hdr", "tso", "uso"), features)
         self.asked_for = features
         self.written: List[bytes] = []
+        self.written_partial: List[bytes] = []
 
     def read_batch(self, limit):
         return self.take(limit)
 
     def write_batch(self, packets):
         self.written += packets
+        return {}
+
+    def write_partial(self, packets):
+        assert self.features["vnet_hdr"] == "on"
+        self.written_partial += packets
         return {}
 
     def close(self):
@@ -125,7 +131,7 @@ class FakeUdpSocket(FakeLinkSockets):
     def __init__(self, kernel, index, name, address, port, features):
         super().__init__(kernel, index, name)
         self.address, self.port = address, port
-        self.features = dict.fromkeys(("udp_segment", "udp_gro"), "not here")
+        self.features = kernel.granted(("udp_segment", "udp_gro"), features)
         self.asked_for = features
 
     def receive_batch(self, limit):
@@ -166,6 +172,7 @@ class FakeKernel:
         self.dumpable = True
         self.route_dumps = 0
         self.next_index = 20
+        self.offload: Set[str] = set()
 
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
@@ -197,6 +204,17 @@ class FakeKernel:
     def socket(self, name, address):
         """Return the UDP socket that was opened last at `address` of the link `name`."""
         return [s for s in self.links if s.name == name and s.address == address][-1]
+
+    def granted(self, names, asked_for):
+        """Return the features `names` as a device or socket tells them."""
+        return {
+            name: "not asked for"
+            if name not in asked_for
+            else "on"
+            if name in self.offload
+            else "not here"
+            for name in names
+        }
 
     def change(self, *interfaces):
         """Make these all there is besides the device, and hint at it."""

@@ -80,7 +80,7 @@ def kernel(monkeypatch):
     fake.install(monkeypatch, runtime)
     # The tests of other modules are not to run with a frozen collector.
     monkeypatch.setattr(runtime.gc, "freeze", lambda: None)
-    monkeypatch.setattr(runtime.gc, "set_threshold", lambda *thresholds: None)
+    monkeypatch.setattr(runtime.gc, "disable", lambda: None)
     return fake
 
 

@@ -8,14 +8,18 @@ import errno
 import os
 import random
 import signal
+import socket
 import threading
 import time
+from collections import Counter
 
 import pytest
 
 from ropeway.app import config, control, keys, runtime
+from ropeway.core import ipv4
 from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
+from ropeway.kernel import segments
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.app.test_runtime import ask, eventually, packet, run
 from tests.unit.core.secure_world import frames, received
@@ -53,7 +57,7 @@ def kernel(monkeypatch, tmp_path):
     fake.interfaces = [ETH0]
     fake.install(monkeypatch, runtime)
     monkeypatch.setattr(runtime.gc, "freeze", lambda: None)
-    monkeypatch.setattr(runtime.gc, "set_threshold", lambda *thresholds: None)
+    monkeypatch.setattr(runtime.gc, "disable", lambda: None)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     return fake
 
@@ -239,6 +243,183 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         assert outward not in sent
 
     run(runtime.Runtime(settings), steps)
+
+
+SUPPORT = {"vnet_hdr", "tso", "uso", "udp_segment", "udp_gro"}
+
+
+def partial(source, destination):
+    """Return a UDP packet whose checksum covers the pseudo-header alone, and the complete one."""
+    addresses = b"".join(map(socket.inet_aton, (source, destination)))
+    packet = bytearray(b"E\0\0\x20\0\1@\0@\x11\0\0" + addresses + b"\0\7\0\7\0\x0c\0\0call")
+    packet[10:12] = ipv4.checksum(bytes(packet[:20])).to_bytes(2, "big")
+    # The complement of a checksum is the sum.
+    total = ipv4.checksum(addresses + b"\0\x11\0\x0c") ^ 0xFFFF
+    packet[26:28] = total.to_bytes(2, "big")
+    return bytes(packet), ipv4.complete(bytes(packet))
+
+
+class TestOffload:
+    """What is asked of the kernel, and what is said of it."""
+
+    def test_what_the_kernel_has_is_used_and_told(self, kernel, tmp_path):
+        settings = settings_for(tmp_path)
+        kernel.offload = SUPPORT
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert kernel.tun.asked_for == {"vnet_hdr", "tso", "uso"}
+            assert kernel.links[0].asked_for == {"udp_segment", "udp_gro"}
+            assert ask(settings, command="status")["offload"] == dict.fromkeys(SUPPORT, "on")
+
+        run(runtime.Runtime(settings), steps)
+
+    def test_what_it_has_not_is_told_with_the_reason(self, kernel, tmp_path):
+        settings = settings_for(tmp_path)
+        kernel.offload = {"vnet_hdr", "tso"}
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert ask(settings, command="status")["offload"] == {
+                "vnet_hdr": "on",
+                "tso": "on",
+                "uso": "not here",
+                "udp_segment": "eth0: not here",
+                "udp_gro": "eth0: not here",
+            }
+
+        run(runtime.Runtime(settings), steps)
+
+    def test_what_the_configuration_forbids_is_not_asked_for(self, kernel, tmp_path):
+        settings = settings_for(tmp_path, offload_disable=frozenset({"tso", "udp_gro"}))
+        kernel.offload = SUPPORT
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert kernel.tun.asked_for == {"vnet_hdr", "uso"}
+            assert kernel.links[0].asked_for == {"udp_segment"}
+            off = dict.fromkeys(("tso", "udp_gro"), "off by configuration")
+            told = ask(settings, command="status")["offload"]
+            assert told == {**dict.fromkeys(SUPPORT, "on"), **off}
+
+        run(runtime.Runtime(settings), steps)
+
+    def test_one_link_that_is_behind_is_named(self, kernel, tmp_path):
+        kernel.interfaces = [ETH0, dataclasses.replace(ETH1, addresses6=(), routes6=())]
+        settings = settings_for(tmp_path)
+        kernel.offload = SUPPORT
+
+        def steps():
+            eventually(lambda: len(kernel.links) == 2)
+            kernel.link("eth1").features["udp_segment"] = "EIO"
+            told = ask(settings, command="status")["offload"]
+            assert told == {**dict.fromkeys(SUPPORT, "on"), "udp_segment": "eth1: EIO"}
+
+        run(runtime.Runtime(settings), steps)
+
+    @pytest.mark.parametrize("offload", [SUPPORT, set()])
+    def test_checksums_stay_partial_where_both_devices_take_them(self, kernel, tmp_path, offload):
+        settings = settings_for(tmp_path)
+        kernel.offload = offload
+        outward, inward = partial("10.0.0.1", "10.0.0.2"), partial("10.0.0.2", "10.0.0.1")
+        # struct virtio_net_hdr: the checksum is to be completed, from byte 20 on, at 6.
+        header = segments.VNET.pack(1, 0, 0, 0, 20, 6)
+
+        def steps():
+            eventually(lambda: kernel.links)
+            far = FarHost(kernel)
+            far.node.take_partial()
+            far.until(far.established)
+            # The way there is known from the second packet on.
+            first = packet("10.0.0.1", "10.0.0.2")
+            kernel.tun.put(bytes(10) + first if offload else first)
+            assert far.until(lambda: far.delivered) == [first]
+            far.node.outbound([packet("10.0.0.2", "10.0.0.1")], time.monotonic())
+            far.until(lambda: kernel.tun.written)
+            far.node.outbound([inward[0]], time.monotonic(), True)
+            if offload:
+                kernel.tun.put(header + outward[0])
+                taken = []
+
+                def came():
+                    taken.extend(far.node.take_partial_packets())
+                    return taken
+
+                assert far.until(came) == [outward[0]]
+                assert far.until(lambda: kernel.tun.written_partial) == [inward[0]]
+            else:
+                far.until(lambda: len(kernel.tun.written) == 2)
+                assert kernel.tun.written[1] == inward[1]
+
+        run(runtime.Runtime(settings), steps)
+
+    def test_classic_networks_ask_for_nothing(self, kernel, tmp_path):
+        settings = settings_for(tmp_path, encapsulation="classic", peers=(), private_key=b"")
+        kernel.offload = SUPPORT
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert kernel.tun.asked_for == frozenset()
+            assert "offload" not in ask(settings, command="status")
+
+        run(runtime.Runtime(settings), steps)
+
+
+def test_what_is_dropped_for_want_of_time_is_told_by_link_and_for_the_device(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        status = ask(settings, command="status")
+        assert status["device"]["dropped"] == status["links"][0]["dropped"] == {}
+        assert status["links"][0]["buffers"] == {"send": 1 << 20, "receive": 2 << 20}
+        agent._outgoing.dropped["device"] = Counter(full=3)
+        agent._incoming.dropped[2, "192.168.0.1"] = Counter(overload=2, full=1)
+        status = ask(settings, command="status")
+        assert status["device"]["dropped"] == {"full": 3}
+        assert status["links"][0]["dropped"] == {"overload": 2, "full": 1}
+
+    run(agent, steps)
+
+
+def test_collector_does_not_run_beside_packets(kernel, tmp_path, monkeypatch):
+    calls = []
+    for name in ("collect", "freeze", "disable"):
+        monkeypatch.setattr(runtime.gc, name, lambda name=name: calls.append(name))
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        ask(settings, command="status")
+        assert calls == ["collect", "freeze", "disable"]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_garbage_is_collected_in_turns_without_packets(kernel, tmp_path, monkeypatch):
+    calls = []
+    agent = runtime.Runtime(settings_for(tmp_path))
+
+    def collected(after_s, idle):
+        calls.clear()
+        agent._keep_house(start + after_s, idle=idle)
+        return len(calls)
+
+    def steps():
+        eventually(lambda: kernel.links)
+
+    run(agent, steps)
+    monkeypatch.setattr(runtime.gc, "collect", lambda: calls.append(1))
+    agent._dump_due = agent._mtu_due = agent._status_due = agent._routes_due = float("inf")
+    start = agent._collected_at
+    late_s = runtime.COLLECT_LATE_S
+    assert collected(runtime.COLLECT_S - 1, True) == 0
+    assert collected(runtime.COLLECT_S + 1, False) == 0
+    assert collected(late_s - 1, False) == 0
+    assert collected(late_s + 1, False) == 1
+    assert collected(late_s + 2, True) == 0
+    assert collected(late_s + runtime.COLLECT_S + 2, True) == 1
 
 
 def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
