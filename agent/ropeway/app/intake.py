@@ -48,6 +48,7 @@ class Intake:
         self._packets = packets
         self._queue = FairQueue(2 * QUEUE_PACKETS)
         self._crowded: Dict[Hashable, int] = {}
+        self._last_turn: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
         self.dropped: Dict[Hashable, Counter[str]] = {}
         """Packets dropped because more came than was handled, by source and reason."""
@@ -56,8 +57,15 @@ class Intake:
         """Return how many packets wait."""
         return len(self._queue)
 
-    def limit(self, key: Hashable) -> int:
-        """Return how much may be read of a source now, 0 while enough waits."""
+    def limit(self, key: Hashable, turn: int) -> int:
+        """Return how much may be read of a source in a turn, 0 while enough waits.
+
+        What comes alone is handled before it is asked whether there is more: 1 for a source that
+        had nothing in the turn before.
+        """
+        last, self._last_turn[key] = self._last_turn.get(key, -2), turn
+        if turn - last > 1 and not self._queue:
+            return 1
         room = QUEUE_PACKETS - len(self._queue)
         if room <= 0:
             return 0
@@ -65,8 +73,12 @@ class Intake:
         most, packets = (READS_AHEAD, room) if ahead else (BATCH_PACKETS, BATCH_PACKETS)
         return min(most, int(packets / self._packets_per_read) + 1)
 
-    def take(self, key: Hashable, reads: Sequence[Any], now: float) -> None:
+    def take(self, key: Hashable, reads: List[Any], now: float) -> None:
         """Take what was read, at least something: handle it, or have it wait."""
+        if len(reads) == 1 and not self._queue:
+            self._crowded.pop(key, None)
+            self._handle(key, reads, now)
+            return
         counts = [self._packets(read) for read in reads]
         total = sum(counts)
         ahead = self._is_ahead(key)
@@ -81,7 +93,7 @@ class Intake:
             while at < len(reads) and handled < BATCH_PACKETS:
                 handled += counts[at]
                 at += 1
-            self._handle(key, list(reads[:at]), now)
+            self._handle(key, reads[:at], now)
         if at < len(reads):
             self._enqueue(key, reads[at:], counts[at:], now)
 
@@ -96,6 +108,7 @@ class Intake:
     def forget(self, key: Hashable) -> None:
         """Give up what is remembered of a source that is gone."""
         self._crowded.pop(key, None)
+        self._last_turn.pop(key, None)
         self.dropped.pop(key, None)
 
     def _is_ahead(self, key: Hashable) -> bool:

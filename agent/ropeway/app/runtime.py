@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ropeway")
 
 # Tuning
+EVENTS_MAX = 64
+"""Descriptors looked at in one turn."""
 DUMP_EVERY_S = 30.0
 """Netlink may lose an event; a dump this often finds it."""
 DUMP_GAP_S = 0.05
@@ -235,6 +237,7 @@ class Runtime:
         self._overlaps: Set[str] = set()
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
+        self._turn = 0
         self._stop_signal = 0
         self._hangup = False
         self._reading: Optional[configuration.Reading] = None
@@ -491,16 +494,19 @@ class Runtime:
             wait_s = 0.0
             if not outgoing and not incoming:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
-            ready = poll(wait_s)
+            ready = poll(wait_s, EVENTS_MAX)
             now = clock()
+            self._turn += 1
+            if len(ready) > 1:
+                # What other hosts wait for goes out before copies of what came are looked at.
+                ready.sort(key=self._is_no_device)
             for descriptor, occasions in ready:
-                if descriptor == self._tun_fd:
-                    self._read_device(now)
-                    # What the other hosts wait for goes before copies are looked at.
-                    if len(ready) > 1:
-                        self._flush()
-                elif descriptor in sockets_by_fd:
+                if descriptor in sockets_by_fd:
                     self._receive(sockets_by_fd[descriptor], now)
+                    self._flush()
+                elif descriptor == self._tun_fd:
+                    self._read_device(now)
+                    self._flush()
                 elif descriptor == hints_fd:
                     self._look_soon(now, self._hints.drain())
                 elif descriptor == firewall_fd:
@@ -527,6 +533,9 @@ class Runtime:
                 self._keep_house(now, idle=not ready)
                 due = self._due()
 
+    def _is_no_device(self, occasion: Tuple[int, int]) -> bool:
+        return occasion[0] != self._tun_fd
+
     def _due(self) -> float:
         return min(
             self._dump_due,
@@ -540,7 +549,7 @@ class Runtime:
         )
 
     def _receive(self, sockets: Sockets, now: float) -> None:
-        limit = self._incoming.limit(sockets.key)
+        limit = self._incoming.limit(sockets.key, self._turn)
         if not limit:
             return
         try:
@@ -552,7 +561,7 @@ class Runtime:
             self._incoming.take(sockets.key, received, now)
 
     def _read_device(self, now: float) -> None:
-        limit = self._outgoing.limit(DEVICE)
+        limit = self._outgoing.limit(DEVICE, self._turn)
         if not limit or self._tun is None:
             return
         try:
@@ -639,6 +648,7 @@ class Runtime:
         if now - self._collected_at >= (COLLECT_S if idle else COLLECT_LATE_S):
             self._collected_at = now
             gc.collect()
+            process.return_memory()
 
     def _remember_callers(self, now: float) -> None:
         """Have the next start find the hosts that have called this one."""

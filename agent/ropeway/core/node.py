@@ -116,7 +116,7 @@ class Node:
 
     # The way out.
 
-    def outbound(self, packets: Iterable[bytes], now: float, partial: bool = False) -> None:
+    def outbound(self, packets: Sequence[bytes], now: float, partial: bool = False) -> None:
         """Send packets that were read from the device.
 
         With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
@@ -124,12 +124,18 @@ class Node:
         for run in self._runs(packets, Drop.NOT_IPV4):
             self._send(run, None, now, partial)
 
-    def _runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[List[bytes]]:
+    def _runs(self, packets: Sequence[bytes], reason: Drop) -> Iterable[Sequence[bytes]]:
         """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
 
         The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
         only the last may be shorter. A run fits into one train.
         """
+        # A lone packet is what somebody waits for.
+        if len(packets) == 1 and ipv4.is_whole(packets[0]):
+            return (packets,)
+        return self._cut_into_runs(packets, reason)
+
+    def _cut_into_runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[List[bytes]]:
         run: List[bytes] = []
         head = fragment = addresses = b""
         size = room = 0
@@ -167,7 +173,7 @@ class Node:
             yield run
 
     def _send(
-        self, run: List[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
+        self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> int:
         """Send a run that came from ``origin``, None for this host; give how many went out."""
         strand = self._routes.next_hops.get(run[0][16:20])
@@ -256,7 +262,7 @@ class Node:
     # The way in.
 
     def _arrived(
-        self, run: List[bytes], strand: Strand[Any], now: float, partial: bool = False
+        self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool = False
     ) -> None:
         """Take a run of packets, first copies, that ``strand`` brought."""
         count = len(run)

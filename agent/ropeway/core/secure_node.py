@@ -111,7 +111,7 @@ class SecureNode(Node):
 
     # The way out.
 
-    def outbound(self, packets: Iterable[bytes], now: float, partial: bool = False) -> None:
+    def outbound(self, packets: Sequence[bytes], now: float, partial: bool = False) -> None:
         """Send packets that were read from the device.
 
         Those with another host's source address are left out: no peer would take them from here.
@@ -127,12 +127,14 @@ class SecureNode(Node):
     def _settle(self, now: float) -> None:
         peers = self._peers
         peers.settle(now)
-        released, peers.released = peers.released, []
-        for packet, origin in released:
-            self._dispatch(packet, origin, now)
-        given_up, peers.given_up = peers.given_up, []
-        for packet, origin in given_up:
-            self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
+        if peers.released:
+            released, peers.released = peers.released, []
+            for packet, origin in released:
+                self._dispatch(packet, origin, now)
+        if peers.given_up:
+            given_up, peers.given_up = peers.given_up, []
+            for packet, origin in given_up:
+                self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
 
     def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
         """Give what is to be sent: (socket's key, endpoint) -> trains of frames, in order."""
@@ -220,8 +222,11 @@ class SecureNode(Node):
         connection = strand.by_way.get(head[1])
         if connection is not None:
             connection.received += len(frames)
-            connection.received_bytes += len(frames) * secure.HEADER_SIZE + sum(
-                len(text) for _, _, _, text in frames
+            # All but the last are of one size.
+            connection.received_bytes += (
+                len(frames) * secure.HEADER_SIZE
+                + (len(frames) - 1) * len(frames[0][3])
+                + len(frames[-1][3])
             )
             connection.duplicates += duplicates
             connection.first += len(packets)

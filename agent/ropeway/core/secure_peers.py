@@ -801,9 +801,10 @@ class SecurePeers:
 
     def settle(self, now: float) -> None:
         """Choose anew where something changed; at the end of each batch of work."""
-        for strand in self.woken:
-            self._wake(strand, now)
-        self.woken.clear()
+        if self.woken:
+            for strand in self.woken:
+                self._wake(strand, now)
+            self.woken.clear()
         if not self._unsettled:
             return
         for strand in list(self._unsettled):

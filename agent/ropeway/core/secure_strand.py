@@ -333,13 +333,13 @@ class SecureStrand(Strand[SecureConnection]):
             outbox = connection.outbox
             if not outbox:
                 touched.append(connection)
-            sequence, way = connection.sequence + 1, connection.far_way
-            connection.sequence += count
+            sequence, way, counter = connection.sequence, connection.far_way, first
+            parts: List[bytes] = []
+            for text in texts:
+                sequence += 1
+                parts += pack(kind, way, sequence & 0xFFFF, index, counter), text
+                counter += 1
+            connection.sequence = sequence
             connection.sent += count
             connection.sent_bytes += total
-            parts = [
-                part
-                for at, text in enumerate(texts)
-                for part in (pack(kind, way, sequence + at & 0xFFFF, index, first + at), text)
-            ]
             outbox.append(Train(size, count, parts))

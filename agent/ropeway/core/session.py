@@ -120,11 +120,14 @@ class Session:
 
         ``kind_ad`` is DATA_AD or PARTIAL_AD. The counters of the other frames follow the first.
         """
-        first = self.counter
-        self.counter += len(packets)
+        first = counter = self.counter
         encrypt, nonce = self.encrypt, NONCE.pack
-        numbered = enumerate(packets, first)
-        return first, [encrypt(nonce(counter), packet, kind_ad) for counter, packet in numbered]
+        texts = []
+        for packet in packets:
+            texts.append(encrypt(nonce(counter), packet, kind_ad))
+            counter += 1
+        self.counter = counter
+        return first, texts
 
     def open(self, datagram: bytes) -> Union[bytes, Drop]:
         """Give the body of a whole frame of this session and mark it received, or why not.

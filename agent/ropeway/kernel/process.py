@@ -142,3 +142,13 @@ def _call(name: str, *arguments: Union[int, bytes, ctypes.Array[ctypes.c_char]])
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*wide) == -1:
         code = ctypes.get_errno() or errno.EINVAL
         raise OSError(code, os.strerror(code))
+
+
+def return_memory() -> None:
+    """Give back to the system what was freed: glibc keeps it otherwise, after a burst for good.
+
+    Takes about 1 ms. Does nothing with another C library. Source: malloc_trim(3).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

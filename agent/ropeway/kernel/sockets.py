@@ -222,6 +222,11 @@ class SendBuffer:
         self._elapsed = 0.0
         self._resize(SEND_BYTES)
 
+    @property
+    def measures(self) -> bool:
+        """Whether it was full lately, so that all batches count."""
+        return self._waiting is not None
+
     def before_batch(self) -> None:
         """Take note that a batch is about to be sent."""
         if self._waiting is None:

@@ -166,25 +166,38 @@ class UdpSocket:
         too much to carry would be taken for a dead one.
         """
         refused: Dict[str, int] = {}
-        self._buffer.before_batch()
+        buffer, sendmsg = self._buffer, self._socket.sendmsg
+        if buffer.measures:
+            buffer.before_batch()
         for train in trains:
-            if train.count == 1 or not self._segments:
-                self._send_apart(endpoint, train, refused)
-                continue
-            size = SEGMENT_SIZE.pack(train.size)
+            size, count, parts = train
             try:
-                self._socket.sendmsg(
-                    train.parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, size),), 0, endpoint
-                )
+                if count == 1:
+                    sendmsg(parts, (), 0, endpoint)
+                elif self._segments:
+                    cut = SEGMENT_SIZE.pack(size)
+                    sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
+                else:
+                    self._send_apart(endpoint, train, refused)
             except OSError as error:
                 self._send_refused(endpoint, train, error, refused)
-        self._buffer.after_batch(refused)
+        if refused or buffer.measures:
+            buffer.after_batch(refused)
         return refused
 
     def _send_refused(
         self, endpoint: Endpoint, train: Train, error: OSError, refused: Dict[str, int]
     ) -> None:
         """Send what of a train can go, after the kernel would not take it whole."""
+        if train.count == 1:
+            if error.errno != errno.EAGAIN or train.parts[0][0] in _PACKET_TYPES:
+                count_refused(refused, error)
+                return
+            try:
+                self._buffer.squeeze_in(lambda: self._socket.sendmsg(train.parts, (), 0, endpoint))
+            except OSError as error_again:
+                count_refused(refused, error_again)
+            return
         if error.errno == errno.EIO:
             # udp_send_skb() of net/ipv4/udp.c: nobody on the way out would fill in the checksums.
             self._stop_segmenting(error, "the interface does not fill in checksums")
@@ -198,12 +211,6 @@ class UdpSocket:
             self._stop_segmenting(error, "though each frame goes by itself")
 
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
-        if train.count == 1:
-            try:
-                self._send_alone(endpoint, train)
-            except OSError as error:
-                count_refused(refused, error)
-            return
         sendto = self._socket.sendto
         for number, frame in enumerate(train.frames()):
             try:
@@ -213,14 +220,6 @@ class UdpSocket:
                 break
             except OSError as error:
                 count_refused(refused, error)
-
-    def _send_alone(self, endpoint: Endpoint, train: Train) -> None:
-        try:
-            self._socket.sendmsg(train.parts, (), 0, endpoint)
-        except BlockingIOError:
-            if train.parts[0][0] in _PACKET_TYPES:
-                raise
-            self._buffer.squeeze_in(lambda: self._socket.sendmsg(train.parts, (), 0, endpoint))
 
     def _stop_segmenting(self, error: OSError, why: str) -> None:
         self._segments = False

@@ -25,6 +25,7 @@ class Engine:
 
     def __init__(self):
         self.now = 50.0
+        self.turn = 0
         self.handed = []
         self.intake = Intake(self.handle, lambda read: read.flow, lambda read: read.packets)
 
@@ -37,7 +38,10 @@ class Engine:
         self.intake.take(key, reads, self.now)
 
     def limit(self, key="one"):
-        return self.intake.limit(key)
+        """Ask for a source that had something in the turn before."""
+        self.turn += 2
+        self.intake.limit(key, self.turn - 1)
+        return self.intake.limit(key, self.turn)
 
     def taken(self):
         """Give what was handed on since the last time, and forget it."""
@@ -76,6 +80,22 @@ def test_below_saturation_everything_is_handed_on_at_once_in_its_order():
         assert engine.handed == [("one", reads)]
         assert engine.taken() == reads
         assert len(engine.intake) == 0
+
+
+def test_what_comes_alone_is_handled_before_it_is_asked_for_more():
+    engine = Engine()
+    assert engine.intake.limit("one", 1) == 1
+    assert engine.intake.limit("one", 2) > 1
+    assert engine.intake.limit("one", 3) > 1
+    assert engine.intake.limit("one", 5) == 1
+    assert engine.intake.limit("other", 3) == 1
+
+
+def test_where_something_waits_everything_is_read():
+    engine = Engine()
+    engine.crowd()
+    engine.take(some("a", 10))
+    assert engine.intake.limit("other", 7) > 1
 
 
 def test_nothing_waits_for_the_first_turns_of_a_full_source():

@@ -423,6 +423,78 @@ class TestPackets:
         assert world.dropped("a") == {"no_route": 2}
 
 
+class TestRuns:
+    """Classic frames go one by one, however many packets the node gets at once."""
+
+    def met(self):
+        world = pair()
+        world.run(1)
+        world.send("a", udp("10.0.0.1", "10.0.0.2"))
+        world.run(0.1)
+        world.delivered["b"].clear()
+        return world
+
+    def test_a_run_of_packets_becomes_a_frame_for_each_on_each_connection(self):
+        world = self.met()
+        packets = [*numbered(100), udp("10.0.0.1", "10.0.0.2", b"short")]
+        world.nodes["a"].outbound(packets, world.now)
+        ways = world.nodes["a"].take_datagrams()
+        assert sorted(ways) == [(2, "192.168.0.2"), (3, "192.168.1.2")]
+        ids = []
+        for datagrams in ways.values():
+            frames = [classic.decode(datagram) for datagram in datagrams]
+            assert [frame.payload for frame in frames] == packets
+            assert all(frame.forward and frame.state == 2 for frame in frames)
+            start = frames[0].identification
+            assert [f.identification for f in frames] == list(range(start, start + 101))
+            ids.append([frame.id for frame in frames])
+        assert ids[0] == ids[1]
+        following = [(ids[0][0] + n) & classic.ID_MASK for n in range(101)]
+        assert ids[0] == following
+
+    def test_all_of_a_run_arrives_once_and_in_order(self):
+        world = self.met()
+        packets = numbered(300)
+        random.Random(5).shuffle(packets)
+        world.send("a", *packets)
+        world.run(0.2)
+        assert world.delivered["b"] == packets
+        assert world.peer("b", "10.0.0.1")["delivered"] == 301
+
+    def test_a_router_passes_a_run_on_with_the_time_to_live_decreased(self):
+        world = three()
+        world.run(1)
+        packets = numbered(70, dst="10.0.0.3")
+        world.send("a", *packets)
+        world.run(0.2)
+        assert world.delivered["c"] == [ipv4.with_ttl_decreased(packet) for packet in packets]
+        assert world.nodes["r"].status(world.now)["counters"]["forwarded"] == 70
+
+    def test_what_is_no_packet_leaves_the_run_whole(self):
+        world = self.met()
+        one, two, three_ = numbered(3)
+        world.send("a", one, b"", two, one[:-1], b"\x60" * 60, three_)
+        world.run(0.1)
+        assert world.delivered["b"] == [one, two, three_]
+        assert world.dropped("a") == {"not_ipv4": 3}
+
+    def test_a_datagram_is_one_packet_of_its_hosts_flow(self):
+        world = self.met()
+        node = world.nodes["b"]
+        world.nodes["a"].outbound(numbered(1), world.now)
+        world.nodes["a"].outbound([udp("10.0.0.1", "10.0.0.2", b"x" * 900)], world.now)
+        (small, large), *others = world.nodes["a"].take_datagrams().values()
+        assert node.packets_in(small) == node.packets_in(b"") == 1
+        assert node.flow(small) is not None
+        assert node.flow(small) != node.flow(large)
+        # A host's flows are the same over all its connections.
+        assert [node.flow(datagram) for datagram in others[0]] == [
+            node.flow(small), node.flow(large)
+        ]  # fmt: skip
+        for strange in (b"", b"\x48", small[:31], small[:12] + bytes(4) + small[16:]):
+            assert node.flow(strange) is None
+
+
 class TestForwarding:
     def test_hosts_that_share_no_lan_reach_each_other_through_the_router(self):
         world = three()

@@ -197,3 +197,9 @@ def test_a_kernel_that_knows_no_slices(monkeypatch):
 def test_a_refusal_of_the_kernel_is_an_os_error():
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         process._call("mlockall", 0)
+
+
+def test_memory_is_returned_on_any_c_library(monkeypatch):
+    process.return_memory()
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda _: object())
+    process.return_memory()
