@@ -7,8 +7,9 @@
 -- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. What is sealed
 -- stays so here: `ropeway decrypt` writes a capture of the packets inside.
 --
--- A capture on a host itself may show many frames as one long datagram, of which this shows the first
--- header only. While capturing, have the kernel carry each by itself:
+-- A capture on a host itself may show many frames of one size as one long datagram, because its kernel
+-- carries them together. They are taken apart where the headers of one session stand in it at such
+-- distances. To see every frame for itself, capture after
 --
 --     ethtool -K INTERFACE gro off tx-udp-segmentation off
 --
@@ -64,6 +65,7 @@ local f = {
     index = ProtoField.bytes("ropeway.index", "Receiver's session index"),
     counter = ProtoField.uint64("ropeway.counter", "Counter of the session"),
     sealed = ProtoField.bytes("ropeway.sealed", "Sealed"),
+    frames = ProtoField.uint32("ropeway.frames", "Frames carried together"),
     sealed_length = ProtoField.uint32("ropeway.sealed_length", "Bytes that are sealed"),
     tag = ProtoField.bytes("ropeway.tag", "Tag"),
     ephemeral = ProtoField.bytes("ropeway.ephemeral", "Ephemeral public key"),
@@ -192,28 +194,78 @@ local PARTS = {
     [PARTIAL] = frame,
 }
 
-function ropeway.dissector(tvb, pinfo, tree)
+-- The size of the first frame, if others follow it in the same datagram; else that of the datagram.
+-- A header is known by its type, its session and the upper half of its counter.
+local function first_size(tvb)
+    local whole = tvb:captured_len()
+    local kind = tvb(0, 1):uint()
+    if PARTS[kind] ~= frame or whole < 2 * SECURE_HEADER + TAG then
+        return tvb:reported_len()
+    end
+    local bytes = tvb:raw()
+    local index, upper = bytes:sub(5, 8), bytes:sub(13, 16)
+    local at = SECURE_HEADER + TAG
+    while true do
+        -- Counted from 1, and the index is the fifth byte of its frame.
+        local found = bytes:find(index, at + 5, true)
+        if found == nil or found + 11 > whole then
+            return tvb:reported_len()
+        end
+        at = found - 5
+        if PARTS[bytes:byte(at + 1)] == frame and bytes:sub(at + 13, at + 16) == upper then
+            return at
+        end
+        at = at + 1
+    end
+end
+
+-- Dissects one frame or message; gives its sentence, and whether it is one.
+local function dissect_one(tvb, subtree)
     local length = tvb:reported_len()
-    local subtree = start(tvb, pinfo, tree)
     local kind = tvb(0, 1):uint()
     local name = TYPES[kind]
     subtree:add(f.type, tvb(0, 1))
     if name == nil then
-        refuse(pinfo, subtree, "There is no type " .. kind .. ".")
-        return length
+        return "There is no type " .. kind .. ".", false
     end
     subtree:append_text(", " .. name)
     local exact, least = LENGTHS[kind], SECURE_HEADER + TAG
     if exact ~= nil and length ~= exact then
-        refuse(pinfo, subtree,
-            "The " .. name .. " has " .. length .. " bytes instead of " .. exact .. ".")
+        return "The " .. name .. " has " .. length .. " bytes instead of " .. exact .. ".", false
     elseif exact == nil and length < least then
-        refuse(pinfo, subtree,
-            "The " .. name .. " frame has " .. length .. " bytes; " .. least
-            .. " is the least that it can have.")
-    else
-        pinfo.cols.info:set(PARTS[kind](tvb, subtree))
+        return "The " .. name .. " frame has " .. length .. " bytes; " .. least
+            .. " is the least that it can have.", false
     end
+    return PARTS[kind](tvb, subtree), true
+end
+
+function ropeway.dissector(tvb, pinfo, tree)
+    local length = tvb:reported_len()
+    local size = first_size(tvb)
+    if size >= length then
+        local subtree = start(tvb, pinfo, tree)
+        local sentence, good = dissect_one(tvb, subtree)
+        if good then
+            pinfo.cols.info:set(sentence)
+        else
+            refuse(pinfo, subtree, sentence)
+        end
+        return length
+    end
+    local count = math.ceil(length / size)
+    local first
+    for at = 0, length - 1, size do
+        local part = tvb(at, math.min(size, length - at)):tvb()
+        pinfo.cols.protocol:set("Ropeway")
+        local subtree = tree:add(ropeway, part())
+        subtree:add(f.frames, count):set_generated()
+        local sentence, good = dissect_one(part, subtree)
+        if not good then
+            subtree:add_proto_expert_info(malformed, sentence)
+        end
+        first = first or sentence
+    end
+    pinfo.cols.info:set(count .. " frames together. " .. first)
     return length
 end
 

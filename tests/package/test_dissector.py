@@ -232,6 +232,44 @@ def test_what_is_malformed_says_what_is_wrong(dissect, packet: bytes, sentence: 
     assert any("malformed" in name for name in frame)
 
 
+def data_frame(kind: int, counter: int, length: int) -> bytes:
+    return struct.pack("<BBH4sQ", kind, 1, counter & 0xFFFF, b"abcd", counter) + bytes(length)
+
+
+@pytest.mark.parametrize("first", [1, 250, 2**32 + 250])
+def test_frames_that_the_kernel_carried_together_are_taken_apart(dissect, first: int):
+    pieces = [data_frame(7, first + n, 300) for n in range(9)] + [data_frame(4, first + 9, 99)]
+    (frame,) = dissect([secure(b"".join(pieces))])
+    assert frame["ropeway_frames"] == ["10"] * 10
+    assert frame["ropeway_type"] == ["7"] * 9 + ["4"]
+    assert frame["ropeway_counter"] == [str(first + n) for n in range(10)]
+    assert frame["ropeway_sealed_length"] == ["284"] * 9 + ["83"]
+    assert frame["info"] == [
+        "10 frames together. Packet of 284 bytes, checksum partial, session 61626364,"
+        f" counter {first}, way 1"
+    ]
+
+
+def test_what_is_wrong_among_frames_carried_together_is_said(dissect):
+    good = [data_frame(4, n, 84) for n in range(3)]
+    strange = b"\x09" + bytes(99)
+    (frame,) = dissect([secure(b"".join([*good[:2], strange, good[2], bytes(1)]))])
+    assert frame["ropeway_type"] == ["4", "4", "9", "4", "0"]
+    assert frame["info"][0].startswith("5 frames together. Packet of 68 bytes")
+    assert any("malformed" in name for name in frame)
+
+
+def test_a_frame_in_which_its_own_index_stands_stays_one(dissect):
+    faked = bytearray(data_frame(4, 5, 300))
+    faked[104:108] = b"abcd"
+    faked[204:208] = b"abcd"
+    faked[200] = 4
+    faked[212:216] = b"\xff" * 4
+    (frame,) = dissect([secure(bytes(faked))])
+    assert frame["ropeway_type"] == ["4"]
+    assert "ropeway_frames" not in frame
+
+
 def test_other_tunnels_over_ip_protocol_4_are_left_alone(dissect):
     ping = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
     frames = dissect([ipv4(ipv4(ping, 1), 4), ipv6(ipv4(ping, 1), 4)])
@@ -243,4 +281,7 @@ def test_other_tunnels_over_ip_protocol_4_are_left_alone(dissect):
 def test_cut_off_captures_do_no_harm(dissect):
     whole = [secure(v) for name, v in vectors().items() if "frame" in name or name == "initiation"]
     for frame in dissect([packet[:40] for packet in [*whole, CLASSIC_PACKET]]):
+        assert frame["info"]
+    train = secure(b"".join(data_frame(4, n, 284) for n in range(5)))
+    for frame in dissect([train[:size] for size in (40, 70, 340, 350, 700)]):
         assert frame["info"]
