@@ -7,7 +7,7 @@
 -- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. What is sealed
 -- stays so here: `ropeway decrypt` writes a capture of the packets inside.
 --
--- A capture on a host itself may show many frames of one size as one long datagram, because its kernel
+-- A capture on a host itself may show frames of one size as one long datagram, because its kernel
 -- carries them together. They are taken apart where the headers of one session stand in it at such
 -- distances. To see every frame for itself, capture after
 --
