@@ -27,13 +27,14 @@ QUEUE_PACKETS = 2048
 ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""
 
-Handle = Callable[[Any, List[Any], float], None]
+Handle = Callable[[List[Any], Any, float], None]
+Read = Callable[[int], List[Any]]
 
 
 class Intake:
     """One direction. Sources are told apart by keys; what comes from them may be anything.
 
-    `handle` takes a source's key, what it gave, and the time in monotonic seconds; `flow` tells
+    `handle` takes what a source gave, its key, and the time in monotonic seconds; `flow` tells
     flows of one source apart; `packets` counts the packets in what was read, 1 or more.
     """
 
@@ -47,6 +48,8 @@ class Intake:
         self._flow = flow
         self._packets = packets
         self._queue = FairQueue(2 * QUEUE_PACKETS)
+        self.waits = False
+        """Whether anything waits."""
         self._crowded: Dict[Hashable, int] = {}
         self._last_turn: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
@@ -57,15 +60,28 @@ class Intake:
         """Return how many packets wait."""
         return len(self._queue)
 
-    def limit(self, key: Hashable, turn: int) -> int:
-        """Return how much may be read of a source in a turn, 0 while enough waits.
+    def read(self, key: Hashable, read: Read, turn: int, now: float) -> None:
+        """Read from a source with `read(limit)`, and handle what comes or have it wait.
 
-        What comes alone is handled before it is asked whether there is more: 1 for a source that
-        had nothing in the turn before.
+        `turn` counts the times that all sources were looked at. What comes alone is handled before
+        it is asked whether there is more: 1 is read of a source that had nothing in the turn
+        before. What `read` raises is raised.
         """
-        last, self._last_turn[key] = self._last_turn.get(key, -2), turn
-        if turn - last > 1 and not self._queue:
-            return 1
+        last = self._last_turn.get(key, -2)
+        self._last_turn[key] = turn
+        if turn - last > 1 and not self.waits:
+            reads = read(1)
+            if reads:
+                self._handle(reads, key, now)
+            return
+        limit = self.limit(key)
+        if limit:
+            reads = read(limit)
+            if reads:
+                self.take(key, reads, now)
+
+    def limit(self, key: Hashable) -> int:
+        """Return how much may be read of a source that has more, 0 while enough waits."""
         room = QUEUE_PACKETS - len(self._queue)
         if room <= 0:
             return 0
@@ -75,10 +91,6 @@ class Intake:
 
     def take(self, key: Hashable, reads: List[Any], now: float) -> None:
         """Take what was read, at least something: handle it, or have it wait."""
-        if len(reads) == 1 and not self._queue:
-            self._crowded.pop(key, None)
-            self._handle(key, reads, now)
-            return
         counts = [self._packets(read) for read in reads]
         total = sum(counts)
         ahead = self._is_ahead(key)
@@ -93,7 +105,7 @@ class Intake:
             while at < len(reads) and handled < BATCH_PACKETS:
                 handled += counts[at]
                 at += 1
-            self._handle(key, reads[:at], now)
+            self._handle(reads[:at], key, now)
         if at < len(reads):
             self._enqueue(key, reads[at:], counts[at:], now)
 
@@ -101,7 +113,8 @@ class Intake:
         """Handle a batch of what waits."""
         taken = self._queue.take(BATCH_PACKETS, now)
         for key, items in groupby(taken, itemgetter(0)):
-            self._handle(key, [read for _, reads, _ in items for read in reads], now)
+            self._handle([read for _, reads, _ in items for read in reads], key, now)
+        self.waits = len(self._queue) > 0
         for (key, _, count), reason in self._queue.take_dropped():
             self.dropped.setdefault(key, Counter())[reason] += count
 
@@ -112,7 +125,7 @@ class Intake:
         self.dropped.pop(key, None)
 
     def _is_ahead(self, key: Hashable) -> bool:
-        return len(self._queue) > 0 or self._crowded.get(key, 0) >= CROWDED_TURNS
+        return self.waits or self._crowded.get(key, 0) >= CROWDED_TURNS
 
     def _enqueue(
         self, key: Hashable, reads: Sequence[Any], counts: Sequence[int], now: float
@@ -130,3 +143,4 @@ class Intake:
             together.append(read)
             size += count
         put((key, flow), (key, together, size), size, now)
+        self.waits = True

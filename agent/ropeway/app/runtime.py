@@ -347,7 +347,7 @@ class Runtime:
             classic = self._classic_node()
             self._node = classic
             self._take_frames = classic.take_datagrams
-        self._incoming = Intake(self._arrive, self._node.flow, self._node.packets_in)
+        self._incoming = Intake(self._node.inbound, self._node.flow, self._node.packets_in)
         stack.callback(self._close_links)
         stack.callback(self._close_device)
         try:
@@ -358,10 +358,10 @@ class Runtime:
                 raise ConfigError([sentence]) from error
             raise StartError(sentence) from error
         assert self._tun is not None
-        self._outgoing = Intake(self._send, ipv4.flow, _one)
+        self._outgoing = Intake(self._outbound, ipv4.flow, _one)
         if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
             self._sealed.take_partial()
-            self._outgoing = Intake(self._send_split, segments.flow, segments.count)
+            self._outgoing = Intake(self._outbound_split, segments.flow, segments.count)
         # Whoever holds the device owns the table of its name.
         if self._secure:
             # An agent that was killed may have left the table of a classic network.
@@ -492,7 +492,7 @@ class Runtime:
         due = self._due()
         while not self._stop_signal:
             wait_s = 0.0
-            if not outgoing and not incoming:
+            if not outgoing.waits and not incoming.waits:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
             ready = poll(wait_s, EVENTS_MAX)
             now = clock()
@@ -503,10 +503,8 @@ class Runtime:
             for descriptor, occasions in ready:
                 if descriptor in sockets_by_fd:
                     self._receive(sockets_by_fd[descriptor], now)
-                    self._flush()
                 elif descriptor == self._tun_fd:
                     self._read_device(now)
-                    self._flush()
                 elif descriptor == hints_fd:
                     self._look_soon(now, self._hints.drain())
                 elif descriptor == firewall_fd:
@@ -521,9 +519,9 @@ class Runtime:
                     self._read_on(now)
                 elif control.owns(descriptor):
                     control.handle(descriptor, occasions, now)
-            if incoming:
+            if incoming.waits:
                 incoming.serve(now)
-            if outgoing:
+            if outgoing.waits:
                 outgoing.serve(now)
             if now >= node.deadline():
                 node.tick(now)
@@ -549,23 +547,18 @@ class Runtime:
         )
 
     def _receive(self, sockets: Sockets, now: float) -> None:
-        limit = self._incoming.limit(sockets.key, self._turn)
-        if not limit:
-            return
         try:
-            received = sockets.receive_batch(limit)
+            self._incoming.read(sockets.key, sockets.receive_batch, self._turn, now)
         except OSError as error:
             self._receive_failed(sockets, error, now)
-            return
-        if received:
-            self._incoming.take(sockets.key, received, now)
+        self._deliver()
+        self._send()
 
     def _read_device(self, now: float) -> None:
-        limit = self._outgoing.limit(DEVICE, self._turn)
-        if not limit or self._tun is None:
+        if self._tun is None:
             return
         try:
-            reads = self._tun.read_batch(limit)
+            self._outgoing.read(DEVICE, self._tun.read_batch, self._turn, now)
         except OSError as error:
             log.warning(
                 "device %s is gone (%s): making it again",
@@ -574,25 +567,28 @@ class Runtime:
             )
             self._close_device()
             self._look_soon(now)
-            return
-        if reads:
-            self._outgoing.take(DEVICE, reads, now)
+        self._send()
 
-    def _send(self, _: Hashable, packets: List[bytes], now: float) -> None:
+    def _outbound(self, packets: List[bytes], _: Hashable, now: float) -> None:
         """Hand packets that were read from the device to the node."""
         self._node.outbound(packets, now)
 
-    def _send_split(self, _: Hashable, reads: List[bytes], now: float) -> None:
+    def _outbound_split(self, reads: List[bytes], _: Hashable, now: float) -> None:
         """Hand them to the node where they came with headers, and perhaps as super-packets."""
         for packets, partial in segments.split(reads):
             self._node.outbound(packets, now, partial)
 
-    def _arrive(self, key: Hashable, received: List[Any], now: float) -> None:
-        """Hand what arrived at a socket to the node."""
-        self._node.inbound(received, key, now)
-
     def _flush(self) -> None:
         """Carry out what the node has decided."""
+        self._send()
+        self._deliver()
+        events = self._node.take_events()
+        if events:
+            for event in events:
+                log.info("%s", event)
+            self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
+
+    def _send(self) -> None:
         node, sockets = self._node, self._sockets
         for (key, destination), frames in self._take_frames().items():
             link = sockets.get(key)
@@ -600,24 +596,22 @@ class Runtime:
                 node.send_failed(key, "ENODEV", sum(map(_frames_in, frames)))
                 continue
             refused = link.send_batch(destination, frames)
-            for reason, count in refused.items():
-                node.send_failed(key, reason, count)
-        packets = node.take_packets()
-        if packets:
-            self._deliver(packets, self._tun.write_batch if self._tun else _no_device)
-        packets = node.take_partial_packets()
-        if packets:
-            self._deliver(packets, self._tun.write_partial if self._tun else _no_device)
-        events = node.take_events()
-        if events:
-            for event in events:
-                log.info("%s", event)
-            self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
+            if refused:
+                for reason, count in refused.items():
+                    node.send_failed(key, reason, count)
 
-    def _deliver(
-        self, packets: List[bytes], write: Callable[[List[bytes]], Dict[str, int]]
-    ) -> None:
-        for reason, count in write(packets).items():
+    def _deliver(self) -> None:
+        packets = self._node.take_packets()
+        if packets:
+            write = self._tun.write_batch if self._tun else _no_device
+            self._note_refused(write(packets))
+        partial = self._node.take_partial_packets()
+        if partial:
+            write = self._tun.write_partial if self._tun else _no_device
+            self._note_refused(write(partial))
+
+    def _note_refused(self, refused: Dict[str, int]) -> None:
+        for reason, count in refused.items():
             self._write_errors[reason] = self._write_errors.get(reason, 0) + count
 
     def _keep_house(self, now: float, idle: bool) -> None:

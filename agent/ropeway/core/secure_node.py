@@ -119,10 +119,13 @@ class SecureNode(Node):
         own = self._own
         for run in self._runs(packets, Drop.NOT_IPV4):
             if run[0][12:16] == own:
-                self._send(run, None, now, partial)
+                strand = self._routes.next_hops.get(run[0][16:20])
+                if strand is None or not strand.send(run, now, self._touched, partial):
+                    self._send(run, None, now, partial)
             else:
                 self._dropped[Drop.FOREIGN_SOURCE] += len(run)
-        self._settle(now)
+        if self._peers.woken or self._peers.unsettled:
+            self._settle(now)
 
     def _settle(self, now: float) -> None:
         peers = self._peers
@@ -179,7 +182,8 @@ class SecureNode(Node):
             # What is too short for a frame, one by one; a datagram may be empty.
             for at in range(start * size, len(data) or 1, size):
                 self._inbound_other(data[at : at + size], endpoint, key, now)
-        self._settle(now)
+        if self._peers.woken or self._peers.unsettled:
+            self._settle(now)
 
     def packets_in(self, received: Received) -> int:
         """Give how many frames there are in what a socket gave, 1 or more."""
@@ -256,7 +260,8 @@ class SecureNode(Node):
                 run = good
             if not run:
                 continue
-            if run[0][12:16] == strand.host_bytes or self._may_relay(strand, run[0][12:16]):
+            source = run[0][12:16]
+            if source == strand.host_bytes or self._may_relay(strand, source):
                 self._arrived(run, strand, now, partial)
             else:
                 self._dropped[Drop.SPOOFED] += len(run)

@@ -88,7 +88,8 @@ class SecurePeers:
         self.given_up: List[Tuple[bytes, Optional[Strand[Any]]]] = []
         #: Strands that began to carry data since the last look.
         self.woken: List[SecureStrand] = []
-        self._unsettled: Dict[SecureStrand, None] = {}
+        #: Strands whose carrying connections are to be chosen anew.
+        self.unsettled: Dict[SecureStrand, None] = {}
         self._heap: List[Tuple[float, int, Union[SecureConnection, SecureStrand]]] = []
         self._heap_serial = 0
         self._forget_at = now + tuning.FORGET_EVERY_S
@@ -139,7 +140,7 @@ class SecurePeers:
         strand.due = _INF
         self.given_up += strand.held
         strand.held = []
-        self._unsettled.pop(strand, None)
+        self.unsettled.pop(strand, None)
         self._added.pop(strand.host, None)
         self._configured.pop(strand.host, None)
         del self.strands[strand.host]
@@ -288,7 +289,7 @@ class SecurePeers:
                     self._connect(strand, index, 0, endpoint, now)
         if strand.connections and (strand.session is None or strand.initiate_at != _INF):
             self._want_session(strand, now)
-        self._unsettled[strand] = None
+        self.unsettled[strand] = None
 
     def _source(self, connection: SecureConnection) -> Optional[str]:
         link = self.links[connection.link]
@@ -327,7 +328,7 @@ class SecurePeers:
         connection.source = self._source(connection)
         connection.fit()
         self._greet_soon(connection, now)
-        self._unsettled[strand] = None
+        self.unsettled[strand] = None
         return connection
 
     def _end(self, connection: SecureConnection, reason: str, now: float) -> None:
@@ -338,7 +339,7 @@ class SecurePeers:
         connection.source = None
         strand.by_way.pop(connection.way, None)
         del strand.connections[connection.link, _key(connection)]
-        self._unsettled[strand] = None
+        self.unsettled[strand] = None
 
     # Sessions.
 
@@ -453,7 +454,7 @@ class SecurePeers:
             # The first frame under it tells the other end that it can be used.
             if connection.may_speak:
                 self._send_control(connection, now)
-        self._unsettled[strand] = None
+        self.unsettled[strand] = None
         self._schedule_strand(strand, now)
 
     def _end_session(self, session: Session, reason: str, now: float) -> None:
@@ -472,7 +473,7 @@ class SecurePeers:
         self._log.report(events.SessionLost(strand.host, reason), now)
         for connection in strand.connections.values():
             self._advance(connection, Input.GONE, now, "there is no session")
-        self._unsettled[strand] = None
+        self.unsettled[strand] = None
         self._want_session(strand, now)
 
     # Control frames.
@@ -497,7 +498,7 @@ class SecurePeers:
             # Somebody passed on to this link what was sent to another one of this host.
             self._dropped[Drop.WRONG_DESTINATION] += 1
             return
-        session.takes_partial = control.takes_partial
+        strand.sessions.note_partial(session, control.takes_partial)
         connection = self._find(strand, control, key, endpoint, now)
         if connection is None:
             self._dropped[Drop.LIMIT] += 1
@@ -589,7 +590,7 @@ class SecurePeers:
         heard_back = echoed is not None and echoed[1] == connection.aim
         if heard_back and not connection.proven:
             connection.proven = True
-            self._unsettled[connection.strand] = None
+            self.unsettled[connection.strand] = None
         connection.heard_at = now
         connection.far_way = control.way
         connection.far_pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
@@ -677,7 +678,7 @@ class SecurePeers:
         connection.move_to = None
         connection.cookie = b""
         self._restart_path(connection, now)
-        self._unsettled[connection.strand] = None
+        self.unsettled[connection.strand] = None
         if before != connection.endpoint and connection.heard_at != NEVER:
             moved = events.EndpointMoved(*connection.ends, before, connection.endpoint)
             self._log.report(moved, now)
@@ -693,7 +694,7 @@ class SecurePeers:
         before, path = (connection.mtu, connection.assumed), connection.path_mtu
         connection.fit()
         if (connection.mtu, connection.assumed) != before:
-            self._unsettled[connection.strand] = None
+            self.unsettled[connection.strand] = None
         # The sizes that a search goes through are nobody's news.
         if path.settled and path.mtu != connection.told_mtu:
             connection.told_mtu = path.mtu
@@ -797,7 +798,7 @@ class SecurePeers:
             return
         if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
-        self._unsettled[connection.strand] = None
+        self.unsettled[connection.strand] = None
 
     def settle(self, now: float) -> None:
         """Choose anew where something changed; at the end of each batch of work."""
@@ -805,15 +806,15 @@ class SecurePeers:
             for strand in self.woken:
                 self._wake(strand, now)
             self.woken.clear()
-        if not self._unsettled:
+        if not self.unsettled:
             return
-        for strand in list(self._unsettled):
+        for strand in list(self.unsettled):
             if strand.choose():
                 self._routes.forget()
             if strand.held and strand.carrying:
                 self.released += strand.held
                 strand.held = []
-        self._unsettled.clear()
+        self.unsettled.clear()
 
     def _wake(self, strand: SecureStrand, now: float) -> None:
         """Data flows again: find out soon which ways still work."""
@@ -885,7 +886,7 @@ class SecurePeers:
                 connection.source = self._take_candidate(connection)
             if connection.aim != before:
                 self._restart_path(connection, now)
-                self._unsettled[connection.strand] = None
+                self.unsettled[connection.strand] = None
         self._send_control(connection, now)
         pause_s = connection.greet_pause_s
         longest_s = tuning.PROBE_S

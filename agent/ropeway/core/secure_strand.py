@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ropeway.core import ipv4, secure, tuning
@@ -15,6 +16,8 @@ from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 Aim = Tuple[Endpoint, Optional[str]]
 
 _INF = float("inf")
+#: Makes a train without the steps of its constructor.
+_train = functools.partial(tuple.__new__, Train)
 _WAYS = 255
 
 
@@ -342,4 +345,4 @@ class SecureStrand(Strand[SecureConnection]):
             connection.sequence = sequence
             connection.sent += count
             connection.sent_bytes += total
-            outbox.append(Train(size, count, parts))
+            outbox.append(_train((size, count, parts)))

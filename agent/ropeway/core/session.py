@@ -93,7 +93,8 @@ class Session:
         self.forgotten_at: Optional[float] = None
         #: The counter of the next frame to be sealed.
         self.counter = 0
-        #: Whether the peer has said under this session that it takes PARTIAL frames.
+        #: Whether the peer has said under this session, or one begun at the same time, that it takes
+        #: PARTIAL frames.
         self.takes_partial = False
         #: Which counters of the peer have been received.
         self.window = ReplayWindow()
@@ -198,6 +199,16 @@ class PeerSessions:
         elif session.superseded_at is None:
             session.superseded_at = now
 
+    def note_partial(self, session: Session, takes: bool) -> None:
+        """Note whether the peer takes PARTIAL frames, as it has said under ``session``.
+
+        Where both ends began at the same time each may send under another session.
+        """
+        session.takes_partial = takes
+        for other in self.sessions:
+            if other.initiated != session.initiated and _simultaneous(other, session):
+                other.takes_partial = takes
+
     def remove(self, session: Session) -> None:
         """Take a session away, whatever it is used for; nothing if it is not here."""
         if session in self.sessions:
@@ -250,10 +261,14 @@ class PeerSessions:
         return any(
             not other.initiated
             and other.confirmed
-            and abs(other.created_at - sending.created_at) < SIMULTANEOUS_S
+            and _simultaneous(other, sending)
             and _rank(other) > _rank(sending)
             for other in self.sessions
         )
+
+
+def _simultaneous(one: Session, other: Session) -> bool:
+    return abs(one.created_at - other.created_at) < SIMULTANEOUS_S
 
 
 def _rank(session: Session) -> bytes:

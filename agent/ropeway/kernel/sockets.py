@@ -89,6 +89,8 @@ class LinkSockets:
 
     def __init__(self, index: int, name: str) -> None:
         self.index = index
+        #: What the node knows these sockets by: the link's index.
+        self.key = index
         self.name = name
         self._dropped = 0
         self._send = socket.socket(
@@ -115,11 +117,6 @@ class LinkSockets:
         except OSError:
             self.close()
             raise
-
-    @property
-    def key(self) -> int:
-        """What the node knows these sockets by: the link's index."""
-        return self.index
 
     def fileno(self) -> int:
         """Return the descriptor of the receiving socket, for epoll."""

@@ -86,6 +86,8 @@ class UdpSocket:
         self.name = name
         self.address = address
         self.port = port
+        #: What the node knows this socket by: link index and local address.
+        self.key = (index, address)
         self._ipv6 = ":" in address
         self._socket = socket.socket(
             socket.AF_INET6 if self._ipv6 else socket.AF_INET,
@@ -110,11 +112,6 @@ class UdpSocket:
             raise
         self.features = self._enable(features)
         self._segments = self.features["udp_segment"] == ON
-
-    @property
-    def key(self) -> Tuple[int, str]:
-        """What the node knows this socket by: link index and local address."""
-        return self.index, self.address
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""

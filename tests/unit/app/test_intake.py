@@ -25,11 +25,10 @@ class Engine:
 
     def __init__(self):
         self.now = 50.0
-        self.turn = 0
         self.handed = []
         self.intake = Intake(self.handle, lambda read: read.flow, lambda read: read.packets)
 
-    def handle(self, key, reads, now):
+    def handle(self, reads, key, now):
         assert reads
         assert now == self.now
         self.handed.append((key, reads))
@@ -38,10 +37,20 @@ class Engine:
         self.intake.take(key, reads, self.now)
 
     def limit(self, key="one"):
-        """Ask for a source that had something in the turn before."""
-        self.turn += 2
-        self.intake.limit(key, self.turn - 1)
-        return self.intake.limit(key, self.turn)
+        return self.intake.limit(key)
+
+    def read(self, source, turn, key="one"):
+        """Read from a source, a list, as far as the intake wants; return how far that is."""
+        limits = []
+
+        def read(limit):
+            limits.append(limit)
+            taken = source[:limit]
+            del source[:limit]
+            return taken
+
+        self.intake.read(key, read, turn, self.now)
+        return limits[0] if limits else 0
 
     def taken(self):
         """Give what was handed on since the last time, and forget it."""
@@ -84,18 +93,30 @@ def test_below_saturation_everything_is_handed_on_at_once_in_its_order():
 
 def test_what_comes_alone_is_handled_before_it_is_asked_for_more():
     engine = Engine()
-    assert engine.intake.limit("one", 1) == 1
-    assert engine.intake.limit("one", 2) > 1
-    assert engine.intake.limit("one", 3) > 1
-    assert engine.intake.limit("one", 5) == 1
-    assert engine.intake.limit("other", 3) == 1
+    source = some("a", 8)
+    expected = list(source)
+    assert engine.read(source, 1) == 1
+    assert engine.taken() == expected[:1]
+    assert engine.read(source, 2) > 7
+    assert engine.taken() == expected[1:]
+    assert engine.read(source, 3) > 1
+    assert engine.read(some("b", 2), 5) == 1
+    assert engine.read([], 6, "other") == 1
 
 
-def test_where_something_waits_everything_is_read():
+def test_where_something_waits_all_is_read():
     engine = Engine()
     engine.crowd()
     engine.take(some("a", 10))
-    assert engine.intake.limit("other", 7) > 1
+    assert engine.read(some("b", 3), 7, "other") > 1
+    assert len(engine.drain()) == 13
+
+
+def test_nothing_is_read_while_enough_waits():
+    engine = Engine()
+    engine.crowd()
+    engine.take(some("a", QUEUE_PACKETS))
+    assert engine.read(some("b", 3), 7) == 0
 
 
 def test_nothing_waits_for_the_first_turns_of_a_full_source():

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from ropeway.core import ipv4, secure, tuning
 from ropeway.core.secure import Train
 from tests.unit.core.classic_world import udp
-from tests.unit.core.secure_world import PORT, frames, pair, peer, received, three
+from tests.unit.core.secure_world import (
+    PORT,
+    SecureWorld,
+    frames,
+    link,
+    pair,
+    peer,
+    received,
+    three,
+)
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 TCP, UDP = 6, 17
@@ -700,6 +709,22 @@ def test_a_new_session_is_not_believed_to_take_partial_packets_before_it_is_said
                     fresh.add(session)
     assert len(fresh) >= 4
     assert len(fresh & told) >= 4
+
+
+@pytest.mark.parametrize("delay_s", [0.0005, 0.02])
+@pytest.mark.parametrize("later_s", [0.0, 0.0002, 0.01])
+def test_hosts_that_call_each_other_at_once_learn_what_the_other_takes(delay_s, later_s):
+    """Each may send under another session than the one it hears the other's frames under."""
+    world = SecureWorld()
+    world.delay_s = delay_s
+    ends = (("a", A, 2, "192.168.0.2", "b", B, "192.168.0.3"),)
+    ends += (("b", B, 12, "192.168.0.3", "a", A, "192.168.0.2"),)
+    for name, host, index, own, other, there, far in ends:
+        world.add(name, host, [link(index, own)], [peer(other, there, far)]).take_partial()
+        world.run(later_s)
+    world.run(1.0)
+    assert world.nodes["a"]._strands[B].session.takes_partial
+    assert world.nodes["b"]._strands[A].session.takes_partial
 
 
 def test_complete_packets_never_become_partial():
