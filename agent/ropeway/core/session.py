@@ -93,8 +93,8 @@ class Session:
         self.forgotten_at: Optional[float] = None
         #: The counter of the next frame to be sealed.
         self.counter = 0
-        #: Whether the peer has said under this session, or one begun at the same time, that it takes
-        #: PARTIAL frames.
+        #: Whether the peer has said that it takes PARTIAL frames, under this session or one begun
+        #: at the same time.
         self.takes_partial = False
         #: Which counters of the peer have been received.
         self.window = ReplayWindow()

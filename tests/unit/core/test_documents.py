@@ -77,6 +77,7 @@ def test_the_diagram_of_states_is_the_table():
         f"| {secure.RESET} | reset | {initiation.RESET_SIZE} |",
         f"| {secure.PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {secure.OVERHEAD} and the packet |",
+        f"at the same time, less than {session.SIMULTANEOUS_S:g} s apart, it counts for",
         f"A kernel that can takes up to {tuning.MAX_RUN} frames of one size",
         f"adds {secure.OVERHEAD} bytes to its packet; with the outer headers that is"
         f" {secure.outer_size('192.0.2.1') + secure.OVERHEAD} bytes over IPv4 and"

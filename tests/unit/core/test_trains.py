@@ -140,19 +140,19 @@ class TestRuns:
         ways = trains_of(world, "a")
         assert set(ways) == {(2, ("192.168.0.3", PORT)), (3, ("192.168.1.3", PORT))}
         tails = []
-        for (link, _), trains in ways.items():
+        for (number, _), trains in ways.items():
             (train,) = trains
             assert (train.size, train.count) == (520 + secure.OVERHEAD, 40)
             heads = [struct.unpack("<BBH4sQ", f[:16]) for f in train.frames()]
             assert {kind for kind, *_ in heads} == {secure.DATA}
             assert len({(way, index) for _, way, _, index, _ in heads}) == 1
-            start, first = before[link]["sent"] + 1, heads[0][4]
+            start, first = before[number]["sent"] + 1, heads[0][4]
             assert [h[2] for h in heads] == list(range(start, start + 40))
             assert [h[4] for h in heads] == list(range(first, first + 40))
             tails.append([f[4:] for f in train.frames()])
-            now = next(c for c in world.peer("a", B)["connections"] if c["link"] == link)
-            assert now["sent"] - before[link]["sent"] == 40
-            assert now["sent_bytes"] - before[link]["sent_bytes"] == 40 * train.size
+            now = next(c for c in world.peer("a", B)["connections"] if c["link"] == number)
+            assert now["sent"] - before[number]["sent"] == 40
+            assert now["sent_bytes"] - before[number]["sent_bytes"] == 40 * train.size
         assert tails[0] == tails[1]
 
     def test_sequences_and_counters_go_on_from_train_to_train(self):
