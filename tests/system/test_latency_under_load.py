@@ -29,6 +29,8 @@ FLOODS = {
     "datagrams": {"size": 1200, "segments": 1, "rate": 150_000},
     "super-packets": {"size": 1200, "segments": 40, "rate": 200_000},
 }
+#: A flood that the machine was too busy for is repeated once; the second counts as it is.
+ATTEMPTS = 2
 MEMORY_S = 20.0
 SAMPLE_S = 0.2
 MEMORY_KIB = 50 << 10
@@ -86,13 +88,14 @@ def test_flood_over_capacity_takes_nothing_from_a_small_flow(
     pair: Pair, shape: dict[str, int]
 ) -> None:
     a, b = pair.start()
-    delivered = b.delivered()
-    with small_flow(pair) as verdicts, flood(pair.a, pair.b, pair.b_address, **shape) as sent:
-        wait_s(LOAD_S)
-    carried = b.delivered() - delivered
-    print(f"{sent}, {carried} carried; beside it {round_trip_ms(verdicts):.2f} ms")
-    if carried >= sent["sent"]:
-        print("the agents carried all of it")
+    for _ in range(ATTEMPTS):
+        delivered = b.delivered()
+        with small_flow(pair) as verdicts, flood(pair.a, pair.b, pair.b_address, **shape) as sent:
+            wait_s(LOAD_S)
+        carried = b.delivered() - delivered
+        print(f"{sent}, {carried} carried; beside it {round_trip_ms(verdicts):.2f} ms")
+        if sent["sent"] / sent["seconds"] >= shape["rate"] * 0.8:
+            break
     assert_whole(verdicts)
     pair.wait_whole(a, b)
 
