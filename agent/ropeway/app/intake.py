@@ -19,11 +19,16 @@ from ropeway.core.fair_queue import FairQueue
 BATCH_PACKETS = 64
 """Packets handled of one source in one turn, so that no other waits long."""
 CROWDED_TURNS = 4
-"""A source that fills its batch so often on end is read ahead from then on."""
-READS_AHEAD = 4 * BATCH_PACKETS
-"""What is read in one turn of a source that is read ahead."""
+"""A source that fills its batch so often on end is read ahead from then on ..."""
+PIECES_AHEAD = 64
+"""... in so many pieces a turn at most ..."""
+PIECE_READS = 32
+"""... of so many reads, that may be super-packets of 64 KiB."""
 QUEUE_PACKETS = 2048
-"""No more is read while so many packets wait: as many more wait in the kernel."""
+"""While a burst lasts, no more is read than makes so many wait: the kernel keeps the rest."""
+BURST_S = 0.1
+"""What waits for longer is no burst. Then all is read, and beyond the limit the longest flow loses
+what waited longest; left to the kernel's queues, it would push out whoever comes next."""
 ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""
 
@@ -50,6 +55,7 @@ class Intake:
         self._queue = FairQueue(2 * QUEUE_PACKETS)
         self.waits = False
         """Whether anything waits."""
+        self._since = 0.0
         self._crowded: Dict[Hashable, int] = {}
         self._last_turn: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
@@ -69,45 +75,51 @@ class Intake:
         """
         last = self._last_turn.get(key, -2)
         self._last_turn[key] = turn
-        if turn - last > 1 and not self.waits:
-            reads = read(1)
-            if reads:
-                self._handle(reads, key, now)
+        if self.waits or self._crowded.get(key, 0) >= CROWDED_TURNS:
+            self._read_ahead(key, read, now)
             return
-        limit = self.limit(key)
-        if limit:
-            reads = read(limit)
+        reads = read(1 if turn - last > 1 else int(BATCH_PACKETS / self._packets_per_read) + 2)
+        if not reads:
+            return
+        if len(reads) == 1:
+            self._crowded.pop(key, None)
+            self._handle(reads, key, now)
+        else:
+            self._take(key, reads, now)
+
+    def _read_ahead(self, key: Hashable, read: Read, now: float) -> None:
+        packets = count = 0
+        for _ in range(PIECES_AHEAD):
+            burst = not self.waits or now - self._since < BURST_S
+            if burst and len(self._queue) >= QUEUE_PACKETS:
+                return
+            reads = read(PIECE_READS)
             if reads:
-                self.take(key, reads, now)
+                count += len(reads)
+                packets += self._enqueue(key, reads, now)
+            if len(reads) < PIECE_READS:
+                break
+        self._note(key, packets, count)
+        self._count_dropped()
 
-    def limit(self, key: Hashable) -> int:
-        """Return how much may be read of a source that has more, 0 while enough waits."""
-        room = QUEUE_PACKETS - len(self._queue)
-        if room <= 0:
-            return 0
-        ahead = self._is_ahead(key)
-        most, packets = (READS_AHEAD, room) if ahead else (BATCH_PACKETS, BATCH_PACKETS)
-        return min(most, int(packets / self._packets_per_read) + 1)
+    def _take(self, key: Hashable, reads: List[Any], now: float) -> None:
+        """Handle a batch of what was read, and have the rest wait."""
+        at = handled = 0
+        while at < len(reads) and handled < BATCH_PACKETS:
+            handled += self._packets(reads[at])
+            at += 1
+        rest = reads[at:]
+        self._note(key, handled + sum(map(self._packets, rest)), len(reads))
+        self._handle(reads[:at], key, now)
+        if rest:
+            self._enqueue(key, rest, now)
 
-    def take(self, key: Hashable, reads: List[Any], now: float) -> None:
-        """Take what was read, at least something: handle it, or have it wait."""
-        counts = [self._packets(read) for read in reads]
-        total = sum(counts)
-        ahead = self._is_ahead(key)
-        self._packets_per_read = total / len(reads)
-        if total < BATCH_PACKETS:
+    def _note(self, key: Hashable, packets: int, reads: int) -> None:
+        self._packets_per_read = packets / (reads or 1) or 1.0
+        if packets < BATCH_PACKETS:
             self._crowded.pop(key, None)
         else:
             self._crowded[key] = self._crowded.get(key, 0) + 1
-        at = 0
-        if not ahead:
-            handled = 0
-            while at < len(reads) and handled < BATCH_PACKETS:
-                handled += counts[at]
-                at += 1
-            self._handle(reads[:at], key, now)
-        if at < len(reads):
-            self._enqueue(key, reads[at:], counts[at:], now)
 
     def serve(self, now: float) -> None:
         """Handle a batch of what waits."""
@@ -115,6 +127,9 @@ class Intake:
         for key, items in groupby(taken, itemgetter(0)):
             self._handle([read for _, reads, _ in items for read in reads], key, now)
         self.waits = len(self._queue) > 0
+        self._count_dropped()
+
+    def _count_dropped(self) -> None:
         for (key, _, count), reason in self._queue.take_dropped():
             self.dropped.setdefault(key, Counter())[reason] += count
 
@@ -124,18 +139,16 @@ class Intake:
         self._last_turn.pop(key, None)
         self.dropped.pop(key, None)
 
-    def _is_ahead(self, key: Hashable) -> bool:
-        return self.waits or self._crowded.get(key, 0) >= CROWDED_TURNS
-
-    def _enqueue(
-        self, key: Hashable, reads: Sequence[Any], counts: Sequence[int], now: float
-    ) -> None:
+    def _enqueue(self, key: Hashable, reads: Sequence[Any], now: float) -> int:
+        """Have something wait, at least one read; give how many packets."""
         put = self._queue.put
+        packets = 0
         together: List[Any] = []
         flow: Hashable = None
         size = 0
-        for read, count in zip(reads, counts):
-            other = self._flow(read)
+        for read in reads:
+            other, count = self._flow(read), self._packets(read)
+            packets += count
             if together and (other != flow or size + count > ITEM_PACKETS):
                 put((key, flow), (key, together, size), size, now)
                 together, size = [], 0
@@ -143,4 +156,7 @@ class Intake:
             together.append(read)
             size += count
         put((key, flow), (key, together, size), size, now)
-        self.waits = True
+        if not self.waits:
+            self.waits = True
+            self._since = now
+        return packets

@@ -60,6 +60,7 @@ from ropeway.app.control import (
     Refusal,
 )
 from ropeway.app.intake import Intake
+from ropeway.app.polling import BusyPoll
 from ropeway.core import ipv4
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
@@ -114,6 +115,8 @@ DEVICE_MTU_MIN = 68
 
 Sockets = Union[LinkSockets, UdpSocket]
 
+SENT, DELIVERED = "sent", "delivered"
+"""After what an answer may follow soon."""
 DEVICE = "device"
 """The intake's key of what was read from the device."""
 DEVICE_FEATURES = frozenset(tun.FEATURES)
@@ -238,6 +241,7 @@ class Runtime:
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
         self._turn = 0
+        self._occasion = ""
         self._stop_signal = 0
         self._hangup = False
         self._reading: Optional[configuration.Reading] = None
@@ -247,6 +251,7 @@ class Runtime:
         self._read_again = False
         self._reload_next: List[Later] = []
         self._started_at = time.monotonic()
+        self._polling = BusyPoll(len(os.sched_getaffinity(0)), self._started_at)
         self._collected_at = self._started_at
         self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
@@ -494,7 +499,11 @@ class Runtime:
             wait_s = 0.0
             if not outgoing.waits and not incoming.waits:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
-            ready = poll(wait_s, EVENTS_MAX)
+            occasion, self._occasion = self._occasion, ""
+            if occasion and wait_s:
+                ready = self._wait(occasion, wait_s)
+            else:
+                ready = poll(wait_s, EVENTS_MAX)
             now = clock()
             self._turn += 1
             if len(ready) > 1:
@@ -531,6 +540,20 @@ class Runtime:
                 self._keep_house(now, idle=not ready)
                 due = self._due()
 
+    def _wait(self, occasion: str, wait_s: float) -> List[Tuple[int, int]]:
+        """Wait for what follows a packet, and keep looking for it at first where that pays."""
+        clock, poll = time.monotonic, self._epoll.poll
+        began = clock()
+        span_s = min(self._polling.span_s(occasion, began), wait_s)
+        ready = poll(0.0, EVENTS_MAX) if span_s else []
+        while not ready and clock() - began < span_s:
+            ready = poll(0.0, EVENTS_MAX)
+        looked_s = clock() - began if span_s else 0.0
+        if not ready:
+            ready = poll(max(0.0, wait_s - looked_s), EVENTS_MAX)
+        self._polling.learn(occasion, clock() - began, looked_s)
+        return ready
+
     def _is_no_device(self, occasion: Tuple[int, int]) -> bool:
         return occasion[0] != self._tun_fd
 
@@ -551,8 +574,12 @@ class Runtime:
             self._incoming.read(sockets.key, sockets.receive_batch, self._turn, now)
         except OSError as error:
             self._receive_failed(sockets, error, now)
-        self._deliver()
-        self._send()
+        if self._deliver():
+            self._occasion = DELIVERED
+            # The kernel answers some at once: echoes, acknowledgements.
+            self._read_device(now)
+        elif self._send():
+            self._occasion = SENT
 
     def _read_device(self, now: float) -> None:
         if self._tun is None:
@@ -567,7 +594,8 @@ class Runtime:
             )
             self._close_device()
             self._look_soon(now)
-        self._send()
+        if self._send():
+            self._occasion = SENT
 
     def _outbound(self, packets: List[bytes], _: Hashable, now: float) -> None:
         """Hand packets that were read from the device to the node."""
@@ -588,9 +616,11 @@ class Runtime:
                 log.info("%s", event)
             self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
+        """Send what the node has for others; say whether that was anything."""
         node, sockets = self._node, self._sockets
-        for (key, destination), frames in self._take_frames().items():
+        outgoing = self._take_frames()
+        for (key, destination), frames in outgoing.items():
             link = sockets.get(key)
             if link is None:
                 node.send_failed(key, "ENODEV", sum(map(_frames_in, frames)))
@@ -599,16 +629,20 @@ class Runtime:
             if refused:
                 for reason, count in refused.items():
                     node.send_failed(key, reason, count)
+        return bool(outgoing)
 
-    def _deliver(self) -> None:
-        packets = self._node.take_packets()
-        if packets:
+    def _deliver(self) -> bool:
+        """Write to the device what the node has for it; say whether that was anything."""
+        node = self._node
+        if not (node.packets or node.partial_packets):
+            return False
+        if node.packets:
             write = self._tun.write_batch if self._tun else _no_device
-            self._note_refused(write(packets))
-        partial = self._node.take_partial_packets()
-        if partial:
+            self._note_refused(write(node.take_packets()))
+        if node.partial_packets:
             write = self._tun.write_partial if self._tun else _no_device
-            self._note_refused(write(partial))
+            self._note_refused(write(node.take_partial_packets()))
+        return True
 
     def _note_refused(self, refused: Dict[str, int]) -> None:
         for reason, count in refused.items():

@@ -59,8 +59,9 @@ class Node:
         self._log = events.Log(now)
         #: The connections whose outbox holds something.
         self._touched: List[Any] = []
-        self._packets: List[bytes] = []
-        self._partial_packets: List[bytes] = []
+        #: What waits to be taken, for a glance; see :meth:`take_packets`.
+        self.packets: List[bytes] = []
+        self.partial_packets: List[bytes] = []
         self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._dropped: Counter[Drop] = Counter()
@@ -121,21 +122,15 @@ class Node:
 
         With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
         """
-        for run in self._runs(packets, Drop.NOT_IPV4):
+        for run in self._cut_into_runs(packets, Drop.NOT_IPV4):
             self._send(run, None, now, partial)
 
-    def _runs(self, packets: Sequence[bytes], reason: Drop) -> Iterable[Sequence[bytes]]:
+    def _cut_into_runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[Sequence[bytes]]:
         """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
 
         The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
         only the last may be shorter. A run fits into one train.
         """
-        # A lone packet is what somebody waits for.
-        if len(packets) == 1 and ipv4.is_whole(packets[0]):
-            return (packets,)
-        return self._cut_into_runs(packets, reason)
-
-    def _cut_into_runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[List[bytes]]:
         run: List[bytes] = []
         head = fragment = addresses = b""
         size = room = 0
@@ -156,6 +151,8 @@ class Node:
             if (
                 room > 0
                 and len(packet) < size
+                # What is small must not be taken for bulk where it has to wait.
+                and (len(packet) > tuning.SMALL_BYTES or size <= tuning.SMALL_BYTES)
                 and packet[12:20] == addresses
                 and packet[6:10] == fragment
                 and packet[0] == head[0]
@@ -253,7 +250,7 @@ class Node:
             return
         target = packet[12:16]
         if origin is None or target == self._own:
-            self._packets.append(error)
+            self.packets.append(error)
             return
         strand = self._routes.next_hop(target)
         if strand is not None:
@@ -270,15 +267,15 @@ class Node:
         if packet[16:20] == self._own:
             strand.delivered += count
             self._delivered += count
-            waiting = self._partial_packets
+            waiting = self.partial_packets
             if partial:
                 waiting.extend(run)
                 return
             if waiting and _kin(waiting[-1], packet):
                 # Perhaps of one flow, which its sender no longer sends partial; these come first.
-                self._packets.extend(map(ipv4.complete, waiting))
+                self.packets.extend(map(ipv4.complete, waiting))
                 waiting.clear()
-            self._packets.extend(run)
+            self.packets.extend(run)
         elif not self.settings.forward:
             self._dropped[Drop.NOT_FORWARDING] += count
         elif packet[8] <= 1:
@@ -291,12 +288,12 @@ class Node:
 
     def take_packets(self) -> List[bytes]:
         """Give the packets to write to the device, in order."""
-        packets, self._packets = self._packets, []
+        packets, self.packets = self.packets, []
         return packets
 
     def take_partial_packets(self) -> List[bytes]:
         """Give those whose TCP or UDP checksum is yet to be completed, in order."""
-        packets, self._partial_packets = self._partial_packets, []
+        packets, self.partial_packets = self.partial_packets, []
         return packets
 
     # What can be seen.

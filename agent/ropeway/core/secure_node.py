@@ -117,7 +117,9 @@ class SecureNode(Node):
         Those with another host's source address are left out: no peer would take them from here.
         """
         own = self._own
-        for run in self._runs(packets, Drop.NOT_IPV4):
+        # A lone packet is what somebody waits for.
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.NOT_IPV4):
             if run[0][12:16] == own:
                 strand = self._routes.next_hops.get(run[0][16:20])
                 if strand is None or not strand.send(run, now, self._touched, partial):
@@ -252,7 +254,8 @@ class SecureNode(Node):
         if now >= strand.idle_at:
             self._peers.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
-        for run in self._runs(packets, Drop.MALFORMED_INNER):
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.MALFORMED_INNER):
             if partial and not ipv4.may_be_partial(run[-1]):
                 # The last may be the only one that is too short; the others are alike.
                 good = run[:-1] if ipv4.may_be_partial(run[0]) else []

@@ -188,7 +188,7 @@ def test_large_reads_are_counted_by_their_packets():
     engine = Engine()
     engine.look(one=[])
     engine.look(one=some("a", 3, packets=BATCH_PACKETS // 4))
-    assert engine.look(one=some("a", 9, packets=BATCH_PACKETS // 4)) == [5]
+    assert engine.look(one=some("a", 9, packets=BATCH_PACKETS // 4)) == [6]
     engine.drain()
     assert engine.look(one=some("a", 2)) == [5]
     (limit,) = engine.look(one=[])
@@ -220,7 +220,7 @@ def test_a_full_source_is_read_ahead_after_some_turns_on_end():
     engine.look(one=[])
     for _ in range(CROWDED_TURNS):
         (limit,) = engine.look(one=some("a", BATCH_PACKETS))
-        assert limit <= BATCH_PACKETS + 1
+        assert limit <= BATCH_PACKETS + 2
     engine.taken()
     reads = some("a", 4 * BATCH_PACKETS)
     asked = engine.look(one=list(reads))
@@ -560,3 +560,14 @@ def test_what_is_lost_is_counted_and_nothing_is_doubled_or_reordered(steps):
         )
         dropped = sum(engine.intake.dropped.get(key, {}).values())
         assert served + dropped == count
+
+
+def test_reads_of_more_than_a_batch_do_not_slow_down_what_comes_after():
+    engine = Engine()
+    engine.look(one=[])
+    engine.look(one=some("a", 2, packets=BATCH_PACKETS + 1))
+    engine.drain()
+    source = some("b", 10 * BATCH_PACKETS)
+    for _ in range(20):
+        engine.loop(one=source)
+    assert source == []

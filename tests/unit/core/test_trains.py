@@ -220,16 +220,23 @@ class TestRuns:
     def test_a_shorter_last_packet_belongs_to_its_run(self):
         world = connected()
         before = world.peer("a", B)["connections"][0]["sent_bytes"]
-        trains = sent(world, "a", [*packets_of(3), *packets_of(1, 20), *packets_of(2)])
+        trains = sent(world, "a", [*packets_of(3), *packets_of(1, 420), *packets_of(2)])
         assert sizes(trains) == [(552, 4), (552, 2)]
-        assert [len(f) for f in trains[0].frames()] == [552, 552, 552, 72]
+        assert [len(f) for f in trains[0].frames()] == [552, 552, 552, 472]
         after = world.peer("a", B)["connections"][0]["sent_bytes"]
-        assert after - before == 5 * 552 + 72
+        assert after - before == 5 * 552 + 472
 
     def test_after_a_shorter_packet_a_run_does_not_go_on(self):
         world = connected()
-        trains = sent(world, "a", [*packets_of(2), *packets_of(1, 20), *packets_of(2, 20)])
+        trains = sent(world, "a", [*packets_of(2), *packets_of(1, 420), *packets_of(2, 420)])
         assert [t.count for t in trains] == [3, 2]
+
+    def test_a_small_packet_goes_into_no_train_of_large_ones(self):
+        world = connected()
+        trains = sent(world, "a", [*packets_of(3), *packets_of(1, 20)])
+        assert sizes(trains) == [(552, 3), (72, 1)]
+        trains = sent(world, "a", [*packets_of(3, 100), *packets_of(1, 20)])
+        assert sizes(trains) == [(152, 4)]
 
     def test_what_is_no_packet_is_counted_and_breaks_nothing(self):
         world = connected()
@@ -285,7 +292,7 @@ class TestRuns:
             udp(A, dst, bytes(size), ident=n, word=word)
             for n, (dst, size, word) in enumerate(shapes)
         ]
-        runs = list(node._runs(packets, None))
+        runs = list(node._cut_into_runs(packets, None))
         assert [p for run in runs for p in run] == packets
         for run in runs:
             assert len({(p[12:20], p[6:10]) for p in run}) == 1
