@@ -114,7 +114,14 @@ build/venv/bench: .config/requirements/bench.txt build/venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-bench: prerequisites build/venv/bench
+# The agents run on the system's own Python, as the package does, with libraries from PyPI.
+build/venv-agent/ready: pyproject.toml
+	@/usr/bin/python3 -m venv --clear build/venv-agent
+	@build/venv-agent/bin/python -m pip install --quiet --disable-pip-version-check \
+		cryptography jsonschema PyYAML
+	@touch $@
+
+bench: prerequisites build/venv/bench build/venv-agent/ready
 	@.config/install-prerequisites bench
 	$(call say,benchmark)
 	@$(ROOT) $(BIN)/python -m tests.bench $(BENCH)

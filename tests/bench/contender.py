@@ -7,10 +7,11 @@ have the niceness that ropeway's unit gives the agent, all alike, and otherwise 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import ClassVar
 
-from tests.system.agents import NICE, Agent, Process
+from tests.system.agents import NICE, ROOT, Agent, Process
 from tests.system.stage import Pair, Stage
 from tests.system.topology import Host, run, until
 
@@ -21,6 +22,12 @@ WIREGUARD_PREFIX = "rwb"
 WIREGUARD_SOCKETS = Path("/var/run/wireguard")
 WIREGUARD_PORT = "51820"
 OPENVPN_PORT = "1194"
+
+
+def agent_python() -> str:
+    """Return the interpreter for agents: the system's own, as the package uses, if it is set up."""
+    system = ROOT / "build" / "venv-agent" / "bin" / "python"
+    return str(system) if system.exists() else sys.executable
 
 
 class Contender:
@@ -203,7 +210,7 @@ class Ropeway(Contender):
 
     def start(self) -> None:
         super().start()
-        self.agents = list(self.pair.start())
+        self.agents = list(self.pair.start(python=agent_python()))
         self.processes = list(self.agents)
         self._wait_ping()
 

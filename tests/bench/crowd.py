@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.contender import IPERF_PORT, serve
+from tests.bench.contender import IPERF_PORT, agent_python, serve
 from tests.bench.gauge import GIGABYTE
 from tests.system.agents import Agent
 from tests.system.stage import Stage
@@ -51,7 +51,10 @@ class Crowd:
         self.host = topology.host("router")
         for number, lan in enumerate(lans):
             self.host.connect(lan, f"eth{number}", f"192.168.{number}.1/24")
-        self.router = stage.agent(self.host, ROUTER, encapsulation=encapsulation, forward=True)
+        python = agent_python()
+        self.router = stage.agent(
+            self.host, ROUTER, python=python, encapsulation=encapsulation, forward=True
+        )
         self.clients: list[Agent] = []
         for peer in range(PEERS):
             host = topology.host(f"client{peer}")
@@ -59,7 +62,7 @@ class Crowd:
                 host.connect(lan, f"eth{number}", f"192.168.{number}.{100 + peer}/24")
             address = f"10.0.0.{100 + peer}"
             keys = {"encapsulation": encapsulation, "router": ROUTER}
-            client = stage.agent(host, address, **keys)
+            client = stage.agent(host, address, python=python, **keys)
             client.peer(ROUTER, *(port.ip for port in self.host.ports.values()))
             self.router.peer(address)
             self.clients.append(client)

@@ -10,11 +10,13 @@ from typing import Any, Iterator, Sequence
 
 from tests.bench.aead import processor
 from tests.bench.bars import BARS, REFERENCE, WHO, Bar, Verdict
+from tests.bench.contender import agent_python
 from tests.bench.contest import QUANTITIES, Contest
 from tests.bench.scale import Peers, Sizes
 from tests.bench.series import Series
 from tests.lab.keys import give_to_invoker
 from tests.system.agents import ROOT
+from tests.system.topology import run
 
 DIRECTORY = ROOT / "build" / "bench"
 RESULT = DIRECTORY / "bench.json"
@@ -135,7 +137,7 @@ class Report:
                 "kernel": platform.release(),
                 "processors": os.cpu_count(),
                 "processor": processor(),
-                "python": platform.python_version(),
+                "python_of_agents": run([agent_python(), "--version"]).split()[-1],
                 "load_before": self.load_before,
             },
             "options": options,
