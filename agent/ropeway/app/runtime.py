@@ -106,6 +106,8 @@ STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 COLLECT_S = 20.0
 """Garbage in cycles is looked for this often, and only while nothing else is to be done ..."""
+QUIET_S = 0.1
+"""Nothing else is to be done where no packet has come for this long."""
 COLLECT_LATE_S = 300.0
 """... or at the latest after this time."""
 
@@ -242,6 +244,7 @@ class Runtime:
         self._granted: Dict[str, Union[int, str]] = {}
         self._turn = 0
         self._occasion = ""
+        self._packet_at = float("-inf")
         self._stop_signal = 0
         self._hangup = False
         self._reading: Optional[configuration.Reading] = None
@@ -494,12 +497,14 @@ class Runtime:
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
         outgoing, incoming = self._outgoing, self._incoming
-        due = self._due()
+        now, due = clock(), self._due()
         while not self._stop_signal:
             wait_s = 0.0
             if not outgoing.waits and not incoming.waits:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
             occasion, self._occasion = self._occasion, ""
+            if occasion:
+                self._packet_at = now
             if occasion and wait_s:
                 ready = self._wait(occasion, wait_s)
             else:
@@ -537,7 +542,7 @@ class Runtime:
             self._flush()
             due = self._due()
             if now >= due:
-                self._keep_house(now, idle=not ready)
+                self._keep_house(now, idle=now - self._packet_at >= QUIET_S)
                 due = self._due()
 
     def _wait(self, occasion: str, wait_s: float) -> List[Tuple[int, int]]:
