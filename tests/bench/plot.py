@@ -62,7 +62,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
     machine = document["machine"]
     figure.suptitle(
         f"{machine['processors']} processors ({machine['processor']}), Linux {machine['kernel']}, "
-        f"Python {machine['python_of_agents']}\nmedians; lines reach from the lowest to the highest round"
+        f"Python {machine['python_of_agents']}\n"
+        "medians; lines reach from the lowest to the highest round"
     )
     figure.savefig(path, dpi=100)
     give_to_invoker(path)

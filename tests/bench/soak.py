@@ -114,7 +114,8 @@ class Soak:
             f"\n{'flat' if verdict['flat'] else 'not flat'}: in the last three quarters a median "
             f"of {number(verdict['median_mib'])} MiB, growth {number(verdict['growth_mib'])} MiB "
             f"({number(verdict['growth_mib_per_hour'])} MiB an hour; flat is <= {FLAT_GROWTH_MIB} "
-            f"MiB in all), highest - lowest {number(verdict['spread_mib'])} MiB; router {number(self.cpu_percent)} % of a processor"
+            f"MiB in all), highest - lowest {number(verdict['spread_mib'])} MiB; "
+            f"router {number(self.cpu_percent)} % of a processor"
         )
         document = {
             "udp_mbit_s": self.mbit_s,
