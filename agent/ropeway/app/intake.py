@@ -16,9 +16,9 @@ from typing import Any, Callable, Dict, Hashable, List, Sequence
 from ropeway.core.fair_queue import FairQueue
 
 # Tuning
-BATCH_PACKETS = 64
+BATCH_PACKETS = 32
 """Packets handled of one source in one turn, so that no other waits long."""
-CROWDED_TURNS = 4
+CROWDED_TURNS = 1
 """A source that fills its batch so often on end is read ahead from then on ..."""
 PIECES_AHEAD = 64
 """... in so many pieces a turn at most ..."""
