@@ -3,7 +3,8 @@
 To be woken costs more time than to handle a packet, on a machine that is otherwise quiet above
 all. So where answers have come soon, the loop keeps looking for the next one, as Linux does for
 halted guests (`Documentation/virt/kvm/halt-polling.rst`): only after packets, only as long as it
-pays, never for more than a small share of the time, and only where another processor is left.
+pays, never for more than a small share of the time, and only where the agent may use
+more than one processor.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 One turn of the loop, in the order of the code:
 
 1. wait until a descriptor is ready or something is due;
-2. packets from the TUN device, and datagrams from each link, go to the node in batches, or where
-   more of them come than can be carried wait in a fair queue each, which is served a batch a turn;
+2. packets from the TUN device, and datagrams from each link, go to the node in batches, and what
+   it makes of them is sent and delivered at once; where more of them come than can be carried they
+   wait in a fair queue each, which is served a batch a turn;
 3. signals, netlink hints and the control socket are served;
 4. the node ticks if it is due;
 5. what the node wants sent, delivered and logged is sent, delivered and logged;
@@ -503,7 +504,7 @@ class Runtime:
             if not outgoing.waits and not incoming.waits:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
             occasion, self._occasion = self._occasion, ""
-            if occasion:
+            if occasion or outgoing.waits or incoming.waits:
                 self._packet_at = now
             if occasion and wait_s:
                 ready = self._wait(occasion, wait_s)
@@ -556,7 +557,8 @@ class Runtime:
         looked_s = clock() - began if span_s else 0.0
         if not ready:
             ready = poll(max(0.0, wait_s - looked_s), EVENTS_MAX)
-        self._polling.learn(occasion, clock() - began, looked_s)
+        # A timer that runs out is no answer.
+        self._polling.learn(occasion, clock() - began if ready else float("inf"), looked_s)
         return ready
 
     def _is_no_device(self, occasion: Tuple[int, int]) -> bool:

@@ -36,7 +36,16 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core.counters import Drop, TokenBucket
 from ropeway.core.noise import Initiator, KeyPair, NoiseError, Responder
-from ropeway.core.secure import CONTROL, COOKIE, DATA, INITIATION, OVERHEAD, RESET, RESPONSE
+from ropeway.core.secure import (
+    CONTROL,
+    COOKIE,
+    DATA,
+    INITIATION,
+    OVERHEAD,
+    PARTIAL,
+    RESET,
+    RESPONSE,
+)
 from ropeway.core.session import Session
 
 PROLOGUE = b"ropeway secure 1"
@@ -570,7 +579,7 @@ class Handshakes:
 
         None if the frame is no frame, its index was never this host's, or resets go out too often.
         """
-        if len(datagram) < OVERHEAD or datagram[0] not in (DATA, CONTROL):
+        if len(datagram) < OVERHEAD or datagram[0] not in (DATA, PARTIAL, CONTROL):
             return None
         index = datagram[4:8]
         if index in self.by_index or index in self._pending:

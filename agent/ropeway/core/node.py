@@ -271,7 +271,7 @@ class Node:
             if partial:
                 waiting.extend(run)
                 return
-            if waiting and _kin(waiting[-1], packet):
+            if waiting and any(_kin(before, packet) for before in waiting):
                 # Perhaps of one flow, which its sender no longer sends partial; these come first.
                 self.packets.extend(map(ipv4.complete, waiting))
                 waiting.clear()

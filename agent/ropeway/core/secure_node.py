@@ -193,11 +193,17 @@ class SecureNode(Node):
         return -(-len(data) // size) if len(data) > size else 1
 
     def flow(self, received: Received) -> Hashable:
-        """Give the session of data frames, and whether they are small; None for all else."""
+        """Give the session of a frame, and whether it is small; None for all else.
+
+        Control frames count as small, or bulk and strangers could make a way look silent.
+        """
         data, _, size = received
         index = data[4:8]
-        if data[:1] in self._kinds and index in self._peers.handshakes.by_index:
-            return (index, size <= tuning.SMALL_BYTES)
+        if index in self._peers.handshakes.by_index:
+            if data[:1] in self._kinds:
+                return (index, size <= tuning.SMALL_BYTES)
+            if data[:1] == secure.CONTROL_AD:
+                return (index, True)
         return None
 
     def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:

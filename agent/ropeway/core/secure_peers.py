@@ -584,7 +584,9 @@ class SecurePeers:
     ) -> None:
         """Believe a control frame that is newer than all before it."""
         quiet_s = now - connection.sent_at
-        routed = self.links[connection.link].source_for(endpoint[0]) is not None
+        link = self.links[connection.link]
+        # A frame may have waited here while the address that it came to went away.
+        routed = link.source_for(endpoint[0]) is not None and _holds(link, key[1])
         echoed = connection.marks.get(control.echo)
         self._follow(connection, (endpoint, key[1] if routed else None), echoed, now)
         heard_back = echoed is not None and echoed[1] == connection.aim

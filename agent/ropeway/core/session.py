@@ -110,7 +110,7 @@ class Session:
     def seal(self, kind_ad: bytes, plain: bytes) -> bytes:
         """Give what follows the four per-link bytes of a frame: index, counter, ciphertext.
 
-        ``kind_ad`` is the frame's type as one byte (DATA_AD or CONTROL_AD).
+        ``kind_ad`` is the frame's type as one byte; for control frames, data frames go by runs.
         """
         counter = _COUNTER.pack(self.counter)
         self.counter += 1

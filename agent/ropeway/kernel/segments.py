@@ -319,10 +319,10 @@ def merge(packets: Sequence[bytes], uso: bool, tso: bool = True) -> List[List[by
                 del runs[flow]
             elif flow in begun:
                 write = begun.pop(flow)
-                # The acknowledgement number mostly settles the matter.
-                if len(packet) <= len(write[1]) and (
-                    size == _UDP_HEADERS or packet[28:32] == write[1][28:32]
-                ):
+                # TCP and UDP may use the same ports. The acknowledgement number mostly settles the
+                # rest.
+                alike = packet[9] == write[1][9] and len(packet) <= len(write[1])
+                if alike and (size == _UDP_HEADERS or packet[28:32] == write[1][28:32]):
                     run = _Run(write, size)
                     if run.take(packet, size):
                         grown.append(run)

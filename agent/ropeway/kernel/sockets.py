@@ -17,7 +17,9 @@ import socket
 import struct
 import termios
 import time
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+from ropeway.core.classic import OVERHEAD
 
 ETH_P_IP = 0x0800  # include/uapi/linux/if_ether.h
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
@@ -154,10 +156,28 @@ class LinkSockets:
 
         Returns how many the kernel refused, by errno name: empty where all went out.
         """
+        refused: Dict[str, int] = {}
+        sendto, where = self._send.sendto, (address, 0)
         self._buffer.before_batch()
-        refused = send_all(self._send, (address, 0), datagrams)
+        for datagram in datagrams:
+            try:
+                sendto(datagram, where)
+            except OSError as error:
+                self._send_refused(datagram, where, error, refused)
         self._buffer.after_batch(refused)
         return refused
+
+    def _send_refused(
+        self, datagram: bytes, where: Tuple[str, int], error: OSError, refused: Dict[str, int]
+    ) -> None:
+        """Send past a full buffer what carries no packet, or its link would be taken for dead."""
+        if error.errno == errno.EAGAIN and len(datagram) <= OVERHEAD:
+            try:
+                self._buffer.squeeze_in(lambda: self._send.sendto(datagram, where))
+            except OSError as error_again:
+                count_refused(refused, error_again)
+        else:
+            count_refused(refused, error)
 
     def buffers(self) -> Dict[str, int]:
         """Return the sizes of the buffers in bytes as the kernel granted and counts them."""
@@ -177,20 +197,6 @@ class LinkSockets:
         """Close both sockets."""
         self._send.close()
         self._receive.close()
-
-
-def send_all(
-    sender: socket.socket, destination: object, datagrams: Iterable[bytes]
-) -> Dict[str, int]:
-    """Send each datagram with `sender`; return how many were refused, by errno name."""
-    sendto = sender.sendto
-    refused: Dict[str, int] = {}
-    for datagram in datagrams:
-        try:
-            sendto(datagram, destination)  # type: ignore[call-overload]
-        except OSError as error:
-            count_refused(refused, error)
-    return refused
 
 
 def count_refused(refused: Dict[str, int], error: OSError, count: int = 1) -> None:

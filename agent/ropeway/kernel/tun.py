@@ -6,7 +6,6 @@ Source of the formats: Linux `Documentation/networking/tuntap.rst` and
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
@@ -14,6 +13,7 @@ from typing import Dict, FrozenSet, List, Sequence
 
 from ropeway.core import ipv4
 from ropeway.kernel import segments
+from ropeway.kernel.sockets import count_refused
 
 PATH = "/dev/net/tun"
 
@@ -139,7 +139,7 @@ class Tun:
             try:
                 write(fd, front + packet)
             except OSError as error:
-                _count(refused, error, 1)
+                count_refused(refused, error)
         return refused
 
     def write_partial(self, packets: Sequence[bytes]) -> Dict[str, int]:
@@ -158,7 +158,7 @@ class Tun:
                 writev(fd, buffers)
             except OSError as error:
                 # One buffer of headers, then one for each packet.
-                _count(refused, error, len(buffers) - 1)
+                count_refused(refused, error, len(buffers) - 1)
         return refused
 
     def close(self) -> None:
@@ -166,8 +166,3 @@ class Tun:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _count(refused: Dict[str, int], error: OSError, packets: int) -> None:
-    name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
-    refused[name] = refused.get(name, 0) + packets

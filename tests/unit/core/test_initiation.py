@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.core import initiation
+from ropeway.core import initiation, secure
 from ropeway.core.counters import Drop
 from ropeway.core.initiation import (
     ANSWER_S,
@@ -529,6 +529,13 @@ def lost_session():
     one, other = two_hosts()
     shake_hands(one, other, 0.0)
     return one, other, other.restarted(2, 10.0)
+
+
+def test_every_kind_of_frame_of_a_forgotten_session_is_answered_by_a_reset():
+    for kind in (secure.DATA, secure.PARTIAL, secure.CONTROL):
+        one, _, restarted = lost_session()
+        frame = one.frame(B, b"x")
+        assert restarted.handshakes.reset_for(bytes((kind,)) + frame[1:], 10.0) is not None
 
 
 def test_a_reset_needs_the_token():

@@ -478,7 +478,10 @@ class TestArriving:
         assert node.flow((b"\x07" + whole[1:], at, train.size)) is None
         node.take_partial()
         assert node.flow((b"\x07" + whole[1:], at, train.size)) == bulk
-        for strange in (b"", b"\x04", b"\x05" + whole[1:], b"\x04\0\0\0none" + bytes(40)):
+        # What says that a way works waits beside small packets, whatever its size.
+        control = b"\x05" + whole[1:]
+        assert node.flow((control, at, len(control))) == node.flow((little, at, small.size))
+        for strange in (b"", b"\x04", b"\x05\0\0\0none" + bytes(40), b"\x04\0\0\0none" + bytes(40)):
             assert node.flow((strange, at, max(1, len(strange)))) is None
 
 
@@ -754,3 +757,17 @@ def test_a_flow_that_goes_from_partial_to_complete_keeps_its_order():
     # Complete packets are written first.
     written = node.take_packets() + [ipv4.complete(p) for p in node.take_partial_packets()]
     assert written == [ipv4.complete(early), late]
+
+
+def test_order_is_kept_beside_other_partial_flows():
+    world = connected()
+    early, late = partial(ident=1), ipv4.complete(partial(ident=2))
+    other = partial(protocol=17, ident=9)
+    one = sent(world, "a", [early], partial=True)
+    two = sent(world, "a", [other], partial=True)
+    three = sent(world, "a", [late])
+    node = world.nodes["b"]
+    pieces = [received(f, ("192.168.0.2", PORT)) for f in frames(one + two + three)]
+    node.inbound(pieces, (12, "192.168.0.3"), world.now)
+    written = node.take_packets() + [ipv4.complete(p) for p in node.take_partial_packets()]
+    assert written.index(ipv4.complete(early)) < written.index(late)

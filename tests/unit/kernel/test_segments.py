@@ -623,3 +623,13 @@ def _wire(packet):
     if packet[6] & 0x40:
         packet = packet[:4] + bytes(2) + packet[6:10] + bytes(2) + packet[12:]
     return packet
+
+
+def test_flows_of_tcp_and_udp_with_the_same_ports_are_not_mixed_up():
+    stream = [tcp(ports=(5000, 5001), sequence=n * 7, options=b"", ident=n) for n in range(1, 3)]
+    datagram = udp(ports=(5000, 5001), payload=b"x")
+    for order in ([stream[0], datagram, stream[1]], [datagram, *stream], [*stream, datagram]):
+        writes = segments.merge(order, True, True)
+        merged = b"".join(b"".join(write) for write in writes)
+        assert sum(merged.count(packet[-7:]) for packet in {stream[0]}) == 2
+        assert datagram in merged

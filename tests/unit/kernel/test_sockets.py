@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from ropeway.core import classic
 from ropeway.kernel import sockets
 
 
@@ -113,10 +114,28 @@ def test_error_after_datagrams_comes_with_the_next_batch():
         link.receive_batch(64)
 
 
+class Unmeasured:
+    """Stands for a send buffer whose size is of no interest."""
+
+    def before_batch(self):
+        pass
+
+    def after_batch(self, refused):
+        pass
+
+    def squeeze_in(self, send):
+        send()
+
+
+def sending_over(*items):
+    link = link_over(None)
+    link._send, link._buffer = Failing(*items), Unmeasured()
+    return link
+
+
 def test_refused_sends_are_counted_by_reason_and_the_rest_goes_out():
-    sender = Failing(1, errno.ENOBUFS, errno.EAGAIN, errno.ENOBUFS, 99999)
-    sender.items[0] = b"sent"
-    assert sockets.send_all(sender, ("192.0.2.1", 0), [b"x"] * 5) == {
+    link = sending_over(b"sent", errno.ENOBUFS, errno.EAGAIN, errno.ENOBUFS, 99999)
+    assert link.send_batch("192.0.2.1", [bytes(100)] * 5) == {
         "ENOBUFS": 2,
         "EAGAIN": 1,
         "EUNKNOWN": 1,
@@ -124,7 +143,16 @@ def test_refused_sends_are_counted_by_reason_and_the_rest_goes_out():
 
 
 def test_sends_that_succeed_count_nothing():
-    assert sockets.send_all(Failing(b"", b""), ("192.0.2.1", 0), [b"a", b"b"]) == {}
+    assert sending_over(b"", b"").send_batch("192.0.2.1", [b"a", b"b"]) == {}
+
+
+def test_a_frame_without_a_packet_goes_past_a_full_buffer():
+    greeting = bytes(classic.OVERHEAD)
+    link = sending_over(errno.EAGAIN, b"sent", b"sent")
+    assert link.send_batch("192.0.2.1", [greeting, bytes(100)]) == {}
+    assert link._send.items == []
+    link = sending_over(errno.EAGAIN, errno.EPERM)
+    assert link.send_batch("192.0.2.1", [greeting]) == {"EPERM": 1}
 
 
 class SlowLink:
