@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from math import sqrt
 from operator import attrgetter
-from typing import Any, Deque, Dict, Hashable, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Hashable, List, Optional, Tuple
 
 #: Standing delay that is acceptable, and how long it must stand (RFC 8289, sections 4.2 and 4.3).
 TARGET_S = 0.005
@@ -104,21 +104,22 @@ _waiting = attrgetter("waiting")
 class FairQueue:
     """Flow queues served in turn, sparse flows first, CoDel per flow (RFC 8290, RFC 8289).
 
-    ``limit``: packets of all flows together, 1 or more. Inside a flow nothing changes its order.
-    Times are monotonic seconds that never go back.
+    ``limit``: packets of all flows together, 1 or more. ``dropped`` is called with each item that
+    is dropped and why, OVERLOAD by CoDel, FULL for want of room; it leaves the queue alone. Inside
+    a flow nothing changes its order. Times are monotonic seconds that never go back.
     """
 
     __slots__ = ("_dropped", "_limit", "_new", "_old", "_own", "_shared", "_waiting")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, dropped: Callable[[Any, str], None]) -> None:
         self._limit = limit
+        self._dropped = dropped
         self._waiting = 0
         self._own: Dict[Hashable, _Flow] = {}
         self._shared: Dict[Hashable, _Flow] = {}
         # A flow may stand in both: empty in the old list, and with something new in the other.
         self._new: Deque[_Flow] = deque()
         self._old: Deque[_Flow] = deque()
-        self._dropped: Deque[Tuple[Any, str]] = deque(maxlen=limit + 1)
 
     def __len__(self) -> int:
         """Packets waiting."""
@@ -174,7 +175,7 @@ class FairQueue:
                     flow.above = 0.0
                     flow.dropping = False
                 elif flow.overdue(now):
-                    self._dropped.append((item, OVERLOAD))
+                    self._dropped(item, OVERLOAD)
                     continue
                 taken.append(item)
                 left -= size
@@ -209,15 +210,6 @@ class FairQueue:
             self._shared.clear()
         return taken
 
-    def take_dropped(self) -> List[Tuple[Any, str]]:
-        """Items dropped since the last call, and why: OVERLOAD by CoDel, FULL for want of room.
-
-        No more than the last ``limit`` + 1 are kept: as many as one ``put`` may drop.
-        """
-        dropped = list(self._dropped)
-        self._dropped.clear()
-        return dropped
-
     def _classify(self, key: Hashable) -> _Flow:
         """Give a flow that has no queue one of its own, or else one that it shares.
 
@@ -249,6 +241,6 @@ class FairQueue:
                     item, size, _ = flow.items.popleft()
                     flow.waiting -= size
                     self._waiting -= size
-                    self._dropped.append((item, FULL))
+                    self._dropped(item, FULL)
                 if self._waiting <= room:
                     break

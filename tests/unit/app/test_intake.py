@@ -13,14 +13,18 @@ from ropeway.app.intake import (
     BURST_S,
     CROWDED_TURNS,
     ITEM_PACKETS,
+    LIMIT_PACKETS,
     PIECE_READS,
     PIECES_AHEAD,
     QUEUE_PACKETS,
     Intake,
 )
+from ropeway.core.fair_queue import QUANTUM
 
 TURN_S = 0.0003
 SUPER_PACKETS = 64
+HALF_PACKETS = BATCH_PACKETS // 2 + 1
+"""Two reads of so many packets are a batch."""
 
 
 class Read:
@@ -64,6 +68,11 @@ class Engine:
         for key, source in sources.items():
             self.intake.read(key, partial(self.give, source, asked), self.turn, self.now)
         return asked
+
+    def look_on(self, **sources):
+        """Look at the sources for as long as something of them is read."""
+        while any(sources.values()) and self.look(**sources):
+            pass
 
     def loop(self, seconds=TURN_S, **sources):
         """Have one turn as the agent does, which takes so long."""
@@ -118,7 +127,7 @@ def by_flow(handed):
 def test_below_saturation_everything_is_handed_on_at_once_in_its_order():
     engine = Engine()
     engine.look(one=[])
-    for turn in range(20):
+    for turn in range(BATCH_PACKETS - 2):
         source = [Read("abc"[n % 3], n) for n in range(BATCH_PACKETS - 1 - turn)]
         reads = list(source)
         engine.look(one=source)
@@ -166,10 +175,10 @@ def test_nothing_waits_for_the_first_turns_of_a_full_source():
 def test_what_exceeds_a_batch_waits():
     engine = Engine()
     engine.look(one=[])
-    reads = some("a", 5, packets=40)
+    reads = some("a", 5, packets=HALF_PACKETS)
     engine.look(one=list(reads))
     assert engine.taken() == reads[:2]
-    assert len(engine.intake) == 3 * 40
+    assert len(engine.intake) == 3 * HALF_PACKETS
     assert engine.drain() == reads[2:]
 
 
@@ -187,12 +196,30 @@ def test_one_read_may_exceed_a_batch():
 def test_large_reads_are_counted_by_their_packets():
     engine = Engine()
     engine.look(one=[])
-    engine.look(one=some("a", 3, packets=BATCH_PACKETS // 4))
-    assert engine.look(one=some("a", 9, packets=BATCH_PACKETS // 4)) == [6]
-    engine.drain()
-    assert engine.look(one=some("a", 2)) == [6]
+    for _ in range(3):
+        engine.look(one=some("a", 3, packets=BATCH_PACKETS // 4))
+        (limit,) = engine.look(one=some("a", 3, packets=BATCH_PACKETS // 4))
+        assert 4 <= limit <= 6
+        assert not engine.intake
+    (limit,) = engine.look(one=some("a", 2))
+    assert 4 <= limit <= 6
     (limit,) = engine.look(one=[])
     assert limit >= BATCH_PACKETS
+
+
+def test_super_packets_that_come_after_lone_packets_fit():
+    engine = Engine()
+    engine.look(one=some("a", 1), other=some("b", 1))
+    engine.taken()
+    one, other = (some(flow, 70, SUPER_PACKETS) for flow in "ab")
+    reads = one + other
+    (limit, *_) = engine.look(one=one, other=other)
+    assert limit <= PIECE_READS
+    while one or other or engine.intake:
+        engine.loop(0.0, one=one, other=other)
+    assert engine.most <= LIMIT_PACKETS
+    assert engine.intake.dropped == {}
+    assert by_flow(engine.handed) == by_flow([("one", reads[:70]), ("other", reads[70:])])
 
 
 def test_what_a_read_raises_is_raised_and_what_came_before_is_handed_on():
@@ -267,7 +294,7 @@ def test_where_something_waits_all_is_read():
 def test_while_something_waits_nothing_passes_it():
     engine = Engine()
     engine.look(one=[])
-    first, second = some("a", 5, packets=40), some("a", 2, start=5)
+    first, second = some("a", 5, packets=HALF_PACKETS), some("a", 2, start=5)
     engine.look(one=list(first))
     engine.taken()
     engine.look(one=list(second))
@@ -316,10 +343,10 @@ def test_a_sparse_source_does_not_wait_behind_a_full_one():
 def test_flows_share_evenly():
     engine = Engine()
     engine.crowd()
-    engine.look(one=[read for flow in "abcd" for read in some(flow, 4 * BATCH_PACKETS)])
-    served = engine.serve(8)
+    engine.look_on(one=[read for flow in "abcd" for read in some(flow, 4 * QUANTUM)])
+    served = engine.serve(8 * QUANTUM // BATCH_PACKETS)
     shares = [sum(read.flow == flow for read in served) for flow in "abcd"]
-    assert max(shares) - min(shares) <= BATCH_PACKETS
+    assert max(shares) - min(shares) <= QUANTUM
 
 
 # --- a burst is left to the kernel
@@ -330,7 +357,7 @@ def test_while_a_burst_lasts_nothing_more_is_read_than_may_wait():
     engine.crowd("one", "other")
     source, other = some("a", 2 * QUEUE_PACKETS), some("b", 3)
     reads = list(source)
-    engine.look(one=source, other=other)
+    engine.look_on(one=source)
     assert QUEUE_PACKETS <= len(engine.intake) < QUEUE_PACKETS + PIECE_READS
     engine.now += BURST_S / 2
     assert engine.look(one=source, other=other) == []
@@ -347,7 +374,7 @@ def test_large_reads_fill_the_queue_by_their_packets():
     engine = Engine()
     engine.crowd()
     source = some("a", QUEUE_PACKETS, packets=SUPER_PACKETS)
-    engine.look(one=source)
+    engine.look_on(one=source)
     assert QUEUE_PACKETS <= len(engine.intake) < QUEUE_PACKETS + PIECE_READS * SUPER_PACKETS
     assert engine.look(one=source) == []
 
@@ -383,7 +410,7 @@ def standing(*keys):
     """Give an engine with a full queue of one flow, whose burst is over."""
     engine = Engine()
     engine.crowd(*keys)
-    engine.look(one=some("a", QUEUE_PACKETS))
+    engine.look_on(one=some("a", QUEUE_PACKETS))
     engine.now += BURST_S
     return engine
 
@@ -391,7 +418,7 @@ def standing(*keys):
 def test_what_waits_for_longer_than_a_burst_no_longer_keeps_anything_from_being_read():
     engine = standing()
     engine.serve()
-    source, other = some("a", QUEUE_PACKETS // 2, start=QUEUE_PACKETS), some("b", 3)
+    source, other = some("a", PIECE_READS, start=QUEUE_PACKETS), some("b", 3)
     engine.look(one=source, other=other)
     assert source == other == []
     assert [read.flow for read in engine.serve()[:3]] == ["b"] * 3
@@ -409,17 +436,30 @@ def test_what_more_than_the_queue_holds_is_dropped_and_counted_by_source_and_rea
     engine = standing("one", "other")
     count = QUEUE_PACKETS
     for _ in range(3):
-        engine.look(one=some("a", QUEUE_PACKETS, start=count), other=some("b", 10, start=count))
+        engine.look_on(one=some("a", QUEUE_PACKETS, start=count), other=some("b", 10, start=count))
         count += QUEUE_PACKETS
-    assert len(engine.intake) <= 2 * QUEUE_PACKETS
+    assert len(engine.intake) <= LIMIT_PACKETS
     left = engine.drain()
     dropped = engine.intake.dropped
     assert dropped == {"one": {"full": count + 30 - len(left)}}
-    assert dropped["one"]["full"] >= count - 2 * QUEUE_PACKETS
+    assert dropped["one"]["full"] >= count - LIMIT_PACKETS
     assert sum(read.flow == "b" for read in left) == 30
     numbers = [read.number for read in left if read.flow == "a"]
     # The longest flow has lost what waited longest.
     assert numbers == list(range(count - len(numbers), count))
+
+
+def test_drops_are_counted_however_many_a_turn_brings():
+    engine = Engine()
+    engine.look(one=[])
+    count = 8 * QUEUE_PACKETS
+    # Each waits alone, as the next is of another flow.
+    source = [Read("ab"[number % 2], number) for number in range(count)]
+    for at in range(0, count, PIECE_READS):
+        engine.intake._enqueue("one", source[at : at + PIECE_READS], engine.now)
+    left = len(engine.drain())
+    assert left <= LIMIT_PACKETS
+    assert engine.intake.dropped == {"one": {"full": count - left}}
 
 
 def test_what_waits_for_too_long_is_dropped_as_overload():
@@ -468,9 +508,9 @@ def test_no_more_than_the_queues_limit_and_a_piece_ever_wait(packets, sources):
         given = {f"link{n}": some("ab"[n % 2], 3000, packets) for n in range(sources)}
         engine.loop(BURST_S / 8, **given)
         engine.handed.clear()
-        assert len(engine.intake) <= 2 * QUEUE_PACKETS
+        assert len(engine.intake) <= LIMIT_PACKETS
     assert engine.intake.dropped
-    assert engine.most <= 2 * QUEUE_PACKETS + PIECE_READS * SUPER_PACKETS
+    assert engine.most <= LIMIT_PACKETS + PIECE_READS * SUPER_PACKETS
 
 
 # --- sources that go
@@ -478,8 +518,7 @@ def test_no_more_than_the_queues_limit_and_a_piece_ever_wait(packets, sources):
 
 def test_who_is_gone_is_forgotten():
     engine = standing()
-    engine.look(one=some("a", 2 * QUEUE_PACKETS))
-    engine.look(one=some("a", 2 * QUEUE_PACKETS))
+    engine.look_on(one=some("a", 2 * LIMIT_PACKETS))
     engine.drain()
     assert engine.intake.dropped["one"]["full"]
     engine.intake.forget("one")
@@ -495,11 +534,20 @@ def test_who_is_gone_is_forgotten():
 def test_what_waits_of_a_source_that_is_gone_is_still_handed_on():
     engine = Engine()
     engine.look(one=[])
-    reads = some("a", 5, packets=40)
+    reads = some("a", 5, packets=HALF_PACKETS)
     engine.look(one=list(reads))
     engine.taken()
     engine.intake.forget("one")
     assert engine.drain() == reads[2:]
+
+
+def test_what_is_dropped_of_a_source_that_is_gone_is_not_counted():
+    engine = standing("one", "other")
+    engine.look_on(one=some("a", QUEUE_PACKETS))
+    engine.intake.forget("one")
+    engine.look_on(other=some("a", 4 * QUEUE_PACKETS))
+    engine.drain()
+    assert set(engine.intake.dropped) == {"other"}
 
 
 # --- whatever comes
@@ -508,9 +556,13 @@ def test_what_waits_of_a_source_that_is_gone_is_still_handed_on():
 def test_limits_fit_each_other():
     assert CROWDED_TURNS >= 1
     assert 1 <= ITEM_PACKETS <= BATCH_PACKETS <= QUEUE_PACKETS
-    # One turn may fill the queue, and the last piece of a burst has room in it.
-    assert PIECES_AHEAD * PIECE_READS >= QUEUE_PACKETS
-    assert PIECE_READS * SUPER_PACKETS <= QUEUE_PACKETS
+    # A source of lone packets can fill its batch, and much more than a batch is read ahead.
+    assert PIECE_READS >= BATCH_PACKETS
+    assert PIECES_AHEAD * PIECE_READS >= 8 * BATCH_PACKETS
+    # One turn does not read for so long that what comes meanwhile waits for milliseconds.
+    assert PIECES_AHEAD * PIECE_READS <= 512
+    # The last piece of a burst has room in the queue.
+    assert QUEUE_PACKETS - 1 + PIECE_READS * SUPER_PACKETS <= LIMIT_PACKETS
 
 
 def turns(lengths):
