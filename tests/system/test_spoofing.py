@@ -14,8 +14,8 @@ MARK = b"I am another host"
 #: An agent that lets every source address out; a genuine one does not even send them.
 LIAR = """
 from ropeway.core import node, secure_node
-def outbound(self, packets, now):
-    node.Node.outbound(self, packets, now)
+def outbound(self, packets, now, partial=False):
+    node.Node.outbound(self, packets, now, partial)
     self._peers.settle(now)
 secure_node.SecureNode.outbound = outbound
 """

@@ -19,7 +19,7 @@ from ropeway.core.fair_queue import FairQueue
 # Tuning
 BATCH_PACKETS = 32
 """Packets handled in one turn, of one source or of what waits, so that no other waits long."""
-CROWDED_TURNS = 1
+CROWDED_TURNS = 2
 """A source that fills its batch so often on end is read ahead from then on ..."""
 PIECES_AHEAD = 16
 """... in so many pieces a turn at most ..."""

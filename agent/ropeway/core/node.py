@@ -151,8 +151,12 @@ class Node:
             if (
                 room > 0
                 and len(packet) < size
-                # What is small must not be taken for bulk where it has to wait.
-                and (len(packet) > tuning.SMALL_BYTES or size <= tuning.SMALL_BYTES)
+                # What is small must not be taken for bulk where it waits, unless it is its end.
+                and (
+                    len(packet) > tuning.SMALL_BYTES
+                    or size <= tuning.SMALL_BYTES
+                    or packet[20:24] == run[-1][20:24]
+                )
                 and packet[12:20] == addresses
                 and packet[6:10] == fragment
                 and packet[0] == head[0]

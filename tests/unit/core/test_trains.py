@@ -231,10 +231,13 @@ class TestRuns:
         trains = sent(world, "a", [*packets_of(2), *packets_of(1, 420), *packets_of(2, 420)])
         assert [t.count for t in trains] == [3, 2]
 
-    def test_a_small_packet_goes_into_no_train_of_large_ones(self):
+    def test_a_small_packet_goes_into_no_train_of_large_ones_but_of_its_own_flow(self):
         world = connected()
+        other = udp(A, B, b"other ports than theirs")
+        trains = sent(world, "a", [*packets_of(3), other])
+        assert sizes(trains) == [(552, 3), (len(other) + secure.OVERHEAD, 1)]
         trains = sent(world, "a", [*packets_of(3), *packets_of(1, 20)])
-        assert sizes(trains) == [(552, 3), (72, 1)]
+        assert sizes(trains) == [(552, 4)]
         trains = sent(world, "a", [*packets_of(3, 100), *packets_of(1, 20)])
         assert sizes(trains) == [(152, 4)]
 
