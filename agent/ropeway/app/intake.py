@@ -21,11 +21,11 @@ BATCH_PACKETS = 32
 """Packets handled in one turn, of one source or of what waits, so that no other waits long."""
 CROWDED_TURNS = 2
 """A source that fills its batch so often on end is read ahead from then on ..."""
-PIECES_AHEAD = 16
+PIECES_AHEAD = 32
 """... in so many pieces a turn at most ..."""
 # A turn lasts for its reads and the handling of its batch. In a flood it must bring more than comes
 # in that time, or the kernel's queue overflows. At 150 000 a second, 2.5 us for a read and 0.8 ms
-# for all else, 192 come in a turn: 16 * 32 = 512 leave room for machines where a read takes 5 us.
+# for all else, 192 come in a turn: 32 * 32 = 1024 leave room for machines where a read takes 5 us.
 # Where all are there, they make a turn of 2 or 3 ms.
 PIECE_READS = 32
 """... of so many reads, that may be super-packets of 64 KiB."""
