@@ -32,7 +32,7 @@ FLOODS = {
 #: A flood that the machine was too busy for is repeated once; the second counts as it is.
 ATTEMPTS = 2
 #: Of a small flow beside a flood that itself loses a large share.
-LOST_SHARE = 0.02
+LOST_SHARE = 0.05
 MEMORY_S = 20.0
 SAMPLE_S = 0.2
 MEMORY_KIB = 50 << 10

@@ -41,6 +41,8 @@ LIMIT_PACKETS = 2 * QUEUE_PACKETS
 # PIECE_READS super-packets of 64 packets, 2047 + 32 * 64 = 4095. Where nothing waits yet, no more
 # than a piece is read either. (Links give 64 as one at most; a device gives 64 KiB, more packets
 # only where they are smaller than 1 KiB.)
+CALM_S = 1.0
+"""Another burst begins where nothing has waited for this long."""
 ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""
 
@@ -67,7 +69,8 @@ class Intake:
         self._queue = FairQueue(LIMIT_PACKETS, self._count_dropped)
         self.waits = False
         """Whether anything waits."""
-        self._since = 0.0
+        self._since = float("-inf")
+        self._empty_at = float("-inf")
         self._crowded: Dict[Hashable, int] = {}
         self._last_turn: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
@@ -143,6 +146,8 @@ class Intake:
         for key, items in groupby(taken, itemgetter(0)):
             self._handle([read for _, reads, _ in items for read in reads], key, now)
         self.waits = len(self._queue) > 0
+        if not self.waits:
+            self._empty_at = now
 
     def _count_dropped(self, item: Any, reason: str) -> None:
         key, _, count = item
@@ -174,5 +179,7 @@ class Intake:
         put((key, flow), (key, together, size), size, now)
         if not self.waits:
             self.waits = True
-            self._since = now
+            # A flood may leave nothing waiting for a moment and go on.
+            if now - self._empty_at >= CALM_S:
+                self._since = now
         return packets
