@@ -43,7 +43,8 @@ before = seen()
 granted = process.serve_promptly()
 after = seen()
 try:
-    autogroup = int(open("/proc/self/autogroup").read().split()[-1])
+    # Empty for what descends from no session at all, as in a machine without a login.
+    autogroup = int((open("/proc/self/autogroup").read().split() or [0])[-1])
 except FileNotFoundError:
     autogroup = None
 receiver, sender = os.pipe()
