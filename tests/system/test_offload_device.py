@@ -15,7 +15,8 @@ import pytest
 
 from ropeway.core import ipv4
 from ropeway.kernel import segments
-from ropeway.kernel.tun import FEATURES, ON, Tun
+from ropeway.kernel.sockets import ON
+from ropeway.kernel.tun import FEATURES, Tun
 from tests.system.agents import DEVICE
 from tests.system.checksums import Tap, watched
 from tests.system.topology import Host, Topology

@@ -70,9 +70,9 @@ from ropeway.core.node import Node, Settings
 from ropeway.core.secure import Train
 from ropeway.kernel import firewall, netlink, process, segments, tun
 from ropeway.kernel.netlink import Change
-from ropeway.kernel.sockets import LinkSockets
+from ropeway.kernel.sockets import ON, LinkSockets
 from ropeway.kernel.tun import Tun
-from ropeway.kernel.udp import ON, UDP_FEATURES, UdpSocket
+from ropeway.kernel.udp import UDP_FEATURES, UdpSocket
 
 if TYPE_CHECKING:
     from ropeway.core.secure_node import SecureNode, SecureSettings

@@ -5,7 +5,8 @@ socket receives them, because the kernel itself throws away packets whose option
 Source of the formats: packet(7), raw(7), `include/uapi/linux/if_packet.h`,
 `include/uapi/linux/filter.h`.
 
-What UDP sockets need as well stands at the end: counting refusals, and the sizes of the buffers.
+What others need as well stands here too: counting refusals, the sizes of buffers, and words for
+what a kernel can.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ PROTOCOL_OFFSET = 9
 PROTOCOL = 4
 
 DATAGRAM_BYTES_MAX = 65535
+
+#: What is said of a feature of the kernel, where it is not why there is none.
+ON = "on"
+NOT_ASKED_FOR = "not asked for"
+
 SIOCOUTQ = termios.TIOCOUTQ  # include/uapi/linux/sockios.h
 OUTQ = struct.Struct("=i")
 

@@ -13,7 +13,7 @@ from typing import Dict, FrozenSet, List, Sequence
 
 from ropeway.core import ipv4
 from ropeway.kernel import segments
-from ropeway.kernel.sockets import count_refused
+from ropeway.kernel.sockets import NOT_ASKED_FOR, ON, count_refused
 
 PATH = "/dev/net/tun"
 
@@ -40,8 +40,6 @@ TUN_F_USO = 0x20 | 0x40
 
 #: What a device may be asked for.
 FEATURES = ("vnet_hdr", "tso", "uso")
-ON = "on"
-NOT_ASKED_FOR = "not asked for"
 NEEDS_VNET_HDR = "needs vnet_hdr"
 
 # include/uapi/linux/if.h, 40 bytes on 64-bit machines:

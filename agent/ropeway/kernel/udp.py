@@ -20,6 +20,8 @@ from typing import Dict, FrozenSet, Iterable, List, Tuple
 from ropeway.core.secure import DATA, PARTIAL, Endpoint, Received, Train
 from ropeway.kernel.sockets import (
     DATAGRAM_BYTES_MAX,
+    NOT_ASKED_FOR,
+    ON,
     SendBuffer,
     count_refused,
     set_receive_buffer,
@@ -43,8 +45,6 @@ GRO_SIZE = struct.Struct("=i")
 GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
 
 UDP_FEATURES = ("udp_segment", "udp_gro")
-ON = "on"
-NOT_ASKED_FOR = "not asked for"
 
 # Frames of these types carry packets of the virtual network.
 _PACKET_TYPES = frozenset((DATA, PARTIAL))

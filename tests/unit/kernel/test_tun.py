@@ -11,6 +11,7 @@ import pytest
 
 from ropeway.core import ipv4
 from ropeway.kernel import segments, tun
+from ropeway.kernel.sockets import NOT_ASKED_FOR, ON
 
 #: Of an IPv4 packet of UDP whose checksum is partial: 10.0.0.1 to 10.0.0.2.
 PARTIAL = bytes.fromhex("45000020000140004011 26ca 0a000001 0a000002 1111 2222 000c 1420 64617461")
@@ -22,7 +23,7 @@ def device():
     near.setblocking(False)
     made = tun.Tun.__new__(tun.Tun)
     made.name, made._fd = "ropeway0", near.detach()
-    made.features = dict.fromkeys(tun.FEATURES, tun.NOT_ASKED_FOR)
+    made.features = dict.fromkeys(tun.FEATURES, NOT_ASKED_FOR)
     with far:
         yield made, far
     made.close()
@@ -64,17 +65,17 @@ def test_a_partial_packet_is_completed_where_the_device_takes_none(device):
 
 def test_every_packet_has_a_vnet_header_where_it_is_on(device):
     made, far = device
-    made.features["vnet_hdr"] = tun.ON
+    made.features["vnet_hdr"] = ON
     assert made.write_batch([b"one", b"two"]) == {}
     assert [far.recv(50), far.recv(50)] == [bytes(10) + b"one", bytes(10) + b"two"]
     assert made.write_partial([PARTIAL]) == {}
     assert far.recv(100) == segments.VNET.pack(1, 0, 0, 0, 20, 6) + PARTIAL
 
 
-@pytest.mark.parametrize(("uso", "writes"), [(tun.ON, 1), (tun.NOT_ASKED_FOR, 3)])
+@pytest.mark.parametrize(("uso", "writes"), [(ON, 1), (NOT_ASKED_FOR, 3)])
 def test_partial_packets_are_merged_where_super_packets_are_on(device, uso, writes):
     made, far = device
-    made.features.update(vnet_hdr=tun.ON, uso=uso)
+    made.features.update(vnet_hdr=ON, uso=uso)
     assert made.write_partial([PARTIAL] * 3) == {}
     payloads = [far.recv(1000)[10 + 28 :] for _ in range(writes)]
     assert payloads == [b"data" * (3 // writes)] * writes
@@ -82,7 +83,7 @@ def test_partial_packets_are_merged_where_super_packets_are_on(device, uso, writ
 
 def test_each_packet_of_a_refused_write_is_counted(device):
     made, far = device
-    made.features.update(vnet_hdr=tun.ON, uso=tun.ON)
+    made.features.update(vnet_hdr=ON, uso=ON)
     far.close()
     assert made.write_partial([PARTIAL] * 3) == {"ECONNREFUSED": 3}
 
