@@ -215,7 +215,8 @@ class SendBuffer:
     """Bounds by time what waits in a socket's send buffer for a link to carry it.
 
     Costs nothing as long as the buffer is never full. Once it is, what leaves it between two
-    batches is measured, and the size set to what leaves in `BACKLOG_S`.
+    batches is measured, and the size set to what leaves in `BACKLOG_S`. Where it runs dry it held
+    too little, and is doubled.
     """
 
     def __init__(self, which: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
@@ -246,6 +247,9 @@ class SendBuffer:
         if self._elapsed >= BACKLOG_S:
             if waiting:
                 self._resize(int(self._left * BACKLOG_S / self._elapsed))
+            elif self.size < SEND_BYTES:
+                # When it ran dry is not known, so it grows only to what a new link gets.
+                self._resize(min(2 * self.size, SEND_BYTES))
             self._waiting = None
         elif not waiting:
             # It ran dry early, so the link would have carried more.

@@ -242,6 +242,24 @@ def test_a_link_that_carries_nothing_for_a_while_recovers(slow):
     assert overload(slow, 5, 12_500_000) > sockets.BACKLOG_S * 0.4
 
 
+@pytest.mark.parametrize("gap_s", [0.1, 0.3, 5])
+def test_bursts_with_gaps_find_room_again_after_the_link_carried_nothing(slow, gap_s):
+    overload(slow, 3, 1)
+    for _ in range(5):
+        slow.batch()
+        slow.carry(gap_s, 10_000_000)
+    assert slow.buffer.size >= sockets.SEND_BYTES
+
+
+def test_bursts_with_gaps_at_a_slow_link_wait_no_longer_than_the_very_first(slow):
+    overload(slow, 3, 625_000)
+    for _ in range(10):
+        slow.batch()
+        slow.carry(5, 625_000)
+    assert slow.buffer.size == sockets.SEND_BYTES
+    assert overload(slow, 3, 625_000) <= sockets.BACKLOG_S * 1.1
+
+
 def test_bursts_at_a_fast_link_soon_find_room(slow):
     for _ in range(10):
         slow.batch()
