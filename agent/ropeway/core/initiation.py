@@ -381,8 +381,8 @@ class Handshakes:
 
         ``source`` is the address and port that it came from, as ``secure.pack_endpoint`` gives.
         """
-        kind = datagram[0] if datagram else 0
-        if _LENGTHS.get(kind) != len(datagram) or datagram[1:4] != b"\0\0\0":
+        kind = _kind(datagram)
+        if kind is None:
             return Refused(Drop.MALFORMED)
         if kind == INITIATION:
             return self._receive_initiation(datagram, source, now)
@@ -392,9 +392,31 @@ class Handshakes:
             return self._receive_cookie(datagram, now)
         return self._receive_reset(datagram, now)
 
+    def credible(self, datagram: bytes) -> Optional[int]:
+        """Give the type of a datagram that no mere stranger has made, None for all else.
+
+        An initiation shows this host's public key; what is no initiation names something that only
+        whoever it is from, or sees it pass, can know. It may be stale or forged nonetheless.
+        Nothing is remembered, so this may be asked of anything at any time.
+        """
+        kind = _kind(datagram)
+        if kind == INITIATION:
+            known = self._is_meant(datagram[: -2 * _MAC], datagram[-2 * _MAC : -_MAC])
+        elif kind == RESPONSE:
+            known = datagram[4:8] in self._pending
+        elif kind == COOKIE:
+            known = datagram[52:] in self._pending_mac1
+        else:
+            known = kind == RESET and datagram[4:] in self._by_token
+        return kind if known else None
+
+    def _is_meant(self, body: bytes, mac1: bytes) -> bool:
+        """Say whether whoever sent this meant this host's public key."""
+        return hmac.compare_digest(_mac(self._identity.mac1_key, body), mac1)
+
     def _receive_initiation(self, datagram: bytes, source: bytes, now: float) -> Outcome:
         body, mac1 = datagram[: -2 * _MAC], datagram[-2 * _MAC : -_MAC]
-        if not hmac.compare_digest(_mac(self._identity.mac1_key, body), mac1):
+        if not self._is_meant(body, mac1):
             return Refused(Drop.WRONG_KEY, self._note_wrong_key(body, mac1, source, now))
         given = self._answers.get(datagram[:-_MAC])
         if given is not None and now - given.given_at < ANSWER_S:
@@ -489,7 +511,7 @@ class Handshakes:
 
     def _receive_response(self, datagram: bytes, now: float) -> Outcome:
         body, mac1 = datagram[: -2 * _MAC], datagram[-2 * _MAC : -_MAC]
-        if not hmac.compare_digest(_mac(self._identity.mac1_key, body), mac1):
+        if not self._is_meant(body, mac1):
             return Refused(Drop.WRONG_KEY)
         index = body[4:8]
         pending = self._pending.get(index)
@@ -677,6 +699,14 @@ def _bound(table: Dict[bytes, _Value], limit: int) -> None:
     """Make room for one more entry; the oldest one goes."""
     while len(table) >= limit:
         del table[next(iter(table))]
+
+
+def _kind(datagram: bytes) -> Optional[int]:
+    """Give the type of what has the form of an initiation, response, cookie or reset."""
+    kind = datagram[0] if datagram else 0
+    if _LENGTHS.get(kind) != len(datagram) or datagram[1:4] != b"\0\0\0":
+        return None
+    return kind
 
 
 def _mac(key: bytes, data: bytes) -> bytes:

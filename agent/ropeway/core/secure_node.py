@@ -193,18 +193,25 @@ class SecureNode(Node):
         return -(-len(data) // size) if len(data) > size else 1
 
     def flow(self, received: Received) -> Hashable:
-        """Give the session of a frame, and whether it is small; None for all else.
+        """Give the session of a frame and whether it is small, or a handshake's type; else None.
 
         Control frames count as small, or bulk and strangers could make a way look silent.
+        Handshakes are those that no mere stranger has made: the others wait with his garbage.
         """
         data, _, size = received
         index = data[4:8]
-        if index in self._peers.handshakes.by_index:
+        handshakes = self._peers.handshakes
+        if index in handshakes.by_index:
             if data[:1] in self._kinds:
                 return (index, size <= tuning.SMALL_BYTES)
             if data[:1] == secure.CONTROL_AD:
                 return (index, True)
-        return None
+        if len(data) <= size:
+            return handshakes.credible(data)
+        # A handshake comes first, or last as the shorter end of a train that nobody can read yet.
+        # To look at all would make reading as dear as handling.
+        last = (len(data) - 1) // size * size
+        return handshakes.credible(data[:size]) or handshakes.credible(data[last:])
 
     def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
         """Take data frames of one kind and way that claim to be of a session."""

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.core import aead, events, secure
+from ropeway.core.fair_queue import FairQueue
+from ropeway.core.initiation import COOKIE_SIZE, INITIATION_SIZE, RESET_SIZE, RESPONSE_SIZE
 from ropeway.core.noise import KeyPair
 from ropeway.core.secure_node import SecureNode
 from tests.unit.core.classic_world import udp
@@ -602,6 +604,154 @@ def test_no_bytes_make_a_node_raise_or_send_more_than_came(datagrams, kind, type
                 assert sum(map(len, frames(replies))) <= len(datagram)
     assert node.take_packets() == []
     assert set(world.states("b", A).values()) == {2}
+
+
+# What waits while more comes than can be handled.
+
+AT = ("192.168.0.9", PORT)
+
+
+def sent_by(node):
+    """What a node has to send, without copies."""
+    return list(dict.fromkeys(frames(train for t in node.take_trains().values() for train in t)))
+
+
+def asked(world):
+    """The initiation of a that b is yet to answer."""
+    world.nodes["a"].tick(world.now)
+    (initiation,) = (d for d in sent_by(world.nodes["a"]) if d[0] == secure.INITIATION)
+    assert len(initiation) == INITIATION_SIZE
+    return initiation
+
+
+def answered(world, initiation):
+    """The response of b that a is yet to take."""
+    node = world.nodes["b"]
+    node.inbound([received(initiation, AT)], (12, "192.168.0.3"), world.now)
+    (response,) = (datagram for datagram in sent_by(node) if datagram[0] == secure.RESPONSE)
+    assert len(response) == RESPONSE_SIZE
+    return response
+
+
+def flow(node, datagram):
+    return node.flow(received(datagram, AT))
+
+
+def with_a_bit_changed(datagram, places):
+    for at in places:
+        yield datagram[:at] + bytes((datagram[at] ^ 1,)) + datagram[at + 1 :]
+
+
+def test_handshakes_do_not_wait_behind_garbage():
+    world = pair()
+    initiation = asked(world)
+    response = answered(world, initiation)
+    draw = random.Random(1)
+    for name, handshake in (("a", response), ("b", initiation)):
+        queue = FairQueue(4096, lambda *_: None)
+        for kind in range(2000):
+            garbage = bytes((kind % 8, 0, 0, 0)) + draw.getrandbits(1344).to_bytes(168, "little")
+            for size in (INITIATION_SIZE, RESPONSE_SIZE):
+                queue.put(flow(world.nodes[name], garbage[:size]), garbage[:size], 1, world.now)
+        queue.take(200, world.now)
+        queue.put(flow(world.nodes[name], handshake), handshake, 1, world.now)
+        assert queue.take(1, world.now) == [handshake]
+
+
+def test_an_initiation_has_its_own_flow_if_it_shows_this_hosts_key():
+    world = pair()
+    initiation = asked(world)
+    assert flow(world.nodes["b"], initiation) == secure.INITIATION
+    assert flow(world.nodes["a"], initiation) is None
+    # The last 16 bytes show a cookie, which proves another thing.
+    for wrong in with_a_bit_changed(initiation, range(INITIATION_SIZE - 16)):
+        assert flow(world.nodes["b"], wrong) is None
+    assert flow(world.nodes["b"], initiation + b"x") is None
+    assert flow(world.nodes["b"], initiation[:-1]) is None
+
+
+def test_a_response_has_its_own_flow_while_it_is_waited_for():
+    world = pair()
+    node = world.nodes["a"]
+    response = answered(world, asked(world))
+    assert flow(node, response) == secure.RESPONSE
+    assert flow(world.nodes["b"], response) is None
+    for wrong in with_a_bit_changed(response, range(8)):
+        assert flow(node, wrong) is None
+    assert flow(node, response + b"x") is None
+    node.inbound([received(response, AT)], (2, "192.168.0.2"), world.now)
+    assert flow(node, response) is None
+
+
+def test_a_cookie_has_its_own_flow_if_it_is_for_ones_own_initiation():
+    world = pair()
+    mac1 = asked(world)[-32:-16]
+    cookie = bytes((secure.COOKIE, 0, 0, 0)) + bytes(48) + mac1[:8]
+    assert len(cookie) == COOKIE_SIZE
+    assert flow(world.nodes["a"], cookie) == secure.COOKIE
+    assert flow(world.nodes["b"], cookie) is None
+    for wrong in with_a_bit_changed(cookie, (0, 1, 2, 3, *range(52, 60))):
+        assert flow(world.nodes["a"], wrong) is None
+
+
+def test_a_reset_has_its_own_flow_if_it_names_a_session_with_its_token():
+    world = pair()
+    world.run(1.0)
+    world.add("b", B, [link(12, "192.168.0.3")], [peer("a", A)])
+    world.collect()
+    world.send("a", udp(A, B))
+    frame, *_ = sent_by(world.nodes["a"])
+    world.nodes["b"].inbound([received(frame, AT)], (12, "192.168.0.3"), world.now)
+    (reset,) = sent_by(world.nodes["b"])
+    assert len(reset) == RESET_SIZE
+    assert flow(world.nodes["a"], reset) == secure.RESET
+    for wrong in with_a_bit_changed(reset, range(RESET_SIZE)):
+        assert flow(world.nodes["a"], wrong) is None
+
+
+def test_a_handshake_is_found_at_either_end_of_a_train_that_cannot_be_read():
+    world = pair()
+    initiation = asked(world)
+    node = world.nodes["b"]
+    unknown = b"\x04\0\0\0none" + bytes(992)
+    for_the_next_key = initiation[:-32] + bytes(32)
+    for train, size in (
+        (3 * unknown + initiation, len(unknown)),
+        (initiation + b"shorter", INITIATION_SIZE),
+        (for_the_next_key + initiation, INITIATION_SIZE),
+    ):
+        assert node.flow((train, AT, size)) == secure.INITIATION
+    assert node.flow((3 * unknown, AT, len(unknown))) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_bytes_make_flow_raise_or_change_anything(data):
+    kind = data.draw(st.integers(0, 8))
+    sizes = (INITIATION_SIZE, RESPONSE_SIZE, COOKIE_SIZE, RESET_SIZE)
+    length = data.draw(st.one_of(st.sampled_from(sizes), st.integers(0, 400)))
+    drawn = data.draw(st.binary(min_size=length, max_size=length))
+    typed = (bytes((kind, 0, 0, 0)) + drawn)[:length]
+    before = WAITING.status(100.0), tables(WAITING)
+    for datagram in (drawn, typed, STARTED):
+        size = data.draw(st.integers(1, 400))
+        assert WAITING.flow((drawn + datagram, AT, size)) in (None, secure.INITIATION)
+        assert flow(WAITING, datagram) == (secure.INITIATION if datagram is STARTED else None)
+    assert (WAITING.status(100.0), tables(WAITING)) == before
+
+
+def tables(node):
+    """What a node's handshakes remember."""
+    return repr(vars(node._peers.handshakes))
+
+
+def waiting():
+    """A node that is yet to be met, and an initiation for it."""
+    world = pair()
+    return world.nodes["b"], asked(world)
+
+
+WAITING, STARTED = waiting()
 
 
 # Changing while it runs.
