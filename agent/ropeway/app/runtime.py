@@ -70,7 +70,7 @@ from ropeway.core.node import Node, Settings
 from ropeway.core.secure import Train
 from ropeway.kernel import firewall, netlink, process, segments, tun
 from ropeway.kernel.netlink import Change
-from ropeway.kernel.sockets import ON, LinkSockets
+from ropeway.kernel.sockets import ON, LinkSockets, count_refused
 from ropeway.kernel.tun import Tun
 from ropeway.kernel.udp import UDP_FEATURES, UdpSocket
 
@@ -231,6 +231,7 @@ class Runtime:
         self._tun_fd = -1
         self._device_index = 0
         self._device_mtu = 0
+        self._read_errors: Dict[str, int] = {}
         self._write_errors: Dict[str, int] = {}
         wanted = FEATURES - config.offload_disable if self._secure else frozenset()
         self._device_features = wanted & DEVICE_FEATURES
@@ -594,12 +595,12 @@ class Runtime:
         try:
             self._outgoing.read(DEVICE, self._tun.read_batch, self._turn, now)
         except OSError as error:
-            log.warning(
-                "device %s is gone (%s): making it again",
-                self._config.device_name,
-                errno.errorcode.get(error.errno or 0, error),
-            )
-            self._close_device()
+            if error.errno == errno.EBADFD:
+                log.warning("device %s is gone: making it again", self._config.device_name)
+                self._close_device()
+            else:
+                # Addresses and routes of the device are not to go for the sake of one packet.
+                count_refused(self._read_errors, error)
             self._look_soon(now)
         if self._send():
             self._occasion = SENT
@@ -1162,6 +1163,7 @@ class Runtime:
             "name": self._config.device_name,
             "index": self._device_index,
             "mtu": self._device_mtu,
+            "read_errors": dict(self._read_errors),
             "write_errors": dict(self._write_errors),
             "dropped": dict(self._outgoing.dropped.get(DEVICE, {})),
         }

@@ -109,7 +109,8 @@ class Tun:
         """Return what waits now, at most `limit` packets or super-packets; empty where none does.
 
         Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD` says that
-        somebody deleted the device.
+        somebody deleted the device; any other that one packet is lost, as `EINVAL` does of a
+        super-packet of a kind that `segments.VNET` has no name for.
         """
         packets: List[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
@@ -119,7 +120,7 @@ class Tun:
         except BlockingIOError:
             pass
         except OSError:
-            # What was read before the failure still counts; the failure comes again at once.
+            # What was read before the failure still counts; a failure that stays comes again.
             if not packets:
                 raise
         return packets

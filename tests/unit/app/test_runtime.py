@@ -176,7 +176,8 @@ def test_start_serve_stop(kernel, tmp_path):
         status = ask(settings, command="status")
         assert list(status)[:2] == ["version", "uptime_s"]
         assert status["device"] == {
-            "name": "ropeway0", "index": 20, "mtu": 1466, "write_errors": {}, "dropped": {}
+            "name": "ropeway0", "index": 20, "mtu": 1466, "read_errors": {}, "write_errors": {},
+            "dropped": {},
         }  # fmt: skip
         assert [link["name"] for link in status["links"]] == ["eth0"]
         assert status["links"][0]["receive_drops"] == 7
@@ -388,6 +389,37 @@ def test_device_that_somebody_changed_is_repaired(kernel, tmp_path, spoil):
         index = eventually(lambda: ask(settings, command="status")["device"]["index"])
         assert kernel.configured[1] == (index, "10.0.0.1/24", 1466, "ropeway")
         assert len(kernel.tuns) == (2 if spoil in (None, {"name": "renamed"}) else 1)
+
+    run(runtime.Runtime(settings), steps)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EFAULT, errno.ENOMEM])
+def test_packet_that_cannot_be_read_leaves_the_device_as_it_is(kernel, tmp_path, code):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        dumps = kernel.dumps
+        for _ in range(2):
+            kernel.tun.put(OSError(code, os.strerror(code)))
+        wanted = {errno.errorcode[code]: 2}
+        eventually(lambda: ask(settings, command="status")["device"]["read_errors"] == wanted)
+        eventually(lambda: kernel.dumps > dumps)
+        assert (len(kernel.tuns), len(kernel.configured)) == (1, 1)
+        assert not kernel.tun.closed
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        kernel.interfaces = [i for i in kernel.interfaces if i.kind != "tun"]
+        kernel.tun.put(OSError(errno.EIO, os.strerror(errno.EIO)))
+        eventually(lambda: len(kernel.configured) == 2)
+        assert len(kernel.tuns) == 2
 
     run(runtime.Runtime(settings), steps)
 

@@ -51,6 +51,27 @@ def test_read_batch(device):
     assert made.read_batch(3) == [b"\3", b"\4"]
 
 
+@pytest.mark.parametrize("stays", [False, True], ids=["passing", "staying"])
+def test_packets_before_a_failure_count_and_one_that_stays_comes_again(device, monkeypatch, stays):
+    made, _ = device
+    failure = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    results = [b"one", failure, failure if stays else b"two", BlockingIOError()]
+
+    def read(*_):
+        result = results.pop(0)
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    monkeypatch.setattr(tun.os, "read", read)
+    assert made.read_batch(3) == [b"one"]
+    if stays:
+        with pytest.raises(OSError, match="Invalid argument"):
+            made.read_batch(3)
+    else:
+        assert made.read_batch(3) == [b"two"]
+
+
 def test_write_batch(device):
     made, far = device
     assert made.write_batch([b"one", b"two"]) == {}
