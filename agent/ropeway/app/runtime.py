@@ -862,14 +862,25 @@ class Runtime:
             self._unusable.pop(key, None)
             self._sockets[key] = opened
             self._sockets_by_fd[opened.fileno()] = opened
-            self._epoll.register(opened.fileno(), select.EPOLLIN)
 
     def _open_sockets(self, link: Link, address: str) -> Sockets:
+        opened: Sockets
         if self._secure:
-            return UdpSocket(
+            opened = UdpSocket(
                 link.index, link.name, address, self._config.port, self._socket_features
             )
-        return LinkSockets(link.index, link.name)
+        else:
+            opened = LinkSockets(link.index, link.name)
+        self._watch(opened)
+        return opened
+
+    def _watch(self, opened: Union[Sockets, Tun]) -> None:
+        """Have the loop wake for what was just opened, or close it and raise the `OSError`."""
+        try:
+            self._epoll.register(opened.fileno(), select.EPOLLIN)
+        except OSError:
+            opened.close()
+            raise
 
     def _note_unusable(self, key: Hashable, link: Link, address: str, error: OSError) -> None:
         reason = error.strerror or str(error)
@@ -935,9 +946,9 @@ class Runtime:
 
     def _open_device(self) -> None:
         self._close_device()
-        self._tun = Tun(self._config.device_name, self._device_features)
-        self._tun_fd = self._tun.fileno()
-        self._epoll.register(self._tun_fd, select.EPOLLIN)
+        opened = Tun(self._config.device_name, self._device_features)
+        self._watch(opened)
+        self._tun, self._tun_fd = opened, opened.fileno()
         self._device_index = socket.if_nametoindex(self._config.device_name)
 
     def _close_device(self) -> None:

@@ -424,6 +424,71 @@ def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
     run(runtime.Runtime(settings), steps)
 
 
+class CrowdedEpoll:
+    """An epoll that takes no more descriptors for a while."""
+
+    def __init__(self, epoll):
+        self._epoll = epoll
+        self.full = False
+        self.refused = 0
+
+    def __getattr__(self, name):
+        return getattr(self._epoll, name)
+
+    def register(self, descriptor, events):
+        if self.full:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._epoll.register(descriptor, events)
+
+
+def crowded(settings):
+    """Return an agent and its epoll."""
+    agent = runtime.Runtime(settings)
+    epoll = agent._epoll = CrowdedEpoll(agent._epoll)
+    return agent, epoll
+
+
+def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
+    settings = settings_for(tmp_path)
+    agent, epoll = crowded(settings)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        epoll.full = True
+        kernel.change(ETH0, ETH1)
+        eventually(lambda: epoll.refused > 3)
+        epoll.full = False
+        opened = eventually(lambda: [s for s in kernel.links if s.name == "eth1" and not s.closed])
+        assert len(opened) == 1
+        tried = [s for s in kernel.links if s.name == "eth1"]
+        assert len(tried) == epoll.refused + 1
+        assert [s.closed for s in tried] == [True] * epoll.refused + [False]
+        eventually(lambda: [li["unusable"] for li in ask(settings, command="status")["links"]]
+                   == [None, None])  # fmt: skip
+
+    run(agent, steps)
+    assert kernel.link("eth1").closed
+
+
+def test_device_that_cannot_be_watched_is_tried_again(kernel, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
+    settings = settings_for(tmp_path)
+    agent, epoll = crowded(settings)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        epoll.full = True
+        kernel.tun.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
+        eventually(lambda: epoll.refused > 1)
+        epoll.full = False
+        eventually(lambda: len(kernel.configured) == 2)
+        assert [made.closed for made in kernel.tuns] == [True] * (epoll.refused + 1) + [False]
+
+    run(agent, steps)
+
+
 def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
     def steps():
         eventually(lambda: kernel.configured)
