@@ -505,8 +505,6 @@ class Runtime:
             if not outgoing.waits and not incoming.waits:
                 wait_s = max(0.0, min(node.deadline(), due) - clock())
             occasion, self._occasion = self._occasion, ""
-            if occasion or outgoing.waits or incoming.waits:
-                self._packet_at = now
             if occasion and wait_s:
                 ready = self._wait(occasion, wait_s)
             else:
@@ -542,6 +540,8 @@ class Runtime:
             if now >= node.deadline():
                 node.tick(now)
             self._flush()
+            if self._occasion or outgoing.waits or incoming.waits:
+                self._packet_at = now
             due = self._due()
             if now >= due:
                 self._keep_house(now, idle=now - self._packet_at >= QUIET_S)

@@ -489,6 +489,26 @@ def test_device_that_cannot_be_watched_is_tried_again(kernel, tmp_path, monkeypa
     run(agent, steps)
 
 
+def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path, monkeypatch):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+    seen = []
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        monkeypatch.setattr(
+            agent, "_keep_house", lambda now, idle: seen.append((agent._occasion, idle))
+        )
+        monkeypatch.setattr(agent, "_due", lambda: 0.0)
+        kernel.hints.put(b"wake")
+        eventually(lambda: ("", True) in seen)
+        link.put(frame())
+        eventually(lambda: [idle for occasion, idle in seen if occasion])
+
+    run(agent, steps)
+    assert not [idle for occasion, idle in seen if occasion and idle]
+
+
 def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
     def steps():
         eventually(lambda: kernel.configured)
