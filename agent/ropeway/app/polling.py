@@ -42,10 +42,11 @@ class BusyPoll:
         self._at = now
         return SPAN_S if self._saved_s >= SPAN_S else 0.0
 
-    def learn(self, occasion: str, waited_s: float, looked_s: float) -> None:
-        """Note how long it took until something followed, and how long was looked for it."""
+    def learn(self, occasion: str, waited_s: float, looked_s: float, *, answered: bool) -> None:
+        """Note how long was waited, and looked, until something followed or the wait was over."""
         self._saved_s -= looked_s
         trust = self._trust.get(occasion, 0)
-        self._trust[occasion] = (
-            min(TRUST_MAX, trust + 1) if waited_s < SPAN_S else max(0, trust - 1)
-        )
+        if waited_s >= SPAN_S:
+            self._trust[occasion] = max(0, trust - 1)
+        elif answered:
+            self._trust[occasion] = min(TRUST_MAX, trust + 1)

@@ -559,7 +559,7 @@ class Runtime:
         if not ready:
             ready = poll(max(0.0, wait_s - looked_s), EVENTS_MAX)
         # A timer that runs out is no answer.
-        self._polling.learn(occasion, clock() - began if ready else float("inf"), looked_s)
+        self._polling.learn(occasion, clock() - began, looked_s, answered=bool(ready))
         return ready
 
     def _is_no_device(self, occasion: Tuple[int, int]) -> bool:

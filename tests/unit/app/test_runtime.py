@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from ropeway.app import config, control, runtime
+from ropeway.app import config, control, polling, runtime
 from ropeway.core import classic
 from ropeway.core.link import Link
 from ropeway.kernel.netlink import Change
@@ -507,6 +507,38 @@ def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path
 
     run(agent, steps)
     assert not [idle for occasion, idle in seen if occasion and idle]
+
+
+class TickingClock:
+    """Time that passes only when somebody looks."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += polling.SPAN_S / 10
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "trusted"),
+    [(polling.SPAN_S / 2, True), (0.001, False)],
+    ids=["cut short by a timer", "nothing came"],
+)
+def test_a_wait_that_a_timer_cuts_short_says_nothing_of_answers(
+    tmp_path, monkeypatch, wait_s, trusted
+):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    agent._polling = polling.BusyPoll(2, 0.0)
+    agent._polling.learn("sent", 0.0, 0.0, answered=True)
+    clock = TickingClock()
+    with contextlib.closing(agent._epoll), monkeypatch.context() as patch:
+        patch.setattr(runtime.time, "monotonic", clock)
+        clock.now += 10.0
+        assert agent._wait("sent", wait_s) == []
+    # What was looked is spent all the same.
+    assert agent._polling._saved_s < polling.SAVED_S
+    assert (agent._polling.span_s("sent", 20.0) > 0) == trusted
 
 
 def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
