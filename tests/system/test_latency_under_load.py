@@ -31,8 +31,8 @@ FLOODS = {
 }
 #: A flood that the machine was too busy for is repeated once; the second counts as it is.
 ATTEMPTS = 2
-#: Of a small flow beside a flood that itself loses a large share.
-LOST_SHARE = 0.05
+#: Of a small flow beside a flood: next to nothing.
+LOST_SHARE = 0.01
 MEMORY_S = 20.0
 SAMPLE_S = 0.2
 MEMORY_KIB = 50 << 10
@@ -96,12 +96,12 @@ def test_flood_over_capacity_takes_next_to_nothing_from_a_small_flow(
             wait_s(LOAD_S)
         carried = b.delivered() - delivered
         print(f"{sent}, {carried} carried; beside it {round_trip_ms(verdicts):.2f} ms")
-        if sent["sent"] / sent["seconds"] >= shape["rate"] * 0.8:
+        if carried < 0.99 * sent["sent"]:
             break
     for way, verdict in verdicts.items():
         assert verdict.sent, way
-        # Where sender, receiver and agents share the processors, one may be kept from its turn
-        # until the kernel's own queue, which tells no flows apart, overflows.
+        # Where an agent is kept from the processor for 25 ms, which it shares with the flood's
+        # sender, the kernel's own queue overflows, and that tells no flows apart.
         assert verdict.lost <= LOST_SHARE * verdict.sent, f"{way}: {verdict}"
         assert verdict.duplicated == 0, f"{way}: {verdict}"
     pair.wait_whole(a, b)

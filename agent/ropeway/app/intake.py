@@ -22,27 +22,32 @@ BATCH_PACKETS = 32
 CROWDED_TURNS = 2
 """A source that fills its batch so often on end is read ahead from then on ..."""
 PIECES_AHEAD = 32
-"""... in so many pieces a turn at most ..."""
-# A turn lasts for its reads and the handling of its batch. In a flood it must bring more than comes
-# in that time, or the kernel's queue overflows. At 150 000 a second, 2.5 us for a read and 0.8 ms
-# for all else, 192 come in a turn: 32 * 32 = 1024 leave room for machines where a read takes 5 us.
-# Where all are there, they make a turn of 2 or 3 ms.
+"""... in so many pieces a turn at most, of all sources together, but one of each ..."""
+# A turn lasts for its reads and the handling of its batches. In a flood it must bring more than
+# comes in that time, or the kernel's queue overflows. At 150 000 a second, 2.5 us for a read and
+# 0.8 ms for all else, 192 come in a turn: 32 * 32 = 1024 leave room for machines where a read takes
+# 5 us. Where all are there, they make a turn of 2 or 3 ms.
 PIECE_READS = 32
 """... of so many reads, that may be super-packets of 64 KiB."""
-QUEUE_PACKETS = 2048
-"""While a burst lasts, nothing is read where so many wait: the kernel keeps the rest."""
-BURST_S = 0.1
+QUEUE_PACKETS = 1536
+"""While a burst lasts, no source that fills its batches is read where so many wait: the kernel
+keeps the rest."""
+SPARSE_READS = 8
+"""Reads then of a source that fills none, so that it does not wait for the burst to end."""
+BURST_S = 0.05
 """What waits for longer is no burst. Then so many pieces are read however many wait, and beyond the
 limit the longest flow loses what waited longest; left to the kernel's queues, it would push out
 whoever comes next."""
-LIMIT_PACKETS = 2 * QUEUE_PACKETS
+CALM_S = 0.4
+"""Nothing has waited for this long: another burst may last as long as the first. A flood that is
+hardly one leaves nothing waiting now and then, and goes on."""
+LIMIT_PACKETS = 4096
 """No more packets wait than that."""
-# What a burst brings fits: before its last piece fewer than QUEUE_PACKETS wait, and a piece is
-# PIECE_READS super-packets of 64 packets, 2047 + 32 * 64 = 4095. Where nothing waits yet, no more
-# than a piece is read either. (Links give 64 as one at most; a device gives 64 KiB, more packets
-# only where they are smaller than 1 KiB.)
-CALM_S = 1.0
-"""Another burst begins where nothing has waited for this long."""
+# What a burst brings fits, where a read is at most 64 packets. Before the last piece fewer than
+# QUEUE_PACKETS wait, and it is PIECE_READS of them; sparse sources are read as long as there is
+# room for SPARSE_READS. (Links give 64 as one at most; a device gives 64 KiB, more packets only
+# where they are smaller than 1 KiB.)
+SPARSE_PACKETS = 64 * SPARSE_READS
 ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""
 
@@ -69,8 +74,13 @@ class Intake:
         self._queue = FairQueue(LIMIT_PACKETS, self._count_dropped)
         self.waits = False
         """Whether anything waits."""
-        self._since = float("-inf")
-        self._empty_at = float("-inf")
+        # When what waits began to, had it never stopped for a moment, and when nothing did.
+        self._since = 0.0
+        self._empty_at = 0.0
+        # Of this turn: pieces read ahead, and sources that filled one.
+        self._turn = 0
+        self._pieces = 0
+        self._full = 0
         self._crowded: Dict[Hashable, int] = {}
         self._last_turn: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
@@ -93,6 +103,9 @@ class Intake:
         """
         last = self._last_turn.get(key, -2)
         self._last_turn[key] = turn
+        if turn != self._turn:
+            self._turn = turn
+            self._pieces = self._full = 0
         if self.waits or self._crowded.get(key, 0) >= CROWDED_TURNS:
             self._read_ahead(key, read, now)
             return
@@ -109,15 +122,25 @@ class Intake:
 
     def _read_ahead(self, key: Hashable, read: Read, now: float) -> None:
         packets = count = 0
-        for _ in range(PIECES_AHEAD):
+        while self._pieces < PIECES_AHEAD or not count:
+            limit = PIECE_READS
             burst = not self.waits or now - self._since < BURST_S
             if burst and len(self._queue) >= QUEUE_PACKETS:
-                return
-            reads = read(PIECE_READS)
+                room = LIMIT_PACKETS - len(self._queue)
+                if count or key in self._crowded or room < SPARSE_PACKETS:
+                    return
+                limit = SPARSE_READS
+            self._pieces += 1
+            reads = read(limit)
             if reads:
                 count += len(reads)
                 packets += self._enqueue(key, reads, now)
             if len(reads) < PIECE_READS:
+                break
+            if count == PIECE_READS:
+                self._full += 1
+            # Beyond the limit, more would push out what was just read.
+            if packets >= LIMIT_PACKETS:
                 break
         self._note(key, packets, count)
 
@@ -141,10 +164,12 @@ class Intake:
             self._crowded[key] = self._crowded.get(key, 0) + 1
 
     def serve(self, now: float) -> None:
-        """Handle a batch of what waits."""
-        taken = self._queue.take(BATCH_PACKETS, now)
-        for key, items in groupby(taken, itemgetter(0)):
-            self._handle([read for _, reads, _ in items for read in reads], key, now)
+        """Handle a batch of what waits, and one for each further source that brought too much."""
+        # Or else, the more sources are flooded, the less time would be left for the others.
+        for _ in range(max(1, self._full)):
+            taken = self._queue.take(BATCH_PACKETS, now)
+            for key, items in groupby(taken, itemgetter(0)):
+                self._handle([read for _, reads, _ in items for read in reads], key, now)
         self.waits = len(self._queue) > 0
         if not self.waits:
             self._empty_at = now
@@ -179,7 +204,7 @@ class Intake:
         put((key, flow), (key, together, size), size, now)
         if not self.waits:
             self.waits = True
-            # A flood may leave nothing waiting for a moment and go on.
-            if now - self._empty_at >= CALM_S:
-                self._since = now
+            age_s = min(BURST_S, self._empty_at - self._since)
+            calm_s = now - self._empty_at
+            self._since = now - max(0.0, age_s - calm_s * BURST_S / CALM_S)
         return packets

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from ropeway.app.intake import (
     BATCH_PACKETS,
     BURST_S,
+    CALM_S,
     CROWDED_TURNS,
     ITEM_PACKETS,
     LIMIT_PACKETS,
     PIECE_READS,
     PIECES_AHEAD,
     QUEUE_PACKETS,
+    SPARSE_READS,
     Intake,
 )
 from ropeway.core.fair_queue import QUANTUM
@@ -392,15 +394,55 @@ def test_a_stalls_backlog_is_handed_on_whole():
     assert QUEUE_PACKETS <= engine.most < QUEUE_PACKETS + PIECE_READS
 
 
-def test_each_burst_is_left_to_the_kernel_anew():
+@pytest.mark.parametrize("packets", [4000, 6000])
+@pytest.mark.parametrize("sources", [1, 2])
+def test_each_burst_is_left_to_the_kernel_anew(packets, sources):
     engine = Engine()
-    for _ in range(3):
-        source = some("a", 4000)
-        while source or engine.intake:
-            engine.loop(one=source)
-        engine.now += 10 * BURST_S
-    assert len(engine.taken()) == 3 * 4000
-    assert engine.most < QUEUE_PACKETS + PIECE_READS
+    for _ in range(4):
+        given = {f"link{n}": some("ab"[n], packets // sources) for n in range(sources)}
+        while any(given.values()) or engine.intake:
+            engine.loop(**given)
+        engine.now += CALM_S
+    assert len(engine.taken()) == 4 * packets
+    assert engine.intake.dropped == {}
+    assert engine.most < QUEUE_PACKETS + sources * PIECE_READS
+
+
+def test_flood_with_a_moments_rest_is_no_new_burst():
+    engine = standing()
+    engine.drain()
+    engine.now += CALM_S / 20
+    source = some("a", LIMIT_PACKETS)
+    engine.look(one=[source.pop(0)])
+    engine.now += BURST_S / 10
+    engine.look_on(one=source)
+    assert source == []
+
+
+def test_a_burst_of_one_source_does_not_keep_a_sparse_one_waiting():
+    engine = Engine()
+    engine.crowd()
+    source = some("a", 3 * QUEUE_PACKETS)
+    for number in range(20):
+        call = Read("call", number)
+        engine.loop(one=source, other=[call])
+        engine.loop(one=source)
+        engine.loop(one=source)
+        assert call in engine.taken()
+    assert source
+
+
+@pytest.mark.parametrize("packets", [1, SUPER_PACKETS])
+def test_sources_that_burst_at_once_fit(packets):
+    engine = Engine()
+    engine.crowd()
+    given = {"one": some("a", LIMIT_PACKETS, packets)}
+    given.update({f"link{n}": some("b", 70, packets) for n in range(10)})
+    expected = by_flow(given.items())
+    while any(given.values()) or engine.intake:
+        engine.loop(0.0, **given)
+    assert by_flow(engine.handed) == expected
+    assert engine.intake.dropped == {}
 
 
 # --- more than can be handled
@@ -411,7 +453,7 @@ def standing(*keys):
     engine = Engine()
     engine.crowd(*keys)
     engine.look_on(one=some("a", QUEUE_PACKETS))
-    engine.now += BURST_S
+    engine.now += 1.01 * BURST_S
     return engine
 
 
@@ -430,6 +472,31 @@ def test_one_turn_reads_no_more_than_so_many_pieces():
     source = some("a", 2 * PIECES_AHEAD * PIECE_READS)
     assert engine.look(one=source) == [PIECE_READS] * PIECES_AHEAD
     assert len(source) == PIECES_AHEAD * PIECE_READS
+
+
+def test_a_turn_reads_no_more_of_many_sources_than_of_one_but_something_of_each():
+    links = [f"link{n}" for n in range(50)]
+    engine = standing(*links)
+    asked = engine.look(**{link: some(link, PIECES_AHEAD * PIECE_READS) for link in links})
+    assert asked == [PIECE_READS] * (PIECES_AHEAD + len(links) - 1)
+
+
+@pytest.mark.parametrize("flooded", [1, 2, 8])
+def test_the_more_sources_are_flooded_the_more_is_handled(flooded):
+    links = [f"link{n}" for n in range(flooded)]
+    engine = standing(*links, "quiet")
+    given = {link: some(link, PIECES_AHEAD * PIECE_READS) for link in links}
+    given["quiet"] = some("quiet", 1)
+    engine.look(**given)
+    handled = len(engine.serve())
+    assert flooded * BATCH_PACKETS <= handled < (flooded + 1) * QUANTUM
+
+
+def test_nothing_is_read_that_would_push_out_what_was_read_with_it():
+    engine = standing()
+    source = some("a", LIMIT_PACKETS, SUPER_PACKETS)
+    (first, second) = engine.look(one=source)
+    assert (first + second) * SUPER_PACKETS <= LIMIT_PACKETS + PIECE_READS
 
 
 def test_what_more_than_the_queue_holds_is_dropped_and_counted_by_source_and_reason():
@@ -483,7 +550,7 @@ def test_a_standing_flood_loses_nothing_of_a_sparse_flow():
     source = []
     began = engine.now
     turns = calls = 0
-    while engine.now - began < 4 * BURST_S:
+    while engine.now - began < 8 * BURST_S:
         turns += 1
         source += some("flood", 2 * BATCH_PACKETS)
         # While the burst lasts, the kernel's queue overflows, and it tells no flows.
@@ -561,8 +628,9 @@ def test_limits_fit_each_other():
     assert PIECES_AHEAD * PIECE_READS >= 8 * BATCH_PACKETS
     # One turn does not read for so long that what comes meanwhile waits for milliseconds.
     assert PIECES_AHEAD * PIECE_READS <= 1024
-    # The last piece of a burst has room in the queue.
-    assert QUEUE_PACKETS - 1 + PIECE_READS * SUPER_PACKETS <= LIMIT_PACKETS
+    # The last piece of a burst has room in the queue, and a sparse source besides.
+    most = QUEUE_PACKETS - 1 + PIECE_READS * SUPER_PACKETS
+    assert most + SPARSE_READS * SUPER_PACKETS <= LIMIT_PACKETS
 
 
 def turns(lengths):
