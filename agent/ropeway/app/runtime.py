@@ -542,6 +542,9 @@ class Runtime:
             self._flush()
             if self._occasion or outgoing.waits or incoming.waits:
                 self._packet_at = now
+                # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for
+                # this processor. Whoever gave it away often is soon given it back.
+                os.sched_yield()
             due = self._due()
             if now >= due:
                 self._keep_house(now, idle=now - self._packet_at >= QUIET_S)

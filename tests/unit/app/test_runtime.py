@@ -541,6 +541,26 @@ def test_a_wait_that_a_timer_cuts_short_says_nothing_of_answers(
     assert (agent._polling.span_s("sent", 20.0) > 0) == trusted
 
 
+def test_others_may_run_after_each_turn_with_packets_and_no_other(kernel, tmp_path, monkeypatch):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    yielded = []
+    turns = []
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        monkeypatch.setattr(runtime.os, "sched_yield", lambda: yielded.append(agent._turn))
+        monkeypatch.setattr(agent, "_keep_house", lambda now, idle: turns.append(agent._turn))
+        monkeypatch.setattr(agent, "_due", lambda: 0.0)
+        kernel.hints.put(b"wake")
+        eventually(lambda: turns)
+        assert yielded == []
+        link.put(frame())
+        eventually(lambda: yielded)
+
+    run(agent, steps)
+    assert len(yielded) == len(set(yielded)) < len(turns)
+
+
 def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
     def steps():
         eventually(lambda: kernel.configured)
