@@ -4,8 +4,8 @@ Absolute figures are this machine's; what can be compared across machines are th
 round by round, and the spread over the rounds says how far they can be trusted. Agents,
 wireguard-go and OpenVPN run at niceness -10, the traffic at 0, what pings at -15. A UDP rate is
 loss-free if at most 0.1 % is lost in one of two tries of a second; rates are tried in steps of
-6 %. Results are in build/bench/: bench.json, bench.png, soak.json. It takes 15 to
-20 minutes on a machine that does nothing else. Nothing measured makes the command fail.
+6 %. Results are in build/bench/: bench.json, bench.png, soak.json. It takes 15 to 20 minutes on a
+machine that does nothing else. Nothing measured makes the command fail.
 """
 
 from __future__ import annotations

@@ -442,17 +442,18 @@ class CrowdedEpoll:
         self._epoll.register(descriptor, events)
 
 
-def crowded(settings):
-    """Return an agent and its epoll."""
-    agent = runtime.Runtime(settings)
-    epoll = agent._epoll = CrowdedEpoll(agent._epoll)
-    return agent, epoll
-
-
-def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, tmp_path, monkeypatch):
+@pytest.fixture
+def crowded(kernel, tmp_path, monkeypatch):
+    """Settings, an agent with them that soon tries again, and its epoll."""
     monkeypatch.setattr(runtime, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
-    agent, epoll = crowded(settings)
+    agent = runtime.Runtime(settings)
+    epoll = agent._epoll = CrowdedEpoll(agent._epoll)
+    return settings, agent, epoll
+
+
+def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, crowded):
+    settings, agent, epoll = crowded
 
     def steps():
         eventually(lambda: kernel.configured)
@@ -472,10 +473,8 @@ def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, tmp_pat
     assert kernel.link("eth1").closed
 
 
-def test_device_that_cannot_be_watched_is_tried_again(kernel, tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
-    settings = settings_for(tmp_path)
-    agent, epoll = crowded(settings)
+def test_device_that_cannot_be_watched_is_tried_again(kernel, crowded):
+    _, agent, epoll = crowded
 
     def steps():
         eventually(lambda: kernel.configured)

@@ -9,6 +9,7 @@ import pytest
 
 from ropeway.core import classic
 from ropeway.kernel import sockets
+from tests.unit.kernel.fake_buffer import Unmeasured
 
 
 def accepts(packet, packet_type=sockets.PACKET_HOST):
@@ -112,19 +113,6 @@ def test_error_after_datagrams_comes_with_the_next_batch():
     assert link.receive_batch(64) == [b"a"]
     with pytest.raises(OSError, match=r"\[Errno 100\]"):
         link.receive_batch(64)
-
-
-class Unmeasured:
-    """Stands for a send buffer whose size is of no interest."""
-
-    def before_batch(self):
-        pass
-
-    def after_batch(self, refused):
-        pass
-
-    def squeeze_in(self, send):
-        send()
 
 
 def sending_over(*items):

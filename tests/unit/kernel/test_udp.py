@@ -13,6 +13,7 @@ import pytest
 from ropeway.core import secure
 from ropeway.core.secure import Train
 from ropeway.kernel import udp
+from tests.unit.kernel.fake_buffer import Unmeasured
 
 ANSWER_LIMIT_S = 5.0
 LOOPBACK = socket.if_nametoindex("lo")
@@ -265,21 +266,6 @@ class Failing:
 
     def getsockopt(self, *which):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-
-
-class Unmeasured:
-    """Stands for a send buffer whose size is of no interest."""
-
-    measures = True
-
-    def before_batch(self):
-        pass
-
-    def after_batch(self, refused):
-        pass
-
-    def squeeze_in(self, send):
-        send()
 
 
 def socket_over(channel, ipv6=False):
