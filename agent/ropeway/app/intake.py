@@ -170,6 +170,7 @@ class Intake:
             taken = self._queue.take(BATCH_PACKETS, now)
             for key, items in groupby(taken, itemgetter(0)):
                 self._handle([read for _, reads, _ in items for read in reads], key, now)
+        self._full = 0
         self.waits = len(self._queue) > 0
         if not self.waits:
             self._empty_at = now

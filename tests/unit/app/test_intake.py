@@ -490,6 +490,9 @@ def test_the_more_sources_are_flooded_the_more_is_handled(flooded):
     engine.look(**given)
     handled = len(engine.serve())
     assert flooded * BATCH_PACKETS <= handled < (flooded + 1) * QUANTUM
+    # Where nothing was read since, nothing was brought.
+    engine.turn += 1
+    assert len(engine.serve()) < BATCH_PACKETS + QUANTUM
 
 
 def test_nothing_is_read_that_would_push_out_what_was_read_with_it():
