@@ -195,6 +195,10 @@ def extra_device_too_long(inventory: Inventory) -> None:
     extra(inventory, name="laboratory")
 
 
+def extra_latency(inventory: Inventory) -> None:
+    extra(inventory, cpu_latency_us=True)
+
+
 def extra_overlap(inventory: Inventory) -> None:
     extra(inventory, network="10.0.0.0/16", address="10.0.1.1")
 
@@ -261,6 +265,30 @@ def offload_as_text(inventory: Inventory) -> None:
 
 def offload_unknown(inventory: Inventory) -> None:
     inventory["vm0"]["ropeway_offload_disable"] = ["udp_gro", "gso"]
+
+
+def latency_too_large(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = 1000001
+
+
+def latency_negative(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = -1
+
+
+def latency_as_truth(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = False
+
+
+def latency_as_fraction(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = 2.5
+
+
+def latency_as_text(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = "20us"
+
+
+def latency_empty(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = ""
 
 
 def bad_mtu(inventory: Inventory) -> None:
@@ -361,6 +389,12 @@ CASES = [
     (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
     (offload_as_text, ["vm0", "ropeway_offload_disable is no list"]),
     (offload_unknown, ["vm0", "gso in ropeway_offload_disable", "vnet_hdr, tso, uso"]),
+    (latency_too_large, ["vm0", "ropeway_cpu_latency_us 1000001", "0 to 1000000"]),
+    (latency_negative, ["vm0", "ropeway_cpu_latency_us -1", "0 to 1000000"]),
+    (latency_as_truth, ["vm0", "ropeway_cpu_latency_us False", "0 to 1000000", "leave it out"]),
+    (latency_as_fraction, ["vm0", "ropeway_cpu_latency_us 2.5", "0 to 1000000"]),
+    (latency_as_text, ["vm0", "ropeway_cpu_latency_us '20us'", "0 to 1000000"]),
+    (latency_empty, ["vm0", "ropeway_cpu_latency_us ''", "0 to 1000000"]),
     (endpoint_as_text, ["vm1", "ropeway_endpoints is no list"]),
     (endpoint_with_a_name, ["vm1", "router.example:51840", "203.0.113.7:51840"]),
     (direct_peer_router, ["vm0", "vm1 in ropeway_direct_peers"]),
@@ -370,6 +404,7 @@ CASES = [
     (extra_port, ["vm0", "networks ropeway and lab", "port 51840"]),
     (extra_device, ["vm0", "networks ropeway and lab", "device ropeway0"]),
     (extra_device_too_long, ["vm0, network laboratory", "15 bytes"]),
+    (extra_latency, ["vm0, network lab", "its cpu_latency_us True", "0 to 1000000"]),
     (extra_overlap, ["vm0", "ropeway (10.0.0.0/24) and lab (10.0.0.0/16) overlap"]),
     (extra_address_outside, ["vm0, network lab", "10.0.2.1 lies outside"]),
     (extra_network_missing, ["vm0, network lab", "its network is not set"]),
@@ -475,13 +510,16 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"),
         *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
-        "ropeway_offload_disable",
+        *("ropeway_offload_disable", "ropeway_cpu_latency_us"),
     ):
         for value in garbage:
             broken = Inventory()
             broken["vm0"][key] = value
             problems(broken)
-    for key in ("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"):
+    for key in (
+        *("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"),
+        "cpu_latency_us",
+    ):
         for value in garbage:
             broken = Inventory()
             extra(broken, **{key: value})
@@ -491,6 +529,17 @@ def test_any_garbage_is_a_problem_and_no_exception(
             broken = Inventory()
             broken.interface("vm0", "enp0s8")[key] = value
             problems(broken)
+
+
+@pytest.mark.parametrize("latency", [None, 0, 20, "20", 1000000])
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_latency_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], encapsulation: str, latency: Any
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation)
+    inventory["vm0"]["ropeway_cpu_latency_us"] = latency
+    extra(inventory, cpu_latency_us=latency)
+    assert problems(inventory) == []
 
 
 def test_networks_that_fit(inventory: Inventory, problems: Callable[..., List[str]]) -> None:

@@ -215,6 +215,37 @@ def test_a_host_does_without_what_its_own_variables_name(
     assert "offload" not in configuration(tmp_path, "vm1")
 
 
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_processors_sleep_as_deeply_as_a_host_lets_them(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any], encapsulation: str
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation, ropeway_cpu_latency_us=20)
+    inventory["vm0"]["ropeway_cpu_latency_us"] = 0
+    inventory["vm2"]["ropeway_cpu_latency_us"] = None
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
+         "address": "10.0.2.1", "cpu_latency_us": 100},
+        {"name": "deep", "network": "10.0.3.0/24", "address": "10.0.3.1", "port": 51843,
+         "cpu_latency_us": None},
+    ]  # fmt: skip
+    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
+    render(
+        playbook,
+        inventory.write(tmp_path / "inventory"),
+        tmp_path,
+        further=further,
+        ropeway_agent_extra_networks=extra,
+    )
+    assert configuration(tmp_path, "vm0")["cpu_latency_us"] == 0
+    assert configuration(tmp_path, "vm1")["cpu_latency_us"] == 20
+    assert configuration(tmp_path, "vm0", "lab")["cpu_latency_us"] == 0
+    assert configuration(tmp_path, "vm0", "old")["cpu_latency_us"] == 100
+    # An agent of before this key takes what names it not.
+    assert "cpu_latency_us" not in configuration(tmp_path, "vm0", "deep")
+    assert "cpu_latency_us" not in configuration(tmp_path, "vm2")
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

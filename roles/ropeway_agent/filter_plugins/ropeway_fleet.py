@@ -115,6 +115,7 @@ def networks(
             "port": DEFAULT_PORT,
             "rollover_s": main["rollover_s"],
             "offload_disable": main["offload_disable"],
+            "cpu_latency_us": main["cpu_latency_us"],
             "expected_peers": [],
             **given,
             "config": f"/etc/ropeway/{name}.yaml",

@@ -28,6 +28,7 @@ DEFAULT_PORT = 51840
 PORT_RANGE = range(1, 65536)
 ROLLOVER_RANGE_S = range(2, 3601)
 OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
+CPU_LATENCY_RANGE_US = range(1_000_001)
 PSK_BYTES = 32
 # Variables of former versions, and what they are called now.
 REMOVED_VARIABLES = {
@@ -98,6 +99,9 @@ def inventory_problems(
         problems += _device_problems(name, hostvars[name])
         problems += _removed_variable_problems(name, hostvars[name])
         problems += _secure_problems(name, hostvars[name])
+        problems += _cpu_latency_problems(
+            name, "ropeway_cpu_latency_us", _value(hostvars[name], "ropeway_cpu_latency_us")
+        )
         problems += _direct_peer_problems(name, groups, hostvars[name])
         problems += _extra_network_problems(name, hostvars[name])
     problems += _lan_problems(hosts)
@@ -648,6 +652,15 @@ def _offload_problems(name: str, raw: Any) -> Iterator[str]:
             )
 
 
+def _cpu_latency_problems(where: str, key: str, raw: Any) -> Iterator[str]:
+    allowed = CPU_LATENCY_RANGE_US
+    if raw is not None and _number(raw) not in allowed:
+        yield (
+            f"{where}: {key} {raw!r} does not fit: use microseconds from {allowed.start} to "
+            f"{allowed.stop - 1} without a unit, or leave it out."
+        )
+
+
 def _number(value: Any) -> int:
     digits = isinstance(value, str) and value.isascii() and value.isdigit()
     whole = isinstance(value, int) and not isinstance(value, bool)
@@ -731,6 +744,9 @@ def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator
         yield from _device_problems(
             f"{name}, network {label}",
             {"ropeway_device_name": device, "ropeway_device_mtu": item.get("device_mtu")},
+        )
+        yield from _cpu_latency_problems(
+            f"{name}, network {label}", "its cpu_latency_us", item.get("cpu_latency_us")
         )
         own: List[Tuple[str, Any]] = [("device", device)]
         if encapsulation == "secure":
