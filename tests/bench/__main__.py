@@ -18,7 +18,14 @@ import sys
 from typing import Any
 
 from tests.bench import gauge
-from tests.bench.contender import Contender, OpenVpn, Ropeway, WireGuard, sweep_sockets
+from tests.bench.contender import (
+    AwakeRopeway,
+    Contender,
+    OpenVpn,
+    Ropeway,
+    WireGuard,
+    sweep_sockets,
+)
 from tests.bench.contest import Contest, say
 from tests.bench.crowd import Crowd
 from tests.bench.report import RESULT, Report, write
@@ -31,7 +38,8 @@ from tests.system.topology import sweep
 
 KINDS: tuple[type[Contender], ...] = (Contender, WireGuard, OpenVpn)
 LINKS = (1, 2, 4)
-NAMES = [*(kind.name for kind in KINDS), *(f"ropeway-{links}" for links in LINKS)]
+AWAKE, CPU_LATENCY = "ropeway-2-awake", "/dev/cpu_dma_latency"
+NAMES = [*(kind.name for kind in KINDS), *(f"ropeway-{links}" for links in LINKS), AWAKE]
 #: Those that are compared by the size of packets too.
 SIZED = ("bare", "wireguard", "ropeway-2")
 
@@ -100,7 +108,12 @@ class Theatre:
         """Make what is compared, in the order in which it is shown."""
         plain = [kind(self.stage()) for kind in KINDS if kind.name in names]
         links = [links for links in LINKS if f"ropeway-{links}" in names]
-        return [*plain, *(Ropeway(self.stage(), count, encapsulation) for count in links)]
+        ropeways = [Ropeway(self.stage(), count, encapsulation) for count in links]
+        if AWAKE in names and os.access(CPU_LATENCY, os.W_OK):
+            ropeways.append(AwakeRopeway(self.stage(), 2, encapsulation))
+        elif AWAKE in names:
+            say(f"{AWAKE} is left out: this machine's {CPU_LATENCY} cannot be written")
+        return [*plain, *ropeways]
 
 
 def missing(names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Sequence
 
 from tests.system.agents import NICE, ROOT, Agent, Process
 from tests.system.stage import Pair, Stage
@@ -38,6 +38,8 @@ class Contender:
     #: What it needs: program to Debian package.
     programs: ClassVar[dict[str, str]] = {"iperf3": "iperf3", "ip": "iproute2"}
     links = 1
+    #: What it is compared in; see Contest.
+    measures: Sequence[str] = ("tcp", "udp 1200", "udp 200", "idle", "load")
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -189,6 +191,8 @@ class Ropeway(Contender):
     """Two agents and some links between them."""
 
     programs: ClassVar[dict[str, str]] = {"nft": "nftables"}
+    #: Of the agents' configuration.
+    keys: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, stage: Stage, links: int, encapsulation: str) -> None:
         self.links = links
@@ -210,7 +214,7 @@ class Ropeway(Contender):
 
     def start(self) -> None:
         super().start()
-        self.agents = list(self.pair.start(python=agent_python()))
+        self.agents = list(self.pair.start(python=agent_python(), **self.keys))
         self.processes = list(self.agents)
         self._wait_ping()
 
@@ -218,6 +222,24 @@ class Ropeway(Contender):
         super().settled()
         if self.agents:
             self.pair.wait_whole(*self.agents)
+
+
+class AwakeRopeway(Ropeway):
+    """Two agents that keep the processors from sleep while packets pass."""
+
+    keys: ClassVar[dict[str, Any]] = {"cpu_latency_us": 0}
+    measures = ("idle", "load")
+
+    def __init__(self, stage: Stage, links: int, encapsulation: str) -> None:
+        super().__init__(stage, links, encapsulation)
+        self.name += "-awake"
+        self.title += ", cpu_latency_us 0"
+
+    def start(self) -> None:
+        super().start()
+        for agent in self.agents:
+            granted = agent.status()["process"]["cpu_latency_us"]
+            assert granted == 0, f"the processors of this machine cannot be kept awake: {granted}"
 
 
 def serve(stage: Stage, host: Host, port: int = IPERF_PORT) -> None:

@@ -7,7 +7,7 @@ measured within a minute, and the order turns round from one round to the next.
 from __future__ import annotations
 
 import itertools
-from typing import Iterator, Sequence
+from typing import Sequence
 
 from tests.bench import gauge
 from tests.bench.contender import Contender
@@ -54,13 +54,12 @@ class Contest:
             gauge.tcp(contender, 1)
         for turn in range(self.effort.rounds):
             order = self.contenders if turn % 2 == 0 else self.contenders[::-1]
-            for what, contender in itertools.product(self._measures(), order):
+            for what, contender in itertools.product(Contender.measures, order):
+                if what not in contender.measures:
+                    continue
                 say(f"round {turn + 1} of {self.effort.rounds}: {what:14} {contender.title}")
                 getattr(self, f"_{what.replace(' ', '_')}")(contender)
                 contender.settled()
-
-    def _measures(self) -> Iterator[str]:
-        yield from ("tcp", "udp 1200", "udp 200", "idle", "load")
 
     def _tcp(self, contender: Contender) -> None:
         series = self.series[contender.name]

@@ -109,6 +109,8 @@ class Config:
     include: Tuple[str, ...]
     exclude: Tuple[str, ...]
     control: Control
+    cpu_latency_us: Optional[int] = None
+    """How soon processors have to wake while packets pass; None leaves them alone."""
     remotes: Tuple[Remote, ...] = ()
     """classic only."""
     peers: Tuple[Peer, ...] = ()
@@ -303,6 +305,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "include": "interfaces.include",
         "exclude": "interfaces.exclude",
         "control": "control",
+        "cpu_latency_us": "cpu_latency_us",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",
@@ -917,6 +920,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         device_mtu=None if mtu == "auto" else mtu,
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", ())),
+        cpu_latency_us=data.get("cpu_latency_us"),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),
         port=_port(data),

@@ -62,6 +62,7 @@ from ropeway.app.control import (
 )
 from ropeway.app.intake import Intake
 from ropeway.app.polling import BusyPoll
+from ropeway.app.wakefulness import Wakefulness
 from ropeway.core import ipv4
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
@@ -127,7 +128,7 @@ FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 """What the encapsulation secure asks of the kernel; classic frames have no use for it."""
 
 # What of the configuration the running agent can take over by itself, whatever the node does.
-APPLIED_LIVE = ("interfaces.include", "interfaces.exclude")
+APPLIED_LIVE = ("interfaces.include", "interfaces.exclude", "cpu_latency_us")
 
 
 class StartError(Exception):
@@ -372,6 +373,8 @@ class Runtime:
         if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
             self._sealed.take_partial()
             self._outgoing = Intake(self._outbound_split, segments.flow, segments.count)
+        self._wakefulness = Wakefulness(config.cpu_latency_us)
+        stack.callback(lambda: self._wakefulness.close())
         # Whoever holds the device owns the table of its name.
         if self._secure:
             # An agent that was killed may have left the table of a classic network.
@@ -542,6 +545,7 @@ class Runtime:
             self._flush()
             if self._occasion or outgoing.waits or incoming.waits:
                 self._packet_at = now
+                self._wakefulness.note(node.carried, now)
                 # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for
                 # this processor. Whoever gave it away often is soon given it back.
                 os.sched_yield()
@@ -578,6 +582,7 @@ class Runtime:
             self._mtu_due,
             self._reading_due,
             self._control.deadline(),
+            self._wakefulness.deadline(),
         )
 
     def _receive(self, sockets: Sockets, now: float) -> None:
@@ -684,6 +689,7 @@ class Runtime:
         if now >= self._reading_due:
             self._give_up_reading(now)
         self._control.expire(now)
+        self._wakefulness.expire(now)
         if now - self._collected_at >= (COLLECT_S if idle else COLLECT_LATE_S):
             self._collected_at = now
             gc.collect()
@@ -1081,6 +1087,9 @@ class Runtime:
                 raise Refusal(str(error), REASON_RESTART) from error
         else:
             self._change_remotes(set(before.remotes), set(config.remotes), now)
+        if config.cpu_latency_us != before.cpu_latency_us:
+            self._wakefulness.close()
+            self._wakefulness = Wakefulness(config.cpu_latency_us)
         self._config = config
         self._look_soon(now)
 
@@ -1172,7 +1181,11 @@ class Runtime:
             "uptime_s": round(now - self._started_at, 3),
         }
         status.update(self._node.status(now))
-        status["process"] = self._granted
+        status["process"] = {
+            **self._granted,
+            "cpu_latency_us": self._wakefulness.granted,
+            "cpu_latency_held": self._wakefulness.held,
+        }
         status["device"] = {
             "name": self._config.device_name,
             "index": self._device_index,

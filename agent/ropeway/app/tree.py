@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Tuple
 
 STATE_ESTABLISHED = 2
+NOT_ASKED_FOR = "not asked for"
 
 
 def render(status: Dict[str, Any]) -> str:
@@ -12,6 +13,9 @@ def render(status: Dict[str, Any]) -> str:
     device = status["device"]
     lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
     missing = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
+    wakes = status.get("process", {}).get("cpu_latency_us", NOT_ASKED_FOR)
+    if isinstance(wakes, str) and wakes != NOT_ASKED_FOR:
+        missing.append(f"cpu_latency_us {wakes}")
     if missing:
         lines.append("- done without the kernel's help: " + ", ".join(missing))
     lines.append("- local devices:")

@@ -65,6 +65,8 @@ class Node:
         self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._dropped: Counter[Drop] = Counter()
+        #: How many packets came from the device, or for it, or to be passed on, for a glance.
+        self.carried = 0
         self._delivered = 0
         self._forwarded = 0
         self._duplicates = 0
@@ -177,6 +179,7 @@ class Node:
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> int:
         """Send a run that came from ``origin``, None for this host; give how many went out."""
+        self.carried += len(run)
         strand = self._routes.next_hops.get(run[0][16:20])
         known = strand is not None and strand is not origin
         if known and strand.send(run, now, self._touched, partial):  # type: ignore[union-attr]
@@ -271,6 +274,7 @@ class Node:
         if packet[16:20] == self._own:
             strand.delivered += count
             self._delivered += count
+            self.carried += count
             waiting = self.partial_packets
             if partial:
                 waiting.extend(run)

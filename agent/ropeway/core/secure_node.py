@@ -122,7 +122,9 @@ class SecureNode(Node):
         for run in (packets,) if lone else self._cut_into_runs(packets, Drop.NOT_IPV4):
             if run[0][12:16] == own:
                 strand = self._routes.next_hops.get(run[0][16:20])
-                if strand is None or not strand.send(run, now, self._touched, partial):
+                if strand is not None and strand.send(run, now, self._touched, partial):
+                    self.carried += len(run)
+                else:
                     self._send(run, None, now, partial)
             else:
                 self._dropped[Drop.FOREIGN_SOURCE] += len(run)

@@ -123,7 +123,13 @@ def test_not_a_configuration_at_all(text, error):
         ("forwrd: true", "4: forwrd: unknown key: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown key: remove it; the keys here are encapsulation, network,"
                    " address, router, forward, device, interfaces, port,"
-                   " private_key_file, rollover_s, offload, peers, control"),
+                   " private_key_file, rollover_s, cpu_latency_us, offload, peers, control"),
+        ("cpu_latency_us: -1", "4: cpu_latency_us: write a number of microseconds from 0 to"
+                               " 1000000, or null, not -1"),
+        ("cpu_latency_us: 1000001", "4: cpu_latency_us: write a number of microseconds from 0 to"
+                                    " 1000000, or null, not 1000001"),
+        ("cpu_latency_us: true", "4: cpu_latency_us: write a number of microseconds from 0 to"
+                                 " 1000000, or null, not true"),
         ("forward: 1", "4: forward: write true or false, not 1"),
         ("device: {mtu: 575}",
          "4: device.mtu: write auto or a number of bytes from 576 to 65535, not 575"),
@@ -344,6 +350,17 @@ def test_only_a_restart_changes_what_the_kernel_may_do(text, disabled):
     after = config.parse((SECURE + text).encode(), "f")
     assert after.offload_disable == disabled
     assert config.what_differs(before, after) == (["offload.disable"] if disabled else [])
+
+
+@pytest.mark.parametrize("limit_us", [None, 0, 20, 1_000_000])
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation, limit_us):
+    text = f"{SECURE}encapsulation: {encapsulation}\n"
+    before = config.parse(text.encode(), "f")
+    after = config.parse(f"{text}cpu_latency_us: {json.dumps(limit_us)}\n".encode(), "f")
+    assert (before.cpu_latency_us, after.cpu_latency_us) == (None, limit_us)
+    differing = [] if limit_us is None else ["cpu_latency_us"]
+    assert config.what_differs(before, after) == differing
 
 
 def peer(**changes):

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from ropeway.app import config, control, keys, runtime
 from ropeway.core import ipv4
 from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
-from ropeway.kernel import segments
+from ropeway.kernel import cpu_latency, segments
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.app.test_runtime import ask, eventually, packet, run
 from tests.unit.core.secure_world import frames, received
@@ -243,6 +244,96 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         assert outward not in sent
 
     run(runtime.Runtime(settings), steps)
+
+
+class TestCpuLatency:
+    """Processors are kept awake while packets of the virtual network pass."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch, tmp_path):
+        """Return a function that gives all that the kernel was asked for, -1 for nothing more."""
+        path = tmp_path / "cpu_dma_latency"
+        path.write_bytes(b"")
+        monkeypatch.setattr(cpu_latency, "PATH", str(path))
+        return lambda: [value for (value,) in struct.iter_unpack("=i", path.read_bytes())]
+
+    def told(self, settings):
+        process = ask(settings, command="status")["process"]
+        return process["cpu_latency_us"], process["cpu_latency_held"]
+
+    @pytest.mark.parametrize("way", ["out", "in"])
+    def test_held_from_the_second_packet_until_no_more_come(self, kernel, tmp_path, asked, way):
+        settings = settings_for(tmp_path, cpu_latency_us=7)
+
+        def carry(far):
+            if way == "out":
+                kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
+            else:
+                far.node.outbound([packet("10.0.0.2", "10.0.0.1")], time.monotonic())
+            return len(far.delivered) + len(kernel.tun.written)
+
+        def steps():
+            eventually(lambda: kernel.links)
+            far = FarHost(kernel)
+            far.until(far.established)
+            beaten = agent._turn + 4
+            far.until(lambda: agent._turn > beaten)
+            assert asked() == []
+            assert self.told(settings) == (7, False)
+            before = carry(far)
+            far.until(lambda: len(far.delivered) + len(kernel.tun.written) > before)
+            far.until(lambda: carry(far) and asked())
+            assert self.told(settings) == (7, True)
+            far.until(lambda: len(asked()) > 1)
+            assert asked() == [7, -1]
+            assert self.told(settings) == (7, False)
+
+        agent = runtime.Runtime(settings)
+        run(agent, steps)
+
+    def test_no_request_outlives_the_agent(self, kernel, tmp_path, asked):
+        def steps():
+            eventually(lambda: kernel.links)
+            far = FarHost(kernel)
+            far.until(far.established)
+            far.until(
+                lambda: kernel.tun.put(packet("10.0.0.1", "10.0.0.2")) or agent._wakefulness.held
+            )
+
+        agent = runtime.Runtime(settings_for(tmp_path, cpu_latency_us=0))
+        run(agent, steps)
+        assert not agent._wakefulness.held
+        assert not open_files(tmp_path / "cpu_dma_latency")
+
+    def test_host_without_the_file_works_and_says_so(self, kernel, tmp_path, asked, caplog):
+        os.unlink(cpu_latency.PATH)
+        settings = settings_for(tmp_path, cpu_latency_us=0)
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert self.told(settings) == ("No such file or directory", False)
+
+        run(runtime.Runtime(settings), steps)
+        assert "cpu_latency_us has no effect" in caplog.text
+
+    def test_left_alone_by_default(self, kernel, tmp_path, asked):
+        settings = settings_for(tmp_path)
+
+        def steps():
+            eventually(lambda: kernel.links)
+            assert self.told(settings) == ("not asked for", False)
+
+        run(runtime.Runtime(settings), steps)
+
+
+def open_files(path):
+    """Return which descriptors of this process are of the file at `path`."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}") == str(path):
+                found.append(name)
+    return found
 
 
 SUPPORT = {"vnet_hdr", "tso", "uso", "udp_segment", "udp_gro"}
@@ -677,6 +768,28 @@ class TestReload:
             file.write(more="interfaces: {exclude: [eth0]}\n")
             ask(file.settings, command="reload")
             eventually(lambda: opened(kernel) == set())
+
+        run(file.agent(), steps)
+
+    def test_limit_for_processors_changes(self, kernel, file, monkeypatch):
+        path = file.path.parent / "cpu_dma_latency"
+        path.write_bytes(b"")
+        monkeypatch.setattr(cpu_latency, "PATH", str(path))
+
+        def granted():
+            return ask(file.settings, command="status")["process"]["cpu_latency_us"]
+
+        def steps():
+            eventually(lambda: kernel.links)
+            for more, limit, descriptors in (
+                ("cpu_latency_us: 0\n", 0, 1),
+                ("cpu_latency_us: 20\n", 20, 1),
+                ("", "not asked for", 0),
+            ):
+                file.write(more=more)
+                ask(file.settings, command="reload")
+                assert granted() == limit
+                assert len(open_files(path)) == descriptors
 
         run(file.agent(), steps)
 

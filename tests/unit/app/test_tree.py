@@ -191,3 +191,11 @@ def test_tree_says_what_the_kernel_does_not_do_and_what_was_too_much():
 
 def test_tree_is_silent_of_what_the_kernel_does():
     assert render({**STATUS, "offload": {"tso": "on"}}) == TREE
+    for granted in (0, 20, "not asked for"):
+        assert render({**STATUS, "process": {"nice": 0, "cpu_latency_us": granted}}) == TREE
+
+
+def test_tree_says_that_processors_sleep_as_they_like_where_they_should_not():
+    status = {**STATUS, "process": {"cpu_latency_us": "Permission denied"}}
+    line = "- done without the kernel's help: cpu_latency_us Permission denied"
+    assert render(status).splitlines()[1] == line

@@ -470,6 +470,14 @@ class TestRuns:
         assert world.delivered["c"] == [ipv4.with_ttl_decreased(packet) for packet in packets]
         assert world.nodes["r"].status(world.now)["counters"]["forwarded"] == 70
 
+    def test_every_host_on_the_way_has_carried_it_and_keepalives_are_carried_by_none(self):
+        world = three()
+        world.run(5)
+        assert [node.carried for node in world.nodes.values()] == [0, 0, 0]
+        world.send("a", *numbered(70, dst="10.0.0.3"))
+        world.run(5)
+        assert [node.carried for node in world.nodes.values()] == [70, 70, 70]
+
     def test_what_is_no_packet_leaves_the_run_whole(self):
         world = self.met()
         one, two, three_ = numbered(3)

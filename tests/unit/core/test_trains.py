@@ -83,7 +83,7 @@ def met(world):
     world.run(0.5)
     for name, node in world.nodes.items():
         node._dropped.clear()
-        node._delivered = node._forwarded = node._duplicates = 0
+        node.carried = node._delivered = node._forwarded = node._duplicates = 0
         for strand in node._strands.values():
             strand.delivered = strand.duplicates = 0
         world.delivered[name].clear()
@@ -565,6 +565,7 @@ class TestPartial:
         assert all(map(is_right, expected))
         assert {p[8] for p in expected} == {63}
         assert world.nodes["r"].status(world.now)["counters"]["forwarded"] == 5
+        assert {node.carried for node in world.nodes.values()} == {5}
 
     def test_a_router_completes_it_for_a_host_that_does_not_take_it(self, protocol):
         world = routed("ar")
