@@ -237,6 +237,9 @@ def test_processors_sleep_as_deeply_as_a_host_lets_them(
         further=further,
         ropeway_agent_extra_networks=extra,
     )
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
     assert configuration(tmp_path, "vm0")["cpu_latency_us"] == 0
     assert configuration(tmp_path, "vm1")["cpu_latency_us"] == 20
     assert configuration(tmp_path, "vm0", "lab")["cpu_latency_us"] == 0
