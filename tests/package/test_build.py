@@ -64,6 +64,13 @@ def test_it_leaves_its_directory_in_etc_to_its_owner(package: Path) -> None:
     assert conffiles == ["/etc/needrestart/conf.d/ropeway.conf"]
 
 
+def test_udev_reads_its_rule(package: Path) -> None:
+    contents = deb.contents(package)
+    # Below /usr or not as debhelper has it; udevd reads both everywhere.
+    (rule,) = [path for path in contents if path.endswith("/lib/udev/rules.d/60-ropeway.rules")]
+    assert contents[rule].startswith("-rw-r--r-- root/root")
+
+
 def test_nothing_strays_into_it(package: Path) -> None:
     private = [path for path in deb.contents(package) if path.startswith("/usr/lib/ropeway/")]
     assert not [path for path in private if "__pycache__" in path or path.endswith(".pyc")]

@@ -6,6 +6,8 @@ from tests.lab.roots import Overlay
 
 from . import deb, tree
 
+# The numbers of /dev/null, so that nothing reaches this machine's own device.
+A_DEVICE_WITHOUT_UDEV = "mknod -m 0600 /dev/cpu_dma_latency c 1 3"
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 QUIETLY = ("env", "DEBIAN_FRONTEND=noninteractive")
 
@@ -56,3 +58,38 @@ def test_purge_spares_what_others_put_into_etc(host: Overlay, package: Path) -> 
     apt(host, "purge", "ropeway", package=package)
     assert foreign.read_text() == "mine\n"
     assert host.run(["stat", "-c", "%U:%G", "/etc/ropeway"]).stdout.strip() == "root:ropeway"
+
+
+def test_without_udev_the_latency_device_stays_roots(host: Overlay, package: Path) -> None:
+    # In one go, because /dev lasts no longer than that; the second owner is what udev would give.
+    script = f"""set -e
+        {A_DEVICE_WITHOUT_UDEV}
+        show() {{ stat -c %U:%G:%a /dev/cpu_dma_latency >&3; }}
+        {{
+            {" ".join(APT)} --yes install /mnt/{package.name}; show
+            chgrp ropeway /dev/cpu_dma_latency; chmod 0660 /dev/cpu_dma_latency; show
+            {" ".join(APT)} --yes remove ropeway; show
+            chgrp ropeway /dev/cpu_dma_latency; chmod 0660 /dev/cpu_dma_latency
+            {" ".join(APT)} --yes purge ropeway; show
+        }} 3>&1 >&2"""
+    done = host.run([*QUIETLY, "sh", "-c", script], binds=[f"{package.parent}:/mnt"])
+    assert done.stdout.split() == [
+        "root:root:600",
+        "root:ropeway:660",
+        "root:root:600",
+        "root:root:600",
+    ]
+    assert "udevadm" not in done.stdout + done.stderr
+
+
+def test_purge_spares_a_latency_device_of_others(host: Overlay, package: Path) -> None:
+    script = f"""set -e
+        {A_DEVICE_WITHOUT_UDEV}
+        {{
+            {" ".join(APT)} --yes install /mnt/{package.name}
+            chgrp audio /dev/cpu_dma_latency; chmod 0664 /dev/cpu_dma_latency
+            {" ".join(APT)} --yes purge ropeway
+        }} >&2
+        stat -c %U:%G:%a /dev/cpu_dma_latency"""
+    done = host.run([*QUIETLY, "sh", "-c", script], binds=[f"{package.parent}:/mnt"])
+    assert done.stdout.split() == ["root:audio:664"]
