@@ -16,6 +16,7 @@ from .node import CONFIGURATION, KEY, Node
 
 SECOND = Path("etc/ropeway/second.yaml")
 SECOND_CONTROL = "/run/ropeway-second/control.sock"
+LATENCY = "/dev/cpu_dma_latency"
 RECOVERY_LIMIT_S = 2.0
 EXPOSURE_LIMIT = 2.2
 FORWARDING_LIMIT_S = 10.0
@@ -137,6 +138,44 @@ def test_the_agent_has_no_more_rights_than_it_needs(node: Node) -> None:
     user = node.run(["ps", "-o", "user:20=", "-p", node.unit("MainPID")]).stdout.strip()
     assert user == "ropeway"
     assert (node.unit("LimitCORE"), node.unit("LimitNOFILE")) == ("0", "1024")
+
+
+def test_the_agent_may_open_the_latency_device(node: Node, package: Path) -> None:
+    # A machine has none of its own, and its agent runs all the same.
+    assert node.run(["test", "-e", LATENCY], check=False).returncode == 1
+    assert node.unit("ActiveState") == "active"
+    node.apt("purge", "ropeway")
+    opening = node.machine.root / "etc/systemd/system/ropeway.service.d/opening.conf"
+    opening.parent.mkdir()
+    # Who opens it and writes nothing bounds nothing: this machine's own processors stay alone.
+    program = f"open('{LATENCY}', 'r+b', buffering=0)"
+    opening.write_text(f'[Service]\nExecStartPre=/usr/bin/python3 -c "{program}"\n')
+    # udevd takes its time, so that an installation that does not wait for it comes out.
+    slow = node.machine.root / "etc/udev/rules.d/50-slow.rules"
+    slow.write_text('KERNEL=="cpu_dma_latency", PROGRAM="/bin/sleep 3"\n')
+    numbers = Path("/sys/class/misc/cpu_dma_latency/dev").read_text().strip().split(":")
+    node.run(["mknod", "-m", "0600", LATENCY, "c", *numbers])
+    try:
+        node.install(package)
+        assert _owner(node, LATENCY) == "root:ropeway 660"
+        node.bring_up(package)
+        node.apt("remove", "ropeway")
+        assert _owner(node, LATENCY) == "root:root 600"
+        # Its configuration is still there, so the installation itself starts the agent.
+        node.install(package)
+        assert (node.unit("ActiveState"), node.unit("NRestarts")) == ("active", "0")
+        # The machines' control groups don't enforce it, so the line is all that can be seen.
+        assert f"{LATENCY} rw" in node.unit("DeviceAllow")
+    finally:
+        node.run(["rm", LATENCY])
+        slow.unlink()
+        opening.unlink()
+        opening.parent.rmdir()
+        node.run(["systemctl", "daemon-reload"])
+
+
+def _owner(node: Node, path: str) -> str:
+    return node.run(["stat", "-c", "%U:%G %a", path]).stdout.strip()
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(node: Node) -> None:
