@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 from tests.lab import process
 
@@ -37,6 +38,12 @@ def contents(package: Path) -> Dict[str, str]:
         path, _, target = path.partition(" -> ")
         paths[path[1:].rstrip("/")] = f"{mode} {owner} {target}".rstrip()
     return paths
+
+
+def times(package: Path) -> List[str]:
+    """When each path of the package was changed, as in "2026-11-23 06:40", UTC."""
+    listed = process.run(["dpkg-deb", "--contents", str(package)], env={**os.environ, "TZ": "UTC"})
+    return [" ".join(line.split(None, 5)[3:5]) for line in listed.stdout.splitlines()]
 
 
 def with_version(package: Path, version: str, directory: Path) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from tests.lab import process
@@ -19,6 +20,12 @@ def test_two_builds_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
     finally:
         os.umask(previous)
     assert again.read_bytes() == package.read_bytes()
+
+
+def test_every_time_stamp_is_that_of_the_release(package: Path) -> None:
+    changelog = ["dpkg-parsechangelog", "-l", str(deb.CHECKOUT / "agent/debian/changelog")]
+    released = int(process.run([*changelog, "-S", "Timestamp"]).stdout)
+    assert set(deb.times(package)) == {time.strftime("%Y-%m-%d %H:%M", time.gmtime(released))}
 
 
 def test_lintian_finds_no_error(package: Path) -> None:
