@@ -65,7 +65,7 @@ class Node:
         self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
         self._dropped: Counter[Drop] = Counter()
-        #: How many packets came from the device, or for it, or to be passed on, for a glance.
+        #: How many packets were sent for this host, came for it, or were passed on, for a glance.
         self.carried = 0
         self._delivered = 0
         self._forwarded = 0
@@ -179,14 +179,16 @@ class Node:
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> int:
         """Send a run that came from ``origin``, None for this host; give how many went out."""
-        self.carried += len(run)
         strand = self._routes.next_hops.get(run[0][16:20])
         known = strand is not None and strand is not origin
         if known and strand.send(run, now, self._touched, partial):  # type: ignore[union-attr]
-            return len(run)
-        if partial:
-            run = [ipv4.complete(packet) for packet in run]
-        return sum(self._dispatch(packet, origin, now) for packet in run)
+            count = len(run)
+        else:
+            if partial:
+                run = [ipv4.complete(packet) for packet in run]
+            count = sum(self._dispatch(packet, origin, now) for packet in run)
+        self.carried += count
+        return count
 
     def _dispatch(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Send a packet whose next hop is not known yet or which does not simply fit.

@@ -477,6 +477,10 @@ class TestRuns:
         world.send("a", *numbered(70, dst="10.0.0.3"))
         world.run(5)
         assert [node.carried for node in world.nodes.values()] == [70, 70, 70]
+        world.send("a", *numbered(9, dst="10.0.0.255"))
+        world.run(5)
+        assert world.dropped("a") == {"not_unicast": 9}
+        assert world.nodes["a"].carried == 70, "what goes nowhere is carried by nobody"
 
     def test_what_is_no_packet_leaves_the_run_whole(self):
         world = self.met()
