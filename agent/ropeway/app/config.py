@@ -907,6 +907,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
     interfaces = data.get("interfaces", {})
     control = data.get("control", {})
     mtu = device.get("mtu", "auto")
+    latency_us = data.get("cpu_latency_us")
     encapsulation = data.get("encapsulation", SECURE)
     secure = encapsulation == SECURE
     listed = data.get("peers", ())
@@ -917,10 +918,11 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         router=data.get("router"),
         forward=data.get("forward", False),
         device_name=device.get("name", DEFAULT_DEVICE_NAME),
-        device_mtu=None if mtu == "auto" else mtu,
+        # To the schema 1400.0 is a whole number too.
+        device_mtu=None if mtu == "auto" else int(mtu),
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", ())),
-        cpu_latency_us=data.get("cpu_latency_us"),
+        cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),
         port=_port(data),
@@ -942,7 +944,7 @@ def _remotes(listed: List[Dict[str, Any]]) -> Iterator[Remote]:
         for item in peer["addresses"]:
             if isinstance(item, str):
                 item = {"address": item}
-            yield Remote(peer["host"], item["address"], item.get("index", 0))
+            yield Remote(peer["host"], item["address"], int(item.get("index", 0)))
 
 
 def _peer(peer: Dict[str, Any], default_port: int, secrets: _Secrets) -> Peer:

@@ -363,6 +363,17 @@ def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation,
     assert config.what_differs(before, after) == differing
 
 
+def test_whole_numbers_may_be_written_with_a_point():
+    text = f"{SECURE}cpu_latency_us: 20.0\ndevice: {{mtu: 1400.0}}\nport: 51841.0\n"
+    good = config.parse(text.encode(), "f")
+    numbers = (good.cpu_latency_us, good.device_mtu, good.port)
+    assert numbers == (20, 1400, 51841)
+    assert {type(number) for number in numbers} == {int}
+    listed = "peers: [{host: 10.0.0.2, addresses: [{address: 192.168.0.2, index: 9.0}]}]\n"
+    classic = config.parse(f"{SECURE}encapsulation: classic\n{listed}".encode(), "f")
+    assert [type(remote.index) for remote in classic.remotes] == [int]
+
+
 def peer(**changes):
     """Return a line with one peer."""
     return "peers: " + json.dumps([{"host": "10.0.0.2", "public_key": KEY_2, **changes}])
