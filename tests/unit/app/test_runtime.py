@@ -508,6 +508,32 @@ def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path
     assert not [idle for occasion, idle in seen if occasion and idle]
 
 
+def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
+    kernel, tmp_path, monkeypatch
+):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    served = []
+
+    class EmptiedAtOnce(runtime.Intake):
+        def serve(self, now):
+            super().serve(now)
+            served.append((agent._turn, now))
+
+    monkeypatch.setattr(runtime, "Intake", EmptiedAtOnce)
+
+    def steps():
+        eventually(lambda: kernel.links)
+        agent._incoming.waits = True
+        kernel.hints.put(b"wake")
+        eventually(lambda: served)
+        (turn, now) = served[0]
+        eventually(lambda: agent._turn > turn)
+        assert not agent._incoming.waits
+        assert agent._packet_at == now
+
+    run(agent, steps)
+
+
 class TickingClock:
     """Time that passes only when somebody looks."""
 
