@@ -194,7 +194,7 @@ class Node:
         """Send a packet whose next hop is not known yet or which does not simply fit.
 
         ``origin`` is the strand that it came from, None for this host itself. False if the
-        packet went nowhere.
+        packet went nowhere, or not yet.
         """
         destination = packet[16:20]
         if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
@@ -209,7 +209,7 @@ class Node:
             return self._refuse(Drop.ECHO, ipv4.CODE_HOST, packet, origin, now)
         if not strand.carrying:
             if strand.hold(packet, origin, now):
-                return True
+                return False
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
         if strand.send((packet,), now, self._touched):
             return True

@@ -137,7 +137,10 @@ class SecureNode(Node):
         if peers.released:
             released, peers.released = peers.released, []
             for packet, origin in released:
-                self._dispatch(packet, origin, now)
+                sent = self._dispatch(packet, origin, now)
+                self.carried += sent
+                if origin is not None:
+                    self._forwarded += sent
         if peers.given_up:
             given_up, peers.given_up = peers.given_up, []
             for packet, origin in given_up:

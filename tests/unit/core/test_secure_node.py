@@ -337,6 +337,7 @@ def test_packets_that_waited_in_vain_are_counted_and_answered():
     world.send("a", *[udp(A, B) for _ in range(10)])
     world.run(5.0)
     assert world.dropped("a")["unreachable"] == 10
+    assert world.nodes["a"].carried == 0
     assert len(world.delivered["a"]) == 10
 
 

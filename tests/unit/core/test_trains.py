@@ -546,7 +546,9 @@ class TestPartial:
             node.take_partial()
         packet = partial(protocol=protocol)
         world.nodes["a"].outbound([packet], world.now, True)
+        assert world.nodes["a"].carried == 0
         world.run(0.1)
+        assert world.nodes["a"].carried == 1
         assert world.delivered["b"] == [ipv4.complete(packet)]
         assert is_right(world.delivered["b"][0])
         kinds = {f[0] for *_, f in world.captured if f[0] in DATA_KINDS}
