@@ -219,7 +219,7 @@ def test_a_host_does_without_what_its_own_variables_name(
 def test_processors_sleep_as_deeply_as_a_host_lets_them(
     inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any], encapsulation: str
 ) -> None:
-    inventory.everywhere(ropeway_encapsulation=encapsulation, ropeway_cpu_latency_us=20)
+    inventory.everywhere(ropeway_encapsulation=encapsulation, ropeway_cpu_latency_us="020")
     inventory["vm0"]["ropeway_cpu_latency_us"] = 0
     inventory["vm2"]["ropeway_cpu_latency_us"] = None
     further = [
