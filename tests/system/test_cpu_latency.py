@@ -19,6 +19,7 @@ from tests.system.topology import until
 from tests.system.traffic import Verdict, assert_whole, both_ways
 
 PATH = Path("/dev/cpu_dma_latency")
+DRIVER = Path("/sys/devices/system/cpu/cpuidle/current_driver")
 LIMIT_US = 1977
 KEEPALIVES = 2
 KEPT_ALIVE_S = 30.0
@@ -28,6 +29,10 @@ RATE = 50
 pytestmark = [
     pytest.mark.alone,
     pytest.mark.skipif(not PATH.exists(), reason=f"this machine has no {PATH}"),
+    pytest.mark.skipif(
+        not DRIVER.exists() or DRIVER.read_text().strip() == "none",
+        reason="this machine has no cpuidle driver",
+    ),
 ]
 
 

@@ -536,6 +536,7 @@ class Runtime:
                     self._read_on(now)
                 elif control.owns(descriptor):
                     control.handle(descriptor, occasions, now)
+            waited = incoming.waits or outgoing.waits
             if incoming.waits:
                 incoming.serve(now)
             if outgoing.waits:
@@ -543,7 +544,7 @@ class Runtime:
             if now >= node.deadline():
                 node.tick(now)
             self._flush()
-            if self._occasion or outgoing.waits or incoming.waits:
+            if self._occasion or waited:
                 self._packet_at = now
                 self._wakefulness.note(node.carried, now)
                 # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for
@@ -1087,9 +1088,9 @@ class Runtime:
                 raise Refusal(str(error), REASON_RESTART) from error
         else:
             self._change_remotes(set(before.remotes), set(config.remotes), now)
-        if config.cpu_latency_us != before.cpu_latency_us:
+        if config.cpu_latency_us != before.cpu_latency_us or self._wakefulness.refused:
             self._wakefulness.close()
-            self._wakefulness = Wakefulness(config.cpu_latency_us)
+            self._wakefulness = Wakefulness(config.cpu_latency_us, self._node.carried)
         self._config = config
         self._look_soon(now)
 

@@ -20,38 +20,49 @@ log = logging.getLogger("ropeway")
 HOLD_S = 0.25
 """Packets that come no further apart are traffic; this long after the last one it has ended."""
 
+LEAVE_IT_OUT = "leave it out of this host's configuration"
+
 
 class Wakefulness:
     """Asks the kernel for a limit while there is traffic. All times are monotonic seconds.
 
-    `limit_us` is what a processor may take to wake, or None where that is left as it is. Never
-    raises: what the kernel refuses stands in `granted`, and once in the log.
+    `limit_us` is what a processor may take to wake, or None where that is left as it is; `carried`
+    is as in :meth:`note`. Never raises: what the kernel refuses stands in `granted`, and once in
+    the log.
     """
 
-    def __init__(self, limit_us: Optional[int]) -> None:
+    def __init__(self, limit_us: Optional[int], carried: int = 0) -> None:
         self._latency: Optional[cpu_latency.CpuLatency] = None
-        self._carried = 0
+        self._carried = carried
         self._carried_at = float("-inf")
         #: Whether the limit is asked for now.
         self.held = False
         #: The limit in microseconds, or why there is none.
         self.granted: Union[int, str] = NOT_ASKED_FOR
-        if limit_us is not None:
-            try:
-                self._latency = cpu_latency.CpuLatency(limit_us)
-                self.granted = limit_us
-            except OSError as error:
-                self._refused(error)
+        #: Whether the kernel refused it.
+        self.refused = False
+        if limit_us is None:
+            return
+        if not cpu_latency.is_heeded():
+            self._note_refusal("the kernel has no cpuidle driver", LEAVE_IT_OUT)
+            return
+        try:
+            self._latency = cpu_latency.CpuLatency(limit_us)
+            self.granted = limit_us
+        except OSError as error:
+            self._note_error(error)
 
     def note(self, carried: int, now: float) -> None:
         """Take how many packets of the virtual network were carried, in all, up to now.
 
         What hosts say to each other besides does not count: that never ends.
         """
-        if carried == self._carried:
+        more = carried - self._carried
+        if not more:
             return
         self._carried = carried
-        if self._latency is not None and not self.held and now - self._carried_at <= HOLD_S:
+        traffic = more > 1 or now - self._carried_at <= HOLD_S
+        if traffic and self._latency is not None and not self.held:
             self.held = True
             self._ask(self._latency.hold)
         self._carried_at = now
@@ -78,16 +89,19 @@ class Wakefulness:
             request()
         except OSError as error:
             self.close()
-            self._refused(error)
+            self._note_error(error)
 
-    def _refused(self, error: OSError) -> None:
-        reason = self.granted = error.strerror or str(error)
-        advice = "leave it out of this host's configuration"
+    def _note_error(self, error: OSError) -> None:
+        reason = error.strerror or str(error)
         if error.errno in (errno.EACCES, errno.EPERM):
-            advice = "give the agent's user access to the file, as the package's udev rule does"
-        log.warning(
-            "cpu_latency_us has no effect, because %s cannot be used (%s): %s",
-            cpu_latency.PATH,
-            reason,
-            advice,
-        )
+            self._note_refusal(
+                f"{cpu_latency.PATH}: {reason}",
+                "give the agent's user access to it, as the package's udev rule does, and reload",
+            )
+        else:
+            self._note_refusal(f"{cpu_latency.PATH}: {reason}", LEAVE_IT_OUT)
+
+    def _note_refusal(self, reason: str, advice: str) -> None:
+        self.refused = True
+        self.granted = reason
+        log.warning("cpu_latency_us has no effect (%s): %s", reason, advice)

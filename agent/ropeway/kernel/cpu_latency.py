@@ -1,6 +1,7 @@
 """How deep the processors may sleep: a request to the kernel, for as long as a file is open.
 
-Source: `Documentation/power/pm_qos_interface.rst` (CPU latency QoS), `kernel/power/qos.c`.
+Sources: `Documentation/power/pm_qos_interface.rst` (CPU latency QoS), `kernel/power/qos.c`;
+`Documentation/admin-guide/pm/cpuidle.rst`, `kernel/sched/idle.c`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,24 @@ import os
 import struct
 
 PATH = "/dev/cpu_dma_latency"
+DRIVER_PATH = "/sys/devices/system/cpu/cpuidle/current_driver"
 LIMIT_US_MAX = 1_000_000
 
 # The file takes an s32 in the machine's order; PM_QOS_DEFAULT_VALUE takes the request back.
 _VALUE = struct.Struct("=i")
 _ANY = _VALUE.pack(-1)
+
+
+def is_heeded() -> bool:
+    """Say whether a request can change anything: not without a cpuidle driver.
+
+    There is one kind of sleep then, as in many virtual machines, and nobody who would choose.
+    """
+    try:
+        with open(DRIVER_PATH, encoding="ascii") as file:
+            return file.read().strip() not in ("", "none")
+    except OSError:
+        return False
 
 
 class CpuLatency:

@@ -46,6 +46,7 @@ def requests(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(wakefulness.cpu_latency, "CpuLatency", make)
+    monkeypatch.setattr(wakefulness.cpu_latency, "is_heeded", lambda: True)
     return made
 
 
@@ -91,7 +92,7 @@ def test_packets_far_apart_are_no_traffic(requests):
 
 
 def test_what_carries_no_packet_of_the_virtual_network_is_no_traffic(requests):
-    awake = Wakefulness(0)
+    awake = Wakefulness(0, carried=7)
     for turn in range(1000):
         awake.note(7, turn / 1000)
     assert requests[0].said == []
@@ -102,6 +103,32 @@ def test_what_carries_no_packet_of_the_virtual_network_is_no_traffic(requests):
     assert requests[0].said == ["hold", "release"]
 
 
+def test_several_packets_at_once_are_traffic(requests):
+    awake = Wakefulness(0)
+    awake.note(2, 10.0)
+    assert requests[0].said == ["hold"]
+
+
+def test_what_was_carried_before_it_began_is_no_traffic(requests):
+    awake = Wakefulness(0, carried=1000)
+    awake.note(1000, 10.0)
+    awake.note(1001, 10.1)
+    assert not awake.held
+    awake.note(1002, 10.2)
+    assert awake.held
+
+
+def test_where_no_kind_of_sleep_can_be_chosen_the_limit_is_told_to_have_no_effect(
+    requests, monkeypatch, caplog
+):
+    monkeypatch.setattr(wakefulness.cpu_latency, "is_heeded", lambda: False)
+    awake = Wakefulness(20)
+    pass_packets(awake, 0, until_s=1.0, every_s=0.01)
+    assert (requests, awake.held, awake.refused) == ([], False, True)
+    assert awake.granted == "the kernel has no cpuidle driver"
+    assert "leave it out" in caplog.text
+
+
 def test_without_a_limit_the_kernel_is_never_asked(requests):
     awake = Wakefulness(None)
     pass_packets(awake, 0, until_s=1.0, every_s=0.01)
@@ -109,6 +136,7 @@ def test_without_a_limit_the_kernel_is_never_asked(requests):
     assert (requests, awake.granted, awake.held, awake.deadline()) == (
         [], "not asked for", False, NEVER
     )  # fmt: skip
+    assert not awake.refused
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -133,13 +161,16 @@ def test_after_its_end_nothing_is_asked_for(requests, held):
         (errno.ENOENT, "leave it out"),
     ],
 )
-def test_file_that_cannot_be_opened_is_told_with_what_to_do(monkeypatch, caplog, code, advice):
+def test_file_that_cannot_be_opened_is_told_with_what_to_do(
+    requests, monkeypatch, caplog, code, advice
+):
     def refuse(_):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(wakefulness.cpu_latency, "CpuLatency", refuse)
     awake = Wakefulness(0)
-    assert awake.granted == os.strerror(code)
+    assert awake.refused
+    assert awake.granted == f"/dev/cpu_dma_latency: {os.strerror(code)}"
     (record,) = caplog.records
     sentence = record.getMessage()
     assert "cpu_latency_us" in sentence
@@ -158,5 +189,6 @@ def test_kernel_that_refuses_later_is_asked_no_more(requests, caplog, when):
     pass_packets(awake, 1000, until_s=1.0, every_s=0.01)
     awake.expire(10.0)
     assert requests[0].said[-1] == "close"
-    assert (awake.granted, awake.held, awake.deadline()) == ("Invalid argument", False, NEVER)
+    assert awake.granted == "/dev/cpu_dma_latency: Invalid argument"
+    assert (awake.refused, awake.held, awake.deadline()) == (True, False, NEVER)
     assert len(caplog.records) == 1

@@ -44,3 +44,15 @@ def test_kernel_that_has_no_such_file_says_so(file):
     with pytest.raises(FileNotFoundError):
         cpu_latency.CpuLatency(0)
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("driver", "heeded"),
+    [("intel_idle\n", True), ("haltpoll\n", True), ("none\n", False), ("", False), (None, False)],
+)
+def test_no_limit_is_heeded_without_a_driver(monkeypatch, tmp_path, driver, heeded):
+    path = tmp_path / "current_driver"
+    if driver is not None:
+        path.write_text(driver)
+    monkeypatch.setattr(cpu_latency, "DRIVER_PATH", str(path))
+    assert cpu_latency.is_heeded() == heeded
