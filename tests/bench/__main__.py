@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from tests.bench import gauge
+from tests.bench.bars import AWAKE
 from tests.bench.contender import (
     AwakeRopeway,
     Contender,
@@ -38,7 +39,7 @@ from tests.system.topology import sweep
 
 KINDS: tuple[type[Contender], ...] = (Contender, WireGuard, OpenVpn)
 LINKS = (1, 2, 4)
-AWAKE, CPU_LATENCY = "ropeway-2-awake", "/dev/cpu_dma_latency"
+CPU_LATENCY = "/dev/cpu_dma_latency"
 NAMES = [*(kind.name for kind in KINDS), *(f"ropeway-{links}" for links in LINKS), AWAKE]
 #: Those that are compared by the size of packets too.
 SIZED = ("bare", "wireguard", "ropeway-2")

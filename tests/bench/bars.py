@@ -7,8 +7,8 @@ from typing import Any
 
 from tests.bench.series import Series
 
-#: The contender that the bars are about.
-WHO = "ropeway-2"
+#: The contender that the bars are about, and the same with processors kept awake.
+WHO, AWAKE = "ropeway-2", "ropeway-2-awake"
 REFERENCE = "wireguard"
 
 
@@ -23,6 +23,7 @@ class Bar:
     #: "ratio" to the reference, "added" to the bare link, "plain", or "crowd".
     kind: str
     quantity: str
+    who: str = WHO
 
 
 BARS = (
@@ -30,6 +31,7 @@ BARS = (
     Bar("UDP 1200 B over two links, of wireguard-go's", 1.2, "x", True, "ratio", "udp_1200"),
     Bar("UDP 200 B over two links", 25000, "packets/s", True, "plain", "udp_200"),
     Bar("round trip p50, idle, of wireguard-go's", 1.0, "x", False, "ratio", "idle_p50"),
+    Bar("the same with cpu_latency_us 0", 1.0, "x", False, "ratio", "idle_p50", AWAKE),
     Bar("round trip p99 added to the bare link's, idle", 1.0, "ms", False, "added", "idle_p99"),
     Bar("round trip p99 of a small flow beside TCP", 5.0, "ms", False, "plain", "load_p99"),
     Bar("resident memory, 4 links, 10 peers", 45.0, "MiB", False, "crowd", "memory"),

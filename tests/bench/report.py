@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from tests.bench.aead import processor
-from tests.bench.bars import BARS, REFERENCE, WHO, Bar, Verdict
+from tests.bench.bars import BARS, REFERENCE, Bar, Verdict
 from tests.bench.contender import agent_python
 from tests.bench.contest import QUANTITIES, Contest
 from tests.bench.scale import Peers, Sizes
@@ -48,13 +48,13 @@ class Report:
     def _measured(self, bar: Bar) -> Series | None:
         if bar.kind == "crowd":
             return self.crowd.get(bar.quantity)
-        if self.contest is None or WHO not in self.contest.series:
+        if self.contest is None or bar.who not in self.contest.series:
             return None
         if bar.kind == "plain":
-            return self.contest.series[WHO][bar.quantity]
+            return self.contest.series[bar.who][bar.quantity]
         if bar.kind == "added":
-            return self.contest.added_ms().get(WHO, {}).get(bar.quantity)
-        return self.contest.ratios(REFERENCE).get(WHO, {}).get(bar.quantity)
+            return self.contest.added_ms().get(bar.who, {}).get(bar.quantity)
+        return self.contest.ratios(REFERENCE).get(bar.who, {}).get(bar.quantity)
 
     # --- shown --------------------------------------------------------------------------------
 
