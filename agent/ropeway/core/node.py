@@ -177,8 +177,8 @@ class Node:
 
     def _send(
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
-    ) -> int:
-        """Send a run that came from ``origin``, None for this host; give how many went out."""
+    ) -> None:
+        """Send a run that came from ``origin``, None for this host, and count what went out."""
         strand = self._routes.next_hops.get(run[0][16:20])
         known = strand is not None and strand is not origin
         if known and strand.send(run, now, self._touched, partial):  # type: ignore[union-attr]
@@ -188,7 +188,8 @@ class Node:
                 run = [ipv4.complete(packet) for packet in run]
             count = sum(self._dispatch(packet, origin, now) for packet in run)
         self.carried += count
-        return count
+        if origin is not None:
+            self._forwarded += count
 
     def _dispatch(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Send a packet whose next hop is not known yet or which does not simply fit.
@@ -294,7 +295,7 @@ class Node:
                 self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
         else:
             run = [ipv4.with_ttl_decreased(packet) for packet in run]
-            self._forwarded += self._send(run, strand, now, partial)
+            self._send(run, strand, now, partial)
 
     def take_packets(self) -> List[bytes]:
         """Give the packets to write to the device, in order."""

@@ -121,6 +121,7 @@ class SecureNode(Node):
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
         for run in (packets,) if lone else self._cut_into_runs(packets, Drop.NOT_IPV4):
             if run[0][12:16] == own:
+                # Most packets have a known way; to take it here saves them a call.
                 strand = self._routes.next_hops.get(run[0][16:20])
                 if strand is not None and strand.send(run, now, self._touched, partial):
                     self.carried += len(run)
@@ -137,10 +138,7 @@ class SecureNode(Node):
         if peers.released:
             released, peers.released = peers.released, []
             for packet, origin in released:
-                sent = self._dispatch(packet, origin, now)
-                self.carried += sent
-                if origin is not None:
-                    self._forwarded += sent
+                self._send((packet,), origin, now, False)
         if peers.given_up:
             given_up, peers.given_up = peers.given_up, []
             for packet, origin in given_up:
