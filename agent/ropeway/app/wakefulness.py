@@ -92,14 +92,12 @@ class Wakefulness:
             self._note_error(error)
 
     def _note_error(self, error: OSError) -> None:
-        reason = error.strerror or str(error)
+        advice = LEAVE_IT_OUT
         if error.errno in (errno.EACCES, errno.EPERM):
-            self._note_refusal(
-                f"{cpu_latency.PATH}: {reason}",
-                "give the agent's user access to it, as the package's udev rule does, and reload",
+            advice = (
+                "give the agent's user access to it, as the package's udev rule does, and reload"
             )
-        else:
-            self._note_refusal(f"{cpu_latency.PATH}: {reason}", LEAVE_IT_OUT)
+        self._note_refusal(f"{cpu_latency.PATH}: {error.strerror or error}", advice)
 
     def _note_refusal(self, reason: str, advice: str) -> None:
         self.refused = True

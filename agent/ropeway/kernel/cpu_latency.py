@@ -11,7 +11,6 @@ import struct
 
 PATH = "/dev/cpu_dma_latency"
 DRIVER_PATH = "/sys/devices/system/cpu/cpuidle/current_driver"
-LIMIT_US_MAX = 1_000_000
 
 # The file takes an s32 in the machine's order; PM_QOS_DEFAULT_VALUE takes the request back.
 _VALUE = struct.Struct("=i")
@@ -33,7 +32,7 @@ def is_heeded() -> bool:
 class CpuLatency:
     """One request: that no processor of this host takes longer to wake than a limit.
 
-    `limit_us` is in microseconds, 0 to `LIMIT_US_MAX`; with 0 they poll instead of sleeping. The
+    `limit_us` is in microseconds, 0 to 2^31 - 1; with 0 they poll instead of sleeping. The
     kernel heeds the lowest of all requests. Nothing is asked for until :meth:`hold`. `OSError`
     where the file cannot be opened.
     """
