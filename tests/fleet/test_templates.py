@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import jsonschema
 import pytest
@@ -38,6 +38,26 @@ def render(
     run = playbook(inventory, "-e", json.dumps(extra), book=RENDER)
     assert run.status == 0, run.output
     return extra
+
+
+def render_further(
+    playbook: Callable[..., Any],
+    inventory: Inventory,
+    folder: Path,
+    networks: List[Dict[str, Any]],
+    **variables: Any,
+) -> None:
+    """Render it where vm0 takes part in further networks."""
+    # render.yml reads the roles' defaults as variables of the play, which beat the inventory's.
+    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
+    render(
+        playbook,
+        inventory.write(folder / "inventory"),
+        folder,
+        further=networks,
+        ropeway_agent_extra_networks=extra,
+        **variables,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +171,7 @@ def test_further_networks_secret_and_direct_peers(
          "offload_disable": ["tso"],
          "peers": [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]},
     ]  # fmt: skip
-    # render.yml reads the roles' defaults as variables of the play, which beat the inventory's.
-    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
-    render(
-        playbook,
-        inventory.write(tmp_path / "inventory"),
-        tmp_path,
-        ropeway_psk=PSK,
-        further=networks,
-        ropeway_agent_extra_networks=extra,
-    )
+    render_further(playbook, inventory, tmp_path, networks, ropeway_psk=PSK)
     for file in tmp_path.glob("vm?.*.yaml"):
         if not file.name.endswith("netplan.yaml"):
             done = check_config(file)
@@ -199,14 +210,7 @@ def test_a_host_does_without_what_its_own_variables_name(
         {"name": "all", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
          "offload_disable": []},
     ]  # fmt: skip
-    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
-    render(
-        playbook,
-        inventory.write(tmp_path / "inventory"),
-        tmp_path,
-        further=further,
-        ropeway_agent_extra_networks=extra,
-    )
+    render_further(playbook, inventory, tmp_path, further)
     assert check_config(tmp_path / "vm0.ropeway.yaml").returncode == 0
     disable = {"disable": ["udp_segment", "udp_gro"]}
     assert configuration(tmp_path, "vm0")["offload"] == disable
@@ -229,14 +233,7 @@ def test_processors_sleep_as_deeply_as_a_host_lets_them(
         {"name": "deep", "network": "10.0.3.0/24", "address": "10.0.3.1", "port": 51843,
          "cpu_latency_us": None},
     ]  # fmt: skip
-    extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
-    render(
-        playbook,
-        inventory.write(tmp_path / "inventory"),
-        tmp_path,
-        further=further,
-        ropeway_agent_extra_networks=extra,
-    )
+    render_further(playbook, inventory, tmp_path, further)
     for host in ("vm0", "vm1", "vm2"):
         done = check_config(tmp_path / f"{host}.ropeway.yaml")
         assert done.returncode == 0, done.stderr

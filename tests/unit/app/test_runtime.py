@@ -514,12 +514,12 @@ def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
     agent = runtime.Runtime(settings_for(tmp_path))
     served = []
 
-    class EmptiedAtOnce(runtime.Intake):
+    class Watched(runtime.Intake):
         def serve(self, now):
             super().serve(now)
             served.append((agent._turn, now))
 
-    monkeypatch.setattr(runtime, "Intake", EmptiedAtOnce)
+    monkeypatch.setattr(runtime, "Intake", Watched)
 
     def steps():
         eventually(lambda: kernel.links)

@@ -246,17 +246,23 @@ def test_packets_pass_both_ways(kernel, tmp_path):
     run(runtime.Runtime(settings), steps)
 
 
+@pytest.fixture
+def latency_file(monkeypatch, tmp_path):
+    """Give what stands for the kernel's file of the limit, on a machine where it has an effect."""
+    path = tmp_path / "cpu_dma_latency"
+    path.write_bytes(b"")
+    monkeypatch.setattr(cpu_latency, "PATH", str(path))
+    monkeypatch.setattr(cpu_latency, "is_heeded", lambda: True)
+    return path
+
+
 class TestCpuLatency:
     """Processors are kept awake while packets of the virtual network pass."""
 
     @pytest.fixture
-    def asked(self, monkeypatch, tmp_path):
+    def asked(self, latency_file):
         """Return a function that gives all that the kernel was asked for, -1 for nothing more."""
-        path = tmp_path / "cpu_dma_latency"
-        path.write_bytes(b"")
-        monkeypatch.setattr(cpu_latency, "PATH", str(path))
-        monkeypatch.setattr(cpu_latency, "is_heeded", lambda: True)
-        return lambda: [value for (value,) in struct.iter_unpack("=i", path.read_bytes())]
+        return lambda: [v for (v,) in struct.iter_unpack("=i", latency_file.read_bytes())]
 
     def told(self, settings):
         process = ask(settings, command="status")["process"]
@@ -290,7 +296,7 @@ class TestCpuLatency:
         agent = runtime.Runtime(settings)
         run(agent, steps)
 
-    def test_no_request_outlives_the_agent(self, kernel, tmp_path, asked):
+    def test_no_request_outlives_the_agent(self, kernel, tmp_path, latency_file):
         def steps():
             eventually(lambda: kernel.links)
             far = FarHost(kernel)
@@ -302,21 +308,21 @@ class TestCpuLatency:
         agent = runtime.Runtime(settings_for(tmp_path, cpu_latency_us=0))
         run(agent, steps)
         assert not agent._wakefulness.held
-        assert not open_files(tmp_path / "cpu_dma_latency")
+        assert not open_files(latency_file)
 
-    def test_host_without_the_file_works_and_says_so(self, kernel, tmp_path, asked, caplog):
-        os.unlink(cpu_latency.PATH)
+    def test_host_without_the_file_works_and_says_so(self, kernel, tmp_path, latency_file, caplog):
+        latency_file.unlink()
         settings = settings_for(tmp_path, cpu_latency_us=0)
 
         def steps():
             eventually(lambda: kernel.links)
-            reason = f"{cpu_latency.PATH}: No such file or directory"
+            reason = f"{latency_file}: No such file or directory"
             assert self.told(settings) == (reason, False)
 
         run(runtime.Runtime(settings), steps)
         assert "cpu_latency_us has no effect" in caplog.text
 
-    def test_left_alone_by_default(self, kernel, tmp_path, asked):
+    def test_left_alone_by_default(self, kernel, tmp_path):
         settings = settings_for(tmp_path)
 
         def steps():
@@ -771,12 +777,7 @@ class TestReload:
 
         run(file.agent(), steps)
 
-    def test_limit_for_processors_changes(self, kernel, file, monkeypatch):
-        path = file.path.parent / "cpu_dma_latency"
-        path.write_bytes(b"")
-        monkeypatch.setattr(cpu_latency, "PATH", str(path))
-        monkeypatch.setattr(cpu_latency, "is_heeded", lambda: True)
-
+    def test_limit_for_processors_changes(self, kernel, file, latency_file):
         def granted():
             return ask(file.settings, command="status")["process"]["cpu_latency_us"]
 
@@ -790,14 +791,14 @@ class TestReload:
                 file.write(more=more)
                 ask(file.settings, command="reload")
                 assert granted() == limit
-                assert len(open_files(path)) == descriptors
+                assert len(open_files(latency_file)) == descriptors
             # What was refused is tried again by a reload, though the file says the same.
-            path.unlink()
-            for reason in (f"{path}: No such file or directory", 0):
+            latency_file.unlink()
+            for reason in (f"{latency_file}: No such file or directory", 0):
                 file.write(more="cpu_latency_us: 0\n")
                 ask(file.settings, command="reload")
                 assert granted() == reason
-                path.write_bytes(b"")
+                latency_file.write_bytes(b"")
 
         run(file.agent(), steps)
 
