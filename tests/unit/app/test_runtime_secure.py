@@ -719,8 +719,13 @@ class TestReload:
             f" addresses: [192.168.0.{n}]}}\n"
             for n, private in peers
         ]
-        text = start + self.own + "peers:\n" + "".join(lines) + more
-        self.path.write_text(text)
+        self.replace(start + self.own + "peers:\n" + "".join(lines) + more)
+
+    def replace(self, text):
+        # At once, so that a reading that is on finds the old file or the new one, never half.
+        new = self.path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.path)
 
     def agent(self):
         self.settings = config.read(str(self.path))
@@ -818,7 +823,7 @@ class TestReload:
             eventually(lambda: kernel.links)
             if named is None:
                 start = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
-                file.path.write_text(start + file.own.splitlines()[1] + "\n")
+                file.replace(start + file.own.splitlines()[1] + "\n")
             else:
                 file.write(peers=((3, OTHER),), more=more)
             with pytest.raises(control.ControlError) as caught:
