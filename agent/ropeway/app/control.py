@@ -1,4 +1,4 @@
-"""The control socket: how the command line and the metrics exporter talk to a running agent.
+"""The control socket: how the command line talks to a running agent.
 
 A stream socket in the unix domain. The client sends one JSON object a line,
 `{"command": "status"}`, and receives one a line: `{"ok": true, "result": ...}` or

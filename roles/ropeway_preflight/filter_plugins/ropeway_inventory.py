@@ -43,7 +43,7 @@ MAIN_NETWORK = "ropeway"
 INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 # IFNAMSIZ of linux/if.h without the closing zero.
 INTERFACE_NAME_MAX_BYTES = 15
-# The smallest and largest MTU that an IPv4 interface can have (RFC 791).
+# What every IPv4 host takes, and the largest packet (RFC 791).
 MTU_RANGE = range(576, 65536)
 # A longer prefix has no room for a router and a client beside network and broadcast address.
 NETWORK_PREFIX_MAX = 30
