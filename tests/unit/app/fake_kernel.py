@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import socket
+import threading
 from typing import Dict, List, Set
 
 from ropeway.kernel.netlink import Change, Interface
@@ -93,7 +94,8 @@ class FakeTun(Ready):
 
     def close(self):
         super().close()
-        self.kernel.interfaces = [i for i in self.kernel.interfaces if i.index != self.index]
+        with self.kernel.changing:
+            self.kernel.interfaces = [i for i in self.kernel.interfaces if i.index != self.index]
 
 
 class FakeLinkSockets(Ready):
@@ -162,6 +164,8 @@ class FakeKernel:
     """What the runtime finds instead of Linux; `install` puts it in place."""
 
     def __init__(self):
+        # The test's thread changes what there is while the agent's sets up its device.
+        self.changing = threading.Lock()
         self.interfaces: List[Interface] = []
         self.tuns: List[FakeTun] = []
         self.links: List[FakeLinkSockets] = []
@@ -218,28 +222,32 @@ class FakeKernel:
 
     def change(self, *interfaces):
         """Make these all there is besides the device, and hint at it."""
-        devices = [i for i in self.interfaces if i.kind == "tun"]
-        self.interfaces = [*interfaces, *devices]
+        with self.changing:
+            devices = [i for i in self.interfaces if i.kind == "tun"]
+            self.interfaces = [*interfaces, *devices]
         self.hints.put(b"something changed")
 
     def open_tun(self, name, features=frozenset()):
         tun = FakeTun(self, name, self.next_index, features)
         self.tuns.append(tun)
-        self.interfaces.append(
-            interface(self.next_index, name, kind="tun", ethernet=False, admin_up=False)
-        )
+        device = interface(self.next_index, name, kind="tun", ethernet=False, admin_up=False)
+        with self.changing:
+            self.interfaces.append(device)
         self.next_index += 1
         return tun
 
     def open_link(self, index, name):
-        if name in self.unusable:
-            raise OSError(self.unusable[name], os.strerror(self.unusable[name]))
+        self._refuse_unusable(name)
         self.links.append(FakeLinkSockets(self, index, name))
         return self.links[-1]
 
+    def _refuse_unusable(self, key):
+        code = self.unusable.get(key)  # once: it may become usable any moment
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+
     def open_udp(self, index, name, address, port, features=frozenset()):
-        if address in self.unusable:
-            raise OSError(self.unusable[address], os.strerror(self.unusable[address]))
+        self._refuse_unusable(address)
         self.links.append(FakeUdpSocket(self, index, name, address, port, features))
         return self.links[-1]
 
@@ -268,11 +276,18 @@ class FakeKernel:
         return [dataclasses.replace(i, routes=now.get(i.index, ())) for i in earlier]
 
     def configure(self, index, address, mtu, alias):
-        self.configured.append((index, address, mtu, alias))
-        for place, old in enumerate(self.interfaces):
-            if old.index == index:
-                self.interfaces[place] = interface(
-                    index, old.name, address, mtu=mtu, kind="tun", alias=alias, ethernet=False
-                )
-                return
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        with self.changing:
+            place = next((n for n, i in enumerate(self.interfaces) if i.index == index), None)
+            if place is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            self.interfaces[place] = interface(
+                index,
+                self.interfaces[place].name,
+                address,
+                mtu=mtu,
+                kind="tun",
+                alias=alias,
+                ethernet=False,
+            )
+            # Last, because whoever waits for it goes on to change the device.
+            self.configured.append((index, address, mtu, alias))

@@ -25,7 +25,9 @@ from tests.unit.core.classic_world import encode
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
 ETH1 = interface(3, "eth1", "192.168.1.1/24")
-PATIENCE_S = 5.0
+#: Much more than anything takes: a dump during which the machine stood still for a second puts the
+#: next one off by ten.
+PATIENCE_S = 60.0
 
 
 def frame(state=2, payload=b"", id_=0):
@@ -245,8 +247,10 @@ def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
             kernel.hints.put(b"hint")
             time.sleep(0.001)
         eventually(lambda: not kernel.hints.waiting)
-        took_s = time.monotonic() - began
-        assert 1 <= kernel.dumps - before <= took_s / runtime.DUMP_GAP_S + 2
+        # What was drained at last may have to wait for its dump.
+        eventually(lambda: kernel.dumps > before)
+        dumps, took_s = kernel.dumps - before, time.monotonic() - began
+        assert dumps <= took_s / runtime.DUMP_GAP_S + 2
 
     run(runtime.Runtime(settings_for(tmp_path)), steps)
 
@@ -461,13 +465,12 @@ def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, crowded
         kernel.change(ETH0, ETH1)
         eventually(lambda: epoll.refused > 3)
         epoll.full = False
-        opened = eventually(lambda: [s for s in kernel.links if s.name == "eth1" and not s.closed])
-        assert len(opened) == 1
+        # First, because sockets that are about to be refused are open for a moment, too.
+        eventually(lambda: [li["unusable"] for li in ask(settings, command="status")["links"]]
+                   == [None, None])  # fmt: skip
         tried = [s for s in kernel.links if s.name == "eth1"]
         assert len(tried) == epoll.refused + 1
         assert [s.closed for s in tried] == [True] * epoll.refused + [False]
-        eventually(lambda: [li["unusable"] for li in ask(settings, command="status")["links"]]
-                   == [None, None])  # fmt: skip
 
     run(agent, steps)
     assert kernel.link("eth1").closed
@@ -491,21 +494,21 @@ def test_device_that_cannot_be_watched_is_tried_again(kernel, crowded):
 def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path, monkeypatch):
     settings = settings_for(tmp_path)
     agent = runtime.Runtime(settings)
-    seen = []
+    seen = set()
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
         monkeypatch.setattr(
-            agent, "_keep_house", lambda now, idle: seen.append((agent._occasion, idle))
+            agent, "_keep_house", lambda now, idle: seen.add((bool(agent._occasion), idle))
         )
         monkeypatch.setattr(agent, "_due", lambda: 0.0)
         kernel.hints.put(b"wake")
-        eventually(lambda: ("", True) in seen)
+        eventually(lambda: (False, True) in seen)
         link.put(frame())
-        eventually(lambda: [idle for occasion, idle in seen if occasion])
+        eventually(lambda: (True, False) in seen)
 
     run(agent, steps)
-    assert not [idle for occasion, idle in seen if occasion and idle]
+    assert (True, True) not in seen
 
 
 def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
@@ -523,7 +526,15 @@ def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
 
     def steps():
         eventually(lambda: kernel.links)
-        agent._incoming.waits = True
+        drain = kernel.hints.drain
+
+        def leave_something():
+            drain()
+            # By the loop's own thread, so that it is there for the whole rest of the turn.
+            agent._incoming.waits = True
+            return Change.NOTHING
+
+        monkeypatch.setattr(kernel.hints, "drain", leave_something)
         kernel.hints.put(b"wake")
         eventually(lambda: served)
         (turn, now) = served[0]

@@ -287,11 +287,11 @@ class TestCpuLatency:
             far.until(lambda: agent._turn > beaten)
             assert asked() == []
             assert self.told(settings) == (7, False)
-            far.until(lambda: carry(far) and asked())
-            assert self.told(settings) == (7, True)
-            far.until(lambda: len(asked()) > 1)
-            assert asked() == [7, -1]
-            assert self.told(settings) == (7, False)
+            # Where this thread does not run for a while, it is taken back and asked for anew.
+            far.until(lambda: carry(far) and self.told(settings) == (7, True))
+            far.until(lambda: self.told(settings) == (7, False))
+            assert asked() == [7, -1] * (len(asked()) // 2)
+            assert asked()
 
         agent = runtime.Runtime(settings)
         run(agent, steps)
@@ -890,6 +890,8 @@ class TestReload:
         os.mkfifo(gate)
         opener = os.open(gate, os.O_RDWR)
         read = config.read
+        # However long the test takes to let it go on.
+        monkeypatch.setattr(runtime, "READING_LIMIT_S", 600.0)
 
         def slowly(path):
             found = read(path)
