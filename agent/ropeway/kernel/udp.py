@@ -46,6 +46,13 @@ GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
 
 UDP_FEATURES = ("udp_segment", "udp_gro")
 
+# Tuning
+# Where the kernel refused a train, so many go frame by frame before another is tried: what was in
+# the way (IPsec, a card's settings) may be gone by then. A try in vain costs what a few frames do.
+APART_TRAINS = 256
+# Endpoints that this is known of; beyond it all are tried anew.
+APART_ENDPOINTS_MAX = 256
+
 # Frames of these types carry packets of the virtual network.
 _PACKET_TYPES = frozenset((DATA, PARTIAL))
 
@@ -112,6 +119,8 @@ class UdpSocket:
             raise
         self.features = self._enable(features)
         self._segments = self.features["udp_segment"] == ON
+        # How many trains are yet to go apart where one was refused, by endpoint.
+        self._apart: Dict[Endpoint, int] = {}
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""
@@ -171,9 +180,11 @@ class UdpSocket:
             try:
                 if count == 1:
                     sendmsg(parts, (), 0, endpoint)
-                elif self._segments:
+                elif self._segments and not (self._apart and self._goes_apart(endpoint)):
                     cut = SEGMENT_SIZE.pack(size)
                     sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
+                    if self._apart:
+                        self._note_whole(endpoint)
                 else:
                     self._send_apart(endpoint, train, refused)
             except OSError as error:
@@ -197,7 +208,8 @@ class UdpSocket:
             return
         if error.errno == errno.EIO:
             # udp_send_skb() of net/ipv4/udp.c: nobody on the way out would fill in the checksums.
-            self._stop_segmenting(error, "the interface does not fill in checksums")
+            why = "the interface does not fill in checksums, or IPsec is on the way"
+            self._stop_segmenting(endpoint, error, why)
         elif error.errno not in (errno.EINVAL, errno.EMSGSIZE):
             count_refused(refused, error, train.count)
             return
@@ -205,7 +217,7 @@ class UdpSocket:
         self._send_apart(endpoint, train, refused)
         if error.errno == errno.EINVAL and sum(refused.values()) == before:
             # It was not for the size, which is refused with EINVAL too, so no train ever goes.
-            self._stop_segmenting(error, "though each frame goes by itself")
+            self._stop_segmenting(endpoint, error, "though each frame goes by itself")
 
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
         sendto = self._socket.sendto
@@ -218,9 +230,23 @@ class UdpSocket:
             except OSError as error:
                 count_refused(refused, error)
 
-    def _stop_segmenting(self, error: OSError, why: str) -> None:
-        self._segments = False
+    def _stop_segmenting(self, endpoint: Endpoint, error: OSError, why: str) -> None:
+        if len(self._apart) >= APART_ENDPOINTS_MAX:
+            self._apart.clear()
+        self._apart[endpoint] = APART_TRAINS
         self.features["udp_segment"] = f"{error.strerror}: {why}"
+
+    def _goes_apart(self, endpoint: Endpoint) -> bool:
+        """Say whether the next train goes apart because the kernel refused one lately."""
+        left = self._apart.get(endpoint, 0)
+        if left:
+            self._apart[endpoint] = left - 1
+        return left > 0
+
+    def _note_whole(self, endpoint: Endpoint) -> None:
+        """Take note that the kernel took a train."""
+        if self._apart.pop(endpoint, None) is not None and not self._apart:
+            self.features["udp_segment"] = ON
 
     def _enable(self, features: FrozenSet[str]) -> Dict[str, str]:
         """Ask the kernel for the features wanted; return for each "on" or why it is not."""

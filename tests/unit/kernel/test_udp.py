@@ -272,6 +272,7 @@ def socket_over(channel, ipv6=False):
     made = udp.UdpSocket.__new__(udp.UdpSocket)
     made._socket, made._ipv6, made._buffer = channel, ipv6, Unmeasured()
     made.features, made._segments = {"udp_segment": "on", "udp_gro": "on"}, True
+    made._apart = {}
     return made
 
 
@@ -371,6 +372,48 @@ def test_trains_are_given_up_where_none_goes_though_its_frames_do():
     assert link.send_batch(("192.0.2.1", 5), [TRAIN, TRAIN]) == {}
     assert calls_of(link) == [WHOLE, *[b"head", b"neck", b"end"] * 2]
     assert link.features["udp_segment"].startswith("Invalid argument: ")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_trains_are_tried_again_after_a_while(monkeypatch, number):
+    monkeypatch.setattr(udp, "APART_TRAINS", 2)
+    apart = [b"head", b"neck", b"end"]
+    link = socket_over(Failing(*([number, *[SENT] * 9] * 2), SENT, SENT))
+    endpoint = ("192.0.2.1", 5)
+    assert link.send_batch(endpoint, [TRAIN] * 6) == {}
+    assert calls_of(link) == [WHOLE, *apart * 3] * 2
+    assert link.features["udp_segment"] != "on"
+    assert link.send_batch(endpoint, [TRAIN] * 2) == {}
+    assert calls_of(link)[-2:] == [WHOLE, WHOLE]
+    assert link.features["udp_segment"] == "on"
+
+
+def test_a_train_that_only_found_no_room_says_nothing_of_the_kernel(monkeypatch):
+    monkeypatch.setattr(udp, "APART_TRAINS", 1)
+    link = socket_over(Failing(errno.EIO, *[SENT] * 6, errno.EAGAIN, errno.EIO, *[SENT] * 3))
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN] * 4) == {"EAGAIN": 3}
+    assert calls_of(link)[-5:] == [WHOLE, WHOLE, b"head", b"neck", b"end"]
+    assert link.features["udp_segment"] != "on"
+
+
+def test_trains_to_other_hosts_go_on_where_one_refuses_them():
+    # As with IPsec to one of them.
+    link = socket_over(Failing(errno.EIO, *[SENT] * 9))
+    refusing, other = ("192.0.2.1", 5), ("192.0.2.2", 5)
+    assert link.send_batch(refusing, [TRAIN]) == {}
+    assert link.send_batch(other, [TRAIN]) == {}
+    assert link.send_batch(refusing, [TRAIN]) == {}
+    apart = [b"head", b"neck", b"end"]
+    assert calls_of(link) == [WHOLE, *apart, WHOLE, *apart]
+    assert link.features["udp_segment"].startswith("Input/output error: ")
+
+
+def test_what_is_known_of_endpoints_that_refuse_trains_is_bounded():
+    count = 3 * udp.APART_ENDPOINTS_MAX
+    link = socket_over(Failing(*[errno.EIO, SENT, SENT, SENT] * count))
+    for number in range(count):
+        assert link.send_batch(("192.0.2.1", 1 + number), [TRAIN]) == {}
+    assert len(link._apart) <= udp.APART_ENDPOINTS_MAX
 
 
 def test_other_refusals_count_every_frame_of_a_train():
