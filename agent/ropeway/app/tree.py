@@ -1,4 +1,4 @@
-"""The status as text: the tree that the specification shows."""
+"""The status as text: the tree that ropeway(8) explains."""
 
 from __future__ import annotations
 
