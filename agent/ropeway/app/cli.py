@@ -29,7 +29,6 @@ START_AGAIN_S = 1.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_RESTART = 3
 """`reload` only: nothing was changed, because only a restart changes what differs."""
 EXIT_CONFIG = 78
@@ -73,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--without-keys",
         action="store_true",
-        help="leave out what else has to be on this host: files of keys, users, groups",
+        help="leave out what is of this host: files of keys, users, groups, socket, device",
     )
     check.set_defaults(run=_check_config)
 

@@ -296,7 +296,7 @@ def _set_buffer(which: socket.socket, force: int, ordinary: int, size: int) -> N
     try:
         which.setsockopt(socket.SOL_SOCKET, force, size // 2)
     except PermissionError:
-        # Without CAP_NET_ADMIN the system's own limit (net.core.rmem_max) holds.
+        # Without CAP_NET_ADMIN the system's own limits hold: net.core.rmem_max and wmem_max.
         which.setsockopt(socket.SOL_SOCKET, ordinary, size // 2)
 
 

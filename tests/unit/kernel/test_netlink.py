@@ -319,7 +319,7 @@ def hint(*kinds):
     return b"".join(message(kind, bytes(4)) for kind in kinds)
 
 
-ROUTE, ADDRESS, LINK = netlink.RTM_NEWROUTE, 20, 16
+ROUTE, ADDRESS, LINK = routes.RTM_NEWROUTE, 20, 16
 
 
 def test_routes_of_now_replace_those_of_an_earlier_dump(monkeypatch):
