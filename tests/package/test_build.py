@@ -52,6 +52,7 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         "/usr/bin/ropeway",
         "/usr/lib/ropeway/ropeway/app/cli.py",
         "/usr/share/doc/ropeway/NEWS.Debian.gz",
+        "/usr/share/doc/ropeway/PROTOCOL.md.gz",
         "/usr/share/doc/ropeway/copyright",
         "/usr/share/doc/ropeway/examples/classic.yaml",
         "/usr/share/doc/ropeway/examples/ropeway.yaml",
