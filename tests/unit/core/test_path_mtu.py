@@ -340,9 +340,7 @@ def test_what_the_other_end_makes_up_changes_nothing():
 
 
 def test_whatever_happens_the_mtu_stays_in_bounds_and_the_memory_small():
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    chance = random.Random(seed)
+    chance = random.Random(1)
     for _ in range(100):
         floor, link = chance.choice([(576, 1500), (1280, 1500), (576, 9000), (576, 500)])
         search, now, bound = PathMtu(link, floor, 0.0), 0.0, link

@@ -398,7 +398,7 @@ def test_a_run_becomes_one_write():
         {"ports": (1234, 81)},
         {"src": B},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_what_does_not_follow_is_written_by_itself(change):
     first = {"fragment": 0} if "ident" in change else {}
@@ -520,7 +520,7 @@ def test_udp_is_left_alone_without_uso_and_tcp_without_tso():
         {"ident": 3, "fragment": 0},
         {"tos": 1},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_udp_that_does_not_follow(change):
     first = {"fragment": 0} if "ident" in change else {}
