@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import ipaddress
 import itertools
 import json
@@ -26,9 +27,11 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 PREFIX = "rwsys-"
+SWEEPING = "rwsys.lock"
 NETNS_DIRECTORY = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 DROP_ALL = 100
+LATE_S = 0.25
 
 # struct packet_diag_req and packet_diag_msg, linux/packet_diag.h; nlmsghdr, linux/netlink.h
 NLMSGHDR = struct.Struct("=IHHII")
@@ -82,10 +85,13 @@ def _setns(descriptor: int) -> None:
 
 def sweep() -> None:
     """Remove the namespaces and temporary directories of runs that are no more."""
-    for namespace_file in _abandoned(NETNS_DIRECTORY):
-        remove_namespace(namespace_file.name)
-    for directory in _abandoned(Path(tempfile.gettempdir())):
-        shutil.rmtree(directory)
+    # One at a time: all workers of a run begin with this, and would find the same.
+    with open(Path(tempfile.gettempdir(), SWEEPING), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for namespace_file in _abandoned(NETNS_DIRECTORY):
+            remove_namespace(namespace_file.name)
+        for directory in _abandoned(Path(tempfile.gettempdir())):
+            shutil.rmtree(directory)
 
 
 def _abandoned(parent: Path) -> list[Path]:
@@ -120,6 +126,25 @@ def until(condition: Any, deadline_s: float, what: str, every_s: float = 0.02) -
             described = what() if callable(what) else what
             raise AssertionError(f"not within {deadline_s} s: {described}")
         time.sleep(every_s)
+
+
+class Stopwatch:
+    """Counts what passes between looks, but of a look that comes late no more than LATE_S.
+
+    Whoever looks did not run for the rest of that, as where the whole machine stood still, and
+    nothing is known of what was measured meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._looked_at = time.monotonic()
+
+    def look(self) -> float:
+        """Return the seconds up to now."""
+        now = time.monotonic()
+        self.seconds += min(now - self._looked_at, LATE_S)
+        self._looked_at = now
+        return self.seconds
 
 
 @dataclass
