@@ -16,7 +16,7 @@ import pytest
 
 from tests.fleet.inventory import CHECKOUT, Inventory
 
-PLAYBOOK_LIMIT_S = 120
+PLAYBOOK_LIMIT_S = 600
 
 
 def load_filters(role: str, module: str) -> ModuleType:

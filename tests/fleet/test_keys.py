@@ -250,7 +250,7 @@ class Stage:
             env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
 
