@@ -6,6 +6,8 @@ stand on any machine, and still far below what a full queue in the way would cos
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from contextlib import AbstractContextManager
 
@@ -14,7 +16,7 @@ import pytest
 from tests.system.stage import Pair
 from tests.system.test_two_links import wait_cut
 from tests.system.topology import until
-from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood
+from tests.system.traffic import Stream, Verdict, assert_whole, both_ways, bulk, flood, wait_quiet
 
 pytestmark = pytest.mark.alone
 
@@ -33,6 +35,13 @@ FLOODS = {
 ATTEMPTS = 2
 #: Of a small flow beside a flood: next to nothing.
 LOST_SHARE = 0.01
+#: Larger than the device's MTU by little: a large fragment and a small one.
+FRAGMENTED_BYTES = 1470
+FRAGMENTED_RATE = 3_000
+PAUSES = 15
+PAUSE_S = 0.2
+#: Both of them are seldom read from the device one after the other.
+TORN_SHARE = 0.01
 MEMORY_S = 20.0
 SAMPLE_S = 0.2
 MEMORY_KIB = 50 << 10
@@ -105,6 +114,26 @@ def test_flood_over_capacity_takes_next_to_nothing_from_a_small_flow(
         assert verdict.lost <= LOST_SHARE * verdict.sent, f"{way}: {verdict}"
         assert verdict.duplicated == 0, f"{way}: {verdict}"
     pair.wait_whole(a, b)
+
+
+def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: Pair) -> None:
+    """The kernel gives fragments up between which more than 64 others of their host came."""
+    _, b = pair.start()
+    stream = Stream(pair.a, pair.b, pair.b_address, FRAGMENTED_RATE, FRAGMENTED_BYTES)
+    try:
+        for _ in range(PAUSES):
+            wait_s(PAUSE_S)
+            os.kill(b.pid, signal.SIGSTOP)
+            wait_s(PAUSE_S)
+            os.kill(b.pid, signal.SIGCONT)
+        stream.stop_sending()
+        wait_quiet(pair.a, pair.b)
+        verdict = stream.stop()
+    finally:
+        stream.abandon()
+    print(verdict)
+    assert verdict.lost <= TORN_SHARE * verdict.sent, verdict
+    assert verdict.duplicated == 0, verdict
 
 
 def test_bulk_transfer_does_not_swell_an_agent(pair: Pair) -> None:

@@ -97,9 +97,14 @@ class ClassicNode(Node):
         return 1
 
     def flow(self, received: bytes) -> Hashable:
-        """Give the host of a known connection, and whether the frame is small; None for others."""
+        """Give the host of a known connection, and whether the frame is small; None for others.
+
+        The end of a packet in fragments counts as large, as the rest of it does: it is not to go
+        ahead.
+        """
         if received[12:32] in self._peers.by_path:
-            return (received[20:24], len(received) <= tuning.SMALL_BYTES)
+            small = len(received) <= tuning.SMALL_BYTES
+            return (received[20:24], small and not ipv4.is_fragment(received, classic.OVERHEAD))
         return None
 
     def _introduce(self, datagram: bytes, length: int, now: float) -> Optional[ClassicConnection]:

@@ -25,6 +25,9 @@ CODE_TOO_BIG = 4
 #: Code of :data:`ICMP_TIME_EXCEEDED`: in transit.
 CODE_TRANSIT = 0
 
+#: The bit of byte 6 that all fragments of a packet but the last have.
+MORE_FRAGMENTS = 0x20
+
 #: ICMP types that are errors themselves, to which no error may be sent (RFC 1122, 3.2.2).
 _ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 #: An ICMP error quotes as much as fits into a packet of this size (RFC 1812, 4.3.2.3).
@@ -83,6 +86,23 @@ def may_be_partial(packet: bytes) -> bool:
     room = _PARTIAL_MIN.get(packet[9])
     whole = not (packet[6] << 8 | packet[7]) & (_MORE_FRAGMENTS | _OFFSET_MASK)
     return room is not None and whole and len(packet) >= ((packet[0] & 15) << 2) + room
+
+
+def is_fragment(packet: bytes, start: int = 0) -> bool:
+    """Say whether the packet whose header begins at ``start`` is a fragment; any bytes will do."""
+    word = int.from_bytes(packet[start + 6 : start + 8], "big")
+    return bool(word & (_MORE_FRAGMENTS | _OFFSET_MASK))
+
+
+def is_next_fragment(packet: bytes, before: bytes) -> bool:
+    """Say whether ``packet`` is a further fragment of what ``before``, a whole one, is one of."""
+    return (
+        before[6] & MORE_FRAGMENTS != 0
+        and (packet[6] << 8 | packet[7]) & _OFFSET_MASK != 0
+        and packet[4:6] == before[4:6]
+        and packet[8:10] == before[8:10]
+        and packet[12:20] == before[12:20]
+    )
 
 
 def complete(packet: bytes) -> bytes:

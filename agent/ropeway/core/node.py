@@ -131,7 +131,9 @@ class Node:
         """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
 
         The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
-        only the last may be shorter. A run fits into one train.
+        only the last may be shorter. A run fits into one train. Fragments of one packet stay
+        together, so that its end, if it is small, does not go ahead of the rest where they wait:
+        who puts them together gives up those that come too far apart.
         """
         run: List[bytes] = []
         head = fragment = addresses = b""
@@ -149,6 +151,15 @@ class Node:
                 continue
             if not ipv4.is_whole(packet):
                 self._dropped[reason] += 1
+                continue
+            if (
+                room > 0
+                and fragment[0] & ipv4.MORE_FRAGMENTS
+                and len(packet) <= size
+                and ipv4.is_next_fragment(packet, run[-1])
+            ):
+                run.append(packet)
+                room = room - 1 if len(packet) == size else 0
                 continue
             if (
                 room > 0
@@ -215,8 +226,9 @@ class Node:
         if strand.send((packet,), now, self._touched):
             return True
         if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
-            for piece in ipv4.fragments(packet, strand.limit):
-                strand.send((piece,), now, self._touched)
+            pieces = ipv4.fragments(packet, strand.limit)
+            for run in self._cut_into_runs(pieces, Drop.MALFORMED_INNER):
+                strand.send(run, now, self._touched)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.
         sent = strand.send_where_it_fits(packet, now, self._touched)

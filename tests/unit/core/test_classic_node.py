@@ -506,6 +506,14 @@ class TestRuns:
         for strange in (b"", b"\x48", small[:31], small[:12] + bytes(4) + small[16:]):
             assert node.flow(strange) is None
 
+    def test_the_end_of_a_packet_in_fragments_does_not_go_ahead_of_the_rest(self):
+        world = self.met()
+        whole = udp("10.0.0.1", "10.0.0.2", b"x" * 1470, word=0)
+        pieces = ipv4.fragments(whole, 1400)
+        world.nodes["a"].outbound(pieces, world.now)
+        for frames in world.nodes["a"].take_datagrams().values():
+            assert len({world.nodes["b"].flow(frame) for frame in frames}) == 1
+
 
 class TestForwarding:
     def test_hosts_that_share_no_lan_reach_each_other_through_the_router(self):

@@ -241,6 +241,40 @@ class TestRuns:
         trains = sent(world, "a", [*packets_of(3, 100), *packets_of(1, 20)])
         assert sizes(trains) == [(152, 4)]
 
+    @pytest.mark.parametrize(("size", "shape"), [(1470, [1396, 114]), (3000, [1396, 1396, 268])])
+    def test_fragments_of_a_packet_make_a_train_however_small_the_last_is(self, size, shape):
+        """Where frames have to wait small ones go ahead, but then nobody could put it together."""
+        world = connected()
+        packets = [
+            piece
+            for ident in range(3)
+            for piece in ipv4.fragments(udp(A, B, bytes(size), ident=ident, word=0), 1400)
+        ]
+        trains = sent(world, "a", packets)
+        assert [[len(f) - secure.OVERHEAD for f in t.frames()] for t in trains] == [shape] * 3
+        assert give(world, b"".join(trains[0].parts), trains[0].size) == packets[: len(shape)]
+
+    def test_fragments_that_the_host_makes_itself_make_a_train(self):
+        world = connected()
+        (train,) = sent(world, "a", [udp(A, B, bytes(1470), word=0)])
+        assert [len(f) - secure.OVERHEAD for f in train.frames()] == [1436, 74]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"ident": 8},
+            {"ttl": 63},
+            {"dst": C},
+            {"word": 0},
+        ],
+        ids=str,
+    )
+    def test_only_what_is_of_the_same_packet_is_taken_for_its_end(self, other):
+        node = pair().nodes["a"]
+        first = udp(A, B, bytes(1000), ident=7, word=0x2000)
+        last = udp(**{"src": A, "dst": B, "payload": b"end", "ident": 7, "word": 126, **other})
+        assert list(node._cut_into_runs([first, last], None)) == [[first], [last]]
+
     def test_what_is_no_packet_is_counted_and_breaks_nothing(self):
         world = connected()
         good = packets_of(4)
@@ -284,7 +318,12 @@ class TestRuns:
 
     @given(
         st.lists(
-            st.tuples(st.sampled_from([B, C]), st.integers(0, 90), st.sampled_from([0, 0x4000])),
+            st.tuples(
+                st.sampled_from([B, C]),
+                st.integers(0, 90),
+                st.sampled_from([0, 0x4000, 0x2000, 0x2001, 1]),
+                st.integers(0, 2),
+            ),
             max_size=80,
         )
     )
@@ -292,13 +331,12 @@ class TestRuns:
     def test_runs_lose_nothing_and_change_no_order(self, shapes):
         node = pair().nodes["a"]
         packets = [
-            udp(A, dst, bytes(size), ident=n, word=word)
-            for n, (dst, size, word) in enumerate(shapes)
+            udp(A, dst, bytes(size), ident=ident, word=word) for dst, size, word, ident in shapes
         ]
         runs = list(node._cut_into_runs(packets, None))
         assert [p for run in runs for p in run] == packets
         for run in runs:
-            assert len({(p[12:20], p[6:10]) for p in run}) == 1
+            assert len({(p[12:20], p[8:10], ipv4.is_fragment(p)) for p in run}) == 1
             assert {len(p) for p in run[:-1]} <= {len(run[0])}
             assert len(run[-1]) <= len(run[0])
             assert len(run) <= tuning.MAX_RUN
