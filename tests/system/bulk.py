@@ -29,6 +29,10 @@ PACE_S = 0.002
 #: queue is for more.
 CATCH_UP_S = 0.01
 CHECK_S = 0.02
+#: A wait is looked at so often; what a look comes late by, beyond LATE_S, this process did not run,
+#: as where the whole machine stood still, and nothing is known of that time.
+LOOK_S = 0.02
+LATE_S = 0.1
 UDP_SEGMENT = 103  # include/uapi/linux/udp.h
 REFUSED_PAUSE_S = 0.0001
 
@@ -37,22 +41,42 @@ def told_to_stop() -> bool:
     return bool(select.select([0], [], [], 0)[0]) and not os.read(0, 4096)
 
 
+def wait_readable(connection: socket.socket) -> float:
+    """Wait until there is something to read; return how long this process saw nothing come."""
+    waited_s, looked = 0.0, time.monotonic()
+    while True:
+        ready = select.select([connection], [], [], LOOK_S)[0]
+        now = time.monotonic()
+        waited_s += min(now - looked, LATE_S)
+        if ready:
+            return waited_s
+        if waited_s > PATIENCE_S:
+            raise TimeoutError(f"nothing came for {PATIENCE_S} s")
+        looked = now
+
+
 def take(address: str, port: int, checked: bool) -> dict[str, Any]:
     """Read a connection to its end; ``stall_s`` is the longest wait for more of it."""
     listener = socket.create_server((address, port))
     listener.settimeout(PATIENCE_S)
     print("ready", flush=True)
     connection, _ = listener.accept()
-    connection.settimeout(PATIENCE_S)
+    connection.setblocking(False)
     digest, received, stall_s = hashlib.sha256(), 0, 0.0
     room = memoryview(bytearray(BLOCK_BYTES))
     # MSG_TRUNC leaves the bytes of a TCP socket where they are and counts them (tcp(7)).
     flags = 0 if checked else socket.MSG_TRUNC
     began = last = time.monotonic()
-    while got := connection.recv_into(room, BLOCK_BYTES, flags):
-        now = time.monotonic()
-        stall_s = max(stall_s, now - last if received else 0.0)
-        last = now
+    while True:
+        try:
+            got = connection.recv_into(room, BLOCK_BYTES, flags)
+        except BlockingIOError:
+            waited_s = wait_readable(connection)
+            stall_s = max(stall_s, waited_s if received else 0.0)
+            continue
+        if not got:
+            break
+        last = time.monotonic()
         received += got
         if checked:
             digest.update(room[:got])

@@ -17,6 +17,7 @@ DATA = 4
 OVERHEAD = 60
 SENT = 300
 PORT = 4100
+PATIENCE_S = 20.0
 
 
 def inner_bytes_in_clear(frames: list[bytes], pair: Pair, marker: bytes) -> list[bytes]:
@@ -45,13 +46,13 @@ def test_no_inner_byte_crosses_a_lan_in_clear_on_secure(each_pair: Pair) -> None
         for number in range(SENT):
             content = marker + number.to_bytes(4, "big") + marker
             into.send(udp(pair.a_address, pair.b_address, content, PORT))
-        for packet in out.receive(5):
+        for packet in out.receive(PATIENCE_S):
             arrived += marker in packet
             if arrived == SENT:
                 break
         pair.a.ports["net0"].unblock()
         if encapsulation == "secure":
-            until(lambda: a.rollovers(pair.b_address) >= 2, 10, "two rollovers")
+            until(lambda: a.rollovers(pair.b_address) >= 2, PATIENCE_S, "two rollovers")
         pair.wait_whole(a, b)
     for device in (into, out):
         device.close()
@@ -77,7 +78,7 @@ def test_data_frame_is_its_packet_and_sixty_bytes(pair: Pair, size: int) -> None
     into, out = Device(pair.a, DEVICE), Device(pair.b, DEVICE)
     packet = udp(pair.a_address, pair.b_address, bytes(size), PORT)
     into.send(packet)
-    assert next(got for got in out.receive(3) if got == packet)
+    assert next(got for got in out.receive(PATIENCE_S) if got == packet)
     own = {port.ip for port in pair.a.ports.values()}
     frames: list[Datagram] = []
 
@@ -93,7 +94,7 @@ def test_data_frame_is_its_packet_and_sixty_bytes(pair: Pair, size: int) -> None
 
     until(
         lambda: len(copies()) >= len(taps),
-        3,
+        PATIENCE_S,
         lambda: (
             f"a copy of {len(packet) + OVERHEAD} bytes on each LAN, there were "
             f"{[(frame.payload[:1], frame.packet_bytes) for frame in frames]}"

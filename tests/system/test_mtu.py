@@ -9,6 +9,7 @@ import time
 from typing import Iterator
 
 from tests.system.agents import DEVICE, Agent
+from tests.system.bulk import wait_readable
 from tests.system.stage import Pair, Stage
 from tests.system.topology import Host, Port, run, until
 from tests.system.traffic import assert_whole, both_ways
@@ -110,11 +111,12 @@ class Transfer:
                 time.sleep(0.008)
 
     def _take(self) -> None:
-        last = time.monotonic()
-        while data := self.into.recv(1 << 16):
-            now = time.monotonic()
-            self.stall_s = max(self.stall_s, now - last)
-            last = now
+        while True:
+            waited_s = wait_readable(self.into)
+            data = self.into.recv(1 << 16)
+            if not data:
+                break
+            self.stall_s = max(self.stall_s, waited_s)
             self.received += len(data)
 
     def stop(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from tests.system.agents import Agent, Identity
 from tests.system.stage import Triple
 from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.traffic import ANSWER_S, assert_whole, both_ways, ping
 
 CUT_OFF_S = 5.0
 EXIT_RESTART = 3
 
 
-def reaches(agent: Agent, address: str) -> bool:
-    return not ping(agent.host, address, count=1, interval_s=0.01, wait_s=0.1).lost
+def reaches(agent: Agent, address: str, wait_s: float = 0.1) -> bool:
+    return not ping(agent.host, address, count=1, interval_s=0.01, wait_s=wait_s).lost
 
 
 def wait_reaches(agent: Agent, address: str) -> None:
@@ -120,7 +120,7 @@ def test_change_that_needs_a_restart_is_named_and_nothing_of_it_is_applied(tripl
     assert "port" in done.stderr
     assert router.peer_status(vm2.address) is not None
     for client in (vm0, vm2):
-        assert reaches(client, router.address)
+        assert reaches(client, router.address, ANSWER_S)
 
 
 def test_configuration_with_errors_is_refused_and_nothing_of_it_is_applied(triple: Triple) -> None:
@@ -130,4 +130,4 @@ def test_configuration_with_errors_is_refused_and_nothing_of_it_is_applied(tripl
     assert done.returncode not in (0, EXIT_RESTART), done
     assert "public_key" in done.stdout + done.stderr + router.log()
     assert "Traceback" not in done.stderr + router.log()
-    assert reaches(vm0, router.address)
+    assert reaches(vm0, router.address, ANSWER_S)

@@ -28,6 +28,7 @@ ICMP_TIME_EXCEEDED = 11
 PACKETS = 250
 BATCH = 50
 MARK = b"ropeway!"
+PATIENCE_S = 20.0
 OVERHEAD = 60
 ETHERNET_BYTES = 14
 
@@ -82,7 +83,7 @@ def carry(packets: list[bytes], sender: Host, receiver: Host) -> list[bytes]:
             for packet in batch:
                 into.send(packet)
             wanted = len(arrived) + len(batch)
-            for packet in out.receive(3):
+            for packet in out.receive(PATIENCE_S):
                 if packet[-16:-8] == MARK:
                     arrived.append(packet)
                 if len(arrived) == wanted:
@@ -133,7 +134,7 @@ def test_clients_talk_through_the_router_while_each_of_four_links_is_cut(triple:
 def icmp_error(host: Host, packet: bytes, provoke: socket.socket) -> tuple[int, int, str]:
     """Send a packet; return type, code and source of the ICMP error that quotes it."""
     with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp:
-        icmp.settimeout(3)
+        icmp.settimeout(PATIENCE_S)
         provoke.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
         while True:
             answer = icmp.recv(2048)
@@ -200,7 +201,7 @@ def test_router_fragments_what_may_be_fragmented(triple: Triple) -> None:
         triple.vm0
     ) as out:
         into.bind((vm2.address, 4716))
-        into.settimeout(3)
+        into.settimeout(PATIENCE_S)
         packet = udp(vm0.address, vm2.address, content, 4716, identification=4716)
         out.sendto(packet, (vm2.address, 0))
         assert into.recv(2048) == content
