@@ -12,7 +12,7 @@ from .lab import Lab
 from .machines import Machine
 
 STATUS_POLL_S = 0.2
-SETTLE_LIMIT_S = 20.0
+SETTLE_LIMIT_S = 60.0
 
 # The highest state of a connection: both ways are known to work.
 ESTABLISHED = 2

@@ -24,7 +24,7 @@ PINGS = 20
 CUT_AT_LEAST_S = 1.0
 # How long the stream flows undisturbed before, between and after the cuts.
 BETWEEN_CUTS_S = 0.5
-NOTICE_LIMIT_S = 6.0
+NOTICE_LIMIT_S = 20.0
 STREAM_LIMIT_S = 300.0
 
 Link = Tuple[str, str]
@@ -103,7 +103,7 @@ class Demo:
         source, target = self.ends
         address = self.addresses[target.name]
         progress.say(f"ping {source.name} -> {target.name} ({address}), {PINGS} times")
-        count = ["-c", str(PINGS), "-i", "0.1", "-W", "1"]
+        count = ["-c", str(PINGS), "-i", "0.1", "-W", "5"]
         output = source.run(["ping", "-n", "-q", *count, address], check=False).stdout
         print(output, flush=True)
         if " 0% packet loss" not in output:

@@ -28,7 +28,7 @@ CACHE = Path("/var/cache/ropeway-lab")
 STATE = Path("/var/lib/ropeway-lab")
 TEMPORARY = "root-"
 BOOTSTRAP_LIMIT_S = 900.0
-UNMOUNT_LIMIT_S = 10.0
+UNMOUNT_LIMIT_S = 60.0
 
 # Raised when the recipe below changes in a way that the package list does not show.
 RECIPE = "1"

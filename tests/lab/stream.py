@@ -16,11 +16,13 @@ from . import probe, process
 from .errors import LabError
 from .machines import Machine
 
-READY_LIMIT_S = 15.0
-REPORT_LIMIT_S = 20.0
-# Once nothing has arrived for so long, what is still missing counts as lost.
+READY_LIMIT_S = 30.0
+REPORT_LIMIT_S = 60.0
+# Once nothing has arrived for so long, seen by so many looks, what is still missing counts as lost.
+# The looks count, because nothing arrives either while the whole machine stands still.
 QUIET_S = 1.0
-QUIET_LIMIT_S = 20.0
+QUIET_LOOKS = 10
+QUIET_LIMIT_S = 60.0
 INSTALLED = "/usr/local/lib/ropeway-lab/probe.py"
 
 
@@ -170,15 +172,16 @@ def finish(streams: Sequence[Stream]) -> List[Result]:
 
 def _wait_quiet(streams: Sequence[Stream]) -> None:
     seen: List[int] = []
-    since_s = time.monotonic()
+    since_s, looks = time.monotonic(), 0
 
     def quiet() -> bool:
-        nonlocal seen, since_s
+        nonlocal seen, since_s, looks
         now_s = time.monotonic()
         arrived = [stream.arrived() for stream in streams]
+        looks += 1
         if arrived != seen:
-            seen, since_s = arrived, now_s
-        return now_s - since_s >= QUIET_S
+            seen, since_s, looks = arrived, now_s, 0
+        return now_s - since_s >= QUIET_S and looks >= QUIET_LOOKS
 
     process.wait_for(quiet, what="The end of what is on its way", timeout_s=QUIET_LIMIT_S)
 

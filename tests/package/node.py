@@ -15,7 +15,9 @@ from tests.lab.lab import Lab
 CONFIGURATION = Path("etc/ropeway/ropeway.yaml")
 KEY = Path("etc/ropeway/private.key")
 LANS = {"enp0s3": "192.168.0", "enp0s8": "192.168.1"}
-START_LIMIT_S = 10.0
+START_LIMIT_S = 60.0
+APT_LIMIT_S = 300.0
+JOURNAL_LIMIT_S = 30.0
 
 
 class Node:
@@ -99,7 +101,8 @@ class Node:
     def apt(self, *words: str) -> str:
         """apt-get, which never asks; what it said."""
         done = self.run(
-            ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes", *words]
+            ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes", *words],
+            timeout_s=APT_LIMIT_S,
         )
         return done.stdout + done.stderr
 
@@ -117,6 +120,14 @@ class Node:
         """A property of the service, such as MainPID."""
         return self.run(["systemctl", "show", "--value", f"--property={name}", unit]).stdout.strip()
 
+    def wait_said(self, words: str) -> None:
+        """Wait until the journal of the service has some words: journald takes its time."""
+        process.wait_for(
+            lambda: words in self.journal(),
+            what=f"{words!r} in the journal of {self.machine.name}",
+            timeout_s=JOURNAL_LIMIT_S,
+        )
+
     def journal(self) -> str:
         """What the service has said since the machine booted."""
         return self.run(["journalctl", "--no-pager", "--output=cat", "--unit=ropeway"]).stdout
@@ -132,7 +143,7 @@ class Node:
     def ping(self, address: str, *, count: int) -> int:
         """How many of `count` pings to a virtual address are answered."""
         said = self.run(
-            ["ping", "-n", "-i", "0.05", "-W", "1", "-c", str(count), address], check=False
+            ["ping", "-n", "-i", "0.05", "-W", "5", "-c", str(count), address], check=False
         )
         found = re.search(r"(\d+) received", said.stdout)
         return int(found.group(1)) if found else 0
