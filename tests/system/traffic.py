@@ -28,6 +28,9 @@ from tests.system.topology import Host, until
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
 ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
+# Packets a second. Several tests at a time send so many, through up to three agents each, and agents
+# that wait too long for a processor drop what waits with them, as they should under overload.
+STREAM_RATE = 500
 STREAM_LIMIT_S = 300.0
 FLOWING_PACKETS = 50
 # Once nothing has arrived for so long, seen by so many looks, what is still missing counts as lost.
@@ -68,7 +71,7 @@ class Stream:
     """Numbered UDP packets from one host to another at a steady rate, until stopped."""
 
     def __init__(
-        self, sender: Host, receiver: Host, address: str, rate: int = 1000, size: int = 64
+        self, sender: Host, receiver: Host, address: str, rate: int = STREAM_RATE, size: int = 64
     ) -> None:
         self.sender = sender
         run = random.SystemRandom().getrandbits(32)
@@ -135,7 +138,12 @@ def _report(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def both_ways(
-    one: Host, one_address: str, other: Host, other_address: str, rate: int = 1000, size: int = 64
+    one: Host,
+    one_address: str,
+    other: Host,
+    other_address: str,
+    rate: int = STREAM_RATE,
+    size: int = 64,
 ) -> Iterator[dict[str, Verdict]]:
     """Stream both ways as long as the block runs; the verdicts are there when it has ended."""
     verdicts: dict[str, Verdict] = {}
