@@ -28,7 +28,7 @@ from tests.system.topology import Host, until
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
 ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
-# Packets a second. Several tests at a time send so many, through up to three agents each, and agents
+# Packets a second. Several tests at a time send so many, through up to three agents each. Agents
 # that wait too long for a processor drop what waits with them, as they should under overload.
 STREAM_RATE = 500
 STREAM_LIMIT_S = 300.0
