@@ -94,6 +94,11 @@ def is_fragment(packet: bytes, start: int = 0) -> bool:
     return bool(word & (_MORE_FRAGMENTS | _OFFSET_MASK))
 
 
+def goes_on(packet: bytes, start: int = 0) -> bool:
+    """Say whether more fragments follow what begins at ``start``; any bytes will do."""
+    return len(packet) > start + 6 and packet[start + 6] & MORE_FRAGMENTS != 0
+
+
 def is_next_fragment(packet: bytes, before: bytes) -> bool:
     """Say whether ``packet`` is a further fragment of what ``before``, a whole one, is one of."""
     return (

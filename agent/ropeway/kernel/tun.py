@@ -48,6 +48,8 @@ IFREQ = struct.Struct("16sH22x")
 
 NAME_BYTES_MAX = 15
 READ_BYTES_MAX = segments.VNET.size + ipv4.SIZE_MAX
+#: Read beyond a limit to have a packet whole: the largest, where 1280 bytes fit.
+FRAGMENTS_MAX = 53
 
 
 class Tun:
@@ -78,6 +80,8 @@ class Tun:
             os.close(self._fd)
             raise
         self._negotiate(features)
+        # Where the packet begins in what is read.
+        self._start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
 
     def _negotiate(self, features: FrozenSet[str]) -> None:
         """Ask the kernel for super-packets, and say in `features` what came of it."""
@@ -108,14 +112,19 @@ class Tun:
     def read_batch(self, limit: int) -> List[bytes]:
         """Return what waits now, at most `limit` packets or super-packets; empty where none does.
 
-        Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD` says that
-        somebody deleted the device; any other that one packet is lost, as `EINVAL` does of a
-        super-packet of a kind that `segments.VNET` has no name for.
+        The rest of a packet in fragments comes besides, as far as it is there: it is to travel
+        together. Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD`
+        says that somebody deleted the device; any other that one packet is lost, as `EINVAL` does
+        of a super-packet of a kind that `segments.VNET` has no name for.
         """
         packets: List[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
         try:
             for _ in range(limit):
+                append(read(fd, READ_BYTES_MAX))
+            for _ in range(FRAGMENTS_MAX):
+                if not ipv4.goes_on(packets[-1], self._start):
+                    break
                 append(read(fd, READ_BYTES_MAX))
         except BlockingIOError:
             pass

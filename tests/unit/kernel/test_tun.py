@@ -24,6 +24,7 @@ def device():
     made = tun.Tun.__new__(tun.Tun)
     made.name, made._fd = "ropeway0", near.detach()
     made.features = dict.fromkeys(tun.FEATURES, NOT_ASKED_FOR)
+    made._start = 0
     with far:
         yield made, far
     made.close()
@@ -49,6 +50,29 @@ def test_read_batch(device):
         far.send(bytes([number]))
     assert made.read_batch(3) == [b"\0", b"\1", b"\2"]
     assert made.read_batch(3) == [b"\3", b"\4"]
+
+
+@pytest.mark.parametrize("front", [b"", segments.EMPTY], ids=["packet", "vnet header"])
+def test_a_packet_in_fragments_is_read_whole_whatever_the_limit(device, front):
+    made, far = device
+    made._start = len(front)
+    whole = bytes.fromhex("4500012c0001000040110000 0a000001 0a000002") + bytes(280)
+    sent = [front + piece for piece in [*ipv4.fragments(whole, 100), whole]]
+    assert len(sent) == 5
+    for one in sent:
+        far.send(one)
+    assert made.read_batch(1) == sent[:4]
+    assert made.read_batch(2) == sent[4:]
+    # The rest may come later, or never.
+    far.send(sent[0])
+    assert made.read_batch(1) == sent[:1]
+
+
+def test_fragments_that_never_end_do_not_keep_a_batch_from_ending(device, monkeypatch):
+    made, _ = device
+    begun = bytes.fromhex("4500001c0001200040110000 0a000001 0a000002") + bytes(8)
+    monkeypatch.setattr(tun.os, "read", lambda *_: begun)
+    assert made.read_batch(2) == [begun] * (2 + tun.FRAGMENTS_MAX)
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["passing", "staying"])
