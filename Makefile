@@ -78,7 +78,7 @@ test-system: prerequisites
 test-package: prerequisites deb
 	@.config/install-prerequisites capture
 	$(call say,package tests)
-	@$(ROOT) $(PYTEST) tests/package
+	@$(ROOT) $(PYTEST) -n 2 --dist loadfile tests/package
 
 test-fleet: prerequisites deb
 	$(call say,fleet tests)

@@ -303,8 +303,7 @@ def temporary_overlay(lower: Path) -> Iterator[Overlay]:
     What processes that are no more have left of theirs is removed first.
     """
     sweep_temporary()
-    STATE.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{process.own_mark()}-", dir=STATE))
+    directory = _own_directory()
     try:
         with Overlay(lower, directory) as overlay:
             yield overlay
@@ -312,6 +311,14 @@ def temporary_overlay(lower: Path) -> Iterator[Overlay]:
         # Labs may have their state beside it.
         with suppress(OSError):
             STATE.rmdir()
+
+
+def _own_directory() -> Path:
+    while True:
+        STATE.mkdir(parents=True, exist_ok=True)
+        # Another process that has just removed its own removes STATE, too, if nothing is in it.
+        with suppress(FileNotFoundError):
+            return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{process.own_mark()}-", dir=STATE))
 
 
 def sweep_temporary() -> List[Path]:
