@@ -62,8 +62,14 @@ RECEIVE_BYTES = 16 << 20
 BACKLOG_S = 0.2
 # Until it is known what a link carries: 12 trains at once; about 1.1 s at 5 Mbit/s, once.
 SEND_BYTES = 1 << 20
-# One train always fits besides, since a buffer takes the last one whole: 0.2 s at 5 Mbit/s.
-SEND_BYTES_MIN = 64 << 10
+# Seven frames, as a buffer takes the last one whole: 0.2 s at 0.4 Mbit/s.
+SEND_BYTES_MIN = 16 << 10
+# In a smaller one, of less than 3 Mbit/s, a last train of 64 KiB would be too large a part of what
+# waits. Once it ran dry it has room for trains again: a link that was silent for a while is to find
+# room for bursts soon.
+SEND_BYTES_TRAINS = 128 << 10
+# A measurement makes it smaller by no more than that, as a silent moment says little of a link.
+SHRINK_MAX = 4
 # A burst of 4 MiB within a moment passes; more than 160 Mbit/s needs no bound by time.
 SEND_BYTES_MAX = 4 << 20
 # For the few frames that are squeezed in: above whatever may wait already.
@@ -215,8 +221,8 @@ class SendBuffer:
     """Bounds by time what waits in a socket's send buffer for a link to carry it.
 
     Costs nothing as long as the buffer is never full. Once it is, what leaves it between two
-    batches is measured, and the size set to what leaves in `BACKLOG_S`. Where it runs dry it held
-    too little, and is doubled.
+    batches is measured, and the size set to what leaves in `BACKLOG_S`, step by step if it is much
+    less. Where it runs dry it held too little, and is doubled.
     """
 
     def __init__(self, which: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
@@ -237,6 +243,11 @@ class SendBuffer:
         """Whether it was full lately, so that all batches count."""
         return self._waiting is not None
 
+    @property
+    def holds_trains(self) -> bool:
+        """Whether it is large enough for whole trains, of up to 64 KiB."""
+        return self.size >= SEND_BYTES_TRAINS
+
     def before_batch(self) -> None:
         """Take note that a batch is about to be sent."""
         if self._waiting is None:
@@ -246,14 +257,15 @@ class SendBuffer:
         self._elapsed += self._clock() - self._since
         if self._elapsed >= BACKLOG_S:
             if waiting:
-                self._resize(int(self._left * BACKLOG_S / self._elapsed))
+                carried = int(self._left * BACKLOG_S / self._elapsed)
+                self._resize(max(carried, self.size // SHRINK_MAX))
             elif self.size < SEND_BYTES:
                 # When it ran dry is not known, so it grows only to what a new link gets.
-                self._resize(min(2 * self.size, SEND_BYTES))
+                self._resize(min(self._more(), SEND_BYTES))
             self._waiting = None
         elif not waiting:
             # It ran dry early, so the link would have carried more.
-            self._resize(2 * self.size)
+            self._resize(self._more())
             self._waiting = None
 
     def after_batch(self, refused: Dict[str, int]) -> None:
@@ -275,6 +287,9 @@ class SendBuffer:
             send()
         finally:
             self._resize(self.size)
+
+    def _more(self) -> int:
+        return max(2 * self.size, SEND_BYTES_TRAINS)
 
     def _outq(self) -> int:
         """Return how many bytes wait to be sent, as the kernel counts them."""

@@ -180,7 +180,11 @@ class UdpSocket:
             try:
                 if count == 1:
                     sendmsg(parts, (), 0, endpoint)
-                elif self._segments and not (self._apart and self._goes_apart(endpoint)):
+                elif (
+                    self._segments
+                    and buffer.holds_trains
+                    and not (self._apart and self._goes_apart(endpoint))
+                ):
                     cut = SEGMENT_SIZE.pack(size)
                     sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
                     if self._apart:

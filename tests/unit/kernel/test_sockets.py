@@ -218,6 +218,19 @@ def test_a_link_that_cannot_keep_up_holds_what_it_carries_in_a_while(slow, bytes
     assert slow.granted() == slow.buffer.size // 2 * 2
 
 
+@pytest.mark.parametrize("bytes_per_s", [62_500, 125_000, 250_000])
+def test_a_very_slow_link_holds_little_more_and_takes_no_whole_trains(slow, bytes_per_s):
+    waits_s = overload(slow, 30, bytes_per_s)
+    assert waits_s <= sockets.BACKLOG_S * 1.7
+    assert not slow.buffer.holds_trains
+
+
+def test_a_moment_of_silence_leaves_room_for_trains(slow):
+    overload(slow, 1.5 * sockets.BACKLOG_S, 1)
+    assert slow.buffer.size >= sockets.SEND_BYTES / sockets.SHRINK_MAX
+    assert slow.buffer.holds_trains
+
+
 def test_size_follows_a_link_that_becomes_slower_and_faster(slow):
     overload(slow, 3, 6_250_000)
     assert overload(slow, 3, 625_000) <= sockets.BACKLOG_S * 1.1

@@ -345,6 +345,13 @@ def test_a_full_buffer_drops_the_rest_of_that_train_only():
     assert calls_of(apart) == [b"head", b"neck", b"next"]
 
 
+def test_a_slow_link_takes_what_it_can_of_a_train_and_no_more():
+    link = socket_over(Failing(SENT, errno.EAGAIN))
+    link._buffer.holds_trains = False
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN]) == {"EAGAIN": 2}
+    assert calls_of(link) == [b"head", b"neck"]
+
+
 @pytest.mark.parametrize("kind", [secure.CONTROL, secure.INITIATION, secure.RESPONSE, secure.RESET])
 def test_what_carries_no_packet_goes_past_a_full_buffer(kind):
     frame = bytes([kind]) + b"frame"
