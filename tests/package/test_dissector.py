@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "agent" / "wireshark" / "ropeway.lua"
 LINKTYPE_RAW = 101
 PORT = 51840
 
-# Captured from the reference implementation; the same as in PROTOCOL.md.
+# Captured from the first implementation; the same as in PROTOCOL.md.
 CLASSIC_GREETING = bytes.fromhex(
     "48000022010000004004c209c0a812b9c0a812c40a00000102000000020000000000"
 )

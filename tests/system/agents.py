@@ -323,7 +323,7 @@ def endpoint_of(connection: dict[str, Any]) -> tuple[str, int]:
 
 
 class Reference(Process):
-    """One node of the reference implementation."""
+    """One node of the first implementation."""
 
     device = "ref0"
 

@@ -1,4 +1,4 @@
-"""The agent and the reference implementation on the same strand, in both roles."""
+"""The agent and the first implementation on the same strand, in both roles."""
 
 from __future__ import annotations
 

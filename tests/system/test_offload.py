@@ -77,6 +77,7 @@ UDP_SEGMENT = 103  # include/uapi/linux/udp.h
 UDP_GRO = 104
 # include/uapi/linux/sockios.h and ethtool.h: struct ethtool_value { __u32 cmd, data; }
 SIOCETHTOOL = 0x8946
+ETHTOOL_GTXCSUM = 0x16
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_VALUE = struct.Struct("=II")
 IFREQ = struct.Struct("@16sP16x")
@@ -342,6 +343,9 @@ def refuse_checksums(port: Port) -> None:
     request = IFREQ.pack(port.interface.encode(), ctypes.addressof(value))
     with port.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+        ETHTOOL_VALUE.pack_into(value, 0, ETHTOOL_GTXCSUM, 1)
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+    assert ETHTOOL_VALUE.unpack_from(value) == (ETHTOOL_GTXCSUM, 0)
 
 
 def test_interface_without_checksum_offload_carries_as_well(pair: Pair) -> None:

@@ -52,7 +52,6 @@ class Wire:
         self.tuns = []
         self.refused: list[dict[str, int]] = []
         self.largest_read = [0, 0]
-        self.most_in_a_list = 0
         for host, address, features in ends:
             with host.inside():
                 self.tuns.append(Tun(DEVICE, features))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import ipaddress
 import itertools
 import json
 import os
@@ -411,8 +410,3 @@ class Topology:
         for name in [host.netns for host in self.hosts.values()] + [self.switch]:
             remove_namespace(name)
         self.hosts.clear()
-
-
-def network_of(address: str) -> str:
-    """Return the network of an interface address, ``A.B.C.D/N``."""
-    return str(ipaddress.ip_interface(address).network)

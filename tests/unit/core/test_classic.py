@@ -18,7 +18,7 @@ INNER_2 = bytes.fromhex(
     "45000022 6f154000 4011b7b3 0a000001 0a000002 ce7a6400 000e9582 48656c6c 6f00"
 )
 
-# Captured from the reference implementation on x86-64.
+# Captured from the first implementation on x86-64.
 VECTORS = {
     "greeting": (
         "48000022 01000000 4004c209 c0a812b9 c0a812c4 0a000001 02000000 02000000 0000",
