@@ -1,4 +1,4 @@
-"""PROTOCOL.md says what the code does."""
+"""PROTOCOL.md and the man page say what the code does."""
 
 import inspect
 import re
@@ -26,6 +26,7 @@ from tests.unit.core import secure_vectors
 TEXT = (Path(__file__).parents[3] / "agent" / "PROTOCOL.md").read_text()
 FLAT = " ".join(TEXT.split())
 SECURE = FLAT[FLAT.index("## `secure`") :]
+MAN = (Path(__file__).parents[3] / "agent" / "man" / "ropeway.8").read_text()
 
 
 def test_the_table_of_transitions_is_the_one_in_the_code():
@@ -94,6 +95,7 @@ def test_the_diagram_of_states_is_the_table():
         f" {tuning.INITIATE_GROWTH} to {tuning.INITIATE_MAX_S:g} s, spread by"
         f" {tuning.GREETING_JITTER * 100:.0f} %. After {initiation.RETRANSMIT_S:g} s it is a new"
         f" one. A response is taken for {initiation.PENDING_S:g} s",
+        f"While there is something to send no pause is longer than {tuning.INITIATE_ASKED_S:g} s",
         f"at most {tuning.HELD_PACKETS} of them for at most {tuning.HELD_S:g} s",
         f"a secret that changes every {initiation.COOKIE_S:g} s",
         f"gets {initiation.SOURCE_RATE:g} handshakes a second, {initiation.SOURCE_BURST:g} at once",
@@ -221,6 +223,14 @@ def test_every_reason_of_secure_is_explained(member: Drop):
     if f"Drop.{member.name}" in source:
         inner = {Drop.NOT_IPV4, Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}
         assert member in inner or f"| `{member.value}` |" in SECURE, member
+
+
+def test_the_man_page_explains_every_reason_and_no_other():
+    section = MAN[MAN.index("\n.SH WHAT IS DROPPED") + 1 :]
+    section = section[: section.index("\n.SH ")]
+    heads = re.findall(r"^\.TP\n\.BR? (.*)$", section, re.MULTILINE)
+    said = sorted(word for head in heads for word in re.findall(r"[a-z_0-9]+", head))
+    assert said == sorted(member.value for member in Drop)
 
 
 def test_the_vectors_are_what_the_code_makes():
