@@ -25,9 +25,6 @@ CODE_TOO_BIG = 4
 #: Code of :data:`ICMP_TIME_EXCEEDED`: in transit.
 CODE_TRANSIT = 0
 
-#: The bit of byte 6 that all fragments of a packet but the last have.
-MORE_FRAGMENTS = 0x20
-
 #: ICMP types that are errors themselves, to which no error may be sent (RFC 1122, 3.2.2).
 _ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 #: An ICMP error quotes as much as fits into a packet of this size (RFC 1812, 4.3.2.3).
@@ -36,6 +33,7 @@ _ICMP_TTL = 64
 
 _DONT_FRAGMENT = 0x4000
 _MORE_FRAGMENTS = 0x2000
+_MORE_FRAGMENTS_BYTE = _MORE_FRAGMENTS >> 8
 _OFFSET_MASK = 0x1FFF
 #: Sizes of the headers of TCP (RFC 9293, section 3.1) and UDP (RFC 768) by protocol.
 _PARTIAL_MIN = {6: 20, 17: 8}
@@ -96,13 +94,13 @@ def is_fragment(packet: bytes, start: int = 0) -> bool:
 
 def goes_on(packet: bytes, start: int = 0) -> bool:
     """Say whether more fragments follow what begins at ``start``; any bytes will do."""
-    return len(packet) > start + 6 and packet[start + 6] & MORE_FRAGMENTS != 0
+    return len(packet) > start + 6 and packet[start + 6] & _MORE_FRAGMENTS_BYTE != 0
 
 
 def is_next_fragment(packet: bytes, before: bytes) -> bool:
     """Say whether ``packet`` is a further fragment of what ``before``, a whole one, is one of."""
     return (
-        before[6] & MORE_FRAGMENTS != 0
+        goes_on(before)
         and (packet[6] << 8 | packet[7]) & _OFFSET_MASK != 0
         and packet[4:6] == before[4:6]
         and packet[8:10] == before[8:10]

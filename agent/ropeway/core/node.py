@@ -152,12 +152,7 @@ class Node:
             if not ipv4.is_whole(packet):
                 self._dropped[reason] += 1
                 continue
-            if (
-                room > 0
-                and fragment[0] & ipv4.MORE_FRAGMENTS
-                and len(packet) <= size
-                and ipv4.is_next_fragment(packet, run[-1])
-            ):
+            if room > 0 and len(packet) <= size and ipv4.is_next_fragment(packet, run[-1]):
                 run.append(packet)
                 room = room - 1 if len(packet) == size else 0
                 continue
