@@ -15,7 +15,7 @@ import pytest
 from tests.system.agents import Agent
 from tests.system.stage import Pair
 from tests.system.topology import Port, until
-from tests.system.traffic import SO_RCVBUFFORCE, Stream, ping, wait_quiet
+from tests.system.traffic import SO_RCVBUFFORCE, one_way, ping
 
 pytestmark = pytest.mark.alone
 
@@ -64,17 +64,11 @@ def test_slow_link_drops_its_own_copies_and_delays_nobody(
     slow_pair: tuple[Pair, Agent, Agent],
 ) -> None:
     pair, a, b = slow_pair
-    stream = Stream(pair.a, pair.b, pair.b_address, RATE, SIZE)
-    try:
+    with one_way(pair.a, pair.b, pair.b_address, RATE, SIZE) as verdicts:
         end = time.monotonic() + LOAD_S
         until(lambda: time.monotonic() >= end, LOAD_S + 5, "the time is over", every_s=0.2)
         during = a.connections(pair.b_address)
-        stream.stop_sending()
-        wait_quiet(pair.a, pair.b)
-        verdict = stream.stop()
-    finally:
-        stream.abandon()
-    print(verdict)
+    (verdict,) = verdicts.values()
     print(json.dumps(during))
     assert verdict.sent > RATE * LOAD_S / 2
     assert (verdict.lost, verdict.duplicated) == (0, 0), verdict

@@ -16,7 +16,7 @@ import pytest
 from tests.system.stage import Pair
 from tests.system.test_two_links import wait_cut
 from tests.system.topology import until
-from tests.system.traffic import Stream, Verdict, assert_whole, both_ways, bulk, flood, wait_quiet
+from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood, one_way
 
 pytestmark = pytest.mark.alone
 
@@ -119,19 +119,13 @@ def test_flood_over_capacity_takes_next_to_nothing_from_a_small_flow(
 def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: Pair) -> None:
     """The kernel gives fragments up between which more than 64 others of their host came."""
     _, b = pair.start()
-    stream = Stream(pair.a, pair.b, pair.b_address, FRAGMENTED_RATE, FRAGMENTED_BYTES)
-    try:
+    with one_way(pair.a, pair.b, pair.b_address, FRAGMENTED_RATE, FRAGMENTED_BYTES) as verdicts:
         for _ in range(PAUSES):
             wait_s(PAUSE_S)
             os.kill(b.pid, signal.SIGSTOP)
             wait_s(PAUSE_S)
             os.kill(b.pid, signal.SIGCONT)
-        stream.stop_sending()
-        wait_quiet(pair.a, pair.b)
-        verdict = stream.stop()
-    finally:
-        stream.abandon()
-    print(verdict)
+    (verdict,) = verdicts.values()
     assert verdict.lost <= TORN_SHARE * verdict.sent, verdict
     assert verdict.duplicated == 0, verdict
 

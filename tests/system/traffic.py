@@ -74,6 +74,7 @@ class Stream:
         self, sender: Host, receiver: Host, address: str, rate: int = STREAM_RATE, size: int = 64
     ) -> None:
         self.sender = sender
+        self.way = f"{sender.name} -> {receiver.name}"
         run = random.SystemRandom().getrandbits(32)
         common = ["--address", address, "--run", str(run), "--seconds", str(STREAM_LIMIT_S)]
         self.receiving = _launch(receiver, "receive", common)
@@ -146,20 +147,38 @@ def both_ways(
     size: int = 64,
 ) -> Iterator[dict[str, Verdict]]:
     """Stream both ways as long as the block runs; the verdicts are there when it has ended."""
-    verdicts: dict[str, Verdict] = {}
-    streams: dict[str, Stream] = {}
-    try:
-        streams[f"{one.name} -> {other.name}"] = Stream(one, other, other_address, rate, size)
-        streams[f"{other.name} -> {one.name}"] = Stream(other, one, one_address, rate, size)
+    streams: list[Stream] = []
+    with _judged(streams, one, other) as verdicts:
+        streams.append(Stream(one, other, other_address, rate, size))
+        streams.append(Stream(other, one, one_address, rate, size))
         yield verdicts
-        for stream in streams.values():
+
+
+@contextlib.contextmanager
+def one_way(
+    sender: Host, receiver: Host, address: str, rate: int, size: int
+) -> Iterator[dict[str, Verdict]]:
+    """Stream one way as long as the block runs; the only verdict is there when it has ended."""
+    streams: list[Stream] = []
+    with _judged(streams, sender, receiver) as verdicts:
+        streams.append(Stream(sender, receiver, address, rate, size))
+        yield verdicts
+
+
+@contextlib.contextmanager
+def _judged(streams: list[Stream], *hosts: Host) -> Iterator[dict[str, Verdict]]:
+    """End what is in ``streams`` after the block, and give the verdicts by their ways."""
+    verdicts: dict[str, Verdict] = {}
+    try:
+        yield verdicts
+        for stream in streams:
             stream.stop_sending()
-        wait_quiet(one, other)
-        for way, stream in streams.items():
-            verdicts[way] = stream.stop()
-            print(f"{way}: {verdicts[way]}")
+        wait_quiet(*hosts)
+        for stream in streams:
+            verdicts[stream.way] = stream.stop()
+            print(f"{stream.way}: {verdicts[stream.way]}")
     finally:
-        for stream in streams.values():
+        for stream in streams:
             stream.abandon()
 
 
