@@ -171,8 +171,7 @@ def test_nothing_is_lost_or_duplicated_while_any_link_is_cut(whole):
     for cut in rope["cuts"] + single["cuts"]:
         assert cut["noticed_s"] is not None, cut
     for result in rope["results"]:
-        # Of the time in which the machine stands still, the sender leaves the packets out.
-        assert result["sent"] > 2 * RATE
+        assert result["sent"] > 5 * RATE
         assert (result["lost"], result["duplicated"]) == (0, 0), result
     assert all(result["lost"] > 0 for result in single["results"])
 
@@ -206,7 +205,7 @@ def test_no_inner_byte_is_in_clear_on_the_lans(whole):
     captured, inner, sent = listen_to_the_lans(whole)
     assert captured.dropped == 0
     # Each packet crosses two LANs on its way to the router and two after it.
-    assert captured.to_port(PORT) > 3 * sent > RATE * LISTEN_S
+    assert captured.to_port(PORT) > 3 * sent > 3 * RATE * LISTEN_S
     assert captured.holding(inner) == dict.fromkeys(inner, 0)
     hosts = [socket.inet_aton(agents.status(machine)["address"]) for machine in _all(whole)]
     showing = sum(any(address in frame for address in hosts) for frame in captured.frames)
