@@ -133,6 +133,26 @@ def wait_for(
         time.sleep(poll_s)
 
 
+def unchanged(look: Callable[[], object], *, for_s: float, looks: int) -> Callable[[], bool]:
+    """A condition: what `look` gives has stayed the same for so long, and so many times.
+
+    The times count because nothing changes either while the whole machine stands still.
+    """
+    seen: object = None
+    since_s, same = time.monotonic(), 0
+
+    def condition() -> bool:
+        nonlocal seen, since_s, same
+        now_s = time.monotonic()
+        found = look()
+        same += 1
+        if found != seen:
+            seen, since_s, same = found, now_s, 0
+        return now_s - since_s >= for_s and same >= looks
+
+    return condition
+
+
 def arguments_of(pid: int) -> List[str]:
     """The command line of process `pid`; empty if it is gone or a kernel thread."""
     try:

@@ -7,7 +7,6 @@ import json
 import random
 import select
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
@@ -19,7 +18,6 @@ from .machines import Machine
 READY_LIMIT_S = 30.0
 REPORT_LIMIT_S = 60.0
 # Once nothing has arrived for so long, seen by so many looks, what is still missing counts as lost.
-# The looks count, because nothing arrives either while the whole machine stands still.
 QUIET_S = 1.0
 QUIET_LOOKS = 10
 QUIET_LIMIT_S = 60.0
@@ -171,18 +169,9 @@ def finish(streams: Sequence[Stream]) -> List[Result]:
 
 
 def _wait_quiet(streams: Sequence[Stream]) -> None:
-    seen: List[int] = []
-    since_s, looks = time.monotonic(), 0
-
-    def quiet() -> bool:
-        nonlocal seen, since_s, looks
-        now_s = time.monotonic()
-        arrived = [stream.arrived() for stream in streams]
-        looks += 1
-        if arrived != seen:
-            seen, since_s, looks = arrived, now_s, 0
-        return now_s - since_s >= QUIET_S and looks >= QUIET_LOOKS
-
+    quiet = process.unchanged(
+        lambda: [stream.arrived() for stream in streams], for_s=QUIET_S, looks=QUIET_LOOKS
+    )
     process.wait_for(quiet, what="The end of what is on its way", timeout_s=QUIET_LIMIT_S)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from tests.lab import probe
+from tests.lab.process import unchanged
 from tests.system import bulk as bulk_program
 from tests.system.topology import Host, until
 
@@ -34,7 +35,6 @@ STREAM_RATE = 500
 STREAM_LIMIT_S = 300.0
 FLOWING_PACKETS = 50
 # Once nothing has arrived for so long, seen by so many looks, what is still missing counts as lost.
-# The looks count, because nothing arrives either while the whole machine stands still.
 QUIET_S = 0.5
 QUIET_LOOKS = 20
 ANSWER_S = 5.0
@@ -312,18 +312,11 @@ def _launch_bulk(host: Host, role: str, arguments: list[str]) -> subprocess.Pope
 
 def wait_quiet(*receivers: Host) -> None:
     """Wait until the kernels of some hosts have taken in no UDP datagram for QUIET_S."""
-    seen: list[int] = []
-    since_s, looks = time.monotonic(), 0
-
-    def quiet() -> bool:
-        nonlocal seen, since_s, looks
-        now_s = time.monotonic()
-        arrived = [host.counters("Udp")["InDatagrams"] for host in receivers]
-        looks += 1
-        if arrived != seen:
-            seen, since_s, looks = arrived, now_s, 0
-        return now_s - since_s >= QUIET_S and looks >= QUIET_LOOKS
-
+    quiet = unchanged(
+        lambda: [host.counters("Udp")["InDatagrams"] for host in receivers],
+        for_s=QUIET_S,
+        looks=QUIET_LOOKS,
+    )
     until(quiet, REPORT_S, "nothing is on its way any more")
 
 
