@@ -70,12 +70,12 @@ def carries(lab: Lab, host: str, lan: str, within_s: float = FRESH_S) -> bool:
     machine = lab.machine(host)
     own = status(machine)
     wake(machine, own)
-    seen = neighbours_over(own, machine.host.interface_on(lan), within_s)
+    seen = neighbours_over(own, lab.topology.interface_on(host, lan), within_s)
     for other in lab.topology.hosts_on(lan):
         if other.name == host:
             continue
         its = status(lab.machine(other.name))
-        back = neighbours_over(its, other.interface_on(lan), within_s)
+        back = neighbours_over(its, lab.topology.interface_on(other.name, lan), within_s)
         if its["address"] in seen and own["address"] in back:
             return True
     return False

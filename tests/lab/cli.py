@@ -15,7 +15,7 @@ from .errors import LabError
 from .lab import DEFAULT_PREFIX, Lab, others
 from .machines import CHECKOUT
 from .roots import sweep_temporary
-from .topology import HOUSE
+from .topology import HOUSE, MANAGEMENT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     restore = commands.add_parser("restore", help="mend a host's link to a LAN")
     for command in (cut, restore):
         command.add_argument("host")
-        command.add_argument("lan")
+        command.add_argument("lan", help=f"a LAN, or {MANAGEMENT}, which SSH uses")
     cut.add_argument("--manner", choices=list(network.MANNERS), default="silent")
     return parser
 

@@ -144,13 +144,16 @@ class Lab:
         )
 
     def cut(self, host: str, lan: str, manner: str = "silent") -> None:
-        """Cut a host's link to a LAN (network.MANNERS); `restore` undoes it."""
-        self.topology.host(host).interface_on(lan)
+        """Cut a host's link to a LAN (network.MANNERS); `restore` undoes it.
+
+        Without its link to network.MANAGEMENT a host is off for the controller.
+        """
+        self.topology.interface_on(host, lan)
         network.cut(self.prefix, host, lan, manner)
 
     def restore(self, host: str, lan: str) -> None:
         """Mend a host's link to a LAN; no error if it is whole."""
-        self.topology.host(host).interface_on(lan)
+        self.topology.interface_on(host, lan)
         network.restore(self.prefix, host, lan)
 
 

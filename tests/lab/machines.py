@@ -20,7 +20,7 @@ from . import network, process, progress
 from .errors import LabError
 from .keys import Keys, ssh_answers
 from .roots import CACHE, Overlay, ensure_root
-from .topology import Host, Topology
+from .topology import MANAGEMENT, Host, Topology
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ class Machine:
             "nspawn": self._nspawn(),
             "prefix": self.prefix,
             "host": self.name,
-            "lans": [*self.host.interfaces.values(), network.MANAGEMENT],
+            "lans": [*self.host.interfaces.values(), MANAGEMENT],
         }
         (self.directory / "plan.json").write_text(json.dumps(plan, indent=1))
         with (self.directory / "keeper.log").open("ab") as log:
@@ -119,7 +119,7 @@ class Machine:
             "--resolv-conf=off",
             "--timezone=off",
         ]
-        wires = {**self.host.interfaces, self.topology.management_interface: network.MANAGEMENT}
+        wires = {**self.host.interfaces, self.topology.management_interface: MANAGEMENT}
         for interface, lan in wires.items():
             port = network.port_name(self.prefix, self.name, lan)
             argv.append(f"--network-veth-extra={port}:{interface}")

@@ -13,9 +13,8 @@ from typing import Any, Dict, List
 
 from . import process, progress
 from .errors import LabError
-from .topology import Topology
+from .topology import MANAGEMENT, Topology
 
-MANAGEMENT = "mgmt"
 IFNAME_LIMIT = 15  # IFNAMSIZ of linux/if.h less the terminating 0
 
 # linux/if_bridge.h: BR_STATE_DISABLED, BR_STATE_FORWARDING

@@ -24,10 +24,11 @@ from tests.lab.capture import Capture, capturing
 from tests.lab.demo import RATE, Demo
 from tests.lab.deploy import deploy
 from tests.lab.errors import LabError
+from tests.lab.keys import ssh_answers
 from tests.lab.lab import Lab
 from tests.lab.machines import CHECKOUT, NSPAWN_LEFTOVERS, Machine
 from tests.lab.stream import Result, Stream, finish, flowing
-from tests.lab.topology import HOUSE
+from tests.lab.topology import HOUSE, MANAGEMENT
 
 INVENTORY = CHECKOUT / "inventories" / "lab"
 HOSTS = ("vm0", "vm1", "vm2")
@@ -258,6 +259,23 @@ def test_a_rebooted_host_comes_back_by_itself(whole, name):
     agents.wait_all_carry(whole)
     target = agents.status(whole.machine("vm2"))["address"]
     whole.machine("vm0").run(["ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", target])
+
+
+@pytest.mark.parametrize("manner", ["silent", "carrier"])
+def test_a_host_whose_management_link_is_cut_is_off_for_the_controller_until_it_is_mended(
+    whole, manner
+):
+    host = whole.topology.host("vm2")
+    assert ssh_answers(host)
+    whole.cut(host.name, MANAGEMENT, manner)
+    try:
+        assert not ssh_answers(host)
+        assert agents.answers(whole.machine(host.name)), "only the controller is to miss it"
+    finally:
+        whole.restore(host.name, MANAGEMENT)
+    process.wait_for(
+        lambda: ssh_answers(host), what=f"{host.name} answering again", timeout_s=AGENT_LIMIT_S
+    )
 
 
 def test_a_stopped_agent_leaves_nothing(whole):

@@ -104,6 +104,15 @@ def test_the_topology_is_the_inventorys():
         assert wires == host.interfaces
 
 
+def test_every_host_has_a_link_to_the_management_network_that_can_be_cut():
+    house = topology.load()
+    for name in house.hosts:
+        assert house.interface_on(name, topology.MANAGEMENT) == house.management_interface
+    assert house.interface_on("vm0", "net1") == "enp0s8"
+    with pytest.raises(LabError, match="vm0 has no interface on net3; it has net0, net1, mgmt"):
+        house.interface_on("vm0", "net3")
+
+
 @pytest.mark.parametrize("prefix", ["", "lab", "a-b-", "Lab-", "-", "toolongprefix-", "x/-"])
 def test_a_prefix_that_could_be_taken_for_another_is_refused(prefix):
     with pytest.raises(LabError, match="prefix"):

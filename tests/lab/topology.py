@@ -22,6 +22,8 @@ from typing import Any, Dict, Tuple
 from .errors import LabError
 
 DEFAULT_SUITE = "bookworm"
+#: The LAN of the management network, which every host is on.
+MANAGEMENT = "mgmt"
 HOUSE = Path(__file__).with_name("topology.json")
 
 
@@ -33,15 +35,6 @@ class Host:
     suite: str
     management: str
     interfaces: Dict[str, str]
-
-    def interface_on(self, lan: str) -> str:
-        """The name of this host's interface on `lan`; LabError if it has none there."""
-        for interface, its_lan in self.interfaces.items():
-            if its_lan == lan:
-                return interface
-        raise LabError(
-            f"{self.name} has no interface on {lan}; it has {', '.join(self.interfaces.values())}."
-        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,15 @@ class Topology:
         if name not in self.hosts:
             raise LabError(f"There is no host {name}; the hosts are {', '.join(self.hosts)}.")
         return self.hosts[name]
+
+    def interface_on(self, host: str, lan: str) -> str:
+        """The name of a host's interface on `lan` or MANAGEMENT; LabError if it has none there."""
+        there = self.host(host)
+        interfaces = {its_lan: name for name, its_lan in there.interfaces.items()}
+        interfaces[MANAGEMENT] = self.management_interface
+        if lan not in interfaces:
+            raise LabError(f"{host} has no interface on {lan}; it has {', '.join(interfaces)}.")
+        return interfaces[lan]
 
     def hosts_on(self, lan: str) -> Tuple[Host, ...]:
         """The hosts that have an interface on `lan`."""
