@@ -71,7 +71,7 @@ deb: prerequisites
 
 test-system: prerequisites
 	$(call say,system tests in network namespaces)
-	@$(ROOT) $(PYTEST) -n 4 -m "not alone" tests/system
+	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" tests/system
 	$(call say,those that measure load and time)
 	@$(ROOT) $(PYTEST) -m alone tests/system
 

@@ -345,7 +345,7 @@ class Reference(Process):
     def start(self) -> Reference:
         self.status_path.unlink(missing_ok=True)
         script = str(Path(__file__).with_name("reference_node.py"))
-        self.launch(sys.executable, script, *self.arguments)
+        self.launch("nice", "-n", NICE, sys.executable, script, *self.arguments)
         until(self._answers, START_S, lambda: f"reference {self.host.name}\n{self.log()}")
         return self
 

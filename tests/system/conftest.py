@@ -5,17 +5,69 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
+from _pytest.runner import runtestprotocol
 
+from tests.system import capacity, pace
+from tests.system.again import Attempt, Turn, until_judged
 from tests.system.stage import Pair, Stage, Triple
+from tests.system.strain import Strain
 from tests.system.topology import sweep
+
+TRIED_AGAIN = "tried again"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the tests that measure and need the machine for themselves; the others may share it."""
     config.addinivalue_line("markers", "alone: load or time is measured; run nothing beside it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Find out what the machine carries, once for all workers."""
+    if not session.config.option.collectonly and not os.geteuid():
+        capacity.find_out()
+
+
+def pytest_report_header() -> str:
+    """Say what the tests make of the machine."""
+    return f"streams at {pace.share():.0%} of their full rate"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run a test until it can be judged."""
+    ran = False
+
+    def run(turn: Turn) -> Attempt:
+        nonlocal ran
+        if ran:
+            item._initrequest()  # type: ignore[attr-defined]  # its fixtures are made anew
+        ran = True
+        with turn(), Strain() as strain:
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        return Attempt(reports, any(report.failed for report in reports), strain)
+
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    attempt, passed_over = until_judged(run, shared=item.get_closest_marker("alone") is None)
+    for report in attempt.reports:
+        report.user_properties += [(TRIED_AGAIN, excuse) for excuse in passed_over]
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the tests that were tried again, and why."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for name, excuse in report.user_properties:
+                if name == TRIED_AGAIN:
+                    terminalreporter.write_line(f"{name}: {report.nodeid}: {excuse}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from tests.system import pace
 from tests.system.stage import Pair
 from tests.system.test_two_links import wait_cut
 from tests.system.topology import until
@@ -119,7 +120,8 @@ def test_flood_over_capacity_takes_next_to_nothing_from_a_small_flow(
 def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: Pair) -> None:
     """The kernel gives fragments up between which more than 64 others of their host came."""
     _, b = pair.start()
-    with one_way(pair.a, pair.b, pair.b_address, FRAGMENTED_RATE, FRAGMENTED_BYTES) as verdicts:
+    rate = pace.rate(FRAGMENTED_RATE)
+    with one_way(pair.a, pair.b, pair.b_address, rate, FRAGMENTED_BYTES) as verdicts:
         for _ in range(PAUSES):
             wait_s(PAUSE_S)
             os.kill(b.pid, signal.SIGSTOP)

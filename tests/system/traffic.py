@@ -24,13 +24,14 @@ from typing import Any, Iterator
 from tests.lab import probe
 from tests.lab.process import unchanged
 from tests.system import bulk as bulk_program
+from tests.system import pace
 from tests.system.topology import Host, until
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
 ECHO = struct.Struct("!Qd")  # number, monotonic seconds at sending
-# Packets a second. Several tests at a time send so many, through up to three agents each. Agents
-# that wait too long for a processor drop what waits with them, as they should under overload.
+# Packets a second on a fast machine. Several tests at a time send so many, through up to three
+# agents each. Agents that wait too long for a processor drop what waits with them.
 STREAM_RATE = 500
 STREAM_LIMIT_S = 300.0
 FLOWING_PACKETS = 50
@@ -146,8 +147,12 @@ def both_ways(
     rate: int = STREAM_RATE,
     size: int = 64,
 ) -> Iterator[dict[str, Verdict]]:
-    """Stream both ways as long as the block runs; the verdicts are there when it has ended."""
+    """Stream both ways as long as the block runs; the verdicts are there when it has ended.
+
+    ``rate`` is the packets a second on a fast machine, each way.
+    """
     streams: list[Stream] = []
+    rate = pace.rate(rate)
     with _judged(streams, one, other) as verdicts:
         streams.append(Stream(one, other, other_address, rate, size))
         streams.append(Stream(other, one, one_address, rate, size))
