@@ -92,7 +92,7 @@ DUMP_SHARE = 10
 CALLERS_EVERY_S = 5.0
 """Where hosts have called from is on disk so soon: for a start after a kill."""
 MTU_EVERY_S = 1.0
-"""What fits the paths to other hosts changes without any event of netlink."""
+"""What fits the ways to other hosts changes without any event of netlink."""
 RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
 FIREWALL_TIMEOUT_S = 3.0
@@ -265,7 +265,7 @@ class Runtime:
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
-        self._mtu_due = float("inf")
+        self._mtu_due = self._started_at
         self._callers: Dict[str, Tuple[Tuple[str, int], ...]] = {}
         self._callers_due = self._started_at + CALLERS_EVERY_S
         self._callers_told = False
@@ -350,7 +350,6 @@ class Runtime:
         self._show_control(stack)
         stack.callback(self._stop_reading)
         if self._secure:
-            self._mtu_due = self._started_at
             self._sealed = self._secure_node()
             self._node: Node = self._sealed
             self._take_frames: Callable[[], Dict[Any, Any]] = self._sealed.take_trains

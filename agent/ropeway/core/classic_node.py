@@ -168,10 +168,15 @@ class ClassicNode(Node):
 
     @property
     def device_mtu(self) -> int:
-        """The MTU in bytes that the device should have, so that a packet fits every link."""
+        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
         if self.settings.device_mtu is not None:
             return self.settings.device_mtu
-        mtus = [link.mtu for link in self._peers.links.values() if link.up and link.addresses]
+        in_use = self._links_in_use()
+        mtus = [
+            link.mtu
+            for index, link in self._peers.links.items()
+            if index in in_use and link.up and link.addresses
+        ]
         smallest = min(mtus, default=tuning.DEFAULT_LINK_MTU)
         return min(smallest, ipv4.SIZE_MAX) - classic.OVERHEAD
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Set
 
 from ropeway.core import events, ipv4, tuning
 from ropeway.core.counters import Drop, TokenBucket
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
-from ropeway.core.strand import Strand
+from ropeway.core.strand import NEVER, Strand
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,17 @@ class Node:
 
     @property
     def device_mtu(self) -> int:
-        """The MTU in bytes that the device should have, so that a packet fits every link."""
+        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
         raise NotImplementedError
+
+    def _links_in_use(self) -> Set[int]:
+        """Give the links over which a peer was heard or, while none was, those that greet one.
+
+        What leads to no peer must not make everybody's packets smaller.
+        """
+        connections = [c for strand in self._strands.values() for c in strand.connections.values()]
+        heard = {c.link for c in connections if c.heard_at > NEVER}
+        return heard or {c.link for c in connections if c.source is not None}
 
     # The way out.
 

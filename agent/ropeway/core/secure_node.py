@@ -381,17 +381,21 @@ class SecureNode(Node):
 
     @property
     def device_mtu(self) -> int:
-        """The MTU in bytes that the device should have, so that a packet fits every link."""
+        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
         if self.settings.device_mtu is not None:
             return self.settings.device_mtu
+        in_use = self._links_in_use()
         carrying = [
-            connection for strand in self._strands.values() for connection in strand.carrying
+            connection
+            for strand in self._strands.values()
+            for connection in strand.carrying
+            if connection.link in in_use
         ]
         over_ipv6 = {connection.link for connection in carrying if connection.ipv6}
         # A path below the base is its packets' matter: fragments, or ICMP to their senders.
         sizes = [max(connection.mtu, BASE_MTU - _added(connection.ipv6)) for connection in carrying]
         for index, link in self._peers.links.items():
-            if link.up and (link.addresses or link.addresses6):
+            if index in in_use and link.up and (link.addresses or link.addresses6):
                 sizes.append(link.mtu - _added(index in over_ipv6 or not link.addresses))
         return max(min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False)), ipv4.MTU_MIN)
 

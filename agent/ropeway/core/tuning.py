@@ -68,7 +68,7 @@ ICMP_BURST = 100
 EVENTS_PER_S = 10.0
 EVENTS_BURST = 200
 
-#: The device's MTU while no link is up.
+#: The device's MTU follows a link of this one while none leads to a peer.
 DEFAULT_LINK_MTU = 1500
 
 #: An endpoint that a connection was heard from besides its own is challenged no more often.

@@ -602,8 +602,12 @@ def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
         eventually(lambda: kernel.configured)
         kernel.change(ETH0, interface(3, "eth1", "192.168.1.1/24", mtu=1400))
         eventually(lambda: kernel.configured[-1][2] == 1366)
+        # Heard over the larger link alone, without any event of netlink.
+        kernel.link("eth0").put(frame())
+        eventually(lambda: kernel.configured[-1][2] == 1466)
 
-    run(runtime.Runtime(settings_for(tmp_path)), steps)
+    remotes = tuple(config.Remote("10.0.0.2", f"192.168.{n}.2", 0) for n in range(2))
+    run(runtime.Runtime(settings_for(tmp_path, remotes=remotes)), steps)
     assert not [r for r in caplog.records if "repairing" in r.getMessage()]
 
 

@@ -372,6 +372,19 @@ class TestPackets:
         )
         assert node.device_mtu == 1466
 
+    def test_a_link_that_leads_to_no_peer_leaves_the_device_mtu_alone(self):
+        world = pair()
+        node = world.nodes["a"]
+        links = [link(2, "192.168.0.1"), link(3, "192.168.1.1")]
+        node.set_links([*links, link(7, "172.17.0.1", mtu=576)], world.now)
+        assert node.device_mtu == 1466
+        # It has a route to the peer and greets it in vain.
+        routed = link(7, "172.17.0.1", mtu=576, routes=("0.0.0.0/0",))
+        node.set_links([*links, routed], world.now)
+        world.run(5)
+        assert world.states("a", "10.0.0.2")[7, 4] == 0
+        assert node.device_mtu == 1466
+
     def test_a_packet_larger_than_one_link_travels_over_the_other(self):
         world = pair()
         world.run(1)

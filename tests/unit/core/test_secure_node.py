@@ -355,6 +355,42 @@ def test_a_flow_over_a_path_that_swallows_large_packets_is_told_at_once():
     assert world.nodes["a"].device_mtu == 1300 - 60
 
 
+def test_a_link_that_leads_to_no_peer_leaves_the_device_mtu_alone():
+    world = pair()
+    node = world.nodes["a"]
+    links = [link(2, "192.168.0.2"), link(3, "192.168.1.2")]
+    node.set_links([*links, link(7, "172.17.0.1", mtu=576)], world.now)
+    assert node.device_mtu == 1440
+    # It has a route to the peer and greets it in vain, before and while the others carry.
+    node.set_links([*links, link(7, "172.17.0.1", mtu=576, routes=("0.0.0.0/0",))], world.now)
+    world.lost = {"172.17.0.1"}
+    world.run(5.0)
+    assert 7 in {one for one, _ in world.states("a", B)}
+    assert node.device_mtu == 1440
+    world.lost |= {"192.168.0.2", "192.168.1.2"}
+    world.run(5.0)
+    assert node.device_mtu == 1440
+
+
+def test_the_device_mtu_is_that_of_a_link_from_its_first_frame_on():
+    world = pair()
+    node = world.nodes["a"]
+    node.set_links([link(2, "192.168.0.2"), link(3, "192.168.1.2", mtu=1400)], world.now)
+    assert node.device_mtu == 1340
+    world.run(2.0)
+    assert node.device_mtu == 1340
+    # Silence of a moment changes nothing.
+    world.lost = {"192.168.1.2"}
+    world.run(10.0)
+    assert node.device_mtu == 1340
+
+
+def test_an_agent_without_any_connection_has_the_usual_device_mtu():
+    world = pair()
+    world.nodes["b"].set_links([link(12, "192.168.0.3", mtu=600)], world.now)
+    assert world.nodes["b"].device_mtu == 1440
+
+
 def test_a_link_that_joins_lets_nobody_send_smaller_packets_if_it_carries_large_ones():
     world = pair()
     world.lost = {"192.168.1.2"}
