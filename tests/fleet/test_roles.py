@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, Dict
@@ -56,6 +57,17 @@ def test_defaults_agree_with_argument_specs(role: Path) -> None:
             assert values[name] == option["default"], name
         else:
             assert "{{" in str(values[name]), f"{name} has a plain default: state it in the specs."
+
+
+def test_the_same_interfaces_take_no_part_by_default_with_and_without_the_role() -> None:
+    agent = role_tables.ROLES.parent / "agent" / "ropeway" / "app" / "config.schema.json"
+    interfaces = json.loads(agent.read_text(encoding="utf-8"))["properties"]["interfaces"]
+    patterns = interfaces["properties"]["exclude"]["default"]
+    given = defaults(role_tables.ROLES / "ropeway_agent")["ropeway_agent_exclude"]
+    assert re.findall(r"'([^']*)'", given) == patterns
+    described = role_tables.specs(role_tables.ROLES / "ropeway_agent")["main"]["options"]
+    told = re.findall(r"C\(([^)]*\*)\)", str(described["ropeway_agent_exclude"]["description"]))
+    assert told == patterns
 
 
 @ALL_ROLES

@@ -16,6 +16,10 @@ import yaml
 from tests.fleet.inventory import CHECKOUT, LAB, Inventory
 
 SCHEMA = CHECKOUT / "agent" / "ropeway" / "app" / "config.schema.json"
+#: What takes no part by default.
+EXCLUDED = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]["interfaces"]["properties"][
+    "exclude"
+]["default"]
 RENDER = "tests/fleet/render.yml"
 
 
@@ -111,7 +115,7 @@ def test_client(rendered: Path) -> None:
         "router": "10.0.0.2",
         "forward": False,
         "device": {"name": "ropeway0", "mtu": "auto"},
-        "interfaces": {"include": ["enp0s3", "enp0s8"], "exclude": ["mgmt0"]},
+        "interfaces": {"include": ["enp0s3", "enp0s8"], "exclude": ["mgmt0", *EXCLUDED]},
         "port": 51840,
         "private_key_file": "/etc/ropeway/private.key",
         "rollover_s": 120,
@@ -197,7 +201,7 @@ def test_further_networks_secret_and_direct_peers(
     old = configuration(tmp_path, "vm0", "old")
     assert old["peers"] == [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]
     assert "offload" not in old  # classic has no such key
-    assert old["interfaces"] == {"include": ["enp0s3"], "exclude": ["mgmt0"]}
+    assert old["interfaces"] == {"include": ["enp0s3"], "exclude": ["mgmt0", *EXCLUDED]}
     assert not any(PSK in file.read_text() for file in tmp_path.glob("*.yaml"))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from ropeway.app import selection
 from ropeway.kernel import netlink
 from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
 
@@ -80,7 +81,7 @@ def known(interface: netlink.Interface) -> tuple[Any, ...]:
         interface.admin_up,
         interface.loopback,
         interface.ethernet,
-        interface.enslaved,
+        interface.master != 0,
         interface.kind,
         interface.alias,
         interface.addresses,
@@ -134,6 +135,36 @@ def test_interfaces_and_addresses_are_those_that_ip_shows(kernel: Kernel) -> Non
     ]
     assert {"temporary", "deprecated", "tentative"} <= set(marks)
     assert found["eth0"].routes == ("192.0.2.0/24", "198.51.100.0/28")
+
+
+def test_what_is_stacked_on_the_device_is_known_for_it(kernel: Kernel) -> None:
+    for command in (
+        f"tuntap add {DEVICE} mode tun",
+        f"link set {DEVICE} alias ropeway",
+        f"address add 10.0.0.1/24 dev {DEVICE}",
+        "link add eth0 type veth peer name port",
+        "address add 192.0.2.1/24 dev eth0",
+        f"link add below type vxlan id 1 dev {DEVICE} dstport 4789",
+        "link add between type vxlan id 2 remote 10.0.0.2 dstport 4790",
+        "link add beside type vxlan id 3 local 192.0.2.1 remote 192.0.2.2 dev eth0 dstport 4791",
+        "link add br0 type bridge",
+        "link set below master br0",
+        "link add inside type veth peer name outside",
+        "link set inside master br0",
+    ):
+        kernel.ip(*command.split())
+    for number, name in enumerate(("below", "between", "beside", "br0", "outside", "port")):
+        kernel.ip("address", "add", f"172.16.{number}.1/24", "dev", name)
+    rules = selection.Rules(["*"], [], DEVICE, kernel.index(DEVICE), "10.0.0.0/24", True)
+    links, left_out = selection.select(list(kernel.dump().values()), rules)
+    assert {link.name for link in links} == {"eth0", "port", "beside"}
+    assert {one.name: one.reason for one in left_out if one.name != "lo"} == {
+        "below": f"sends its packets through {DEVICE}, a virtual network",
+        "between": f"sends its packets through {DEVICE}, a virtual network",
+        "br0": f"sends its packets through {DEVICE}, a virtual network",
+        "outside": f"sends its packets through {DEVICE}, a virtual network",
+        "inside": "is a port of another interface and has no address",
+    }
 
 
 def test_many_interfaces_come_in_several_parts(kernel: Kernel) -> None:

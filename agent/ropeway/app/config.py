@@ -37,6 +37,12 @@ FILE_BYTES_MAX = 1 << 20
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
 SECURE = "secure"
 CLASSIC = "classic"
+DEFAULT_EXCLUDE = (
+    *("docker*", "br-*", "veth*", "virbr*", "lxc*", "cni*", "flannel*", "cali*"),
+    *("tailscale*", "zt*", "wg*", "tun*"),
+)
+"""What containers and virtual machines are plugged into leads to no other host, and a VPN may lead
+through the virtual network."""
 DEFAULT_PORT = 51840
 DEFAULT_PRIVATE_KEY_PATH = "/etc/ropeway/private.key"
 DEFAULT_ROLLOVER_S = 120.0
@@ -921,7 +927,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         # To the schema 1400.0 is a whole number too.
         device_mtu=None if mtu == "auto" else int(mtu),
         include=tuple(interfaces.get("include", ("*",))),
-        exclude=tuple(interfaces.get("exclude", ())),
+        exclude=tuple(interfaces.get("exclude", DEFAULT_EXCLUDE)),
         cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fnmatch
 import gc
 import ipaddress
 import logging
@@ -48,7 +47,7 @@ from typing import (
 
 from ropeway import __version__
 from ropeway.app import config as configuration
-from ropeway.app import state, systemd
+from ropeway.app import selection, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import (
@@ -133,51 +132,6 @@ APPLIED_LIVE = ("interfaces.include", "interfaces.exclude", "cpu_latency_us")
 
 class StartError(Exception):
     """The agent cannot start; the text is a sentence that says what to do."""
-
-
-def taking_part(
-    interfaces: Iterable[netlink.Interface],
-    include: Sequence[str],
-    exclude: Sequence[str],
-    device_name: str,
-    device_index: int,
-    ipv6: bool = False,
-) -> List[Link]:
-    """Select the interfaces that take part and make them links.
-
-    The patterns choose by name, exclusion wins, and the loopback, the agent's own device and those
-    of other agents never take part. Nor does what no packet can use: an interface without an
-    address, unless it is an Ethernet interface that is set up, stands alone, and may get its
-    address any moment. IPv6 counts only with `ipv6`.
-    """
-    return [
-        Link(
-            index=interface.index,
-            name=interface.name,
-            addresses=interface.addresses,
-            mtu=interface.mtu,
-            up=interface.up,
-            routes=interface.routes,
-            addresses6=interface.addresses6 if ipv6 else (),
-            routes6=interface.routes6 if ipv6 else (),
-        )
-        for interface in interfaces
-        if not interface.loopback
-        and device_name != interface.name
-        and device_index != interface.index
-        and not (interface.kind == "tun" and interface.alias == DEVICE_ALIAS)
-        and _matches(interface.name, include)
-        and not _matches(interface.name, exclude)
-        and (
-            interface.addresses
-            or (ipv6 and interface.addresses6)
-            or (interface.ethernet and interface.admin_up and not interface.enslaved)
-        )
-    ]
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def bindings(
@@ -746,7 +700,7 @@ class Runtime:
             self._dump_due = now + RETRY_S
             return
         self._note_dump(interfaces, now)
-        links = self._taking_part()
+        links, _ = self._select()
         self._check_overlaps(links, starting)
         self._follow(links, now)
         self._set_links(links, now)
@@ -766,22 +720,26 @@ class Runtime:
             self._dump_due = min(self._dump_due, now + RETRY_S)
             return
         self._note_dump(interfaces, now)
-        self._set_links(self._taking_part(), now)
+        self._set_links(self._select()[0], now)
 
     def _note_dump(self, interfaces: Sequence[netlink.Interface], began_at: float) -> None:
         self._interfaces = interfaces
         self._dumped_at = time.monotonic()
         self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - began_at))
 
-    def _taking_part(self) -> List[Link]:
+    def _select(self) -> Tuple[List[Link], List[selection.LeftOut]]:
+        """Return the interfaces that take part and those that do not."""
         config = self._config
-        return taking_part(
+        return selection.select(
             self._interfaces,
-            config.include,
-            config.exclude,
-            config.device_name,
-            self._device_index,
-            self._secure,
+            selection.Rules(
+                config.include,
+                config.exclude,
+                config.device_name,
+                self._device_index,
+                config.network,
+                self._secure,
+            ),
         )
 
     def _set_links(self, links: Sequence[Link], now: float) -> None:
@@ -1199,12 +1157,12 @@ class Runtime:
         drops: Dict[int, int] = {}
         for sockets in self._sockets.values():
             drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
+        links, left_out = self._select()
+        status["not_taking_part"] = [dataclasses.asdict(one) for one in left_out]
         if not self._secure:
             # The node knows nothing of links without sockets.
             known = {link["index"] for link in status["links"]}
-            status["links"] += [
-                _without_sockets(link) for link in self._taking_part() if link.index not in known
-            ]
+            status["links"] += [_without_sockets(link) for link in links if link.index not in known]
             status["links"].sort(key=lambda link: link["index"])
         for link in status["links"]:
             index = link["index"]

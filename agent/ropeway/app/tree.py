@@ -6,6 +6,8 @@ from typing import Any, Dict, List, Tuple
 
 STATE_ESTABLISHED = 2
 NOT_ASKED_FOR = "not asked for"
+LEFT_OUT_SHOWN = 16
+"""A host of containers has hundreds of interfaces that take no part."""
 
 
 def render(status: Dict[str, Any]) -> str:
@@ -21,6 +23,7 @@ def render(status: Dict[str, Any]) -> str:
     lines.append("- local devices:")
     for link in status["links"]:
         lines.append("  - {}({}): {}".format(link["name"], link["index"], _link(link)))
+    lines += _left_out(status.get("not_taking_part", []))
     lines.append("- remote devices:")
     for peer in status["peers"]:
         lines.append("  - {}:{}".format(peer["host"], _session(peer)))
@@ -32,6 +35,20 @@ def render(status: Dict[str, Any]) -> str:
         for connection in peer["connections"]:
             lines.append("    - " + _connection(connection))
     return "\n".join(lines)
+
+
+def _left_out(interfaces: List[Dict[str, Any]]) -> List[str]:
+    """Return the lines about interfaces that do not take part."""
+    if not interfaces:
+        return []
+    lines = ["- local devices that do not take part:"]
+    lines += [
+        "  - {}({}): {}".format(one["name"], one["index"], one["reason"])
+        for one in interfaces[:LEFT_OUT_SHOWN]
+    ]
+    if len(interfaces) > LEFT_OUT_SHOWN:
+        lines.append(f"  - and {len(interfaces) - LEFT_OUT_SHOWN} more, which --json shows")
+    return lines
 
 
 def _link(link: Dict[str, Any]) -> str:

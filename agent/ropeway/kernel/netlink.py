@@ -3,7 +3,7 @@
 A small multicast socket only hints that something changed; the truth is always a dump, so that a
 missed event costs nothing but time.
 Source of the formats: rtnetlink(7), `include/uapi/linux/rtnetlink.h`,
-`include/uapi/linux/if_link.h`, `include/uapi/linux/if_addr.h`.
+`include/uapi/linux/if_link.h`, `include/uapi/linux/if_tunnel.h`, `include/uapi/linux/if_addr.h`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,37 @@ IFINFOMSG = struct.Struct("=BxHiII")
 # include/uapi/linux/if_link.h
 IFLA_IFNAME = 3
 IFLA_MTU = 4
+IFLA_LINK = 5
 IFLA_MASTER = 10
 IFLA_TXQLEN = 13
 IFLA_LINKINFO = 18
 IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
 IFLA_IFALIAS = 20
 IFLA_AF_SPEC = 26
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 IFLA_EXT_MASK = 29
+IFLA_LINK_NETNSID = 37
 IFLA_GSO_MAX_SEGS = 40
 IFLA_GSO_MAX_SIZE = 41
+
+# By kind of tunnel the attributes of IFLA_INFO_DATA that name the interface below, 0 for none, and
+# the IPv4 addresses of its two ends.
+# include/uapi/linux/if_link.h: IFLA_VXLAN_LINK, _GROUP, _LOCAL; IFLA_GENEVE_REMOTE; IFLA_XFRM_LINK
+# include/uapi/linux/if_tunnel.h: IFLA_IPTUN_LINK, _LOCAL, _REMOTE; IFLA_GRE_LINK, _LOCAL, _REMOTE;
+#                                 IFLA_VTI_LINK, _LOCAL, _REMOTE
+TUNNELS: Dict[str, Tuple[int, Tuple[int, ...]]] = {
+    "vxlan": (3, (2, 4)),
+    "geneve": (0, (2,)),
+    "ipip": (1, (2, 3)),
+    "sit": (1, (2, 3)),
+    "gre": (1, (6, 7)),
+    "gretap": (1, (6, 7)),
+    "erspan": (1, (6, 7)),
+    "vti": (1, (4, 5)),
+    "xfrm": (1, ()),
+}
 
 # include/uapi/linux/if_addr.h
 #   struct ifaddrmsg { __u8 ifa_family, ifa_prefixlen, ifa_flags, ifa_scope; __u32 ifa_index; };
@@ -102,8 +122,8 @@ class Interface:
     """IPv4 prefixes with a unicast route out of this interface, of any table, as `routes.dump`."""
     loopback: bool
     ethernet: bool
-    enslaved: bool
-    """A port of a bridge, bond or the like."""
+    master: int
+    """Index of the bridge, bond or the like that it is a port of; 0 for none."""
     kind: Optional[str]
     """"tun", "veth", "bridge" and so on; None for hardware."""
     alias: Optional[str]
@@ -113,6 +133,10 @@ class Interface:
     ones, then deprecated ones, which still carry what began on them."""
     routes6: Tuple[str, ...] = ()
     """As `routes`, of IPv6."""
+    below: Tuple[int, ...] = ()
+    """Indices of the interfaces that it is stacked on; of a veth the other end."""
+    tunnel_ends: Tuple[str, ...] = ()
+    """IPv4 addresses that the packets of a tunnel travel between, as far as they are set."""
 
 
 class Change(enum.IntEnum):
@@ -255,14 +279,16 @@ def interfaces(
     """Read `RTM_NEWLINK` messages; add the addresses and routes of each interface, by index."""
     found = []
     for reply in links:
-        for kind, body in nlmsg.messages(reply):
-            if kind != RTM_NEWLINK or len(body) < IFINFOMSG.size:
+        for message, body in nlmsg.messages(reply):
+            if message != RTM_NEWLINK or len(body) < IFINFOMSG.size:
                 continue
             _, hardware, index, flags, _ = IFINFOMSG.unpack_from(body)
             about = dict(nlmsg.attributes(body, IFINFOMSG.size))
             if IFLA_IFNAME not in about:
                 continue
             information = dict(nlmsg.attributes(about.get(IFLA_LINKINFO, b"")))
+            kind = _text(information.get(IFLA_INFO_KIND))
+            below, tunnel_ends = _stacking(about, kind, information.get(IFLA_INFO_DATA, b""))
             found.append(
                 Interface(
                     index=index,
@@ -276,12 +302,27 @@ def interfaces(
                     routes6=prefixes6.get(index, ()),
                     loopback=bool(flags & IFF_LOOPBACK),
                     ethernet=hardware == ARPHRD_ETHER,
-                    enslaved=nlmsg.number(about.get(IFLA_MASTER, b"")) != 0,
-                    kind=_text(information.get(IFLA_INFO_KIND)),
+                    master=nlmsg.number(about.get(IFLA_MASTER, b"")),
+                    kind=kind,
                     alias=_text(about.get(IFLA_IFALIAS)),
+                    below=below,
+                    tunnel_ends=tunnel_ends,
                 )
             )
     return sorted(found, key=lambda interface: interface.index)
+
+
+def _stacking(
+    about: Dict[int, bytes], kind: Optional[str], data: bytes
+) -> Tuple[Tuple[int, ...], Tuple[str, ...]]:
+    """Return what an interface is stacked on, and between which addresses a tunnel leads."""
+    link, ends = TUNNELS.get(kind or "", (0, ()))
+    details = dict(nlmsg.attributes(data)) if kind in TUNNELS else {}
+    # An index of another network namespace says nothing here.
+    named = () if IFLA_LINK_NETNSID in about else (about.get(IFLA_LINK), details.get(link))
+    below = {nlmsg.number(index) for index in named if index} - {0}
+    packed = [details[end] for end in ends if len(details.get(end, b"")) == 4 and any(details[end])]
+    return tuple(sorted(below)), tuple(socket.inet_ntop(socket.AF_INET, end) for end in packed)
 
 
 def _text(value: Optional[bytes]) -> Optional[str]:

@@ -24,7 +24,7 @@ def interface(index, name, *addresses, **changes):
         "routes": tuple(address.rsplit(".", 1)[0] + ".0/24" for address in addresses),
         "loopback": False,
         "ethernet": True,
-        "enslaved": False,
+        "master": 0,
         "kind": None,
         "alias": None,
         **changes,

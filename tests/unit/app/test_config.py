@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,11 +49,16 @@ def test_minimal_file_gets_the_documented_defaults():
         device_name="ropeway0",
         device_mtu=None,
         include=("*",),
-        exclude=(),
+        exclude=config.DEFAULT_EXCLUDE,
         control=config.Control(),
         remotes=(),
         peers=(),
     )
+    schema = json.loads(config.SCHEMA_PATH.read_text(encoding="utf-8"))
+    patterns = schema["properties"]["interfaces"]["properties"]["exclude"]["default"]
+    assert tuple(patterns) == config.DEFAULT_EXCLUDE
+    example = yaml.safe_load((EXAMPLES / "ropeway.yaml").read_text(encoding="utf-8"))
+    assert example["interfaces"]["exclude"] == patterns
 
 
 def test_whole_file():

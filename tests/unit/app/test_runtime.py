@@ -18,7 +18,6 @@ import pytest
 
 from ropeway.app import config, control, polling, runtime
 from ropeway.core import classic
-from ropeway.core.link import Link
 from ropeway.kernel.netlink import Change
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.core.classic_world import encode
@@ -127,46 +126,6 @@ def ask(settings, **message):
 
 def connections(settings):
     return [c for peer in ask(settings, command="status")["peers"] for c in peer["connections"]]
-
-
-class TestTakingPart:
-    """Which interfaces become links."""
-
-    def names(self, interfaces, include=("*",), exclude=()):
-        links = runtime.taking_part(interfaces, include, exclude, "ropeway0", 20)
-        return [link.name for link in links]
-
-    def test_link_has_all_of_the_interface(self):
-        assert runtime.taking_part([ETH0], ["*"], [], "ropeway0", 20) == [
-            Link(2, "eth0", ("192.168.0.1/24",), 1500, True, ("192.168.0.0/24",))
-        ]
-
-    def test_patterns_choose_and_exclusion_wins(self):
-        interfaces = [ETH0, ETH1, interface(4, "wlan0", "192.168.2.1/24")]
-        assert self.names(interfaces, ["eth*"]) == ["eth0", "eth1"]
-        assert self.names(interfaces, ["*"], ["eth?"]) == ["wlan0"]
-        assert self.names(interfaces, ["eth0"], ["eth0"]) == []
-        assert self.names(interfaces, []) == []
-
-    def test_loopback_and_own_device_never_take_part(self):
-        interfaces = [
-            interface(1, "lo", "127.0.0.1/8", loopback=True),
-            interface(9, "ropeway0", "10.0.0.1/24", ethernet=False),
-            interface(20, "renamed", "10.0.0.1/24", ethernet=False),
-        ]
-        assert self.names(interfaces, ["*"]) == []
-
-    def test_interface_without_address(self):
-        assert self.names([interface(2, "eth0")]) == ["eth0"]
-        assert self.names([interface(2, "eth0", admin_up=False)]) == []
-        assert self.names([interface(2, "veth7", enslaved=True)]) == []
-        assert self.names([interface(2, "sit0", ethernet=False)]) == []
-
-    def test_interface_without_carrier_stays_a_link(self):
-        links = runtime.taking_part(
-            [interface(2, "eth0", "192.168.0.1/24", up=False)], ["*"], [], "ropeway0", 20
-        )
-        assert [(link.name, link.up) for link in links] == [("eth0", False)]
 
 
 def test_start_serve_stop(kernel, tmp_path):

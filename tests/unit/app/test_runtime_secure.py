@@ -191,22 +191,6 @@ def test_link_that_gets_no_socket_at_all_is_told(kernel, tmp_path):
     run(agent, steps)
 
 
-def test_interfaces_with_only_ipv6_take_part_on_secure_networks():
-    plain = dataclasses.replace(ETH6, ethernet=False)
-    assert runtime.taking_part([plain], ["*"], [], "ropeway0", 20) == []
-    (link,) = runtime.taking_part([plain], ["*"], [], "ropeway0", 20, ipv6=True)
-    assert (link.addresses6, link.routes6) == (("2001:db8::1/64",), ("2001:db8::/64",))
-    (link,) = runtime.taking_part([ETH1], ["*"], [], "ropeway0", 20)
-    assert (link.addresses6, link.routes6) == ((), ())
-
-
-def test_device_of_another_network_never_takes_part():
-    other = interface(21, "ropeway1", "10.1.0.1/24", kind="tun", alias="ropeway", ethernet=False)
-    foreign = interface(22, "tun0", "10.2.0.1/24", kind="tun", ethernet=False)
-    found = runtime.taking_part([other, foreign], ["*"], [], "ropeway0", 20)
-    assert [link.name for link in found] == ["tun0"]
-
-
 def test_start_serve_stop(kernel, tmp_path, caplog):
     settings = settings_for(tmp_path)
 

@@ -81,6 +81,21 @@ def test_tree_of_an_agent_that_knows_nobody():
     )
 
 
+def test_interfaces_that_do_not_take_part_say_why():
+    left_out = [
+        {"index": index, "name": f"veth{index}", "reason": "is excluded by veth*"}
+        for index in range(3, 40)
+    ]
+    lines = render({**STATUS, "not_taking_part": left_out}).splitlines()
+    at = lines.index("- local devices that do not take part:")
+    assert lines[at + 1] == "  - veth3(3): is excluded by veth*"
+    assert lines[at + 16 : at + 19] == [
+        "  - veth18(18): is excluded by veth*",
+        "  - and 21 more, which --json shows",
+        "- remote devices:",
+    ]
+
+
 def test_link_that_is_down_without_address_and_refused_to_send():
     status = copy.deepcopy(STATUS)
     status["links"][0].update(addresses=[], up=False, send_errors={"ENOBUFS": 3, "EAGAIN": 1})

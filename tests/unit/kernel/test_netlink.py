@@ -99,7 +99,7 @@ def test_one_ordinary_interface():
             routes=("192.168.0.0/24", "192.168.7.0/24"),
             loopback=False,
             ethernet=True,
-            enslaved=False,
+            master=0,
             kind=None,
             alias=None,
             addresses6=("2001:db8::2/64",),
@@ -116,7 +116,8 @@ def test_recorded_links():
     assert (port.index, port.name, port.mtu) == (4, "port", 1500)
     assert (port.kind, port.alias) == ("veth", None)
     assert (port.up, port.admin_up, port.ethernet) == (True, True, True)
-    assert (device.enslaved, port.enslaved) == (False, True)
+    assert (device.master, port.master) == (0, 5)
+    assert (port.below, port.tunnel_ends) == ((3,), ())  # the other end of the veth
 
 
 def test_recorded_addresses():
@@ -206,9 +207,37 @@ def test_kind_alias_master_and_loopback():
     )  # fmt: skip
     assert [i.index for i in found] == [1, 4, 5]
     assert [i.loopback for i in found] == [True, False, False]
-    assert [i.enslaved for i in found] == [False, True, False]
+    assert [i.master for i in found] == [0, 9, 0]
     assert [i.ethernet for i in found] == [False, True, False]
     assert [(i.kind, i.alias) for i in found][2] == ("tun", "ropeway")
+
+
+def linkinfo(kind, *details):
+    data = attribute(netlink.IFLA_INFO_DATA, b"".join(details))
+    return attribute(
+        netlink.IFLA_LINKINFO, attribute(netlink.IFLA_INFO_KIND, kind.encode() + b"\0") + data
+    )
+
+
+def test_what_an_interface_is_stacked_on_and_where_a_tunnel_leads():
+    address = socket.inet_aton("10.0.0.2")
+    elsewhere = number(netlink.IFLA_LINK, 7) + number(netlink.IFLA_LINK_NETNSID, 0)
+    vxlan = number(3, 2) + attribute(2, address) + attribute(4, bytes(4))
+    gre = number(1, 0) + attribute(6, address) + attribute(7, b"\x0a\x00\x00\x03")
+    found = interfaces(
+        link(3, "eth0.7", about=number(netlink.IFLA_LINK, 2) + linkinfo("vlan", number(3, 9))),
+        link(4, "moved", about=elsewhere + linkinfo("vxlan", vxlan)),
+        link(5, "vx0", about=linkinfo("vxlan", vxlan)),
+        link(6, "gre1", about=number(netlink.IFLA_LINK, 0) + linkinfo("gre", gre)),
+        link(7, "short", about=linkinfo("gre", attribute(7, b"\x0a"))),
+    )
+    assert [(i.below, i.tunnel_ends) for i in found] == [
+        ((2,), ()),
+        ((), ("10.0.0.2",)),
+        ((2,), ("10.0.0.2",)),
+        ((), ("10.0.0.2", "10.0.0.3")),
+        ((), ()),
+    ]
 
 
 def test_attributes_of_a_newer_kernel_are_passed_over():
