@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager
 import pytest
 
 from tests.system import pace
+from tests.system.agents import DEVICE
 from tests.system.stage import Pair
 from tests.system.test_two_links import wait_cut
 from tests.system.topology import until
-from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood, one_way
+from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood, one_way, ping
 
 pytestmark = pytest.mark.alone
 
@@ -36,6 +37,21 @@ FLOODS = {
 ATTEMPTS = 2
 #: Of a small flow beside a flood: next to nothing.
 LOST_SHARE = 0.01
+#: Makes each read from the device take 20 us.
+SLOW_READS = """
+import os, time
+from ropeway.kernel import tun
+class Slow:
+    def __getattr__(self, name):
+        return getattr(os, name)
+    def read(self, *arguments):
+        end = time.perf_counter() + 20e-6
+        while time.perf_counter() < end:
+            pass
+        return os.read(*arguments)
+tun.os = Slow()
+"""
+PINGS = 800
 #: Larger than the device's MTU by little: a large fragment and a small one.
 FRAGMENTED_BYTES = 1470
 FRAGMENTED_RATE = 3_000
@@ -115,6 +131,30 @@ def test_flood_over_capacity_takes_next_to_nothing_from_a_small_flow(
         assert verdict.lost <= LOST_SHARE * verdict.sent, f"{way}: {verdict}"
         assert verdict.duplicated == 0, f"{way}: {verdict}"
     pair.wait_whole(a, b)
+
+
+def test_flood_that_cannot_even_be_read_takes_nothing_from_a_flow_that_is_answered(
+    pair: Pair,
+) -> None:
+    """A slow board needs longer to read a packet than another program to send one."""
+    a, b = pair.a_agent(), pair.b_agent()
+    a.cheat = SLOW_READS
+    a.start()
+    b.start()
+    pair.wait_whole(a, b)
+    with flood(pair.a, pair.b, pair.b_address, **FLOODS["datagrams"]):
+        until(lambda: unread(pair) > 0, 10, "the kernel drops what is not read")
+        verdict = ping(pair.a, pair.b_address, count=PINGS, interval_s=1 / SMALL_RATE)
+        dropped = unread(pair)
+    print(f"{verdict}, {dropped} dropped by the kernel")
+    assert dropped > PINGS
+    assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
+
+
+def unread(pair: Pair) -> int:
+    """Return how many packets the kernel dropped because the first agent did not read them."""
+    (shown,) = pair.a.ip_json("-s", "link", "show", "dev", DEVICE)
+    return int(shown["stats64"]["tx"]["dropped"])
 
 
 def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: Pair) -> None:

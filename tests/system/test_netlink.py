@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,8 @@ import pytest
 
 from ropeway.app import selection
 from ropeway.kernel import netlink
+from ropeway.kernel.tun import Tun
+from tests.system.stage import Pair
 from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
 
 DEVICE = "ropeway0"
@@ -203,6 +206,26 @@ def test_device_is_configured_once_and_again_and_deleted(kernel: Kernel) -> None
         with pytest.raises(OSError, match=r"No such device"):
             netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
         assert DEVICE not in [name for _, name in socket.if_nameindex()]
+
+
+def test_device_has_no_queue_but_those_of_its_descriptors(kernel: Kernel) -> None:
+    with namespace(kernel.name), contextlib.closing(Tun(DEVICE)):
+        index = socket.if_nametoindex(DEVICE)
+        netlink.leave_unqueued(index)
+        netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+        shown = run(["ip", "netns", "exec", kernel.name, "tc", "qdisc", "show", "dev", DEVICE])
+    assert shown.split()[:2] == ["qdisc", "noqueue"]
+    assert len(shown.splitlines()) == 1
+
+
+def test_device_that_a_process_holds_cannot_be_shared(pair: Pair) -> None:
+    agent = pair.a_agent().start()
+    other = pair.a_agent(instance="other", control={"path": str(agent.control_path) + ".other"})
+    other.launch_only()
+    assert other.process is not None
+    assert other.process.wait(20) not in (0, None)
+    assert "another process holds it" in other.log()
+    assert agent.answers()
 
 
 def test_device_without_ipv6(kernel: Kernel) -> None:

@@ -16,7 +16,7 @@ import pytest
 from ropeway.core import ipv4
 from ropeway.kernel import segments
 from ropeway.kernel.sockets import ON
-from ropeway.kernel.tun import FEATURES, Tun
+from ropeway.kernel.tun import FEATURES, Queue, Tun
 from tests.system.agents import DEVICE
 from tests.system.checksums import Tap, watched
 from tests.system.topology import Host, Topology
@@ -65,18 +65,21 @@ class Wire:
 
     def _carry(self) -> None:
         with select.epoll() as epoll:
-            for waited_for in (*self.tuns, self._stopped):
-                epoll.register(waited_for, select.EPOLLIN)
+            epoll.register(self._stopped, select.EPOLLIN)
+            for tun in self.tuns:
+                for queue in tun.queues:
+                    epoll.register(queue, select.EPOLLIN)
             while True:
                 ready = {number for number, _ in epoll.poll()}
                 if self._stopped in ready:
                     return
                 for number, tun in enumerate(self.tuns):
-                    if tun.fileno() in ready:
-                        self._pass_on(number, tun, self.tuns[1 - number])
+                    for queue in tun.queues:
+                        if queue.fileno() in ready:
+                            self._pass_on(number, queue, tun, self.tuns[1 - number])
 
-    def _pass_on(self, number: int, source: Tun, target: Tun) -> None:
-        reads = source.read_batch(BATCH)
+    def _pass_on(self, number: int, queue: Queue, source: Tun, target: Tun) -> None:
+        reads = queue.read_batch(BATCH)
         lists = [(reads, False)]
         if source.features["vnet_hdr"] == ON:
             lists = segments.split(reads)

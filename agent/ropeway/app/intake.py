@@ -41,6 +41,10 @@ whoever comes next."""
 CALM_S = 0.4
 """Nothing has waited for this long: another burst may last as long as the first. A flood that is
 hardly one leaves nothing waiting now and then, and goes on."""
+OVERRUN_TURNS = 8
+"""A source brings more than can be read where it was not read to its end so often in a row ..."""
+RETRY_TURNS = 64
+"""... and is read as far ahead as any again after so many turns: the flood may be over."""
 LIMIT_PACKETS = 4096
 """No more packets wait than that."""
 # What a burst brings fits, where a read is at most 64 packets. Before the last piece fewer than
@@ -60,6 +64,8 @@ class Intake:
 
     `handle` takes what a source gave, its key, and the time in monotonic seconds; `flow` tells
     flows of one source apart; `packets` counts the packets in what was read, 1 or more.
+    `overrun_pieces` are read a turn of a source that brings more than can be read, 1 or more: few
+    leave time for others, and let what else comes from that source get lost with the flood.
     """
 
     def __init__(
@@ -67,10 +73,12 @@ class Intake:
         handle: Handle,
         flow: Callable[[Any], Hashable],
         packets: Callable[[Any], int],
+        overrun_pieces: int = PIECES_AHEAD,
     ) -> None:
         self._handle = handle
         self._flow = flow
         self._packets = packets
+        self._overrun_pieces = overrun_pieces
         self._queue = FairQueue(LIMIT_PACKETS, self._count_dropped)
         self.waits = False
         """Whether anything waits."""
@@ -83,6 +91,7 @@ class Intake:
         self._full = 0
         self._crowded: Dict[Hashable, int] = {}
         self._last_turn: Dict[Hashable, int] = {}
+        self._unfinished: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
         self.dropped: Dict[Hashable, Counter[str]] = {}
         """Packets dropped because more came than was handled, by source and reason.
@@ -93,6 +102,10 @@ class Intake:
     def __len__(self) -> int:
         """Return how many packets wait."""
         return len(self._queue)
+
+    def overruns(self, key: Hashable) -> bool:
+        """Say whether a source brings more than can be read: what it has no room for is lost."""
+        return self._unfinished.get(key, 0) >= OVERRUN_TURNS
 
     def read(self, key: Hashable, read: Read, turn: int, now: float) -> None:
         """Read from a source with `read(limit)`, and handle what comes or have it wait.
@@ -110,6 +123,8 @@ class Intake:
             self._read_ahead(key, read, now)
             return
         # What comes now may be larger than what came last, so no more is read than fits anyway.
+        if self._unfinished:
+            self._unfinished.pop(key, None)
         batch = min(int(BATCH_PACKETS / self._packets_per_read) + 2, PIECE_READS)
         reads = read(1 if turn - last > 1 else batch)
         if not reads:
@@ -122,7 +137,11 @@ class Intake:
 
     def _read_ahead(self, key: Hashable, read: Read, now: float) -> None:
         packets = count = 0
-        while self._pieces < PIECES_AHEAD or not count:
+        reads: Sequence[Any] = ()
+        unfinished = self._unfinished.get(key, 0)
+        few = unfinished >= OVERRUN_TURNS and unfinished % RETRY_TURNS
+        ahead = self._pieces + (self._overrun_pieces if few else PIECES_AHEAD)
+        while self._pieces < min(ahead, PIECES_AHEAD) or not count:
             limit = PIECE_READS
             burst = not self.waits or now - self._since < BURST_S
             if burst and len(self._queue) >= QUEUE_PACKETS:
@@ -136,12 +155,15 @@ class Intake:
                 count += len(reads)
                 packets += self._enqueue(key, reads, now)
             if len(reads) < PIECE_READS:
+                self._unfinished.pop(key, None)
                 break
             if count == PIECE_READS:
                 self._full += 1
             # Beyond the limit, more would push out what was just read.
             if packets >= LIMIT_PACKETS:
                 break
+        if len(reads) == PIECE_READS:
+            self._unfinished[key] = unfinished + 1
         self._note(key, packets, count)
 
     def _take(self, key: Hashable, reads: List[Any], now: float) -> None:
@@ -183,6 +205,7 @@ class Intake:
     def forget(self, key: Hashable) -> None:
         """Give up what is remembered of a source that is gone."""
         self._crowded.pop(key, None)
+        self._unfinished.pop(key, None)
         self._last_turn.pop(key, None)
         self.dropped.pop(key, None)
 

@@ -71,7 +71,7 @@ from ropeway.core.secure import Train
 from ropeway.kernel import firewall, netlink, process, segments, tun
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
-from ropeway.kernel.tun import Tun
+from ropeway.kernel.tun import Queue, Tun
 from ropeway.kernel.udp import UDP_FEATURES, UdpSocket
 
 if TYPE_CHECKING:
@@ -118,10 +118,12 @@ DEVICE_MTU_MIN = 68
 
 Sockets = Union[LinkSockets, UdpSocket]
 
+OVERRUN_PIECES = 4
+"""Read a turn of a queue of the device that brings too much: answered flows have left it."""
 SENT, DELIVERED = "sent", "delivered"
 """After what an answer may follow soon."""
 DEVICE = "device"
-"""The intake's key of what was read from the device."""
+"""The intake's key of what was read from a queue of the device, before the queue's number."""
 DEVICE_FEATURES = frozenset(tun.FEATURES)
 FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 """What the encapsulation secure asks of the kernel; classic frames have no use for it."""
@@ -183,7 +185,10 @@ class Runtime:
         self._table = firewall.table_of(config.device_name)
         self._epoll = select.epoll()
         self._tun: Optional[Tun] = None
-        self._tun_fd = -1
+        #: The device's queues by descriptor, each with its number.
+        self._queues: Dict[int, Tuple[int, Queue]] = {}
+        #: The number of the one that answered flows go to.
+        self._answered = 0
         self._device_index = 0
         self._device_mtu = 0
         self._read_errors: Dict[str, int] = {}
@@ -322,10 +327,12 @@ class Runtime:
                 raise ConfigError([sentence]) from error
             raise StartError(sentence) from error
         assert self._tun is not None
-        self._outgoing = Intake(self._outbound, ipv4.flow, _one)
+        self._outgoing = Intake(self._outbound, ipv4.flow, _one, OVERRUN_PIECES)
         if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
             self._sealed.take_partial()
-            self._outgoing = Intake(self._outbound_split, segments.flow, segments.count)
+            self._outgoing = Intake(
+                self._outbound_split, segments.flow, segments.count, OVERRUN_PIECES
+            )
         self._wakefulness = Wakefulness(config.cpu_latency_us)
         stack.callback(lambda: self._wakefulness.close())
         # Whoever holds the device owns the table of its name.
@@ -473,8 +480,8 @@ class Runtime:
             for descriptor, occasions in ready:
                 if descriptor in sockets_by_fd:
                     self._receive(sockets_by_fd[descriptor], now)
-                elif descriptor == self._tun_fd:
-                    self._read_device(now)
+                elif descriptor in self._queues:
+                    self._read_device(*self._queues[descriptor], now)
                 elif descriptor == hints_fd:
                     self._look_soon(now, self._hints.drain())
                 elif descriptor == firewall_fd:
@@ -524,7 +531,7 @@ class Runtime:
         return ready
 
     def _is_no_device(self, occasion: Tuple[int, int]) -> bool:
-        return occasion[0] != self._tun_fd
+        return occasion[0] not in self._queues
 
     def _due(self) -> float:
         return min(
@@ -547,15 +554,14 @@ class Runtime:
         if self._deliver():
             self._occasion = DELIVERED
             # The kernel answers some at once: echoes, acknowledgements.
-            self._read_device(now)
+            if self._tun is not None:
+                self._read_device(self._answered, self._tun.queues[self._answered], now)
         elif self._send():
             self._occasion = SENT
 
-    def _read_device(self, now: float) -> None:
-        if self._tun is None:
-            return
+    def _read_device(self, number: int, queue: Queue, now: float) -> None:
         try:
-            self._outgoing.read(DEVICE, self._tun.read_batch, self._turn, now)
+            self._outgoing.read((DEVICE, number), queue.read_batch, self._turn, now)
         except OSError as error:
             if error.errno == errno.EBADFD:
                 log.warning("device %s is gone: making it again", self._config.device_name)
@@ -564,8 +570,19 @@ class Runtime:
                 # Addresses and routes of the device are not to go for the sake of one packet.
                 count_refused(self._read_errors, error)
             self._look_soon(now)
+        if number == self._answered and self._outgoing.overruns((DEVICE, number)):
+            self._spare_the_answered()
         if self._send():
             self._occasion = SENT
+
+    def _spare_the_answered(self) -> None:
+        """Have answered flows move away from a flood that fills their queue."""
+        assert self._tun is not None
+        for number in range(len(self._tun.queues)):
+            if not self._outgoing.overruns((DEVICE, number)):
+                self._answered = number
+                self._tun.write_through(number)
+                return
 
     def _outbound(self, packets: List[bytes], _: Hashable, now: float) -> None:
         """Hand packets that were read from the device to the node."""
@@ -841,7 +858,7 @@ class Runtime:
         self._watch(opened)
         return opened
 
-    def _watch(self, opened: Union[Sockets, Tun]) -> None:
+    def _watch(self, opened: Sockets) -> None:
         """Have the loop wake for what was just opened, or close it and raise the `OSError`."""
         try:
             self._epoll.register(opened.fileno(), select.EPOLLIN)
@@ -913,17 +930,26 @@ class Runtime:
 
     def _open_device(self) -> None:
         self._close_device()
-        opened = Tun(self._config.device_name, self._device_features)
-        self._watch(opened)
-        self._tun, self._tun_fd = opened, opened.fileno()
+        self._tun = Tun(self._config.device_name, self._device_features)
+        self._answered = 0
+        try:
+            for number, queue in enumerate(self._tun.queues):
+                self._epoll.register(queue.fileno(), select.EPOLLIN)
+                self._queues[queue.fileno()] = number, queue
+        except OSError:
+            self._close_device()
+            raise
         self._device_index = socket.if_nametoindex(self._config.device_name)
+        with contextlib.suppress(OSError):  # then it costs memory, and works as well
+            netlink.leave_unqueued(self._device_index)
 
     def _close_device(self) -> None:
         if self._tun is not None:
-            self._epoll.unregister(self._tun_fd)
+            for descriptor in self._queues:
+                self._epoll.unregister(descriptor)
+            self._queues.clear()
             self._tun.close()
             self._tun = None
-            self._tun_fd = -1
             self._device_index = 0
 
     def _close_sockets(self, key: Hashable) -> None:
@@ -1150,7 +1176,7 @@ class Runtime:
             "mtu": self._device_mtu,
             "read_errors": dict(self._read_errors),
             "write_errors": dict(self._write_errors),
-            "dropped": dict(self._outgoing.dropped.get(DEVICE, {})),
+            "dropped": dict(sum(self._outgoing.dropped.values(), Counter())),
         }
         if self._secure:
             status["offload"] = self._offload()

@@ -32,12 +32,18 @@ RTM_GETLINK = 18
 RTM_NEWADDR = 20
 RTM_GETADDR = 22
 RTM_DELROUTE = 25
+RTM_NEWQDISC = 36
+TCA_KIND = 1
+TC_H_ROOT = 0xFFFFFFFF
 RT_SCOPE_UNIVERSE = 0
 RTEXT_FILTER_SKIP_STATS = 0x8
 
 #   struct ifinfomsg { unsigned char ifi_family, __ifi_pad; unsigned short ifi_type; int ifi_index;
 #                      unsigned ifi_flags, ifi_change; };
 IFINFOMSG = struct.Struct("=BxHiII")
+#   struct tcmsg { unsigned char tcm_family, tcm__pad1; unsigned short tcm__pad2; int tcm_ifindex;
+#                  __u32 tcm_handle, tcm_parent, tcm_info; };
+TCMSG = struct.Struct("=BxxxiIII")
 # include/uapi/linux/if_link.h
 IFLA_IFNAME = 3
 IFLA_MTU = 4
@@ -364,6 +370,21 @@ def configure(index: int, address: str, mtu: int, alias: str) -> None:
         IFADDRMSG.pack(socket.AF_INET, int(prefix_length), 0, RT_SCOPE_UNIVERSE, index)
         + nlmsg.attribute(IFA_LOCAL, packed)
         + nlmsg.attribute(IFA_ADDRESS, packed),
+    )
+
+
+def leave_unqueued(index: int) -> None:
+    """Give a device that is not up yet no queueing discipline: its descriptors' queues do.
+
+    A device takes whatever it is given, so nothing would ever wait there; yet the kernel would make
+    a discipline for each of the 256 queues that a TUN device may have, of 8 MiB and more together.
+    `OSError` says what the kernel refused.
+    """
+    nlmsg.request(
+        RTM_NEWQDISC,
+        nlmsg.NLM_F_CREATE | nlmsg.NLM_F_REPLACE,
+        TCMSG.pack(socket.AF_UNSPEC, index, 0, TC_H_ROOT, 0)
+        + nlmsg.attribute(TCA_KIND, b"noqueue\0"),
     )
 
 

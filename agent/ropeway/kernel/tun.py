@@ -6,6 +6,7 @@ Source of the formats: Linux `Documentation/networking/tuntap.rst` and
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -16,6 +17,7 @@ from ropeway.kernel import segments
 from ropeway.kernel.sockets import NOT_ASKED_FOR, ON, count_refused
 
 PATH = "/dev/net/tun"
+TUN_FLAGS = "/sys/class/net/{}/tun_flags"
 
 # include/uapi/linux/if_tun.h
 #   #define TUNSETIFF     _IOW('T', 202, int)
@@ -25,9 +27,13 @@ TUNSETOFFLOAD = 0x400454D0
 #   #define IFF_TUN   0x0001
 #   #define IFF_NO_PI 0x1000     no 4-byte packet information in front of each packet
 #   #define IFF_VNET_HDR 0x4000  struct virtio_net_hdr in front of each packet
+#   #define IFF_MULTI_QUEUE 0x0100  several descriptors, each a queue with part of the flows
+#   #define IFF_TUN_EXCL 0x8000     EBUSY where there is a device of that name
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+IFF_MULTI_QUEUE = 0x0100
+IFF_TUN_EXCL = 0x8000
 # What the kernel may leave to whoever reads from the device:
 #   #define TUN_F_CSUM    0x01  checksums
 #   #define TUN_F_TSO4    0x02  TCP super-packets
@@ -47,13 +53,63 @@ NEEDS_VNET_HDR = "needs vnet_hdr"
 IFREQ = struct.Struct("16sH22x")
 
 NAME_BYTES_MAX = 15
+QUEUES = 8
+"""Queues of a device: a flood that cannot even be read fills one of them, and no other loses."""
 READ_BYTES_MAX = segments.VNET.size + ipv4.SIZE_MAX
 #: Read beyond a limit to have a packet whole: the largest, where 1280 bytes fit.
 FRAGMENTS_MAX = 53
 
 
+class Queue:
+    """Packets for the network, of the flows that the kernel has put here."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        #: Where the packet begins in what is read.
+        self.start = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor, for epoll."""
+        return self._fd
+
+    def read_batch(self, limit: int) -> List[bytes]:
+        """Return what waits now, at most `limit` packets or super-packets; empty where none does.
+
+        The rest of a packet in fragments comes besides, as far as it is there: it is to travel
+        together. Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD`
+        says that somebody deleted the device; any other that one packet is lost, as `EINVAL` does
+        of a super-packet of a kind that `segments.VNET` has no name for.
+        """
+        packets: List[bytes] = []
+        append, read, fd = packets.append, os.read, self._fd
+        try:
+            for _ in range(limit):
+                append(read(fd, READ_BYTES_MAX))
+            for _ in range(FRAGMENTS_MAX):
+                if not ipv4.goes_on(packets[-1], self.start):
+                    break
+                append(read(fd, READ_BYTES_MAX))
+        except BlockingIOError:
+            pass
+        except OSError:
+            # What was read before the failure still counts; a failure that stays comes again.
+            if not packets:
+                raise
+        return packets
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 class Tun:
     """One TUN device that lives as long as this object: closing it removes the device.
+
+    `queues` are what is read, `QUEUES` or, of a device that was there before, one. The kernel
+    puts flows into them by a hash, and one that is answered into the queue that the answer was
+    written through (`tun_automq_select_queue`, `tun_flow_update` of drivers/net/tun.c).
 
     `name` is the name of the device, 1 to 15 bytes. `OSError` from the constructor says why the
     kernel gave none: `ENOENT` without the tun module, `EPERM` without CAP_NET_ADMIN, `EBUSY` where
@@ -73,15 +129,44 @@ class Tun:
         self.name = name
         self.features: Dict[str, str] = dict.fromkeys(FEATURES, NOT_ASKED_FOR)
         flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if "vnet_hdr" in features else 0)
-        self._fd = os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._queues: List[Queue] = []
         try:
-            fcntl.ioctl(self._fd, TUNSETIFF, IFREQ.pack(encoded, flags))
+            self._make(encoded, flags)
         except OSError:
-            os.close(self._fd)
+            self.close()
             raise
+        self._fd = self._queues[0].fileno()
         self._negotiate(features)
-        # Where the packet begins in what is read.
-        self._start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
+        for queue in self._queues:
+            queue.start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
+
+    def _make(self, name: bytes, flags: int) -> None:
+        """Make the device with all its queues, or take over one that nobody holds."""
+        several = flags | IFF_MULTI_QUEUE
+        try:
+            self._add_queue(name, several | IFF_TUN_EXCL)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            try:
+                self._add_queue(name, flags)
+            except OSError as refused:
+                # The kernel says the same of other devices, and of a TUN with several queues.
+                if refused.errno == errno.EINVAL and os.path.exists(TUN_FLAGS.format(self.name)):
+                    raise error from None
+                raise
+            return
+        while len(self._queues) < QUEUES:
+            self._add_queue(name, several)
+
+    def _add_queue(self, name: bytes, flags: int) -> None:
+        queue = Queue(os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+        try:
+            fcntl.ioctl(queue.fileno(), TUNSETIFF, IFREQ.pack(name, flags))
+        except OSError:
+            queue.close()
+            raise
+        self._queues.append(queue)
 
     def _negotiate(self, features: FrozenSet[str]) -> None:
         """Ask the kernel for super-packets, and say in `features` what came of it."""
@@ -105,34 +190,17 @@ class Tun:
             if name:
                 self.features[name] = ON
 
-    def fileno(self) -> int:
-        """Return the descriptor, for epoll."""
-        return self._fd
+    @property
+    def queues(self) -> Sequence[Queue]:
+        """What is read."""
+        return self._queues
 
-    def read_batch(self, limit: int) -> List[bytes]:
-        """Return what waits now, at most `limit` packets or super-packets; empty where none does.
+    def write_through(self, number: int) -> None:
+        """Write through another queue from now on, by its place in `queues`; at first it is 0.
 
-        The rest of a packet in fragments comes besides, as far as it is there: it is to travel
-        together. Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD`
-        says that somebody deleted the device; any other that one packet is lost, as `EINVAL` does
-        of a super-packet of a kind that `segments.VNET` has no name for.
+        Flows that are answered move there.
         """
-        packets: List[bytes] = []
-        append, read, fd = packets.append, os.read, self._fd
-        try:
-            for _ in range(limit):
-                append(read(fd, READ_BYTES_MAX))
-            for _ in range(FRAGMENTS_MAX):
-                if not ipv4.goes_on(packets[-1], self._start):
-                    break
-                append(read(fd, READ_BYTES_MAX))
-        except BlockingIOError:
-            pass
-        except OSError:
-            # What was read before the failure still counts; a failure that stays comes again.
-            if not packets:
-                raise
-        return packets
+        self._fd = self._queues[number].fileno()
 
     def write_batch(self, packets: Sequence[bytes]) -> Dict[str, int]:
         """Hand complete `packets` to this host; return how many the kernel refused, by errno name.
@@ -171,6 +239,5 @@ class Tun:
 
     def close(self) -> None:
         """Remove the device; closing twice does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for queue in self._queues:
+            queue.close()

@@ -77,6 +77,7 @@ class FakeTun(Ready):
         self.kernel, self.name, self.index = kernel, name, index
         self.features = kernel.granted(("vnet_hdr", "tso", "uso"), features)
         self.asked_for = features
+        self.queues = (self,)
         self.written: List[bytes] = []
         self.written_partial: List[bytes] = []
 
@@ -189,6 +190,7 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "dump", self.dump)
         monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
+        monkeypatch.setattr(runtime.netlink, "leave_unqueued", lambda _: None)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
         monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
         monkeypatch.setattr(

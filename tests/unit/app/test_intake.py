@@ -15,9 +15,11 @@ from ropeway.app.intake import (
     CROWDED_TURNS,
     ITEM_PACKETS,
     LIMIT_PACKETS,
+    OVERRUN_TURNS,
     PIECE_READS,
     PIECES_AHEAD,
     QUEUE_PACKETS,
+    RETRY_TURNS,
     SPARSE_READS,
     Intake,
 )
@@ -42,13 +44,15 @@ class Read:
 class Engine:
     """An intake whose handling only notes what it was handed, and whose sources are lists."""
 
-    def __init__(self):
+    def __init__(self, **options):
         self.now = 50.0
         self.turn = 0
         self.handed = []
         self.most = 0
         """The most packets that waited or were about to."""
-        self.intake = Intake(self.handle, lambda read: read.flow, lambda read: read.packets)
+        self.intake = Intake(
+            self.handle, lambda read: read.flow, lambda read: read.packets, **options
+        )
 
     def handle(self, reads, key, now):
         assert reads
@@ -448,9 +452,9 @@ def test_sources_that_burst_at_once_fit(packets):
 # --- more than can be handled
 
 
-def standing(*keys):
+def standing(*keys, **options):
     """Give an engine with a full queue of one flow, whose burst is over."""
-    engine = Engine()
+    engine = Engine(**options)
     engine.crowd(*keys)
     engine.look_on(one=some("a", QUEUE_PACKETS))
     engine.now += 1.01 * BURST_S
@@ -472,6 +476,41 @@ def test_one_turn_reads_no_more_than_so_many_pieces():
     source = some("a", 2 * PIECES_AHEAD * PIECE_READS)
     assert engine.look(one=source) == [PIECE_READS] * PIECES_AHEAD
     assert len(source) == PIECES_AHEAD * PIECE_READS
+
+
+def test_a_source_overruns_where_it_is_not_read_to_its_end_for_many_turns_until_it_is():
+    engine = standing()
+    for turn in range(2 * OVERRUN_TURNS):
+        assert engine.intake.overruns("flood") == (turn >= OVERRUN_TURNS)
+        engine.look(flood=some("a", 2 * PIECES_AHEAD * PIECE_READS), other=some("b", 1))
+        assert not engine.intake.overruns("other")
+    engine.look(flood=some("a", PIECE_READS + 1))
+    assert not engine.intake.overruns("flood")
+
+
+@pytest.mark.parametrize("rest", ["calm", "gone"])
+def test_a_source_no_longer_overruns_that_rested_or_went(rest):
+    engine = standing()
+    for _ in range(OVERRUN_TURNS):
+        engine.look(flood=some("a", 2 * PIECES_AHEAD * PIECE_READS))
+    assert engine.intake.overruns("flood")
+    if rest == "calm":
+        engine.drain()
+        engine.look(flood=[])
+        engine.look(flood=some("a", 1))
+    else:
+        engine.intake.forget("flood")
+    assert not engine.intake.overruns("flood")
+
+
+def test_little_is_read_of_a_source_that_overruns_but_all_there_is_now_and_then():
+    engine = standing(overrun_pieces=2)
+    pieces = []
+    for _ in range(OVERRUN_TURNS + 2 * RETRY_TURNS):
+        pieces.append(len(engine.look(flood=some("a", 2 * PIECES_AHEAD * PIECE_READS))))
+    assert pieces[:OVERRUN_TURNS] == [PIECES_AHEAD] * OVERRUN_TURNS
+    assert set(pieces[OVERRUN_TURNS:]) == {2, PIECES_AHEAD}
+    assert pieces[OVERRUN_TURNS:].count(PIECES_AHEAD) == 2
 
 
 def test_a_turn_reads_no_more_of_many_sources_than_of_one_but_something_of_each():

@@ -455,7 +455,8 @@ def test_what_is_dropped_for_want_of_time_is_told_by_link_and_for_the_device(ker
         status = ask(settings, command="status")
         assert status["device"]["dropped"] == status["links"][0]["dropped"] == {}
         assert status["links"][0]["buffers"] == {"send": 1 << 20, "receive": 2 << 20}
-        agent._outgoing.dropped["device"] = Counter(full=3)
+        agent._outgoing.dropped["device", 0] = Counter(full=2)
+        agent._outgoing.dropped["device", 3] = Counter(full=1)
         agent._incoming.dropped[2, "192.168.0.1"] = Counter(overload=2, full=1)
         status = ask(settings, command="status")
         assert status["device"]["dropped"] == {"full": 3}

@@ -23,8 +23,8 @@ def device():
     near.setblocking(False)
     made = tun.Tun.__new__(tun.Tun)
     made.name, made._fd = "ropeway0", near.detach()
+    made._queues = [tun.Queue(made._fd)]
     made.features = dict.fromkeys(tun.FEATURES, NOT_ASKED_FOR)
-    made._start = 0
     with far:
         yield made, far
     made.close()
@@ -45,34 +45,34 @@ def test_name_that_does_not_fit(name):
 
 def test_read_batch(device):
     made, far = device
-    assert made.read_batch(64) == []
+    assert made.queues[0].read_batch(64) == []
     for number in range(5):
         far.send(bytes([number]))
-    assert made.read_batch(3) == [b"\0", b"\1", b"\2"]
-    assert made.read_batch(3) == [b"\3", b"\4"]
+    assert made.queues[0].read_batch(3) == [b"\0", b"\1", b"\2"]
+    assert made.queues[0].read_batch(3) == [b"\3", b"\4"]
 
 
 @pytest.mark.parametrize("front", [b"", segments.EMPTY], ids=["packet", "vnet header"])
 def test_a_packet_in_fragments_is_read_whole_whatever_the_limit(device, front):
     made, far = device
-    made._start = len(front)
+    made.queues[0].start = len(front)
     whole = bytes.fromhex("4500012c0001000040110000 0a000001 0a000002") + bytes(280)
     sent = [front + piece for piece in [*ipv4.fragments(whole, 100), whole]]
     assert len(sent) == 5
     for one in sent:
         far.send(one)
-    assert made.read_batch(1) == sent[:4]
-    assert made.read_batch(2) == sent[4:]
+    assert made.queues[0].read_batch(1) == sent[:4]
+    assert made.queues[0].read_batch(2) == sent[4:]
     # The rest may come later, or never.
     far.send(sent[0])
-    assert made.read_batch(1) == sent[:1]
+    assert made.queues[0].read_batch(1) == sent[:1]
 
 
 def test_fragments_that_never_end_do_not_keep_a_batch_from_ending(device, monkeypatch):
     made, _ = device
     begun = bytes.fromhex("4500001c0001200040110000 0a000001 0a000002") + bytes(8)
     monkeypatch.setattr(tun.os, "read", lambda *_: begun)
-    assert made.read_batch(2) == [begun] * (2 + tun.FRAGMENTS_MAX)
+    assert made.queues[0].read_batch(2) == [begun] * (2 + tun.FRAGMENTS_MAX)
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["passing", "staying"])
@@ -88,12 +88,12 @@ def test_packets_before_a_failure_count_and_one_that_stays_comes_again(device, m
         return result
 
     monkeypatch.setattr(tun.os, "read", read)
-    assert made.read_batch(3) == [b"one"]
+    assert made.queues[0].read_batch(3) == [b"one"]
     if stays:
         with pytest.raises(OSError, match="Invalid argument"):
-            made.read_batch(3)
+            made.queues[0].read_batch(3)
     else:
-        assert made.read_batch(3) == [b"two"]
+        assert made.queues[0].read_batch(3) == [b"two"]
 
 
 def test_write_batch(device):
@@ -141,7 +141,7 @@ def test_refused_writes_are_counted(device):
 
 def test_close_twice(device):
     made, _ = device
-    number = made.fileno()
+    number = made.queues[0].fileno()
     made.close()
     made.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -154,15 +154,24 @@ class Kernel:
     def __init__(self, monkeypatch):
         self.asked = []
         self.refused = 0
+        self.taken = 0
         monkeypatch.setattr(tun.os, "open", lambda *_: os.dup(0))
         monkeypatch.setattr(tun.fcntl, "ioctl", self.ioctl)
 
     def ioctl(self, _, request, argument):
         if request == tun.TUNSETIFF:
             argument = struct.unpack_from("=H", argument, 16)[0]
+            if argument & self.taken:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         self.asked.append((request, argument))
         if request == tun.TUNSETOFFLOAD and argument & self.refused:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def queues(flags):
+    """Give the requests that make a device with all its queues."""
+    further = [(tun.TUNSETIFF, flags | tun.IFF_MULTI_QUEUE)] * (tun.QUEUES - 1)
+    return [(tun.TUNSETIFF, flags | tun.IFF_MULTI_QUEUE | tun.IFF_TUN_EXCL), *further]
 
 
 @pytest.fixture
@@ -173,14 +182,34 @@ def kernel(monkeypatch):
 def test_a_device_without_features(kernel):
     made = tun.Tun("ropeway0")
     made.close()
-    assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
+    assert kernel.asked == queues(0x1001)
     assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "not asked for")
+
+
+def test_a_device_that_was_there_before_keeps_its_one_queue(kernel):
+    kernel.taken = tun.IFF_TUN_EXCL
+    made = tun.Tun("ropeway0")
+    assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
+    assert len(made.queues) == 1
+    made.close()
+
+
+def test_answers_are_written_through_the_first_queue_until_another_is_chosen(kernel, monkeypatch):
+    made = tun.Tun("ropeway0")
+    written = []
+    monkeypatch.setattr(tun.os, "write", lambda fd, _: written.append(fd))
+    made.write_batch([b"one"])
+    made.write_through(5)
+    made.write_batch([b"two"])
+    assert written == [made.queues[0].fileno(), made.queues[5].fileno()]
+    made.close()
 
 
 def test_a_device_with_all_features(kernel):
     made = tun.Tun("ropeway0", frozenset(tun.FEATURES))
     made.close()
-    assert kernel.asked[0] == (tun.TUNSETIFF, 0x5001)
+    assert kernel.asked[: tun.QUEUES] == queues(0x5001)
+    assert all(queue.start == segments.VNET.size for queue in made.queues)
     assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x6B)
     assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "on")
 
@@ -208,4 +237,4 @@ def test_super_packets_need_the_vnet_header(kernel):
         "tso": "needs vnet_hdr",
         "uso": "not asked for",
     }
-    assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
+    assert kernel.asked == queues(0x1001)
