@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
 from ropeway.app.control import ControlError, remove_stale
-from ropeway.kernel import firewall, netlink
+from ropeway.kernel import firewall, netlink, steering
 from ropeway.kernel.tun import Tun
 
 DEVICE_ALIAS = "ropeway"
@@ -80,6 +80,9 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     if index is not None:
         netlink.delete(index)
         done.append(f"removed the device {device_name}")
+    rules = steering.remove_left()
+    if rules:
+        done.append(f"removed {rules} routing rules")
     return done
 
 

@@ -117,6 +117,8 @@ class Config:
     control: Control
     cpu_latency_us: Optional[int] = None
     """How soon processors have to wake while packets pass; None leaves them alone."""
+    precedence: bool = True
+    """Whether the virtual network goes before an interface's own where they overlap."""
     remotes: Tuple[Remote, ...] = ()
     """classic only."""
     peers: Tuple[Peer, ...] = ()
@@ -308,6 +310,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "forward": "forward",
         "device_name": "device.name",
         "device_mtu": "device.mtu",
+        "precedence": "device.precedence",
         "include": "interfaces.include",
         "exclude": "interfaces.exclude",
         "control": "control",
@@ -926,6 +929,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         device_name=device.get("name", DEFAULT_DEVICE_NAME),
         # To the schema 1400.0 is a whole number too.
         device_mtu=None if mtu == "auto" else int(mtu),
+        precedence=device.get("precedence", True),
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", DEFAULT_EXCLUDE)),
         cpu_latency_us=None if latency_us is None else int(latency_us),

@@ -47,7 +47,7 @@ from typing import (
 
 from ropeway import __version__
 from ropeway.app import config as configuration
-from ropeway.app import selection, state, systemd
+from ropeway.app import overlap, selection, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import (
@@ -68,7 +68,7 @@ from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.core.secure import Train
-from ropeway.kernel import firewall, netlink, process, segments, tun
+from ropeway.kernel import firewall, netlink, process, segments, steering, tun
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
 from ropeway.kernel.tun import Queue, Tun
@@ -94,6 +94,9 @@ MTU_EVERY_S = 1.0
 """What fits the ways to other hosts changes without any event of netlink."""
 RETRY_S = 1.0
 """Pause before the device or a link's sockets are tried again."""
+REPAIR_MAX_S = 60.0
+"""Somebody who takes away from the device what belongs to it, again and again, gets his way for
+pauses that double up to this one."""
 FIREWALL_TIMEOUT_S = 3.0
 """Nothing else runs while nft does, and the watchdog has to be fed."""
 READING_LIMIT_S = 8.0
@@ -129,7 +132,10 @@ FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 """What the encapsulation secure asks of the kernel; classic frames have no use for it."""
 
 # What of the configuration the running agent can take over by itself, whatever the node does.
-APPLIED_LIVE = ("interfaces.include", "interfaces.exclude", "cpu_latency_us")
+APPLIED_LIVE = (
+    *("interfaces.include", "interfaces.exclude"),
+    *("cpu_latency_us", "device.precedence"),
+)
 
 
 class StartError(Exception):
@@ -201,7 +207,11 @@ class Runtime:
         self._sockets_max = _sockets_max(self._secure)
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
-        self._overlaps: Set[str] = set()
+        self._overlaps: List[overlap.Overlap] = []
+        self._overlaps_told: Set[str] = set()
+        # What the kernel makes by itself when the device gets its address.
+        self._steering = steering.wanted(config.network, ())
+        self._steering_fault = ""
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
         self._turn = 0
@@ -224,6 +234,7 @@ class Runtime:
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
+        self._repair_pause_s = RETRY_S
         self._mtu_due = self._started_at
         self._callers: Dict[str, Tuple[Tuple[str, int], ...]] = {}
         self._callers_due = self._started_at + CALLERS_EVERY_S
@@ -335,6 +346,9 @@ class Runtime:
             )
         self._wakefulness = Wakefulness(config.cpu_latency_us)
         stack.callback(lambda: self._wakefulness.close())
+        with contextlib.suppress(OSError):  # they lead nowhere
+            steering.remove_left()
+        stack.callback(self._stop_steering)
         # Whoever holds the device owns the table of its name.
         if self._secure:
             # An agent that was killed may have left the table of a classic network.
@@ -738,6 +752,8 @@ class Runtime:
             return
         self._note_dump(interfaces, now)
         self._set_links(self._select()[0], now)
+        if self._device_mtu:
+            self._steer(self._device_in(interfaces), now)
 
     def _note_dump(self, interfaces: Sequence[netlink.Interface], began_at: float) -> None:
         self._interfaces = interfaces
@@ -776,31 +792,30 @@ class Runtime:
         self._node.set_links(links, now)
 
     def _check_overlaps(self, links: Sequence[Link], starting: bool) -> None:
-        """Warn of links whose own network is, or is part of, the virtual one.
+        """Warn of interfaces whose own network overlaps the virtual one.
 
-        `ConfigError` at the start where one of them has the virtual address.
+        `ConfigError` at the start where a link has the virtual address.
         """
-        network = ipaddress.IPv4Network(self._config.network)
-        found = set()
         for link in links:
-            for text in link.addresses:
-                own = ipaddress.IPv4Interface(text)
-                if starting and str(own.ip) == self._config.address:
-                    raise ConfigError(
-                        [
-                            f"address: {link.name}({link.index}) has {own.ip} already: choose"
-                            " another address or network, or exclude that interface"
-                        ]
-                    )
-                if own.network.overlaps(network):
-                    found.add(
-                        f"{link.name}({link.index}) has {text}, which overlaps the virtual network"
-                        f" {network}: what is sent there may go either way; choose another network"
-                        " for one of them"
-                    )
-        for sentence in sorted(found - self._overlaps):
+            own = [text.split("/")[0] for text in link.addresses]
+            if starting and self._config.address in own:
+                raise ConfigError(
+                    [
+                        f"address: {link.name}({link.index}) has {self._config.address} already:"
+                        " choose another address or network, or exclude that interface"
+                    ]
+                )
+        self._overlaps = overlap.find(self._interfaces, self._config.network, self._device_index)
+        told, self._overlaps_told = self._overlaps_told, set(self._overlap_sentences())
+        for sentence in sorted(self._overlaps_told - told):
             log.warning("%s", sentence)
-        self._overlaps = found
+
+    def _overlap_sentences(self) -> List[str]:
+        config = self._config
+        return [
+            overlap.sentence(one, config.network, config.device_name, config.precedence)
+            for one in self._overlaps
+        ]
 
     def _note_left_out(
         self, links: Sequence[Link], wanted: Dict[Hashable, Tuple[Link, str]]
@@ -891,7 +906,7 @@ class Runtime:
         """Put back whatever of the device is not as it has to be."""
         config = self._config
         mtu = max(self._node.device_mtu, DEVICE_MTU_MIN)
-        device = next((i for i in interfaces if i.index == self._device_index), None)
+        device = self._device_in(interfaces)
         faults = []
         if self._tun is None or device is None or device.name != config.device_name:
             faults.append("it is gone")
@@ -903,14 +918,11 @@ class Runtime:
             if device.mtu != mtu:
                 faults.append(f"its MTU is {device.mtu}, not {mtu}")
         if not faults:
+            self._steer(device, now)
             return
         expected = starting or (mtu != self._device_mtu and len(faults) == 1)
-        if not expected:
-            if now < self._repair_at:
-                self._dump_due = min(self._dump_due, self._repair_at)
-                return
-            self._repair_at = now + RETRY_S
-            log.warning("repairing device %s: %s", config.device_name, ", ".join(faults))
+        if not expected and not self._may_repair(", ".join(faults), now):
+            return
         try:
             if faults[0] == "it is gone":
                 self._open_device()
@@ -926,7 +938,71 @@ class Runtime:
             self._dump_due = min(self._dump_due, now + RETRY_S)
             return
         self._device_mtu = mtu
+        # Its way is looked at once it is seen as it is now.
+        self._look_soon(now)
         log.info("device %s has MTU %s", config.device_name, mtu)
+
+    def _device_in(self, interfaces: Sequence[netlink.Interface]) -> Optional[netlink.Interface]:
+        return next((i for i in interfaces if i.index == self._device_index), None)
+
+    def _may_repair(self, faults: str, now: float) -> bool:
+        """Say whether it is time to repair the device, and log that; else look again in time."""
+        if now < self._repair_at:
+            self._dump_due = min(self._dump_due, self._repair_at)
+            return False
+        calm = now - self._repair_at >= REPAIR_MAX_S
+        self._repair_pause_s = RETRY_S if calm else min(2 * self._repair_pause_s, REPAIR_MAX_S)
+        self._repair_at = now + self._repair_pause_s
+        log.warning("repairing device %s: %s", self._config.device_name, faults)
+        return True
+
+    def _steer(self, device: Optional[netlink.Interface], now: float) -> None:
+        """See that packets for the virtual network are led to the device."""
+        config, index = self._config, self._device_index
+        if device is None or not device.admin_up or config.device_address not in device.addresses:
+            return
+        if device.master:
+            # In a routing domain its route stands in the table of that.
+            return
+        aside = [one.own for one in self._overlaps if one.inside and config.precedence]
+        wanted = steering.wanted(config.network, aside)
+        try:
+            plain = not aside and self._steering == wanted
+            if plain and steering.leads_to(_another_host(config)) == index:
+                return
+            found = steering.look(index, config.network)
+            if found != wanted:
+                changed = self._steering == wanted
+                if changed and not self._may_repair(_what_lacks(found, wanted), now):
+                    return
+                steering.change(index, config.device_address, found, wanted)
+        except OSError as error:
+            self._note_not_steered(error, now)
+            return
+        self._steering, self._steering_fault = wanted, ""
+
+    def _note_not_steered(self, error: OSError, now: float) -> None:
+        sentence = (
+            f"packets for {self._config.network} cannot be led to {self._config.device_name}"
+            f" ({error.strerror or error})"
+        )
+        if sentence != self._steering_fault:
+            log.warning("%s: trying again", sentence)
+        self._steering_fault = sentence
+        self._dump_due = min(self._dump_due, now + REPAIR_MAX_S)
+
+    def _stop_steering(self) -> None:
+        """Remove the rules on the way out; routes go with the device."""
+        if not self._steering.rules:
+            return
+        try:
+            steering.remove_rules(self._config.network)
+        except OSError as error:
+            log.warning(
+                "the rules for %s stay behind (%s): `ropeway cleanup` removes them",
+                self._config.network,
+                error.strerror or error,
+            )
 
     def _open_device(self) -> None:
         self._close_device()
@@ -1178,6 +1254,7 @@ class Runtime:
             "write_errors": dict(self._write_errors),
             "dropped": dict(sum(self._outgoing.dropped.values(), Counter())),
         }
+        status["warnings"] = self._warnings()
         if self._secure:
             status["offload"] = self._offload()
         drops: Dict[int, int] = {}
@@ -1197,6 +1274,10 @@ class Runtime:
             link["buffers"] = self._buffers_at(index)
             link["unusable"] = self._why_unusable(link["index"])
         return status
+
+    def _warnings(self) -> List[str]:
+        """Return, as sentences, what keeps this host from being as it should be."""
+        return self._overlap_sentences() + [self._steering_fault] * bool(self._steering_fault)
 
     def _offload(self) -> Dict[str, str]:
         """Return for each feature of the kernel "on", or why packets go without it."""
@@ -1264,6 +1345,20 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
+
+
+def _another_host(config: Config) -> str:
+    """Return an address of the virtual network that is not this host's."""
+    hosts = ipaddress.IPv4Network(config.network).hosts()
+    return next(str(host) for host in hosts if str(host) != config.address)
+
+
+def _what_lacks(found: steering.Steering, wanted: steering.Steering) -> str:
+    if (wanted.main and not found.main) or (wanted.first and not found.first):
+        return "it lacks its route"
+    if wanted.rules - found.rules:
+        return "a rule that leads to it is gone"
+    return "another way leads to it"
 
 
 def _one(_: bytes) -> int:

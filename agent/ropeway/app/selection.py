@@ -68,7 +68,7 @@ def _is_own(interface: Interface, rules: Rules) -> bool:
     return rules.device_name == interface.name or rules.device_index == interface.index
 
 
-def _is_device(interface: Interface) -> bool:
+def is_device(interface: Interface) -> bool:
     """Say whether it is the device of an agent, this one or another."""
     return interface.kind == "tun" and interface.alias == DEVICE_ALIAS
 
@@ -93,7 +93,7 @@ def _why_not(interface: Interface, rules: Rules, device: Optional[str]) -> Optio
     """
     if interface.loopback:
         return "is the loopback"
-    if _is_device(interface):
+    if is_device(interface):
         return "is the device of another virtual network"
     if device is not None:
         return f"sends its packets through {device}, a virtual network"
@@ -128,7 +128,7 @@ def _devices(interfaces: Iterable[Interface], rules: Rules) -> Dict[int, List[st
     # The own device gets its address later.
     found = {rules.device_index: [rules.network]}
     for interface in interfaces:
-        if _is_device(interface):
+        if is_device(interface):
             found.setdefault(interface.index, []).extend(interface.addresses)
     return found
 

@@ -14,6 +14,7 @@ def render(status: Dict[str, Any]) -> str:
     """Return the tree for `status`, the result of the control command of that name."""
     device = status["device"]
     lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
+    lines += [f"- warning: {sentence}" for sentence in status.get("warnings", [])]
     missing = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
     wakes = status.get("process", {}).get("cpu_latency_us", NOT_ASKED_FOR)
     if isinstance(wakes, str) and wakes != NOT_ASKED_FOR:

@@ -24,6 +24,7 @@ from ropeway.kernel.routes import RTM_NEWROUTE, Prefixes
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
+RTMGRP_IPV4_RULE = 0x80
 RTMGRP_IPV6_IFADDR = 0x100
 RTMGRP_IPV6_ROUTE = 0x400
 RTM_NEWLINK = 16
@@ -32,9 +33,12 @@ RTM_GETLINK = 18
 RTM_NEWADDR = 20
 RTM_GETADDR = 22
 RTM_DELROUTE = 25
+RTM_NEWRULE = 32
+RTM_DELRULE = 33
 RTM_NEWQDISC = 36
 TCA_KIND = 1
 TC_H_ROOT = 0xFFFFFFFF
+ROUTING = frozenset((RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE))
 RT_SCOPE_UNIVERSE = 0
 RTEXT_FILTER_SKIP_STATS = 0x8
 
@@ -155,7 +159,7 @@ class Change(enum.IntEnum):
 
 
 class Hints:
-    """A netlink socket that becomes readable when links, addresses or routes change.
+    """A netlink socket that becomes readable when links, addresses, routes or rules change.
 
     Those of IPv6 count only with `ipv6`.
     """
@@ -164,7 +168,7 @@ class Hints:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
-        groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE
+        groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
         if ipv6:
             groups |= RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
         self._socket.bind((0, groups))
@@ -199,7 +203,7 @@ class Hints:
 
 def _change(messages: bytes) -> Change:
     kinds = {kind for kind, _ in nlmsg.messages(messages)}
-    return Change.ROUTES if kinds and kinds <= {RTM_NEWROUTE, RTM_DELROUTE} else Change.INTERFACES
+    return Change.ROUTES if kinds and kinds <= ROUTING else Change.INTERFACES
 
 
 def dump(ipv6: bool = False) -> List[Interface]:

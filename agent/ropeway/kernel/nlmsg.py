@@ -7,6 +7,7 @@ those of a newer kernel do no harm.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -21,13 +22,16 @@ NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
 NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
 NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
 SOL_NETLINK = 270  # include/linux/socket.h
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12  # since Linux 4.20
 NLMSGERR_ATTR_MSG = 1
 NLA_TYPE_MASK = 0x3FFF
 ERRNO_MAX = 4095  # MAX_ERRNO of include/linux/err.h
@@ -114,15 +118,21 @@ def whole(read: Callable[[], Whole], what: str) -> Whole:
     raise OSError(errno.EINTR, f"the kernel's {what} changed through every dump")
 
 
-def dump(question: int, family: int, struct_bytes: int, options: bytes = b"") -> List[bytes]:
+def dump(
+    question: int, family: int, struct_bytes: int, options: bytes = b"", strict: bool = False
+) -> List[bytes]:
     """Return what the kernel answers to the dump request, each item one or more messages.
 
     The struct of a request begins with its address family and says nothing else; the attributes
-    `options` follow. `Torn` where it has to be asked for again; `OSError` where the kernel refuses.
+    `options` follow. With `strict` the kernel leaves out what does not agree with them, if it can.
+    `Torn` where it has to be asked for again; `OSError` where the kernel refuses.
     """
     body = bytes([family]) + bytes(struct_bytes - 1) + options
     replies: List[bytes] = []
     with _open() as channel:
+        if strict:
+            with contextlib.suppress(OSError):
+                channel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         channel.send(message(question, NLM_F_REQUEST | NLM_F_DUMP, body))
         while len(replies) < REPLIES_MAX:
             reply = channel.recv(REPLY_BYTES_MAX)
@@ -147,6 +157,17 @@ def dump(question: int, family: int, struct_bytes: int, options: bytes = b"") ->
                     _refuse(code)
                 return replies
     raise OSError(errno.EPROTO, "the kernel's dump has no end")
+
+
+def ask(question: int, body: bytes) -> Tuple[int, bytes]:
+    """Return kind and body of the one message that answers; `OSError` where the kernel refuses."""
+    with _open() as channel:
+        channel.send(message(question, NLM_F_REQUEST, body))
+        reply = channel.recv(REPLY_BYTES_MAX)
+    answers = list(messages(reply))
+    if not answers or answers[0][0] == NLMSG_ERROR:
+        _refuse(_error(reply, NLMSGHDR.size) if answers else 0)
+    return answers[0]
 
 
 def request(kind: int, flags: int, body: bytes) -> None:

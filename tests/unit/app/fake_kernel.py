@@ -13,6 +13,7 @@ import threading
 from typing import Dict, List, Set
 
 from ropeway.kernel.netlink import Change, Interface
+from ropeway.kernel.steering import Steering
 
 
 def interface(index, name, *addresses, **changes):
@@ -178,6 +179,10 @@ class FakeKernel:
         self.route_dumps = 0
         self.next_index = 20
         self.offload: Set[str] = set()
+        self.steering = Steering(main=False, first=False)
+        self.steered: List[Steering] = []
+        #: Where what is sent to another host of the virtual network goes; 0 as the routes say.
+        self.leads_to = 0
 
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
@@ -192,6 +197,11 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "leave_unqueued", lambda _: None)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(runtime.steering, "leads_to", self.look_up)
+        monkeypatch.setattr(runtime.steering, "look", lambda index, network: self.steering)
+        monkeypatch.setattr(runtime.steering, "change", self.steer)
+        monkeypatch.setattr(runtime.steering, "remove_rules", self.remove_rules)
+        monkeypatch.setattr(runtime.steering, "remove_left", lambda: 0)
         monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
         monkeypatch.setattr(
             runtime.firewall, "delete", lambda table: self.firewall.append("delete")
@@ -277,6 +287,18 @@ class FakeKernel:
         now = {i.index: i.routes for i in self.interfaces}
         return [dataclasses.replace(i, routes=now.get(i.index, ())) for i in earlier]
 
+    def look_up(self, address):
+        index = next((i.index for i in self.interfaces if i.kind == "tun"), 0)
+        return self.leads_to or index * (self.steering.main or self.steering.first)
+
+    def steer(self, index, address, before, after):
+        assert before == self.steering
+        self.steering = after
+        self.steered.append(after)
+
+    def remove_rules(self, network):
+        self.steering = dataclasses.replace(self.steering, rules=frozenset())
+
     def configure(self, index, address, mtu, alias):
         with self.changing:
             place = next((n for n, i in enumerate(self.interfaces) if i.index == index), None)
@@ -291,5 +313,6 @@ class FakeKernel:
                 alias=alias,
                 ethernet=False,
             )
+            self.steering = dataclasses.replace(self.steering, main=True)
             # Last, because whoever waits for it goes on to change the device.
             self.configured.append((index, address, mtu, alias))

@@ -59,7 +59,7 @@ class TestNames:
 def kernel(monkeypatch):
     """Give a kernel with no device, which a test may add, and one table."""
     fake = types.SimpleNamespace(
-        held=False, tables=["ropeway-rope7"], opened=[], removed=[], interfaces=[]
+        held=False, tables=["ropeway-rope7"], opened=[], removed=[], interfaces=[], rules=0
     )
 
     class Tun:
@@ -90,14 +90,21 @@ def kernel(monkeypatch):
     monkeypatch.setattr(netlink, "delete", fake.removed.append)
     monkeypatch.setattr(cleanup, "Tun", Tun)
     monkeypatch.setattr(cleanup.firewall, "delete", delete)
+    # They are left where their device is gone.
+    monkeypatch.setattr(
+        cleanup.steering, "remove_left", lambda: fake.rules * (len(fake.removed) > 0)
+    )
     return fake
 
 
 def test_what_a_killed_agent_left_is_removed(kernel, tmp_path):
     kernel.device()
+    kernel.rules = 2
     assert cleanup.clean_up(str(tmp_path / "c.sock"), "rope7") == [
-        "removed the nft table ropeway-rope7", "removed the device rope7"
-    ]  # fmt: skip
+        "removed the nft table ropeway-rope7",
+        "removed the device rope7",
+        "removed 2 routing rules",
+    ]
     assert kernel.removed == [9]
 
 

@@ -148,7 +148,8 @@ def test_not_a_configuration_at_all(text, error):
         ("device: {name: a b}", "4: device.name: write an interface name of 1 to 15 letters,"
                                 " digits, dots, hyphens and underscores, not a b"),
         ("device: {nmae: x}", "4: device.nmae: unknown key: did you mean name?"),
-        ("device:", "4: device: write a mapping with the keys name and mtu, not nothing"),
+        ("device:", "4: device: write a mapping with the keys name, mtu and precedence, not"
+            " nothing"),
         ("interfaces: {include: eth0}", "4: interfaces.include: write a list of interface names"
                                         ' or shell patterns, such as ["en*"], not eth0'),
         ("interfaces: {exclude: [7]}", "4: interfaces.exclude[0]: write an interface name or a"

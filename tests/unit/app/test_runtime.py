@@ -7,6 +7,7 @@ what the loop does.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -18,7 +19,9 @@ import pytest
 
 from ropeway.app import config, control, polling, runtime
 from ropeway.core import classic
+from ropeway.kernel import steering
 from ropeway.kernel.netlink import Change
+from ropeway.kernel.steering import Steering
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.core.classic_world import encode
 
@@ -223,6 +226,7 @@ def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
         assert not [
             c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
         ]
+        eventually(lambda: kernel.dumps == 2)  # at the start, and after the device was set up
         dumps = kernel.dumps
         routed = interface(2, "eth0", "192.168.0.1/24", routes=("172.16.0.0/12", "192.168.0.0/24"))
         kernel.interfaces[1] = routed
@@ -632,28 +636,141 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
     run(runtime.Runtime(settings), steps)
 
 
-def overlaps(caplog):
-    return [r.getMessage() for r in caplog.records if "virtual network" in r.getMessage()]
+def said(caplog, part):
+    return [r.getMessage() for r in caplog.records if part in r.getMessage()]
 
 
-def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
-    settings = settings_for(tmp_path)
-    kernel.interfaces = [interface(2, "eth0", "10.0.0.77/24"), ETH1]
+def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog):
+    def steps():
+        eventually(lambda: kernel.configured)
+        kernel.steering = Steering(main=False, first=False)
+        kernel.hints.put(Change.ROUTES)
+        eventually(lambda: kernel.steering.main)
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+    assert kernel.steered == [Steering(main=True, first=False)]
+    assert said(caplog, "repairing") == ["repairing device ropeway0: it lacks its route"]
+
+
+def test_device_that_somebody_spoils_again_and_again_is_repaired_ever_more_seldom(kernel, tmp_path):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    repaired = [now for now in range(1000, 1600) if agent._may_repair("it is down", now)]
+    pauses = [after - before for before, after in zip(repaired, repaired[1:])]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60, 60, 60]
+    assert agent._dump_due <= agent._repair_at
+    # Once it was left alone for long enough, it is repaired at once again.
+    assert agent._may_repair("it is down", 2000)
+    assert agent._may_repair("it is down", 2001)
+
+
+def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel, tmp_path, caplog):
+    kernel.leads_to = 2
 
     def steps():
-        eventually(lambda: kernel.links)
-        kernel.change(interface(2, "eth0", "10.0.0.77/24"), interface(3, "eth1", "10.1.1.1/8"))
-        eventually(lambda: len(overlaps(caplog)) == 2)
+        eventually(lambda: kernel.configured)
         dumps = kernel.dumps
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+    assert kernel.steered == []
+
+
+INSIDE = interface(2, "eth0", "10.0.0.77/24")
+AHEAD = steering.wanted("10.0.0.0/24", ["10.0.0.77"])
+TOLD = (
+    "eth0(2) has 10.0.0.77/24, which lies within the virtual network 10.0.0.0/24: what is sent"
+    " there goes to ropeway0, so that other hosts of that LAN, such as a name server, cannot be"
+    " reached from here; choose another network for one of them"
+)
+
+
+def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
+    settings = settings_for(tmp_path)
+    kernel.interfaces = [INSIDE, ETH1]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.change(INSIDE, interface(3, "eth1", "10.1.1.1/8"))
+        eventually(lambda: len(said(caplog, "the virtual")) == 2)
+        dumps = kernel.dumps
+        kernel.hints.put(b"hint")
+        eventually(lambda: kernel.dumps > dumps)
+        assert ask(settings, command="status")["warnings"] == said(caplog, "the virtual")
+
     run(runtime.Runtime(settings), steps)
-    assert overlaps(caplog) == [
-        f"{name} has {address}, which overlaps the virtual network 10.0.0.0/24: what is sent there"
-        " may go either way; choose another network for one of them"
-        for name, address in (("eth0(2)", "10.0.0.77/24"), ("eth1(3)", "10.1.1.1/8"))
+    assert said(caplog, "the virtual") == [
+        TOLD,
+        "eth1(3) has 10.1.1.1/8, a network that holds the virtual one, 10.0.0.0/24: hosts of that"
+        " LAN with such an address cannot be reached from here",
     ]
+
+
+def test_virtual_network_goes_before_a_link_of_the_same_addresses_while_it_has_them(
+    kernel, tmp_path, caplog
+):
+    kernel.interfaces = [INSIDE]
+
+    def steps():
+        eventually(lambda: kernel.steering == AHEAD)
+        kernel.change(ETH0)
+        eventually(lambda: kernel.steering == steering.wanted("10.0.0.0/24", []))
+        # A bridge of containers counts too, though it takes no part.
+        kernel.change(ETH0, dataclasses.replace(INSIDE, index=5, name="docker0"))
+        eventually(lambda: kernel.steering == AHEAD)
+
+    run(runtime.Runtime(settings_for(tmp_path, exclude=("docker*",))), steps)
+    assert kernel.steering.rules == frozenset()
+    assert said(caplog, "repairing") == []
+
+
+def test_rule_that_somebody_takes_away_is_put_back_and_told(kernel, tmp_path, caplog):
+    kernel.interfaces = [INSIDE]
+
+    def steps():
+        eventually(lambda: kernel.steering == AHEAD)
+        kernel.steering = dataclasses.replace(AHEAD, rules=frozenset())
+        kernel.hints.put(Change.ROUTES)
+        eventually(lambda: kernel.steering == AHEAD)
+
+    run(runtime.Runtime(settings_for(tmp_path)), steps)
+    assert said(caplog, "repairing") == [
+        "repairing device ropeway0: a rule that leads to it is gone"
+    ]
+
+
+def test_network_takes_no_precedence_where_the_configuration_forbids_it(kernel, tmp_path, caplog):
+    kernel.interfaces = [INSIDE]
+
+    def steps():
+        eventually(lambda: said(caplog, "device.precedence is false"))
+        dumps = kernel.dumps
+        kernel.hints.put(b"hint")
+        eventually(lambda: kernel.dumps > dumps)
+
+    run(runtime.Runtime(settings_for(tmp_path, precedence=False)), steps)
+    assert kernel.steered == []
+
+
+def test_kernel_that_refuses_rules_is_told_once(kernel, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(runtime, "REPAIR_MAX_S", 0.01)
+    kernel.interfaces = [INSIDE]
+    tried = []
+
+    def refuse(*arguments):
+        tried.append(arguments)
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(runtime.steering, "change", refuse)
+    settings = settings_for(tmp_path)
+    sentence = "packets for 10.0.0.0/24 cannot be led to ropeway0 (Operation not supported)"
+
+    def steps():
+        eventually(lambda: len(tried) > 2)
+        assert ask(settings, command="status")["warnings"][-1] == sentence
+
+    run(runtime.Runtime(settings), steps)
+    assert said(caplog, "cannot be led") == [sentence + ": trying again"]
 
 
 def test_link_that_has_the_virtual_address_is_a_mistake_of_the_configuration(kernel, tmp_path):

@@ -371,6 +371,7 @@ def test_routes_of_now_replace_those_of_an_earlier_dump(monkeypatch):
         ([], netlink.Change.NOTHING),
         ([hint(ROUTE)], netlink.Change.ROUTES),
         ([hint(ROUTE, netlink.RTM_DELROUTE)], netlink.Change.ROUTES),
+        ([hint(netlink.RTM_DELRULE, netlink.RTM_NEWRULE)], netlink.Change.ROUTES),
         ([hint(ROUTE), hint(LINK), hint(ROUTE)], netlink.Change.INTERFACES),
         ([hint(ROUTE, ADDRESS)], netlink.Change.INTERFACES),
         ([OSError(errno.ENOBUFS, "")], netlink.Change.INTERFACES),
