@@ -62,7 +62,7 @@ from ropeway.app.control import (
 from ropeway.app.intake import Intake
 from ropeway.app.polling import BusyPoll
 from ropeway.app.wakefulness import Wakefulness
-from ropeway.core import ipv4
+from ropeway.core import events, ipv4
 from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
@@ -611,9 +611,9 @@ class Runtime:
         """Carry out what the node has decided."""
         self._send()
         self._deliver()
-        events = self._node.take_events()
-        if events:
-            for event in events:
+        happened = self._node.take_events()
+        if happened:
+            for event in happened:
                 log.info("%s", event)
             self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
@@ -940,7 +940,7 @@ class Runtime:
         self._device_mtu = mtu
         # Its way is looked at once it is seen as it is now.
         self._look_soon(now)
-        log.info("device %s has MTU %s", config.device_name, mtu)
+        self._node.note(events.DeviceMtuSet(config.device_name, mtu), now)
 
     def _device_in(self, interfaces: Sequence[netlink.Interface]) -> Optional[netlink.Interface]:
         return next((i for i in interfaces if i.index == self._device_index), None)

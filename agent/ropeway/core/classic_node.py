@@ -160,11 +160,13 @@ class ClassicNode(Node):
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return self._peers.deadline()
+        return min(self._peers.deadline(), self._log.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: greetings, keepalives, falling back of silent connections."""
         self._peers.tick(now)
+        if now >= self._log.due:
+            self._log.expire(now)
 
     @property
     def device_mtu(self) -> int:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from ropeway.core.counters import TokenBucket
 from ropeway.core.link import Link
 from ropeway.core.secure import Endpoint
-from ropeway.core.tuning import EVENTS_BURST, EVENTS_PER_S
+from ropeway.core.tuning import (
+    CHANGES_EVERY_S,
+    CHANGES_MAX,
+    CHANGES_TOLD,
+    EVENTS_BURST,
+    EVENTS_PER_S,
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,18 @@ class PathMtuFound:
 
 
 @dataclass(frozen=True)
+class DeviceMtuSet:
+    """The device's MTU is another than before."""
+
+    name: str
+    #: In bytes.
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"device {self.name} has MTU {self.mtu}"
+
+
+@dataclass(frozen=True)
 class HandshakeRefused:
     """Somebody who does not belong, or belongs elsewhere, asked for a session."""
 
@@ -162,6 +180,24 @@ class HandshakeRefused:
 
     def __str__(self) -> str:
         return self.note
+
+
+@dataclass(frozen=True)
+class ChangedOften:
+    """Something came and went, or moved to and fro, more often than it was reported."""
+
+    #: What, such as "link wlan0".
+    what: str
+    count: int
+    period_s: float
+    #: The last of the changes, which tells how it is now.
+    last: Event
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: {self.count} more changes within {self.period_s:.0f} s, the last:"
+            f" {self.last}"
+        )
 
 
 @dataclass(frozen=True)
@@ -186,7 +222,9 @@ Event = Union[
     SessionUnanswered,
     EndpointMoved,
     PathMtuFound,
+    DeviceMtuSet,
     HandshakeRefused,
+    ChangedOften,
     EventsSuppressed,
 ]
 
@@ -216,20 +254,100 @@ def _endpoint(endpoint: Endpoint) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+@dataclass
+class _Changes:
+    """What has become of one thing since ``since``."""
+
+    since: float
+    told: int = 0
+    #: How often it has changed since it was told of last, and what was the last of it.
+    untold: int = 0
+    last: Optional[Event] = None
+
+
 class Log:
-    """The events since the last look, at most so many a second: strangers can cause them."""
+    """The events since the last look, at most so many a second: strangers can cause them.
+
+    What comes and goes again and again is told each time at first, then once in
+    :data:`CHANGES_EVERY_S` with a count, until it has been quiet for as long.
+    """
 
     def __init__(self, now: float) -> None:
         self._events: List[Event] = []
         self._suppressed = 0
         self._limit = TokenBucket(EVENTS_PER_S, EVENTS_BURST, now)
+        self._changes: Dict[str, _Changes] = {}
+        self._names: Dict[int, str] = {}
+        #: When :meth:`expire` has something to do.
+        self.due = float("inf")
 
     def report(self, event: Event, now: float) -> None:
         """Note an event, or only count it if there were too many."""
+        if isinstance(event, LinkAppeared):
+            # A modem that comes and goes has another index each time.
+            while len(self._names) >= CHANGES_MAX:
+                del self._names[next(iter(self._names))]
+            self._names[event.link.index] = event.link.name
+        about = self._about(event)
+        if about is None or self._is_told(about, event, now):
+            self._note(event, now)
+
+    def _note(self, event: Event, now: float) -> None:
         if self._limit.take(now):
             self._events.append(event)
         else:
             self._suppressed += 1
+
+    def _is_told(self, about: str, event: Event, now: float) -> bool:
+        """Say whether a change is told by itself; else count it."""
+        changes = self._changes.get(about)
+        if changes is not None and now >= changes.since + CHANGES_EVERY_S:
+            self.expire(now)
+            changes = self._changes.get(about)
+        if changes is None:
+            if len(self._changes) >= CHANGES_MAX:
+                return True
+            changes = self._changes[about] = _Changes(now)
+            self.due = min(self.due, now + CHANGES_EVERY_S)
+        if changes.told < CHANGES_TOLD:
+            changes.told += 1
+            return True
+        changes.untold += 1
+        changes.last = event
+        return False
+
+    def expire(self, now: float) -> None:
+        """Tell what has changed more often than it was told."""
+        for about, changes in list(self._changes.items()):
+            if now < changes.since + CHANGES_EVERY_S:
+                continue
+            if changes.last is None:
+                del self._changes[about]
+                continue
+            self._note(ChangedOften(about, changes.untold, now - changes.since, changes.last), now)
+            self._changes[about] = _Changes(now, CHANGES_TOLD)
+        oldest = min((changes.since for changes in self._changes.values()), default=float("inf"))
+        self.due = oldest + CHANGES_EVERY_S
+
+    def _about(self, event: Event) -> Optional[str]:
+        """Give what a change is a change of; None for what is no change to and fro."""
+        if isinstance(event, (LinkAppeared, LinkVanished)):
+            return f"link {event.link.name}"
+        if isinstance(event, LinkChanged):
+            return f"link {event.after.name}"
+        if isinstance(event, (SessionMade, SessionLost)):
+            return f"the session with {event.host}"
+        if isinstance(event, DeviceMtuSet):
+            return f"the MTU of device {event.name}"
+        if isinstance(event, RemoteMoved):
+            return f"the addresses of {event.host}"
+        if isinstance(event, (ConnectionEstablished, ConnectionLost)):
+            what = "connections"
+        elif isinstance(event, (EndpointMoved, PathMtuFound)):
+            what = "paths"
+        else:
+            return None
+        return f"{what} of link {self._names.get(event.link, event.link)} to {event.host}"
 
     def take(self) -> List[Event]:
         """Give the events since the last call, oldest first."""

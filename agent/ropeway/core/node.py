@@ -325,6 +325,10 @@ class Node:
 
     # What can be seen.
 
+    def note(self, event: events.Event, now: float) -> None:
+        """Take note of what has happened outside, to be told as the node's own events are."""
+        self._log.report(event, now)
+
     def take_events(self) -> List[events.Event]:
         """Give what has happened since the last call, oldest first."""
         return self._log.take()

@@ -372,11 +372,13 @@ class SecureNode(Node):
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return self._peers.deadline()
+        return min(self._peers.deadline(), self._log.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
         self._peers.tick(now)
+        if now >= self._log.due:
+            self._log.expire(now)
         self._settle(now)
 
     @property

@@ -67,6 +67,13 @@ ICMP_BURST = 100
 #: Events reported a second, and at once; the rest is counted.
 EVENTS_PER_S = 10.0
 EVENTS_BURST = 200
+#: So many changes of one thing, such as a link, are reported one by one: all connections of a link
+#: to a host with four, lost and back. More of them are reported once in this time with a count, or
+#: a link that flaps would fill the journal.
+CHANGES_TOLD = 8
+CHANGES_EVERY_S = 60.0
+#: So many things are watched for that; the changes of others are reported one by one.
+CHANGES_MAX = 1024
 
 #: The device's MTU follows a link of this one while none leads to a peer.
 DEFAULT_LINK_MTU = 1500

@@ -744,7 +744,7 @@ class TestHostileInput:
     def test_more_events_than_can_be_read_are_counted_instead(self):
         world = pair()
         for number in range(1000):
-            world.nodes["a"].set_links([link(2, f"192.168.0.{1 + number % 2}")], world.now)
+            world.nodes["a"].set_links([link(2 + number, "192.168.0.1")], world.now)
         reported = world.nodes["a"].take_events()
         assert len(reported) <= tuning.EVENTS_BURST + 1
         assert isinstance(reported[-1], events.EventsSuppressed)
