@@ -204,13 +204,42 @@ def _check_config(options: argparse.Namespace) -> int:
     # Root reads everything, so what matters is whether the service can.
     reader = keys.service_user() if os.geteuid() == 0 else None
     try:
-        config.read(options.file, not options.without_keys, reader)
+        found = config.read(options.file, not options.without_keys, reader)
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EXIT_FAILED
     print(f"{options.file}: ok")
+    if not options.without_keys and found.encapsulation == config.SECURE:
+        _warn_of_port(options.file, found.control.path, found.port)
     return EXIT_OK
+
+
+def _warn_of_port(file: str, control_path: str, port: int) -> None:
+    """Say so where another program than the agent of this configuration has its UDP port.
+
+    The file may be right all the same: that program may be about to go.
+    """
+    import errno
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("", port))
+        return
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return
+    try:
+        if control.request(control_path, {"command": "status"}).get("port") == port:
+            return
+    except control.ControlError:
+        pass
+    print(
+        f"{file}: port: another program, perhaps a second agent, has UDP port {port} now, and while"
+        " it has, the agent can use no link there: stop it, or choose another port",
+        file=sys.stderr,
+    )
 
 
 def _reload(options: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ from typing import (
 
 from ropeway import __version__
 from ropeway.app import config as configuration
-from ropeway.app import overlap, selection, state, systemd
+from ropeway.app import no_device, overlap, selection, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import (
@@ -68,7 +68,15 @@ from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.core.secure import Train
-from ropeway.kernel import firewall, netlink, process, segments, steering, tun
+from ropeway.kernel import (
+    firewall,
+    netlink,
+    process,
+    reverse_path,
+    segments,
+    steering,
+    tun,
+)
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
 from ropeway.kernel.tun import Queue, Tun
@@ -114,6 +122,9 @@ QUIET_S = 0.1
 """Nothing else is to be done where no packet has come for this long."""
 COLLECT_LATE_S = 300.0
 """... or at the latest after this time."""
+
+REVERSE_PATHS_MAX = 64
+"""So many silent connections are looked into for a status, a call of the kernel each."""
 
 # RFC 791, section 3.2: every network carries 68 bytes; Linux gives no IPv4 to a smaller device.
 DEVICE_MTU_MIN = 68
@@ -207,6 +218,7 @@ class Runtime:
         self._sockets_max = _sockets_max(self._secure)
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
+        self._no_link_told = ""
         self._overlaps: List[overlap.Overlap] = []
         self._overlaps_told: Set[str] = set()
         # What the kernel makes by itself when the device gets its address.
@@ -333,7 +345,7 @@ class Runtime:
         try:
             self._open_device()
         except OSError as error:
-            sentence = _why_no_device(config.device_name, error)
+            sentence = no_device.why(config.device_name, error)
             if error.errno == errno.EINVAL:
                 raise ConfigError([sentence]) from error
             raise StartError(sentence) from error
@@ -661,7 +673,7 @@ class Runtime:
         if now >= self._status_due:
             self._status_due = float("inf")
             self._told_at = now
-            systemd.notify("STATUS=" + summary(self._node.status(now)))
+            systemd.notify("STATUS=" + (self._no_link_told or summary(self._node.status(now))))
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
@@ -861,6 +873,22 @@ class Runtime:
             self._unusable.pop(key, None)
             self._sockets[key] = opened
             self._sockets_by_fd[opened.fileno()] = opened
+        self._note_no_link(now)
+
+    def _note_no_link(self, now: float) -> None:
+        """Tell, when that begins and ends, that there are links but none can be used."""
+        before, self._no_link_told = self._no_link_told, ""
+        if self._unusable and not self._sockets:
+            reasons = set(self._unusable.values())
+            why = reasons.pop() if len(reasons) == 1 else "`ropeway status` says why of each"
+            self._no_link_told = f"no link can be used, so no packet gets through: {why}"
+        if self._no_link_told == before:
+            return
+        self._status_due = min(self._status_due, max(now, self._told_at + STATUS_EVERY_S))
+        if self._no_link_told:
+            log.error("%s; trying again every %.0f s", self._no_link_told, RETRY_S)
+        else:
+            log.info("a link can be used again")
 
     def _open_sockets(self, link: Link, address: str) -> Sockets:
         opened: Sockets
@@ -885,8 +913,8 @@ class Runtime:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
             reason = (
-                f"another program has UDP port {self._config.port} there: stop it, or choose"
-                " another port"
+                f"another program, perhaps a second agent, has UDP port {self._config.port} there:"
+                " stop it, or choose another port"
             )
         if self._unusable.get(key) != reason:
             place = f" at {address}" if address else ""
@@ -1254,7 +1282,6 @@ class Runtime:
             "write_errors": dict(self._write_errors),
             "dropped": dict(sum(self._outgoing.dropped.values(), Counter())),
         }
-        status["warnings"] = self._warnings()
         if self._secure:
             status["offload"] = self._offload()
         drops: Dict[int, int] = {}
@@ -1273,11 +1300,15 @@ class Runtime:
             link["dropped"] = self._dropped_at(index)
             link["buffers"] = self._buffers_at(index)
             link["unusable"] = self._why_unusable(link["index"])
+        status["warnings"] = self._warnings(status)
         return status
 
-    def _warnings(self) -> List[str]:
+    def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
-        return self._overlap_sentences() + [self._steering_fault] * bool(self._steering_fault)
+        told = [self._no_link_told, self._steering_fault, *self._overlap_sentences()]
+        if self._secure:
+            told += _reverse_path_sentences(status)
+        return [sentence for sentence in told if sentence]
 
     def _offload(self) -> Dict[str, str]:
         """Return for each feature of the kernel "on", or why packets go without it."""
@@ -1341,6 +1372,37 @@ def summary(status: Dict[str, Any]) -> str:
     )
 
 
+def _reverse_path_sentences(status: Dict[str, Any]) -> List[str]:
+    """Return which links hear nothing because the kernel drops it for the way back."""
+    names = {link["index"]: link["name"] for link in status["links"] if link["up"]}
+    strict = {index for index, name in names.items() if reverse_path.is_strict(name)}
+    sentences: Dict[int, str] = {}
+    silent = [
+        connection
+        for peer in status["peers"]
+        for connection in peer["connections"]
+        if connection["link"] in strict and connection["routed"] and not connection["state"]
+    ]
+    for connection in silent[:REVERSE_PATHS_MAX]:
+        index, address = connection["link"], connection["address"]
+        if index in sentences or ":" in address:
+            continue
+        try:
+            back = reverse_path.way_back(connection["source"], address)
+        except OSError:
+            continue
+        if back != index:
+            name = names[index]
+            way = f"leaves by {names.get(back, 'another interface')}" if back else "is missing"
+            # sysctl(8) writes a dot in a name as a slash.
+            sysctl = "net.ipv4.conf.{}.rp_filter".format(name.replace(".", "/"))
+            sentences[index] = (
+                f"{name}({index}): the kernel drops what comes from {address}, because its route"
+                f" there {way} and rp_filter is strict: set {sysctl} to 2"
+            )
+    return list(sentences.values())
+
+
 def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
@@ -1383,18 +1445,6 @@ def _remove_firewall(table: str) -> None:
         firewall.delete(table)
     except OSError as error:
         log.warning("%s; `ropeway cleanup` removes the table", error)
-
-
-def _why_no_device(name: str, error: OSError) -> str:
-    advice = {
-        errno.ENOENT: "load the kernel module tun",
-        errno.ENODEV: "load the kernel module tun",
-        errno.EPERM: "give the agent CAP_NET_ADMIN",
-        errno.EACCES: "give the agent access to /dev/net/tun",
-        errno.EBUSY: "another process holds it; stop that one or choose another device.name",
-        errno.EINVAL: "an interface of that name stands already; choose another device.name",
-    }.get(error.errno or 0, "look at the kernel's log")
-    return f"the device {name} cannot be made ({error.strerror or error}): {advice}"
 
 
 def _text(request: Dict[str, Any], key: str) -> str:

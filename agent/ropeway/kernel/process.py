@@ -13,7 +13,7 @@ import resource
 import struct
 import sys
 import time
-from typing import Callable, Dict, Union
+from typing import Callable, Dict, Optional, Union
 
 PR_SET_DUMPABLE = 4
 SCHED_OTHER = 0
@@ -26,6 +26,11 @@ MCL_ONFAULT = 4
 #: comes: the least that Linux takes.
 SLICE_US = 100
 AUTOGROUP_PATH = "/proc/self/autogroup"
+
+# systemd's container interface: its manager, or systemd inside, writes the kind there.
+CONTAINER_FILES = ("run/host/container-manager", "run/systemd/container")
+#: What others leave in the file system of a container.
+CONTAINER_MARKS = {".dockerenv": "docker", "run/.containerenv": "podman"}
 
 # struct sched_attr, version 0: size, policy, flags, nice, priority, runtime, deadline, period. The
 # runtime of SCHED_OTHER is its slice in nanoseconds since Linux 6.12; before, it reads as 0.
@@ -44,6 +49,23 @@ _SCHED_SETATTR = {
 # Between two unprivileged changes of any autogroup on the host the kernel wants HZ / 10 ticks.
 _AUTOGROUP_PAUSE_S = 0.11
 _AUTOGROUP_TRIES = 3
+
+
+def container(root: str = "/") -> Optional[str]:
+    """Return the kind of container this process runs in, such as "docker"; None for none.
+
+    "other" is one of a kind that says no name. `root` is where the file system begins.
+    """
+    for path in CONTAINER_FILES:
+        try:
+            with open(os.path.join(root, path), encoding="ascii", errors="replace") as file:
+                return file.read(64).strip() or "other"
+        except OSError:
+            continue
+    for path, kind in CONTAINER_MARKS.items():
+        if os.path.exists(os.path.join(root, path)):
+            return kind
+    return None
 
 
 def forbid_dumps() -> None:

@@ -26,6 +26,7 @@ from ropeway.kernel.routes import RTA_DST, RTA_OIF, RTM_GETROUTE, RTM_NEWROUTE, 
 
 # include/uapi/linux/rtnetlink.h
 RTM_GETRULE = 34
+RTA_SRC = 2
 RTA_PREFSRC = 7
 RTA_TABLE = 15
 RT_TABLE_UNSPEC = 0
@@ -88,11 +89,17 @@ def wanted(network: str, aside: Iterable[str]) -> Steering:
     return Steering(False, True, frozenset(rules | {Rule(network, TABLE, PRIORITY)}))
 
 
-def leads_to(address: str) -> int:
-    """Return the index of the interface by which the kernel sends to `address`; 0 for none."""
-    body = RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+def leads_to(address: str, source: str = "") -> int:
+    """Return the index of the interface by which the kernel sends to `address`; 0 for none.
+
+    Where `source` is given, an address of this host, the packets come from there.
+    """
+    body = RTMSG.pack(socket.AF_INET, 32, 32 if source else 0, 0, 0, 0, 0, 0, 0)
+    body += _address(RTA_DST, address)
+    if source:
+        body += _address(RTA_SRC, source)
     try:
-        kind, answer = nlmsg.ask(RTM_GETROUTE, body + _address(RTA_DST, address))
+        kind, answer = nlmsg.ask(RTM_GETROUTE, body)
     except OSError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
             return 0

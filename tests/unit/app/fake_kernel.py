@@ -183,6 +183,9 @@ class FakeKernel:
         self.steered: List[Steering] = []
         #: Where what is sent to another host of the virtual network goes; 0 as the routes say.
         self.leads_to = 0
+        #: The interfaces with a strict rp_filter, and the one by which all answers go.
+        self.strict: Set[str] = set()
+        self.way_back = 2
 
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
@@ -197,6 +200,8 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "leave_unqueued", lambda _: None)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(runtime.reverse_path, "is_strict", lambda name: name in self.strict)
+        monkeypatch.setattr(runtime.reverse_path, "way_back", lambda source, far: self.way_back)
         monkeypatch.setattr(runtime.steering, "leads_to", self.look_up)
         monkeypatch.setattr(runtime.steering, "look", lambda index, network: self.steering)
         monkeypatch.setattr(runtime.steering, "change", self.steer)

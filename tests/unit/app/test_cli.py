@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 
@@ -232,6 +233,49 @@ def test_check_config_with_and_without_keys(tmp_path, capsys):
     assert cli.main(["check-config", "--without-keys", str(path)]) == 0
     assert cli.main(["check-config", str(path)]) == 1
     assert "none is not there: make it with `ropeway genkey`" in capsys.readouterr().err
+
+
+class TestPortOfAnotherProgram:
+    """It is mentioned, as long as it is no agent of this configuration that has it."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            key = tmp_path / "private.key"
+            keys.make_private(str(key))
+            path = tmp_path / "r.yaml"
+            path.write_text(
+                f"network: 10.0.0.0/24\naddress: 10.0.0.1\nport: {other.getsockname()[1]}\n"
+                f"private_key_file: {key}\ncontrol: {{path: {tmp_path}/c.sock}}\n"
+            )
+            yield path
+
+    @pytest.fixture(autouse=True)
+    def no_user(self, monkeypatch):
+        monkeypatch.setattr(keys, "service_user", lambda: None)
+
+    def test_program_has_it(self, path, capsys):
+        assert cli.main(["check-config", str(path)]) == 0
+        assert "another program, perhaps a second agent, has UDP port" in capsys.readouterr().err
+        assert cli.main(["check-config", "--without-keys", str(path)]) == 0
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(("offset", "told"), [(0, False), (1, True)])
+    def test_agent_has_it_or_another_port(self, path, capsys, monkeypatch, offset, told):
+        port = config.read(str(path)).port + offset
+        monkeypatch.setattr(control, "request", lambda path, message: {"port": port})
+        assert cli.main(["check-config", str(path)]) == 0
+        assert ("another program" in capsys.readouterr().err) is told
+
+    def test_nobody_has_it(self, path, capsys):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("", 0))
+            free = probe.getsockname()[1]
+        port = config.read(str(path)).port
+        path.write_text(path.read_text().replace(f"port: {port}", f"port: {free}"))
+        assert cli.main(["check-config", str(path)]) == 0
+        assert capsys.readouterr().err == ""
 
 
 class TestKeylog:

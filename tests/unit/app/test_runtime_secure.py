@@ -566,17 +566,88 @@ def test_port_that_another_program_has_is_told_once_and_tried_again(
         assert [link["addresses"] for link in found] == [["192.168.0.1/24"], ["2001:db8::1/64"]]
         assert [link["unusable"] for link in found] == [
             None,
-            "192.168.1.1: another program has UDP port 51840 there: stop it, or choose another"
-            " port",
+            "192.168.1.1: another program, perhaps a second agent, has UDP port 51840 there: stop"
+            " it, or choose another port",
         ]
+        assert ask(settings, command="status")["warnings"] == []
         kernel.unusable.clear()
         eventually(lambda: (3, "192.168.1.1") in opened(kernel))
 
     run(runtime.Runtime(settings), steps)
     assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
-        "eth1(3) at 192.168.1.1 cannot be used: another program has UDP port 51840 there: stop it,"
-        " or choose another port"
+        "eth1(3) at 192.168.1.1 cannot be used: another program, perhaps a second agent, has UDP"
+        " port 51840 there: stop it, or choose another port"
     ]
+
+
+def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
+    kernel, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(runtime, "RETRY_S", 0.01)
+    monkeypatch.setattr(runtime, "STATUS_EVERY_S", 0.01)
+    caplog.set_level("INFO", "ropeway")
+    lines = []
+    monkeypatch.setattr(runtime.systemd, "notify", lines.append)
+    settings = settings_for(tmp_path)
+    kernel.interfaces = [ETH0, interface(3, "eth1", "192.168.1.1/24")]
+    kernel.unusable.update({f"192.168.{number}.1": errno.EADDRINUSE for number in range(2)})
+    sentence = (
+        "no link can be used, so no packet gets through: another program, perhaps a second agent,"
+        " has UDP port 51840 there: stop it, or choose another port"
+    )
+
+    def steps():
+        eventually(lambda: kernel.dumps > 3)
+        assert ask(settings, command="status")["warnings"] == [sentence]
+        eventually(lambda: "STATUS=" + sentence in lines)
+        kernel.unusable.clear()
+        eventually(lambda: len(opened(kernel)) == 2)
+        eventually(lambda: "links" in lines[-1])
+        assert ask(settings, command="status")["warnings"] == []
+
+    run(runtime.Runtime(settings), steps)
+    told = [(r.levelname, r.getMessage()) for r in caplog.records if "link can" in r.getMessage()]
+    assert told == [
+        ("ERROR", sentence + "; trying again every 0 s"),
+        ("INFO", "a link can be used again"),
+    ]
+
+
+def test_strict_filter_is_told_where_it_keeps_a_link_from_hearing(kernel, tmp_path):
+    settings = settings_for(
+        tmp_path,
+        peers=(
+            config.Peer(
+                "10.0.0.2",
+                (keys.public_of(FAR),),
+                tuple((f"192.168.{number}.2", PORT) for number in range(2)),
+            ),
+        ),
+    )
+    kernel.interfaces = [ETH0, interface(3, "eth1", "192.168.1.1/24")]
+
+    def warnings():
+        return ask(settings, command="status")["warnings"]
+
+    def steps():
+        eventually(lambda: len(opened(kernel)) == 2)
+        assert warnings() == []
+        kernel.strict = {"eth0", "eth1"}
+        sentence = (
+            "eth1(3): the kernel drops what comes from 192.168.1.2, because its route there leaves"
+            " by eth0 and rp_filter is strict: set net.ipv4.conf.eth1.rp_filter to 2"
+        )
+        assert warnings() == [sentence]
+        kernel.way_back = 0
+        assert [line.split(" and ")[0].split("because ")[1] for line in warnings()] == [
+            "its route there is missing"
+        ] * 2
+        # What is heard is not dropped, whatever the routes look like.
+        far = FarHost(kernel)
+        far.until(far.established)
+        assert [line.split(":")[0] for line in warnings()] == ["eth1(3)"]
+
+    run(runtime.Runtime(settings), steps)
 
 
 def test_sends_that_are_refused_are_counted(kernel, tmp_path):

@@ -204,3 +204,22 @@ def test_memory_is_returned_on_any_c_library(monkeypatch):
     process.return_memory()
     monkeypatch.setattr(process.ctypes, "CDLL", lambda _: object())
     process.return_memory()
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({}, None),
+        ({"run/systemd/container": "lxc\n"}, "lxc"),
+        ({"run/host/container-manager": "systemd-nspawn\n"}, "systemd-nspawn"),
+        ({"run/systemd/container": ""}, "other"),
+        ({".dockerenv": ""}, "docker"),
+        ({"run/.containerenv": 'engine="podman-4.3.1"\n'}, "podman"),
+        ({".dockerenv": "", "run/systemd/container": "podman"}, "podman"),
+    ],
+)
+def test_container_is_known_by_what_it_leaves(tmp_path, files, kind):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert process.container(str(tmp_path)) == kind

@@ -1,0 +1,37 @@
+"""Whether the kernel drops what arrives at an interface because it would answer by another one.
+
+Source: `Documentation/networking/ip-sysctl.rst` (rp_filter), RFC 3704; fib_validate_source() of
+net/ipv4/fib_frontend.c, which asks for the route that leads back.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ropeway.kernel import steering
+
+SYSCTLS = "/proc/sys/net/ipv4/conf"
+STRICT = 1
+"""2 is loose: a route back by any interface will do; 0 is off."""
+
+
+def is_strict(name: str) -> bool:
+    """Say whether the interface `name` takes only what it would send the answer to by itself."""
+    # The larger one counts.
+    return max(_value("all"), _value(name)) == STRICT
+
+
+def _value(name: str) -> int:
+    try:
+        with open(os.path.join(SYSCTLS, name, "rp_filter"), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def way_back(source: str, far: str) -> int:
+    """Return the index of the interface that answers `far` from the own address `source`; 0: none.
+
+    `OSError` where the kernel refuses to tell.
+    """
+    return steering.leads_to(far, source)
