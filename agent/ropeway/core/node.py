@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Set
 
 from ropeway.core import events, ipv4, tuning
-from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.counters import Drop, SharedBudget
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
 from ropeway.core.strand import NEVER, Strand
@@ -62,8 +62,8 @@ class Node:
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
         self.packets: List[bytes] = []
         self.partial_packets: List[bytes] = []
-        self._icmp = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
-        self._icmp_too_big = TokenBucket(tuning.ICMP_PER_S, tuning.ICMP_BURST, now)
+        self._icmp = _icmp_budget(now)
+        self._icmp_too_big = _icmp_budget(now)
         self._dropped: Counter[Drop] = Counter()
         #: How many packets were sent for this host, came for it, or were passed on, for a glance.
         self.carried = 0
@@ -272,7 +272,7 @@ class Node:
         source = packet[16:20] if origin is None else self._own
         error = ipv4.icmp_error(type_, code, packet, source, next_hop_mtu)
         limit = self._icmp_too_big if next_hop_mtu else self._icmp
-        if error is None or not limit.take(now):
+        if error is None or not limit.take(None if origin is None else origin.host, now):
             return
         target = packet[12:16]
         if origin is None or target == self._own:
@@ -348,6 +348,16 @@ class Node:
                 "dropped": {reason.value: self._dropped[reason] for reason in Drop},
             },
         }
+
+
+def _icmp_budget(now: float) -> SharedBudget:
+    return SharedBudget(
+        tuning.ICMP_PER_S,
+        tuning.ICMP_BURST,
+        tuning.ICMP_STRAND_PER_S,
+        tuning.ICMP_STRAND_BURST,
+        now,
+    )
 
 
 def _kin(one: bytes, other: bytes) -> bool:

@@ -61,9 +61,12 @@ LATE_COPY_S = 5.0
 MAX_WINDOW_ENTRIES = 65536
 
 #: ICMP errors sent a second, and at once (RFC 1812, section 4.3.2.8); "fragmentation needed",
-#: without which a sender stalls, has as many of its own.
-ICMP_PER_S = 100.0
-ICMP_BURST = 100
+#: without which a sender stalls, has as many of its own. The last two are for the packets of one
+#: host, which leaves the others theirs.
+ICMP_PER_S = 1000.0
+ICMP_BURST = 1000
+ICMP_STRAND_PER_S = 50.0
+ICMP_STRAND_BURST = 100
 #: Events reported a second, and at once; the rest is counted.
 EVENTS_PER_S = 10.0
 EVENTS_BURST = 200

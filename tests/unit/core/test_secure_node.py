@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.core import aead, events, secure
+from ropeway.core import aead, events, secure, tuning
 from ropeway.core.fair_queue import FairQueue
 from ropeway.core.initiation import COOKIE_SIZE, INITIATION_SIZE, RESET_SIZE, RESPONSE_SIZE
 from ropeway.core.noise import KeyPair
@@ -894,3 +894,36 @@ def test_no_status_and_no_event_holds_a_key_that_is_secret():
     for secret in secrets:
         assert secret.hex() not in text
         assert repr(secret) not in text
+
+
+def without_room(sender, receiver):
+    """Give a packet that is larger than the router's links, and must not be cut."""
+    return udp(sender, receiver, bytes(1300))
+
+
+def narrow_router():
+    """Give the three hosts where the router's links carry less than those of the others."""
+    world = three()
+    links = [link(n + 2, f"192.168.{n}.3", mtu=1000) for n in range(4)]
+    world.run(10)
+    world.nodes["r"].set_links(links, world.now)
+    world.run(1)
+    world.collect()
+    for delivered in world.delivered.values():
+        delivered.clear()
+    return world
+
+
+def test_one_hosts_oversize_packets_leave_the_other_its_icmp_errors():
+    world = narrow_router()
+    for tenth in range(20):
+        world.send("a", *[without_room(A, C)] * 200)
+        world.send("c", without_room(C, A))
+        world.run(0.1)
+        world.collect()
+        errors = [p for p in world.delivered["c"] if p[9] == 1 and p[20:22] == bytes((3, 4))]
+        assert len(errors) == tenth + 1, "each large packet of c is answered"
+    told = [p for p in world.delivered["a"] if p[9] == 1]
+    most = tuning.ICMP_STRAND_BURST + 2 * tuning.ICMP_STRAND_PER_S
+    assert 0 < len(told) <= most, "and a is answered no more often than it may be"
+    assert tuning.ICMP_STRAND_PER_S < tuning.ICMP_PER_S
