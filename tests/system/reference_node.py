@@ -251,7 +251,10 @@ class Node:
         connection = strand.connections[frame.dst_index, frame.src_index]
         connection.received += 1
         if connection.state < 2:
-            state = min(2, frame.state + 1)
+            # The first implementation has no limit here, and dies of what comes after 2.
+            state = frame.state + 1
+            if state > 2:
+                sys.exit(f"state {state}: {frame.source} says {frame.state} to an end below 2")
             self.changed = self.changed or state != connection.state
             connection.state = state
             self.emit(connection, 0, None)

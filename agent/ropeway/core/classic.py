@@ -130,11 +130,14 @@ def fault(datagram: bytes) -> Optional[Drop]:
     if int.from_bytes(datagram[:HEADER_SIZE], "big") % 0xFFFF:
         return Drop.CHECKSUM
     state_forward = datagram[32]
-    if state_forward & STATE_MASK == STATE_MASK:
-        return Drop.MALFORMED
     if length != OVERHEAD and not state_forward & FORWARD:
         return Drop.MALFORMED
     return None
+
+
+def state_of(datagram: bytes) -> int:
+    """Give the state in a frame, 0 to 2: the first implementation says 3 where it means 2."""
+    return min(datagram[32] & STATE_MASK, 2)
 
 
 def decode(datagram: bytes) -> Frame:
@@ -149,7 +152,7 @@ def decode(datagram: bytes) -> Frame:
         host=host,
         src_index=src_index,
         dst_index=dst_index,
-        state=extra & STATE_MASK,
+        state=state_of(datagram),
         forward=bool(extra & FORWARD),
         id=extra >> ID_SHIFT,
         payload=datagram[OVERHEAD : datagram[2] << 8 | datagram[3]],

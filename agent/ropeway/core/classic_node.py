@@ -69,7 +69,7 @@ class ClassicNode(Node):
                 self._dropped[fault] += 1
                 continue
             length = datagram[2] << 8 | datagram[3]
-            state = datagram[32] & classic.STATE_MASK
+            state = classic.state_of(datagram)
             connection = by_path.get(datagram[12:32])
             if connection is None:
                 connection = self._introduce(datagram, length, now)
@@ -80,7 +80,7 @@ class ClassicNode(Node):
             connection.heard_at = now
             if state:
                 connection.confirmed_at = now
-            unfinished = state != State.ESTABLISHED or connection.state != State.ESTABLISHED
+            unfinished = state == State.SENDING or connection.state != State.ESTABLISHED
             if unfinished and peers.heard(connection, state, now):
                 answering[connection] = None
             if length > classic.OVERHEAD:

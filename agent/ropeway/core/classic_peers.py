@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
 from ropeway.core.counters import Drop, TokenBucket
-from ropeway.core.handshake import Input, State, answers
+from ropeway.core.handshake import Input, State
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
 from ropeway.core.strand import advance
@@ -177,7 +177,8 @@ class ClassicPeers:
             what = Input.HEARD_RESTART
         else:
             what = Input(state)
-        answered = answers(connection.state, state)
+        # Whoever shows 1 may be at 2, and would answer in turn for ever.
+        answered = connection.state != State.ESTABLISHED or state == State.SENDING
         self._advance(connection, what, now)
         return answered
 

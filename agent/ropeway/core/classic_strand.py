@@ -6,6 +6,7 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ropeway.core import classic, ipv4
 from ropeway.core.dedup import DuplicateWindow
+from ropeway.core.handshake import State
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 
 
@@ -103,7 +104,9 @@ class ClassicConnection(Connection):
         self.sent += 1
         self.sent_bytes += classic.OVERHEAD + size
         self.sent_at = now
-        return classic.header(self.path, self.base, size, self.identification, extra | self.state)
+        # An end below 2 takes what it hears plus 1: the first implementation dies of a 3.
+        shown = min(self.state, State.HEARING)
+        return classic.header(self.path, self.base, size, self.identification, extra | shown)
 
 
 class ClassicStrand(Strand[ClassicConnection]):

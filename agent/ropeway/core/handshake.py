@@ -1,6 +1,7 @@
 """The states of a connection, and the one table that changes them.
 
-Rules, one value per end, sent in every frame (neither end is client or server):
+Rules, one value per end, sent in every frame (neither end is client or server; the classic
+encapsulation says 1 where it means 2, which takes the other end as far):
 
 1. State 0 says: I know that I can send.
 2. State 1 says: I know that I can receive, and that the other end can send.

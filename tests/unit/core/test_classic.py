@@ -107,10 +107,11 @@ def test_a_truncated_frame_is_malformed(frame, data):
     assert classic.fault(datagram[:cut]) is Drop.MALFORMED
 
 
-def test_state_3_does_not_exist():
+def test_a_received_3_is_taken_for_2():
     datagram = bytearray(bytes.fromhex(VECTORS["greeting"][0]))
     datagram[32] |= 3
-    assert classic.fault(bytes(datagram)) is Drop.MALFORMED
+    assert classic.fault(bytes(datagram)) is None
+    assert classic.decode(bytes(datagram)).state == classic.state_of(bytes(datagram)) == 2
 
 
 def test_a_payload_without_the_forward_bit_is_malformed():
