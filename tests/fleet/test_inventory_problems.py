@@ -408,7 +408,7 @@ CASES = [
     (extra_overlap, ["vm0", "ropeway (10.0.0.0/24) and lab (10.0.0.0/16) overlap"]),
     (extra_address_outside, ["vm0, network lab", "10.0.2.1 lies outside"]),
     (extra_network_missing, ["vm0, network lab", "its network is not set"]),
-    (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.0.0.0/24"]),
+    (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.213.77.0/24"]),
     (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
     (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
     (psk_of_one_host, ["ropeway_psk differs", "vm0, vm2 without one"]),

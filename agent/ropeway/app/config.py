@@ -773,7 +773,7 @@ def _network(data: Dict[str, Any], faults: _Faults) -> Optional[ipaddress.IPv4Ne
         if not is_unicast(network.network_address.packed):
             faults.add(
                 ("network",),
-                f"{text} is no network of hosts: choose a private one, such as 10.0.0.0/24",
+                f"{text} is no network of hosts: choose a private one, such as 10.213.77.0/24",
             )
         return network
     try:

@@ -257,13 +257,13 @@ def _hosts_by_value(
 
 def _network_problem(value: Optional[str]) -> Optional[str]:
     if value is None:
-        return "ropeway_network is not set: give the virtual network, such as 10.0.0.0/24."
+        return "ropeway_network is not set: give the virtual network, such as 10.213.77.0/24."
     if "/" not in value:
-        return f"ropeway_network {value} has no prefix length: write it such as 10.0.0.0/24."
+        return f"ropeway_network {value} has no prefix length: write it such as 10.213.77.0/24."
     try:
         network = ipaddress.IPv4Network(value, strict=False)
     except ValueError:
-        return f"ropeway_network {value} is no IPv4 network: write it such as 10.0.0.0/24."
+        return f"ropeway_network {value} is no IPv4 network: write it such as 10.213.77.0/24."
     if str(network) != str(ipaddress.IPv4Interface(value)):
         return f"ropeway_network {value} has host bits set: write {network}."
     if network.prefixlen > NETWORK_PREFIX_MAX:
@@ -300,7 +300,7 @@ def _read_host(name: str, variables: Mapping[str, Any]) -> Tuple[Host, List[str]
         except ValueError:
             problems.append(
                 f"{name}: ropeway_virtual_address {raw_address} is no IPv4 address: write it "
-                "without a prefix length, such as 10.0.0.1."
+                "without a prefix length, such as 10.213.77.1."
             )
     return Host(name, network, interfaces, virtual), problems
 
@@ -715,7 +715,7 @@ def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator
     if listed != raw or not all(isinstance(item, Mapping) for item in listed):
         yield (
             f"{name}: ropeway_agent_extra_networks is no list of mappings: write items such as "
-            "{name: lab, network: 10.0.1.0/24, address: 10.0.1.1}."
+            "{name: lab, network: 10.213.78.0/24, address: 10.213.78.1}."
         )
         return
     taken: Dict[Tuple[str, Any], str] = {

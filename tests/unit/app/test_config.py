@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
 import pwd
 import random
+import re
 import signal
 import socket
 import textwrap
@@ -59,6 +61,30 @@ def test_minimal_file_gets_the_documented_defaults():
     assert tuple(patterns) == config.DEFAULT_EXCLUDE
     example = yaml.safe_load((EXAMPLES / "ropeway.yaml").read_text(encoding="utf-8"))
     assert example["interfaces"]["exclude"] == patterns
+
+
+#: Networks that routers at home, modems, container engines and VPNs hand out.
+HANDED_OUT = [
+    "192.168.0.0/16", "10.0.0.0/15", "10.8.0.0/16", "10.10.0.0/16", "10.42.0.0/15", "10.96.0.0/12",
+    "10.244.0.0/16", "172.16.0.0/12", "100.64.0.0/10", "169.254.0.0/16",
+]  # fmt: skip
+
+
+def test_examples_use_a_network_that_nobody_hands_out():
+    top = EXAMPLES.parents[1]
+    readme = (top / "README.md").read_text(encoding="utf-8")
+    texts = [
+        readme[readme.index("### Without Ansible") : readme.index("## Read the status")],
+        *(path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.yaml")),
+        config.SCHEMA_PATH.read_text(encoding="utf-8"),
+        (top / "agent" / "man" / "ropeway.8").read_text(encoding="utf-8"),
+        *(path.read_text(encoding="utf-8") for path in top.glob("roles/*/README.md")),
+    ]
+    for text in texts:
+        for found in re.findall(r"(?:network: |such as `?|BR )([0-9.]+/[0-9]+)", text):
+            network = ipaddress.IPv4Network(found)
+            assert not any(network.overlaps(ipaddress.IPv4Network(n)) for n in HANDED_OUT), found
+    assert sum("10.213.77.0/24" in text for text in texts) >= 5
 
 
 def test_whole_file():
@@ -264,16 +290,16 @@ def test_one_fault_gives_one_error(line, error):
          "2: network: 10.0.0.1/24 has host bits set: write 10.0.0.0/24"),
         ("encapsulation: classic\nnetwork: 10.0.0.0/31\naddress: 10.0.0.1",
          "2: network: write an IPv4 network with a prefix length from 8 to 30, such as"
-         " 10.0.0.0/24, not 10.0.0.0/31"),
+         " 10.213.77.0/24, not 10.0.0.0/31"),
         ('encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: "10.0.0.1\\n"',
          "3: address: write an IPv4 address without a prefix length, such as 192.168.0.3, not"
          " '10.0.0.1\\n'"),
         ("encapsulation: classic\nnetwork: 240.0.0.0/24\naddress: 240.0.0.1",
          "2: network: 240.0.0.0/24 is no network of hosts: choose a private one, such as"
-         " 10.0.0.0/24"),
+         " 10.213.77.0/24"),
         ("encapsulation: classic\nnetwork: 127.0.0.0/8\naddress: 127.0.0.1",
          "2: network: 127.0.0.0/8 is no network of hosts: choose a private one, such as"
-         " 10.0.0.0/24"),
+         " 10.213.77.0/24"),
     ],
 )  # fmt: skip
 def test_one_fault_in_the_required_keys(text, error):
