@@ -41,7 +41,7 @@ def test_a_host_keeps_its_recorded_key_while_it_is_not_there(fleet: ModuleType) 
     recorded = {
         "vm0": {"public_key": OLD},
         "vm1": {"public_key": OTHER},
-        "gone": {"public_key": "g"},
+        "gone": {"public_key": key("g")},
     }
     assert fleet.key_record(recorded, {"vm2": NEW}, NAMES) == {
         "vm0": {"public_key": OLD},
@@ -83,6 +83,123 @@ def test_one_key_on_two_hosts_is_a_problem(fleet: ModuleType) -> None:
 
 SPOILT: List[Any] = [[], {"all": None}, {"all": {"vars": {}}}]
 SPOILT += [{"all": {"vars": {"ropeway_recorded_keys": {"vm0": entry}}}} for entry in ({}, "x")]
+
+
+#: What a host may print instead of its public key.
+NO_KEYS = {
+    "template": "{{ lookup('pipe', 'touch pwned') }}",
+    "member": f'{OLD}"\n  - host: 10.0.0.66\n    public_key: "{OTHER}',
+    "more lines": f"{OLD}\n{NEW}",
+    "line end": f"{OLD}\n",
+    "space": f" {OLD}",
+    "spare bits": key("o").replace("8=", "9="),
+    "short": OLD[4:],
+    "digits of another script": "\u0661" * 43 + "=",
+    "escapes": "\x1b]0;pwned\x07",
+    "nothing": "",
+}
+
+
+def test_public_keys_are_told_from_what_is_none(fleet: ModuleType) -> None:
+    assert all(map(fleet.is_public_key, (OLD, NEW, OTHER)))
+    assert [kind for kind, text in NO_KEYS.items() if fleet.is_public_key(text)] == []
+    assert not fleet.is_public_key(None)
+
+
+@pytest.mark.parametrize("printed", NO_KEYS.values(), ids=NO_KEYS)
+def test_what_is_no_public_key_is_neither_taken_nor_recorded_nor_passed_on(
+    fleet: ModuleType, tmp_path: Path, printed: str
+) -> None:
+    (sentence,) = fleet.printed_key_problems([OLD, printed], "vm0")
+    assert sentence.startswith("vm0 prints ")
+    assert sentence.isprintable()
+    if printed:
+        with pytest.raises(ValueError, match="vm0 prints"):
+            fleet.found_keys(["vm0"], {"vm0": {"fact": printed}}, "fact")
+    for entry in ({"public_key": printed}, {"public_key": OLD, "next_public_key": printed}):
+        record = {"all": {"vars": {"ropeway_recorded_keys": {"vm0": entry}}}}
+        with pytest.raises(ValueError, match="no public key: restore it"):
+            fleet.recorded_keys(record)
+    (tmp_path / "ropeway.yaml").write_text(CONFIGURATION)
+    for step in ("announce", "verify", "settle"):
+        for keys in ((OLD, printed), (printed, NEW)):
+            done = subprocess.run(
+                [sys.executable, SCRIPT, step, "--folder", tmp_path, *keys],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 2
+            assert "is no public key, so nothing was changed" in done.stderr
+    assert (tmp_path / "ropeway.yaml").read_text() == CONFIGURATION
+
+
+@pytest.mark.parametrize("kind", ["template", "member", "escapes"])
+def test_a_host_that_prints_no_public_key_ends_the_run(
+    playbook: Callable[..., Any], tmp_path: Path, kind: str
+) -> None:
+    """The tasks that ask for keys, with a hostile ``ropeway`` where they ask."""
+    (tmp_path / "printed").write_text(NO_KEYS[kind])
+    command = tmp_path / "bin" / "ropeway"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\ncat {tmp_path}/printed\n")
+    command.chmod(0o755)
+    own_key = tmp_path / "private.key"
+    own_key.write_text("")
+    tasks = yaml.safe_load((ROLE / "tasks" / "own_key.yml").read_text())
+    # There is no user ropeway here.
+    tasks = [task for task in tasks if "ansible.builtin.file" not in task]
+    seen = {"ansible.builtin.copy": {"content": "{{ __ropeway_agent_public_key }}",
+                                     "dest": str(tmp_path / "taken"), "mode": "0600"}}  # fmt: skip
+    book = tmp_path / "own_key.yml"
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "environment": {"PATH": f"{command.parent}:{os.environ['PATH']}"},
+        "vars": {
+            "__ropeway_agent_private_key": str(own_key),
+            "__ropeway_agent_make": False,
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        },
+        "roles": [{"name": str(ROLE), "when": False}],
+        "tasks": [*tasks, seen],
+    }
+    book.write_text(json.dumps([play]))
+    run = playbook(
+        Path("localhost,"), "-c", "local", "-e", f"__ropeway_agent_private_key={own_key}",
+        book=str(book),
+    )  # fmt: skip
+    assert run.status != 0
+    assert "localhost prints " in run.words, run.output
+    assert "\x1b" not in run.output
+    assert not (tmp_path / "taken").exists()
+    assert not (CHECKOUT / "pwned").exists()
+    (tmp_path / "printed").write_text(f"{OLD}\n")
+    run = playbook(
+        Path("localhost,"), "-c", "local", "-e", f"__ropeway_agent_private_key={own_key}",
+        book=str(book),
+    )  # fmt: skip
+    assert run.status == 0, run.output
+    assert (tmp_path / "taken").read_text() == OLD
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "null", "[]", '{"peers": 7}', '{"peers": [7, {}, {"host": "{{ 1 }}", "best_state": 2}]}',
+     '{"peers": [{"host": "10.0.0.2\\n", "best_state": 2}]}', "[" * 100_000],
+    ids=range(7),
+)  # fmt: skip
+def test_a_status_that_is_none_names_no_peer(fleet: ModuleType, said: str) -> None:
+    assert fleet.carrying_peers(fleet.status_of(said)) == []
+    assert fleet.carried_before(fleet.status_of(said), {"encapsulation": "x", "network": ""}) == []
+
+
+def test_what_a_host_says_is_shown_without_control_characters_and_not_at_length(
+    fleet: ModuleType,
+) -> None:
+    assert fleet.shown("it\x1b[31m failed\n twice") == '"it?[31m failed twice"'
+    assert len(fleet.shown("x" * 10_000)) <= fleet.WORDS_MAX + 5
+    assert fleet.failure_words({"stderr": "one\ntwo \x1b[2J"}) == "two ?[2J"
 
 
 @pytest.mark.parametrize("content", SPOILT)

@@ -31,6 +31,9 @@ CONTROL = re.compile(r'^control:\n  path: "([^"\n]+)"$', re.MULTILINE)
 PEER = re.compile(r"^  - host: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
 MARK = "# Managed by Ansible (role ropeway_agent)"
 
+# The base64 of 32 bytes. Anything else could bring lines of its own into a configuration.
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+
 POLL_S = 0.5
 ESTABLISHED = 2
 # `ropeway reload`: the change needs a restart, and nothing was applied.
@@ -39,6 +42,13 @@ NEEDS_RESTART = 3
 
 class Refused(Exception):
     """Says in a sentence why the change did not go through."""
+
+
+def public_key(text: str) -> str:
+    """`text`, if it is a public key; else ArgumentTypeError."""
+    if PUBLIC_KEY.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no public key, so nothing was changed")
+    return text
 
 
 def announced(text: str, old: str, new: str) -> str:
@@ -183,8 +193,8 @@ def main() -> int:
     """Carry out one step; 1 after a sentence on stderr if it did not go through."""
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=["announce", "switch", "verify", "settle"])
-    parser.add_argument("old")
-    parser.add_argument("new")
+    parser.add_argument("old", type=public_key)
+    parser.add_argument("new", type=public_key)
     parser.add_argument("--folder", type=Path, default=Path("/etc/ropeway"))
     parser.add_argument("--command", default="ropeway")
     parser.add_argument("--limit-s", type=float, default=150.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Dict, List, Tuple
@@ -18,6 +20,11 @@ MAIN_NETWORK = "ropeway"
 DEFAULT_ENCAPSULATION = "secure"
 DEFAULT_PORT = 51840
 PSK_FILE = "/etc/ropeway/psk"
+
+# The base64 of 32 bytes: 43 characters carry 258 bits, and the two that are left over are zero.
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+# Of what a host has said, as much is shown.
+WORDS_MAX = 200
 
 Keys = Mapping[str, Mapping[str, str]]
 
@@ -152,23 +159,65 @@ def needs_keys(
     return "secure" in used
 
 
+def is_public_key(text: Any) -> bool:
+    """Whether this is a public key, the canonical base64 of 32 bytes, and nothing else.
+
+    A host may print anything, also what is a template or more lines of a configuration.
+    """
+    return isinstance(text, str) and PUBLIC_KEY.fullmatch(text) is not None
+
+
+def printed_key_problems(printed: Sequence[str], name: str) -> List[str]:
+    """What a host has printed as its public keys and is none, as sentences; empty if all are."""
+    return [
+        f"{name} prints {shown(text)} as its public key, which is none: look at `ropeway pubkey` "
+        "and at who answers there. Nothing was recorded."
+        for text in printed
+        if not is_public_key(text)
+    ]
+
+
+def shown(said: Any) -> str:
+    """What a host has said, in quotes, without control characters, and no more than WORDS_MAX."""
+    text = " ".join(str(said).split())
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    return json.dumps(printable[:WORDS_MAX] + ("..." if len(printable) > WORDS_MAX else ""))
+
+
+def status_of(said: Any) -> Dict[str, Any]:
+    """What ``ropeway status --json`` of a host says; empty where it is no such thing."""
+    try:
+        status = json.loads(said)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
 def found_keys(
     names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], fact: str
 ) -> Dict[str, str]:
-    """The public keys that the hosts ``names`` have shown in ``fact``, as far as they have."""
-    return {name: str(hostvars[name][fact]) for name in names if hostvars[name].get(fact)}
+    """The public keys that the hosts ``names`` have shown in ``fact``, as far as they have.
+
+    ValueError for what is no public key.
+    """
+    found = {name: hostvars[name][fact] for name in names if hostvars[name].get(fact)}
+    for name, key in found.items():
+        if not is_public_key(key):
+            raise ValueError(printed_key_problems([key], name)[0])
+    return {name: str(key) for name, key in found.items()}
 
 
 def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
     """What ropeway_keys.yml records, parsed: a host's public_key and, for a while, next_public_key.
 
-    None, for a file that is not there, records nothing. ValueError if it is no such file.
+    None, for a file that is not there, records nothing. ValueError if it is no such file, or if
+    what it records is no public key.
     """
     if record is None:
         return {}
     try:
         entries = dict(record["all"]["vars"]["ropeway_recorded_keys"])
-        return {
+        known = {
             str(name): {**entry, "public_key": entry["public_key"]}
             for name, entry in entries.items()
         }
@@ -177,6 +226,14 @@ def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
             "the file of recorded keys holds no mapping all.vars.ropeway_recorded_keys of hosts "
             "with a public_key: restore it from your version control"
         ) from None
+    for name, entry in known.items():
+        for what, key in entry.items():
+            if what not in ("public_key", "next_public_key") or not is_public_key(key):
+                raise ValueError(
+                    f"the file of recorded keys has {shown(what)}: {shown(key)} for {name}, which "
+                    "is no public key: restore it from your version control"
+                )
+    return known
 
 
 def key_record(
@@ -262,8 +319,8 @@ def failure_words(result: Mapping[str, Any]) -> str:
     words = []
     for item in result.get("results") or [result]:
         if item.get("failed") or item.get("unreachable") or item is result:
-            said = item.get("stderr") or item.get("msg") or "no word"
-            words.append(str(said).strip().splitlines()[-1] if str(said).strip() else "no word")
+            lines = str(item.get("stderr") or item.get("msg") or "").strip().splitlines()
+            words.append(shown(lines[-1])[1:-1] if lines else "no word")
     return "; ".join(words) or "no word"
 
 
@@ -280,8 +337,20 @@ def package_version(path: str) -> str:
 
 
 def carrying_peers(status: Mapping[str, Any]) -> List[str]:
-    """Virtual addresses of the peers in state 2 (both ways work) in ``ropeway status --json``."""
-    return [str(peer["host"]) for peer in status.get("peers", ()) if peer["best_state"] == 2]
+    """Virtual addresses of the peers in state 2 (both ways work) in what `status_of` gives."""
+    peers = status.get("peers")
+    return [
+        peer["host"]
+        for peer in (peers if isinstance(peers, list) else ())
+        if isinstance(peer, dict) and peer.get("best_state") == 2 and _is_address(peer.get("host"))
+    ]
+
+
+def _is_address(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and str(ipaddress.IPv4Address(text)) == text
+    except ValueError:
+        return False
 
 
 def carried_before(status: Mapping[str, Any], network: Mapping[str, Any]) -> List[str]:
@@ -372,6 +441,9 @@ class FilterModule:
             "ropeway_newest_package": newest_package,
             "ropeway_package_version": package_version,
             "ropeway_peers": peers,
+            "ropeway_printed_key_problems": printed_key_problems,
             "ropeway_recorded_keys": recorded_keys,
             "ropeway_rotation": rotation,
+            "ropeway_shown": shown,
+            "ropeway_status": status_of,
         }
