@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import pytest
 
 from ropeway.app import selection
-from ropeway.kernel import netlink
+from ropeway.kernel import netlink, steering
 from ropeway.kernel.tun import Tun
 from tests.system.stage import Pair
 from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
@@ -150,19 +150,26 @@ def test_what_is_stacked_on_the_device_is_known_for_it(kernel: Kernel) -> None:
         f"link add below type vxlan id 1 dev {DEVICE} dstport 4789",
         "link add between type vxlan id 2 remote 10.0.0.2 dstport 4790",
         "link add beside type vxlan id 3 local 192.0.2.1 remote 192.0.2.2 dev eth0 dstport 4791",
+        "link add routed type vxlan id 4 remote 192.168.50.7 dstport 4792",
         "link add br0 type bridge",
         "link set below master br0",
         "link add inside type veth peer name outside",
         "link set inside master br0",
     ):
         kernel.ip(*command.split())
-    for number, name in enumerate(("below", "between", "beside", "br0", "outside", "port")):
+    for number, name in enumerate(
+        ("below", "between", "beside", "br0", "outside", "port", "routed")
+    ):
         kernel.ip("address", "add", f"172.16.{number}.1/24", "dev", name)
     rules = selection.Rules(["*"], [], DEVICE, kernel.index(DEVICE), "10.0.0.0/24", True)
-    links, left_out = selection.select(list(kernel.dump().values()), rules)
+    kernel.ip("link", "set", DEVICE, "up")
+    kernel.ip("route", "add", "192.168.50.0/24", "via", "10.0.0.2")
+    with namespace(kernel.name):
+        links, left_out = selection.select(list(kernel.dump().values()), rules, steering.leads_to)
     assert {link.name for link in links} == {"eth0", "port", "beside"}
     assert {one.name: one.reason for one in left_out if one.name != "lo"} == {
         "below": f"sends its packets through {DEVICE}, a virtual network",
+        "routed": f"sends its packets through {DEVICE}, a virtual network",
         "between": f"sends its packets through {DEVICE}, a virtual network",
         "br0": f"sends its packets through {DEVICE}, a virtual network",
         "outside": f"sends its packets through {DEVICE}, a virtual network",

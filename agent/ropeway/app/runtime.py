@@ -785,6 +785,7 @@ class Runtime:
                 config.network,
                 self._secure,
             ),
+            _leads_to,
         )
 
     def _set_links(self, links: Sequence[Link], now: float) -> None:
@@ -1407,6 +1408,13 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
+
+
+def _leads_to(address: str) -> int:
+    try:
+        return steering.leads_to(address)
+    except OSError:
+        return 0
 
 
 def _another_host(config: Config) -> str:

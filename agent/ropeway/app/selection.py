@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.core.link import Link
@@ -17,6 +17,8 @@ from ropeway.kernel.netlink import Interface
 
 # A virtual routing domain passes nothing on from one of its interfaces to another by itself.
 _APART = "vrf"
+TUNNEL_ENDS_MAX = 64
+"""So many ends of tunnels are looked up at a time, a call of the kernel each."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,19 @@ class Rules:
     """Whether IPv6 addresses count."""
 
 
-def select(interfaces: Sequence[Interface], rules: Rules) -> Tuple[List[Link], List[LeftOut]]:
+def select(
+    interfaces: Sequence[Interface], rules: Rules, leads_to: Callable[[str], int]
+) -> Tuple[List[Link], List[LeftOut]]:
     """Divide the interfaces, without the agent's own device, into links and others.
+
+    `leads_to` gives the index of the interface by which packets to an address leave, 0 for none.
 
     A name in either list of the configuration counts more than a pattern, and exclusion more than
     inclusion. The loopback, the devices of agents and what is stacked on these never take part. Nor
     does what no packet can use: an interface without an address, unless it is an Ethernet interface
     that is set up, stands alone, and may get its address any moment.
     """
-    above = _stacked(interfaces, rules)
+    above = _stacked(interfaces, rules, leads_to)
     links, left_out = [], []
     for interface in interfaces:
         if _is_own(interface, rules):
@@ -133,17 +139,22 @@ def _devices(interfaces: Iterable[Interface], rules: Rules) -> Dict[int, List[st
     return found
 
 
-def _stacked(interfaces: Iterable[Interface], rules: Rules) -> Dict[int, str]:
+def _stacked(
+    interfaces: Iterable[Interface], rules: Rules, leads_to: Callable[[str], int]
+) -> Dict[int, str]:
     """Return, by index, what is stacked on an agent's device to any depth, with the device's name.
 
-    That is a VLAN or the like on one, a tunnel whose packets travel there, a bridge or bond with a
+    That is a VLAN or the like on one, a tunnel whose packets leave there as the routes are now or
+    whose ends are in its network, a bridge or bond with a
     port that is stacked, and a veth whose other end is a port of such a one.
     """
     known = {interface.index: interface for interface in interfaces}
     devices = _devices(known.values(), rules)
+    ends = sorted({end for interface in known.values() for end in interface.tunnel_ends})
+    ways = {end: leads_to(end) for end in ends[:TUNNEL_ENDS_MAX]}
     above: Dict[int, Set[int]] = {}
     for interface in known.values():
-        for below in _below(interface, known, devices):
+        for below in _below(interface, known, devices, ways):
             above.setdefault(below, set()).add(interface.index)
         if interface.master in known and known[interface.master].kind != _APART:
             above.setdefault(interface.index, set()).add(interface.master)
@@ -160,13 +171,19 @@ def _stacked(interfaces: Iterable[Interface], rules: Rules) -> Dict[int, str]:
 
 
 def _below(
-    interface: Interface, known: Mapping[int, Interface], devices: Mapping[int, List[str]]
+    interface: Interface,
+    known: Mapping[int, Interface],
+    devices: Mapping[int, List[str]],
+    ways: Mapping[str, int],
 ) -> Set[int]:
-    """Return the indices of what passes the packets of an interface on."""
+    """Return the indices of what passes the packets of an interface on.
+
+    `ways` says by which interface packets leave to the ends of tunnels.
+    """
     if interface.kind == "veth":
         # What comes out of the other end goes on by itself only where that is a port.
         return {known[end].master for end in interface.below if end in known} - {0}
-    below = set(interface.below)
+    below = {*interface.below, *(ways.get(end, 0) for end in interface.tunnel_ends)} - {0}
     for end in map(ipaddress.IPv4Address, interface.tunnel_ends):
         below.update(
             device

@@ -15,9 +15,10 @@ ETH1 = interface(3, "eth1", "192.168.1.1/24")
 DEVICE = interface(20, "ropeway0", "10.0.0.1/24", kind="tun", alias="ropeway", ethernet=False)
 
 
-def select(interfaces, include=("*",), exclude=(), ipv6=False):
+def select(interfaces, include=("*",), exclude=(), ipv6=False, ways=None):
+    """Select, where packets to the addresses in `ways` leave by the interface of that index."""
     rules = selection.Rules(include, exclude, "ropeway0", 20, "10.0.0.0/24", ipv6)
-    return selection.select(interfaces, rules)
+    return selection.select(interfaces, rules, lambda address: (ways or {}).get(address, 0))
 
 
 def names(interfaces, include=("*",), exclude=()):
@@ -194,6 +195,33 @@ class TestStacked:
         bare = dataclasses.replace(DEVICE, addresses=(), alias=None)
         tunnel = interface(30, "vx0", "172.16.0.1/24", kind="vxlan", tunnel_ends=("10.0.0.2",))
         assert reasons([bare, tunnel]) == {"vx0": STACKED}
+
+    def test_tunnel_whose_far_end_is_reached_through_the_device(self):
+        tunnels = [
+            interface(30, "gre1", "172.16.0.1/24", kind="gre", tunnel_ends=("192.168.50.7",)),
+            interface(31, "gre2", "172.17.0.1/24", kind="gre", tunnel_ends=("172.16.0.9",)),
+            interface(32, "gre3", "172.18.0.1/24", kind="gre", tunnel_ends=("203.0.113.5",)),
+        ]
+        ways = {"192.168.50.7": 20, "172.16.0.9": 30, "203.0.113.5": 2}
+        links, left_out = select([ETH0, *tunnels, DEVICE], ways=ways)
+        assert [link.name for link in links] == ["eth0", "gre3"]
+        assert {one.name: one.reason for one in left_out} == {"gre1": STACKED, "gre2": STACKED}
+
+    def test_look_ups_are_bounded(self):
+        tunnels = [
+            interface(n, f"gre{n}", kind="gre", tunnel_ends=(f"192.0.2.{n}", f"198.51.100.{n}"))
+            for n in range(30, 200)
+        ]
+        asked = []
+        rules = selection.Rules(["*"], [], "ropeway0", 20, "10.0.0.0/24", True)
+        selection.select(tunnels, rules, lambda address: asked.append(address) or 0)
+        assert len(asked) == selection.TUNNEL_ENDS_MAX
+
+    def test_device_that_is_not_there_has_nothing_stacked_on_it(self):
+        rules = selection.Rules(["*"], [], "ropeway0", 0, "10.0.0.0/24", True)
+        tunnel = interface(30, "gre1", "172.16.0.1/24", kind="gre", tunnel_ends=("203.0.113.5",))
+        links, _ = selection.select([tunnel], rules, lambda address: 0)
+        assert [link.name for link in links] == ["gre1"]
 
     def test_tunnel_over_a_link_is_a_link(self):
         assert self.left_out(
