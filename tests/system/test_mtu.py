@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from typing import Iterator
+from typing import Any, Iterator
 
 from tests.system.agents import DEVICE, Agent
 from tests.system.bulk import wait_readable
@@ -205,3 +205,33 @@ def test_strand_over_nothing_but_a_silent_black_hole_carries_tcp(stage: Stage) -
             )
         print(f"stalled {tcp.stall_s:.2f} s; device MTU {device_mtu(pair.a)}")
         assert tcp.stall_s < limit_s
+
+
+def test_what_leads_to_no_peer_and_what_is_stacked_on_the_device_leave_its_mtu_alone(
+    stage: Stage,
+) -> None:
+    pair = Pair(stage)
+    a, _ = pair.start()
+    assert device_mtu(pair.a) == FULL - OVERHEAD
+    for command in (
+        "link add br9 type bridge",
+        "link set br9 mtu 576 up",
+        "address add 172.30.0.1/24 dev br9",
+        f"link add vx0 type vxlan id 7 remote {pair.b_address} dev {DEVICE} dstport 4789",
+        "address add 172.31.0.1/24 dev vx0",
+        "link set vx0 up",
+    ):
+        pair.a.ip(*command.split())
+    for _ in range(3):
+        # As a script does that follows the device.
+        pair.a.ip("link", "set", "vx0", "mtu", str(device_mtu(pair.a) - 50))
+        pair.a.ip("link", "set", "br9", "alias", "changed")
+        until(lambda: "br9" in names(a.status()["links"]), PROBED_S, a.log)
+        until(lambda: "vx0" in names(a.status()["not_taking_part"]), PROBED_S, a.log)
+    assert "vx0" not in names(a.status()["links"])
+    assert device_mtu(pair.a) == a.status()["device"]["mtu"] == FULL - OVERHEAD
+    assert "has MTU 516" not in a.log()
+
+
+def names(interfaces: list[dict[str, Any]]) -> list[str]:
+    return [str(interface["name"]) for interface in interfaces]
