@@ -89,6 +89,18 @@ def test_virtual_network_goes_before_a_lan_of_the_same_addresses(stage: Stage) -
     assert rules(a) == []
 
 
+def test_peer_is_called_at_an_address_in_the_range_of_the_virtual_network(each_pair: Pair) -> None:
+    pair = each_pair
+    for number, host in ((57, pair.a), (58, pair.b)):
+        host.ports["net0"].change_address(f"10.0.0.{number}/24")
+        host.ports["net1"].delete()
+        del host.ports["net1"]
+    a, b = pair.start()
+    until(lambda: len(rules(a)) == len(rules(b)) == 2, PATIENCE_S, lambda: a.log() + b.log())
+    pair.wait_whole(a, b)
+    assert lost(pair) == 0
+
+
 def test_what_a_killed_agent_left_of_rules_is_removed(stage: Stage) -> None:
     pair = OverlappingPair(stage)
     pair.overlap()

@@ -545,6 +545,7 @@ def _check_peers(
                 faults.add((key,), "only the encapsulation secure has this key: remove it")
     peers = data.get("peers", [])
     hosts: Dict[ipaddress.IPv4Address, int] = {}
+    virtual = _virtual_addresses(peers, own)
     public_keys: Dict[bytes, Tuple[int, Any]] = {}
     for number, peer in enumerate(peers if isinstance(peers, list) else ()):
         if not isinstance(peer, dict):
@@ -567,15 +568,22 @@ def _check_peers(
         if secure:
             _check_public_keys(peer, number, public_keys, faults)
             if isinstance(listed, list):
-                _check_endpoints(listed, where, _port(data), network, faults)
+                _check_endpoints(listed, where, _port(data), virtual, faults)
         elif isinstance(listed, list):
-            _check_addresses(listed, where, network, faults)
+            _check_addresses(listed, where, virtual, faults)
     if secure and router and router not in hosts and not faults.spoilt(("peers",)):
         faults.add(
             ("router",),
             f"{router} is not among the peers: add it there with its public key, because without"
             " it nothing can be sent to the router",
         )
+
+
+def _virtual_addresses(peers: Any, own: Optional[ipaddress.IPv4Address]) -> Set[str]:
+    """Return the virtual addresses of all hosts: none of them is a real one."""
+    listed = [peer for peer in peers if isinstance(peer, dict)] if isinstance(peers, list) else []
+    hosts = {host for host in (peer.get("host") for peer in listed) if isinstance(host, str)}
+    return hosts | {str(own)}
 
 
 def _check_public_keys(
@@ -687,7 +695,7 @@ def _check_endpoints(
     listed: List[Any],
     path: KeyPath,
     default_port: int,
-    network: Optional[ipaddress.IPv4Network],
+    virtual: Set[str],
     faults: _Faults,
 ) -> None:
     limit = tuning.MAX_REMOTES_PER_PEER
@@ -707,18 +715,15 @@ def _check_endpoints(
         if found in lines:
             faults.add(where, f"{item} stands in line {lines[found]} already: remove one")
         lines.setdefault(found, faults.line_of.get(where, 1))
-        address = ipaddress.ip_address(found[0])
-        if network and address.version == 4 and address in network:
-            faults.add(
-                where,
-                f"{address} is inside the virtual network {network}: write one of its real"
-                " addresses",
-            )
+        if found[0] in virtual:
+            faults.add(where, _is_virtual(found[0]))
 
 
-def _check_addresses(
-    listed: List[Any], path: KeyPath, network: Optional[ipaddress.IPv4Network], faults: _Faults
-) -> None:
+def _is_virtual(address: str) -> str:
+    return f"{address} is the virtual address of a host: write one of its real addresses"
+
+
+def _check_addresses(listed: List[Any], path: KeyPath, virtual: Set[str], faults: _Faults) -> None:
     limit = tuning.MAX_REMOTES_PER_PEER
     if len(listed) > limit:
         faults.add(path, f"a host has at most {limit} addresses, not {len(listed)}: remove some")
@@ -741,12 +746,8 @@ def _check_addresses(
             faults.add(
                 where, f"{address} is no address of another host: write one of its real addresses"
             )
-        elif network and address in network:
-            faults.add(
-                where,
-                f"{address} is inside the virtual network {network}: write one of its real"
-                " addresses",
-            )
+        elif str(address) in virtual:
+            faults.add(where, _is_virtual(str(address)))
 
 
 def _check_index(index: Any, path: KeyPath, indices: Dict[int, int], faults: _Faults) -> None:

@@ -63,6 +63,13 @@ def test_minimal_file_gets_the_documented_defaults():
     assert example["interfaces"]["exclude"] == patterns
 
 
+def test_real_address_may_lie_in_the_range_of_the_virtual_network():
+    text = MINIMAL + "peers: [{host: 10.0.0.2, addresses: [10.0.0.77]}]\n"
+    assert config.parse(text.encode(), "f").remotes == (config.Remote("10.0.0.2", "10.0.0.77", 0),)
+    text = SECURE + peer(addresses=["10.0.0.77"])
+    assert config.parse(text.encode(), "f").peers[0].endpoints == (("10.0.0.77", 51840),)
+
+
 #: Networks that routers at home, modems, container engines and VPNs hand out.
 HANDED_OUT = [
     "192.168.0.0/16", "10.0.0.0/15", "10.8.0.0/16", "10.10.0.0/16", "10.42.0.0/15", "10.96.0.0/12",
@@ -226,8 +233,11 @@ def test_not_a_configuration_at_all(text, error):
         ("peers: [{host: 10.0.0.2, addresses: [1.2.3.4, {address: 1.2.3.4, index: 9}]}]",
          "4: peers[0].addresses[1].address: 1.2.3.4 stands in line 4 already: remove one"),
         ("peers: [{host: 10.0.0.2, addresses: [10.0.0.2]}]",
-         "4: peers[0].addresses[0]: 10.0.0.2 is inside the virtual network 10.0.0.0/24: write"
-         " one of its real addresses"),
+         "4: peers[0].addresses[0]: 10.0.0.2 is the virtual address of a host: write one of its"
+         " real addresses"),
+        ("peers: [{host: 10.0.0.2, addresses: [10.0.0.1]}]",
+         "4: peers[0].addresses[0]: 10.0.0.1 is the virtual address of a host: write one of its"
+         " real addresses"),
         ("peers: [{host: 10.0.0.2, addresses: [127.0.0.1]}]",
          "4: peers[0].addresses[0]: 127.0.0.1 is no address of another host: write one of its"
          " real addresses"),
@@ -495,8 +505,8 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
         (peer(addresses=["ff02::1"]), "3: peers[0].addresses[0]: ff02::1" + NOT_OF_A_HOST),
         (peer(addresses=["127.0.0.1"]), "3: peers[0].addresses[0]: 127.0.0.1" + NOT_OF_A_HOST),
         (peer(addresses=["10.0.0.2:5"]),
-         "3: peers[0].addresses[0]: 10.0.0.2 is inside the virtual network 10.0.0.0/24: write one"
-         " of its real addresses"),
+         "3: peers[0].addresses[0]: 10.0.0.2 is the virtual address of a host: write one of its"
+         " real addresses"),
         (peer(addresses=["1.2.3.4", "1.2.3.4:51840"]),
          "3: peers[0].addresses[1]: 1.2.3.4:51840 stands in line 3 already: remove one"),
         (peer(addresses=[f"1.2.3.{n}" for n in range(33)]),
