@@ -219,10 +219,11 @@ class Runtime:
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
         self._no_link_told = ""
+        self._stacked_told: Set[str] = set()
         self._overlaps: List[overlap.Overlap] = []
         self._overlaps_told: Set[str] = set()
         # What the kernel makes by itself when the device gets its address.
-        self._steering = steering.wanted(config.network, ())
+        self._steering = steering.wanted(config.device_address, ())
         self._steering_fault = ""
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
@@ -743,7 +744,8 @@ class Runtime:
             self._dump_due = now + RETRY_S
             return
         self._note_dump(interfaces, now)
-        links, _ = self._select()
+        links, left_out = self._select()
+        self._note_stacked(left_out)
         self._check_overlaps(links, starting)
         self._follow(links, now)
         self._set_links(links, now)
@@ -787,6 +789,16 @@ class Runtime:
             ),
             _leads_to,
         )
+
+    def _note_stacked(self, left_out: Iterable[selection.LeftOut]) -> None:
+        """Tell, once each, what can be no link because it is stacked on a virtual network."""
+        told, self._stacked_told = self._stacked_told, set()
+        for one in left_out:
+            if one.stacked:
+                sentence = f"{one.name}({one.index}) takes no part, because it {one.reason}"
+                self._stacked_told.add(sentence)
+                if sentence not in told:
+                    log.warning("%s", sentence)
 
     def _set_links(self, links: Sequence[Link], now: float) -> None:
         """Tell the node of the links, as far as there are sockets to use them."""
@@ -994,7 +1006,7 @@ class Runtime:
             # In a routing domain its route stands in the table of that.
             return
         aside = [one.own for one in self._overlaps if one.inside and config.precedence]
-        wanted = steering.wanted(config.network, aside)
+        wanted = steering.wanted(config.device_address, aside)
         try:
             plain = not aside and self._steering == wanted
             if plain and steering.leads_to(_another_host(config)) == index:

@@ -29,6 +29,8 @@ class LeftOut:
     name: str
     reason: str
     """Why, without a subject: "is the loopback"."""
+    stacked: bool = False
+    """Whether it would be a link of the virtual network over itself."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def select(
         if reason is None:
             links.append(_link(interface, rules.ipv6))
         else:
-            left_out.append(LeftOut(interface.index, interface.name, reason))
+            stacked = interface.index in above
+            left_out.append(LeftOut(interface.index, interface.name, reason, stacked))
     return links, left_out
 
 

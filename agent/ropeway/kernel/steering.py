@@ -77,15 +77,18 @@ class Steering:
     rules: FrozenSet[Rule] = frozenset()
 
 
-def wanted(network: str, aside: Iterable[str]) -> Steering:
-    """Return what leads to the device of `network` ("10.0.0.0/24").
+def wanted(device_address: str, others: Iterable[str]) -> Steering:
+    """Return what leads to the device with `device_address` ("10.0.0.1/24").
 
-    `aside` are addresses of this host for which `network` is a LAN of their own.
+    `others` are addresses of this host's other interfaces for which a part of that network is a LAN
+    of their own. One that is the device's own gets no rule: the virtual network has it.
     """
-    addresses = set(aside)
+    device = ipaddress.IPv4Interface(device_address)
+    network, addresses = str(device.network), set(others)
     if not addresses:
         return Steering(main=True, first=False)
-    rules = {Rule(network, RT_TABLE_MAIN, PRIORITY_ASIDE, address) for address in addresses}
+    aside = addresses - {str(device.ip)}
+    rules = {Rule(network, RT_TABLE_MAIN, PRIORITY_ASIDE, address) for address in aside}
     return Steering(False, True, frozenset(rules | {Rule(network, TABLE, PRIORITY)}))
 
 

@@ -676,8 +676,36 @@ def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel
     assert kernel.steered == []
 
 
+def test_interface_that_becomes_stacked_on_the_device_is_told_once(kernel, tmp_path, caplog):
+    settings = settings_for(tmp_path)
+    bridge = interface(5, "br0", "192.168.5.1/24", kind="bridge")
+    tunnel = interface(6, "vx0", kind="vxlan", tunnel_ends=("10.0.0.2",), master=5)
+
+    def links():
+        return [link["name"] for link in ask(settings, command="status")["links"]]
+
+    def steps():
+        eventually(lambda: kernel.links)
+        kernel.change(ETH0, bridge)
+        eventually(lambda: links() == ["eth0", "br0"])
+        kernel.change(ETH0, bridge, tunnel)
+        eventually(lambda: links() == ["eth0"])
+        assert {"index": 5, "name": "br0", "stacked": True,
+                "reason": "sends its packets through ropeway0, a virtual network"} in ask(
+            settings, command="status")["not_taking_part"]  # fmt: skip
+        dumps = kernel.dumps
+        kernel.hints.put(b"hint")
+        eventually(lambda: kernel.dumps > dumps)
+
+    run(runtime.Runtime(settings), steps)
+    assert said(caplog, "takes no part") == [
+        f"{name} takes no part, because it sends its packets through ropeway0, a virtual network"
+        for name in ("br0(5)", "vx0(6)")
+    ]
+
+
 INSIDE = interface(2, "eth0", "10.0.0.77/24")
-AHEAD = steering.wanted("10.0.0.0/24", ["10.0.0.77"])
+AHEAD = steering.wanted("10.0.0.1/24", ["10.0.0.77"])
 TOLD = (
     "eth0(2) has 10.0.0.77/24, which lies within the virtual network 10.0.0.0/24: what is sent"
     " there goes to ropeway0, so that other hosts of that LAN, such as a name server, cannot be"
@@ -714,7 +742,7 @@ def test_virtual_network_goes_before_a_link_of_the_same_addresses_while_it_has_t
     def steps():
         eventually(lambda: kernel.steering == AHEAD)
         kernel.change(ETH0)
-        eventually(lambda: kernel.steering == steering.wanted("10.0.0.0/24", []))
+        eventually(lambda: kernel.steering == steering.wanted("10.0.0.1/24", []))
         # A bridge of containers counts too, though it takes no part.
         kernel.change(ETH0, dataclasses.replace(INSIDE, index=5, name="docker0"))
         eventually(lambda: kernel.steering == AHEAD)

@@ -41,8 +41,13 @@ OWN_RULES = rule(NETWORK, 254, 5184, "10.0.0.57") + rule(NETWORK, 51840, 5185)
 
 
 def test_rules_are_wanted_only_where_addresses_overlap():
-    assert steering.wanted(NETWORK, []) == PLAIN
-    assert steering.wanted(NETWORK, ["10.0.0.57", "10.0.0.57"]) == AHEAD
+    assert steering.wanted("10.0.0.1/24", []) == PLAIN
+    assert steering.wanted("10.0.0.1/24", ["10.0.0.57", "10.0.0.57"]) == AHEAD
+
+
+def test_address_that_another_interface_has_too_stays_with_the_device():
+    assert steering.wanted("10.0.0.1/24", ["10.0.0.1"]).rules == {FIRST}
+    assert steering.wanted("10.0.0.1/24", ["10.0.0.1", "10.0.0.57"]) == AHEAD
 
 
 def test_what_is_there_is_seen_and_nothing_of_others(kernel):
