@@ -172,7 +172,7 @@ def test_further_networks_secret_and_direct_peers(
         ]},
         {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
          "address": "10.0.2.1", "device_mtu": 1400, "include": ["enp0s3"],
-         "offload_disable": ["tso"],
+         "device_precedence": False, "offload_disable": ["tso"],
          "peers": [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]},
     ]  # fmt: skip
     render_further(playbook, inventory, tmp_path, networks, ropeway_psk=PSK)
@@ -200,6 +200,8 @@ def test_further_networks_secret_and_direct_peers(
     assert lab["control"]["path"] == "/run/ropeway-lab/control.sock"
     old = configuration(tmp_path, "vm0", "old")
     assert old["peers"] == [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]
+    assert old["device"] == {"name": "ropeway-old", "mtu": 1400, "precedence": False}
+    assert "precedence" not in lab["device"]
     assert "offload" not in old  # classic has no such key
     assert old["interfaces"] == {"include": ["enp0s3"], "exclude": ["mgmt0", *EXCLUDED]}
     assert not any(PSK in file.read_text() for file in tmp_path.glob("*.yaml"))

@@ -117,6 +117,7 @@ def networks(
             "forward": False,
             "device_name": f"ropeway-{name}",
             "device_mtu": "auto",
+            "device_precedence": main["device_precedence"],
             "include": main["include"],
             "exclude": main["exclude"],
             "port": DEFAULT_PORT,
