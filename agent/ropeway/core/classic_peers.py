@@ -6,10 +6,9 @@ It writes the tables that the data side in :mod:`ropeway.core.classic_node` read
 
 from __future__ import annotations
 
-import heapq
 import ipaddress
 import random as random_module
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 from ropeway.core import classic, events, ipv4, tuning
 from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
@@ -18,6 +17,7 @@ from ropeway.core.handshake import Input, State
 from ropeway.core.link import Link
 from ropeway.core.routes import Routes
 from ropeway.core.strand import advance
+from ropeway.core.timers import Timers
 
 _INF = float("inf")
 # The kernel counts interfaces in a signed int.
@@ -52,8 +52,7 @@ class ClassicPeers:
         self.by_path: Dict[bytes, ClassicConnection] = {}
         self.touched = touched
         self._unsettled: Dict[ClassicStrand, None] = {}
-        self._heap: List[Tuple[float, int, ClassicConnection]] = []
-        self._heap_serial = 0
+        self._timers: Timers[ClassicConnection] = Timers()
         self._forget_at = now + tuning.FORGET_EVERY_S
         self._greetings = TokenBucket(tuning.GREETINGS_PER_S, tuning.GREETINGS_BURST, now)
         self._learning = TokenBucket(tuning.LEARN_PER_S, tuning.LEARN_BURST, now)
@@ -329,7 +328,7 @@ class ClassicPeers:
 
     def _end(self, connection: ClassicConnection, reason: str, now: float) -> None:
         self._advance(connection, Input.GONE, now, reason)
-        connection.due = _INF
+        self._timers.remove(connection)
         connection.outbox.clear()
         self.by_path.pop(connection.receive_path, None)
         connection.remote.connections.remove(connection)
@@ -385,16 +384,12 @@ class ClassicPeers:
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return min(self._heap[0][0] if self._heap else _INF, self._forget_at)
+        return min(self._timers.next_at(), self._forget_at)
 
     def tick(self, now: float) -> None:
         """Do what is due: greetings, keepalives, falling back of silent connections."""
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            due, _, connection = heapq.heappop(heap)
-            if connection.due == due:
-                connection.due = _INF
-                self._look_at(connection, now)
+        for connection in self._timers.take(now):
+            self._look_at(connection, now)
         if now >= self._forget_at:
             self._forget_at = now + tuning.FORGET_EVERY_S
             self._forget(now)
@@ -424,7 +419,7 @@ class ClassicPeers:
     def _schedule(self, connection: ClassicConnection, now: float) -> None:
         """Put the connection into the heap for the moment at which something is due."""
         if connection.source is None:
-            connection.due = _INF
+            self._timers.remove(connection)
             return
         if connection.state == State.ESTABLISHED:
             due = min(
@@ -434,11 +429,7 @@ class ClassicPeers:
             due = min(connection.greet_at, connection.heard_at + tuning.SILENCE_S)
         else:
             due = connection.greet_at
-        due = max(due, now)
-        if due != connection.due:
-            connection.due = due
-            self._heap_serial += 1
-            heapq.heappush(self._heap, (due, self._heap_serial, connection))
+        self._timers.set(connection, max(due, now))
 
     def _send_empty(self, connection: ClassicConnection, now: float) -> None:
         if not connection.outbox:

@@ -10,14 +10,13 @@ only from control frames that a session has sealed, and of those only from newer
 
 from __future__ import annotations
 
-import heapq
 import ipaddress
 import random as random_module
 from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ropeway.core import events, ipv4, secure, tuning
-from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.counters import Drop, SharedBudget, TokenBucket
 from ropeway.core.handshake import Input, State, answers
 from ropeway.core.initiation import (
     COOKIE_S,
@@ -36,6 +35,7 @@ from ropeway.core.secure import Control, Endpoint
 from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
 from ropeway.core.session import MAX_SESSIONS, SIMULTANEOUS_S, PeerSessions, Session
 from ropeway.core.strand import NEVER, Strand, advance
+from ropeway.core.timers import Timers
 
 #: What a socket is known by: the link's index and the local address.
 SocketKey = Tuple[int, str]
@@ -90,10 +90,16 @@ class SecurePeers:
         self.woken: List[SecureStrand] = []
         #: Strands whose carrying connections are to be chosen anew.
         self.unsettled: Dict[SecureStrand, None] = {}
-        self._heap: List[Tuple[float, int, Union[SecureConnection, SecureStrand]]] = []
-        self._heap_serial = 0
+        self._timers: Timers[Union[SecureConnection, SecureStrand]] = Timers()
         self._forget_at = now + tuning.FORGET_EVERY_S
         self._notes = TokenBucket(1.0, 10, now)
+        self._learning = SharedBudget(
+            tuning.LEARN_PER_S,
+            tuning.LEARN_BURST,
+            tuning.LEARN_STRAND_PER_S,
+            tuning.LEARN_STRAND_BURST,
+            now,
+        )
         self._added: Dict[str, Dict[Endpoint, None]] = {}
         self._configured: Dict[str, Tuple[Endpoint, ...]] = {}
         self._recalled: Dict[str, Tuple[Endpoint, ...]] = {}
@@ -137,7 +143,7 @@ class SecurePeers:
             self._end(connection, "the host was removed", now)
         for session in list(strand.sessions.sessions):
             self._end_session(session, "the host was removed", now)
-        strand.due = _INF
+        self._timers.remove(strand)
         self.given_up += strand.held
         strand.held = []
         self.unsettled.pop(strand, None)
@@ -205,6 +211,8 @@ class SecurePeers:
             connection.candidates = kept
             if not kept and not connection.remote:
                 self._end(connection, "its endpoint was removed", now)
+            elif connection.state == State.SENDING:
+                self._go_home(connection, now)
         strand.endpoints = wanted
         self._follow_links(strand, now)
 
@@ -307,6 +315,8 @@ class SecurePeers:
         """Go on to the next endpoint that there is a way to; give the source, None without."""
         candidates = connection.candidates
         for _ in range(len(candidates)):
+            if connection.endpoint != candidates[0]:
+                connection.proven = False
             connection.endpoint = candidates[0]
             candidates.append(candidates.pop(0))
             source = self._source(connection)
@@ -334,7 +344,7 @@ class SecurePeers:
     def _end(self, connection: SecureConnection, reason: str, now: float) -> None:
         strand = connection.strand
         self._advance(connection, Input.GONE, now, reason)
-        connection.due = _INF
+        self._timers.remove(connection)
         connection.outbox.clear()
         connection.source = None
         strand.by_way.pop(connection.way, None)
@@ -415,7 +425,8 @@ class SecurePeers:
         """Ask again, with the cookie, where it came from; anybody could have sent it, so once."""
         for connection in strand.connections.values():
             known = now < connection.cookie_at + tuning.COOKIE_PAUSE_S
-            if (connection.link, connection.aim) != (key[0], (endpoint, key[1])) or known:
+            here = (connection.link, connection.aim) == (key[0], (endpoint, key[1]))
+            if not here or known or not connection.may_speak:
                 continue
             connection.cookie = cookie
             connection.cookie_at = now
@@ -548,10 +559,12 @@ class SecurePeers:
             found = stand_ins.pop()
             del strand.connections[link, _key(found)]
             found.remote = index
-            found.endpoint = endpoint
+            if found.endpoint != endpoint:
+                found.endpoint, found.proven = endpoint, False
             strand.connections[link, _key(found)] = found
         elif found is None:
-            if index > _INDEX_MAX or not self._has_room(strand, now):
+            learning = index <= _INDEX_MAX and self._learning.take(strand.host, now)
+            if not learning or not self._has_room(strand, now):
                 return None
             found = self._connect(strand, link, index, endpoint, now)
             if found is None:
@@ -560,6 +573,8 @@ class SecurePeers:
         for other in stand_ins:
             found.candidates += [e for e in other.candidates if e not in found.candidates]
             self._end(other, "its interface is known", now)
+        if stand_ins and found.state == State.SENDING:
+            self._go_home(found, now)
         return found
 
     def _has_room(self, strand: SecureStrand, now: float) -> bool:
@@ -588,7 +603,9 @@ class SecurePeers:
         # A frame may have waited here while the address that it came to went away.
         routed = link.source_for(endpoint[0]) is not None and _holds(link, key[1])
         echoed = connection.marks.get(control.echo)
-        self._follow(connection, (endpoint, key[1] if routed else None), echoed, now)
+        aim = (endpoint, key[1] if routed else None)
+        self._follow(connection, aim, echoed, now)
+        there = aim == connection.aim
         heard_back = echoed is not None and echoed[1] == connection.aim
         if heard_back and not connection.proven:
             connection.proven = True
@@ -615,10 +632,13 @@ class SecurePeers:
             connection.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
         rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
-        if connection.source is not None:
+        # One that knows nothing learns nothing of where nobody has answered yet.
+        if connection.source is not None and (there or connection.state != State.SENDING):
             self._advance(connection, _input(control.state, heard_back), now)
-        # An answer is no probe and no challenge, so these come to an end by themselves.
-        if control.probe or control.challenge or (answer and rested):
+        # An answer is no probe and no challenge, so these come to an end by themselves. It goes
+        # where the frame came from, or where somebody is for certain.
+        wanted = control.probe or control.challenge or (answer and rested)
+        if wanted and (there or connection.assured):
             connection.answered_at = now
             self._send_control(connection, now)
         self._schedule(connection, now)
@@ -649,9 +669,12 @@ class SecurePeers:
                 connection.move_at = _INF
         if aim == connection.aim:
             return
-        if connection.state == State.SENDING:
-            self._move(connection, aim, now)
-        elif echoed is not None and echoed[1] == aim and aim[1] is not None:
+        answered = echoed is not None and echoed[1] == aim and aim[1] is not None
+        # What is called stays where the configuration says until another place has answered.
+        free = answered or not connection.calls or aim[0] in connection.candidates
+        if connection.state == State.SENDING and free:
+            self._move(connection, aim, answered, now)
+        elif echoed is not None and answered:
             if echoed[0] > connection.reached_at and connection.move_at == _INF:
                 stay_s = tuning.STAY_ROUND_TRIPS * (now - echoed[0]) + tuning.STAY_S
                 connection.move_to = aim
@@ -665,17 +688,16 @@ class SecurePeers:
         if now < connection.challenged_at + tuning.CHALLENGE_PAUSE_S:
             return
         connection.challenged_at = now
-        for endpoint, source in (aim, connection.aim):
+        for endpoint, source in (aim, connection.aim) if connection.assured else (aim,):
             frame = self._control_frame(connection, (endpoint, source), now, challenge=True)
             if frame is not None and source is not None:
                 self.outgoing.append(((connection.link, source), endpoint, frame))
 
-    def _move(self, connection: SecureConnection, aim: Aim, now: float) -> None:
-        """Follow the other end to where it was heard from."""
+    def _move(self, connection: SecureConnection, aim: Aim, answered: bool, now: float) -> None:
+        """Follow the other end to where it was heard from, or has ``answered`` a challenge."""
         before = connection.endpoint
         connection.endpoint, connection.source = aim
-        asked = any(where == aim for _, where in connection.marks.values())
-        connection.proven = asked and connection.move_to == aim
+        connection.proven = answered
         connection.move_at = _INF
         connection.move_to = None
         connection.cookie = b""
@@ -798,9 +820,18 @@ class SecurePeers:
         """Apply the table; all that follows from a new state follows from here."""
         if not advance(connection, what, reason, self._log, now):
             return
+        if connection.state == State.SENDING:
+            self._go_home(connection, now)
         if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
         self.unsettled[connection.strand] = None
+
+    def _go_home(self, connection: SecureConnection, now: float) -> None:
+        """Go back to a configured endpoint from one where nobody has answered."""
+        if connection.remote and connection.calls and not connection.assured:
+            connection.source = self._take_candidate(connection)
+            self._restart_path(connection, now)
+            self.unsettled[connection.strand] = None
 
     def settle(self, now: float) -> None:
         """Choose anew where something changed; at the end of each batch of work."""
@@ -832,16 +863,11 @@ class SecurePeers:
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return min(self._heap[0][0] if self._heap else _INF, self._forget_at)
+        return min(self._timers.next_at(), self._forget_at)
 
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            due, _, what = heapq.heappop(heap)
-            if what.due != due:
-                continue
-            what.due = _INF
+        for what in self._timers.take(now):
             if isinstance(what, SecureConnection):
                 self._look_at(what, now)
             else:
@@ -856,7 +882,7 @@ class SecurePeers:
         if connection.source is None or strand.session is None:
             return
         if now >= connection.move_at and connection.move_to is not None:
-            self._move(connection, connection.move_to, now)
+            self._move(connection, connection.move_to, True, now)
         if connection.state and now >= self._silent_at(connection, now):
             self._advance(connection, Input.SILENT, now)
         if connection.state == State.ESTABLISHED:
@@ -944,19 +970,12 @@ class SecurePeers:
             due = connection.greet_at if connection.may_speak else _INF
             if connection.state:
                 due = min(due, self._silent_at(connection, now))
-        self._push(connection, max(min(due, connection.move_at), now))
+        self._timers.bring_forward(connection, max(min(due, connection.move_at), now))
 
     def _schedule_strand(self, strand: SecureStrand, now: float) -> None:
         look_s = tuning.SESSION_LOOK_S if strand.is_active(now) else tuning.SESSION_LOOK_IDLE_S
         due = min(strand.initiate_at, now + look_s)
-        self._push(strand, max(due, now))
-
-    def _push(self, what: Union[SecureConnection, SecureStrand], due: float) -> None:
-        # What is looked at too early is looked at again; so each has hardly more than one entry.
-        if due < what.due:
-            what.due = due
-            self._heap_serial += 1
-            heapq.heappush(self._heap, (due, self._heap_serial, what))
+        self._timers.bring_forward(strand, max(due, now))
 
     def _forget(self, now: float) -> None:
         """Forget learnt connections that have been silent for long."""

@@ -154,7 +154,12 @@ class SecureConnection(Connection):
 
         Not where only a frame has said that somebody is: that is no more than a claim.
         """
-        return self.calls or self.proven or not self.remote
+        return self.assured or not self.remote
+
+    @property
+    def assured(self) -> bool:
+        """Whether its endpoint is a configured one, or has answered there."""
+        return self.proven or self.endpoint in self.candidates
 
     @property
     def calls(self) -> bool:
@@ -191,7 +196,6 @@ class SecureStrand(Strand[SecureConnection]):
     __slots__ = (
         "asked_at",
         "by_way",
-        "due",
         "endpoints",
         "heard_at",
         "held",
@@ -238,7 +242,6 @@ class SecureStrand(Strand[SecureConnection]):
         self.initiate_at = _INF
         self.initiated_at = NEVER
         self.initiate_pause_s = tuning.INITIATE_MIN_S
-        self.due = _INF
 
     def is_active(self, now: float) -> bool:
         """Say whether data has passed lately, so that frames are expected soon."""
@@ -283,7 +286,14 @@ class SecureStrand(Strand[SecureConnection]):
     def _usable(self) -> List[SecureConnection]:
         if self.session is None:
             return []
-        return [c for c in super()._usable() if c.calls or c.proven]
+        # A host may claim many interfaces at one endpoint: what reaches it there comes once.
+        usable: Dict[Tuple[int, Endpoint], SecureConnection] = {}
+        for connection in super()._usable():
+            if connection.assured:
+                place = (connection.link, connection.endpoint)
+                if place not in usable or connection.state > usable[place].state:
+                    usable[place] = connection
+        return list(usable.values())
 
     def _distinct(self, connections: List[SecureConnection]) -> List[SecureConnection]:
         # IPv4 and IPv6 between the same two interfaces are one way; IPv4's overhead is smaller.

@@ -32,7 +32,6 @@ class Connection:
     """
 
     __slots__ = (
-        "due",
         "duplicates",
         "first",
         "greet_at",
@@ -74,8 +73,6 @@ class Connection:
         self.heard_at = NEVER
         self.greet_at = NEVER
         self.greet_pause_s = GREETING_MIN_S
-        #: When the control side looks at this connection next.
-        self.due = float("inf")
 
     @property
     def far(self) -> RemoteKey:

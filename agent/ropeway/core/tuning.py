@@ -36,6 +36,9 @@ MAX_REMOTES_PER_PEER = 32
 #: How many unknown remote interfaces are admitted a second, and at once.
 LEARN_PER_S = 50.0
 LEARN_BURST = 200
+#: How many of them one host may make known where hosts are told apart for certain.
+LEARN_STRAND_PER_S = 2.0
+LEARN_STRAND_BURST = 64
 #: A learnt remote interface is forgotten when it was silent for this long ...
 FORGET_S = 60.0
 #: ... or for this long if it never said that it hears this host.

@@ -112,7 +112,9 @@ def test_the_diagram_of_states_is_the_table():
         f"limited to {initiation.RESET_RATE:g} a second, one per index each"
         f" {seconds(initiation.RESET_PAUSE_S)}",
         # Connections.
-        f"at most {tuning.MAX_REMOTES_PER_PEER} a host, of which",
+        f"at most {tuning.LEARN_STRAND_PER_S:.0f} a second of one host, and"
+        f" {tuning.LEARN_STRAND_BURST} at once",
+        f"At most {tuning.MAX_REMOTES_PER_PEER} of a host are kept",
         f"were silent for {tuning.FORGET_S:g} s are forgotten",
         f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the endpoint in use gets one",
         f"has two round trips and {seconds(tuning.STAY_S)} more"

@@ -596,7 +596,7 @@ def test_what_a_host_announces_does_not_make_the_schedule_grow():
         world.arrive(frame, ("192.168.0.2", PORT), ("192.168.0.3", PORT))
         world.now += 0.001
     world.collect()
-    assert len(world.nodes["b"]._peers._heap) < 10
+    assert world.nodes["b"]._peers._timers.entries < 100
 
 
 def test_a_host_cannot_send_in_another_hosts_name():
@@ -927,3 +927,157 @@ def test_one_hosts_oversize_packets_leave_the_other_its_icmp_errors():
     most = tuning.ICMP_STRAND_BURST + 2 * tuning.ICMP_STRAND_PER_S
     assert 0 < len(told) <= most, "and a is answered no more often than it may be"
     assert tuning.ICMP_STRAND_PER_S < tuning.ICMP_PER_S
+
+
+class Hostile:
+    """A host of the network that says what it likes, from wherever it likes, to ``target``.
+
+    It has a valid key and session, and receives at its own address only.
+    """
+
+    OWN, AT = "192.168.0.66", ("192.168.0.3", PORT)
+
+    def __init__(self, world, name="a", host=B, target=("192.168.0.3", 12)):
+        self.world = world
+        self.session = world.nodes[name]._strands[host].session
+        del world.nodes[name]
+        self.address, self.link = target
+        self.marks = [0]
+        self.said = {}  # source -> bytes sent from there
+        self.seen = 0
+
+    def say(self, source, **fields):
+        control = secure.Control(
+            **{"state": 0, "src_index": 2, "dst_index": self.link, "way": 1, **fields}
+        )
+        body = self.session.seal(secure.CONTROL_AD, secure.encode_control(control))
+        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        self.said[source] = self.said.get(source, 0) + len(frame)
+        self.world.arrive(frame, source, (self.address, PORT))
+        self.world.collect()
+
+    def listen(self):
+        """Read the marks in what was sent to its own address."""
+        captured = self.world.captured
+        for _, _, endpoint, datagram in captured[self.seen :]:
+            if endpoint[0] == self.OWN and datagram[0] == secure.CONTROL:
+                body = self.session.open(datagram)
+                control = secure.decode_control(body) if isinstance(body, bytes) else None
+                if control is not None:
+                    self.marks.append(control.mark)
+        self.seen = len(captured)
+
+
+def sent_to(world, known):
+    """Give the bytes that went to each endpoint whose address is not ``known``."""
+    sent = {}
+    for _, _, endpoint, datagram in world.captured:
+        if endpoint[0] not in known:
+            sent[endpoint] = sent.get(endpoint, 0) + len(datagram)
+    return sent
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["learnt", "called"])
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_but_as_much_as_came_from_there_goes_where_nobody_has_answered(seed, called):
+    """Whatever a host of the network claims: of interfaces, states, and echoes that it has seen."""
+    world = pair(seed)
+    world.run(5.0)
+    if called:
+        hostile = Hostile(world, "b", A, ("192.168.0.2", 2))
+        victim, far = "a", B
+    else:
+        hostile = Hostile(world)
+        victim, far = "b", A
+    known = {"192.168.0.3", "192.168.1.3", "192.168.0.2", "192.168.1.2", Hostile.OWN}
+    world.captured.clear()
+    chance = random.Random(seed)
+    own, others = (Hostile.OWN, PORT), [(f"192.168.0.{200 + n}", PORT) for n in range(3)]
+    for _ in range(400):
+        hostile.say(
+            chance.choice([own, *others]),
+            state=chance.randrange(3),
+            src_index=chance.choice([2, 3, 12, 1000, 1001]),
+            pause_s=chance.choice([0.5, 5.0, 655.0]),
+            echo=chance.choice(hostile.marks[-4:]),
+            answer=chance.random() < 0.5,
+            challenge=chance.random() < 0.3,
+            probe=chance.choice([0, 0, 90]),
+            calls=chance.random() < 0.5,
+        )
+        hostile.listen()
+        if chance.random() < 0.7:
+            world.send(victim, *[udp(A if victim == "a" else B, far, bytes(1000))] * 5)
+        world.run(chance.choice([0.0, 0.01, 0.05, 0.6, 3.0]))
+        for endpoint, size in sent_to(world, known).items():
+            assert size <= hostile.said.get(endpoint, 0), endpoint
+
+
+@pytest.mark.parametrize("pause_s", [0.3, 1.5, 2.5])
+def test_who_carries_a_link_cannot_aim_it_at_another(pause_s):
+    """It keeps frames back and passes one on now and then, as if it came from elsewhere."""
+    world = pair()
+    world.run(5.0)
+    elsewhere = ("192.168.0.200", PORT)
+    passed_on, passed_at = 0, world.now
+    transmit = world.transmit
+
+    def carry(datagram, source, endpoint):
+        nonlocal passed_on, passed_at
+        if not {source[0], endpoint[0]} & {"192.168.0.2", "192.168.0.3"}:
+            transmit(datagram, source, endpoint)
+            return
+        late = world.now - passed_at >= pause_s
+        if late and endpoint[0] == "192.168.0.2" and datagram[0] == secure.CONTROL:
+            passed_at = world.now
+            passed_on += len(datagram)
+            world.fly(datagram, elsewhere, endpoint)
+
+    world.transmit = carry
+    for _ in range(3000):
+        world.send("a", udp(A, B, bytes(1000)))
+        world.send("b", udp(B, A, bytes(1000)))
+        world.run(0.01)
+    aimed = sum(len(d) for *_, endpoint, d in world.captured if endpoint == elsewhere)
+    assert passed_on > 0
+    assert aimed <= passed_on
+    world.transmit = transmit
+    world.run(10.0)
+    assert set(world.states("a", B).values()) == {2}, "and the link comes back"
+
+
+def test_interfaces_that_a_host_claims_leave_nothing_behind():
+    world = pair()
+    world.run(1.0)
+    hostile = Hostile(world)
+    peers = world.nodes["b"]._peers
+    for count in range(20_000):
+        hostile.say((Hostile.OWN, PORT), src_index=1000 + count, pause_s=655.0)
+        world.now += 0.0005
+        if count % 1000 == 0:
+            assert peers._timers.entries < 300
+            assert len(peers.strands[A].connections) < 50
+            world.captured.clear()
+    assert world.dropped("b")["limit"] > 19_000
+    world.run(120.0)
+    assert len(peers._timers) < 50
+
+
+def test_interfaces_claimed_behind_one_endpoint_get_one_copy():
+    world = pair()
+    world.run(5.0)
+    hostile = Hostile(world)
+    own = (Hostile.OWN, PORT)
+    for index in range(1000, 1031):
+        hostile.say(own, src_index=index)
+        hostile.listen()
+        hostile.say(own, src_index=index, state=2, echo=hostile.marks[-1])
+        world.run(0.03)
+    peer_ = world.peer("b", A)
+    assert sum(c["state"] == 2 and c["address"].startswith(Hostile.OWN)
+               for c in peer_["connections"]) > 8  # fmt: skip
+    world.captured.clear()
+    world.send("b", udp(B, A, b"once"))
+    world.collect()
+    copies = [d for *_, endpoint, d in world.captured if endpoint == own and d[0] == secure.DATA]
+    assert len(copies) == 1

@@ -410,7 +410,7 @@ class TestArriving:
         strand = world.nodes["a"]._strands[B]
         before = strand.session
         strand.initiate_at = world.now
-        strand.due = world.now
+        world.nodes["a"]._peers._timers.bring_forward(strand, world.now)
         world.run(0.0)
         for _ in range(200):
             if strand.session is not before:
