@@ -123,6 +123,10 @@ QUIET_S = 0.1
 COLLECT_LATE_S = 300.0
 """... or at the latest after this time."""
 
+WARN_AGAIN_S = 3600.0
+"""What a link that comes and goes brings with it again and again is logged once ..."""
+WARNINGS_MAX = 256
+"""... and so many sentences are remembered for that."""
 REVERSE_PATHS_MAX = 64
 """So many silent connections are looked into for a status, a call of the kernel each."""
 
@@ -219,9 +223,8 @@ class Runtime:
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
         self._no_link_told = ""
-        self._stacked_told: Set[str] = set()
         self._overlaps: List[overlap.Overlap] = []
-        self._overlaps_told: Set[str] = set()
+        self._warned_at: Dict[str, float] = {}
         # What the kernel makes by itself when the device gets its address.
         self._steering = steering.wanted(config.device_address, ())
         self._steering_fault = ""
@@ -745,8 +748,10 @@ class Runtime:
             return
         self._note_dump(interfaces, now)
         links, left_out = self._select()
-        self._note_stacked(left_out)
-        self._check_overlaps(links, starting)
+        for one in left_out:
+            if one.stacked:
+                self._warn(f"{one.name}({one.index}) takes no part, because it {one.reason}", now)
+        self._check_overlaps(links, now, starting)
         self._follow(links, now)
         self._set_links(links, now)
         self._tend_device(interfaces, now, starting)
@@ -790,16 +795,6 @@ class Runtime:
             _leads_to,
         )
 
-    def _note_stacked(self, left_out: Iterable[selection.LeftOut]) -> None:
-        """Tell, once each, what can be no link because it is stacked on a virtual network."""
-        told, self._stacked_told = self._stacked_told, set()
-        for one in left_out:
-            if one.stacked:
-                sentence = f"{one.name}({one.index}) takes no part, because it {one.reason}"
-                self._stacked_told.add(sentence)
-                if sentence not in told:
-                    log.warning("%s", sentence)
-
     def _set_links(self, links: Sequence[Link], now: float) -> None:
         """Tell the node of the links, as far as there are sockets to use them."""
         sockets = self._sockets
@@ -816,7 +811,17 @@ class Runtime:
             links = [link for link in links if link.index in sockets]
         self._node.set_links(links, now)
 
-    def _check_overlaps(self, links: Sequence[Link], starting: bool) -> None:
+    def _warn(self, sentence: str, now: float) -> None:
+        """Log what holds at the moment, if it did not hold for `WARN_AGAIN_S` before."""
+        if now - self._warned_at.get(sentence, float("-inf")) >= WARN_AGAIN_S:
+            log.warning("%s", sentence)
+        # The oldest first, so that the bound drops what has not held for longest.
+        self._warned_at.pop(sentence, None)
+        self._warned_at[sentence] = now
+        while len(self._warned_at) > WARNINGS_MAX:
+            del self._warned_at[next(iter(self._warned_at))]
+
+    def _check_overlaps(self, links: Sequence[Link], now: float, starting: bool) -> None:
         """Warn of interfaces whose own network overlaps the virtual one.
 
         `ConfigError` at the start where a link has the virtual address.
@@ -831,9 +836,8 @@ class Runtime:
                     ]
                 )
         self._overlaps = overlap.find(self._interfaces, self._config.network, self._device_index)
-        told, self._overlaps_told = self._overlaps_told, set(self._overlap_sentences())
-        for sentence in sorted(self._overlaps_told - told):
-            log.warning("%s", sentence)
+        for sentence in sorted(self._overlap_sentences()):
+            self._warn(sentence, now)
 
     def _overlap_sentences(self) -> List[str]:
         config = self._config
@@ -880,7 +884,7 @@ class Runtime:
             try:
                 opened = self._open_sockets(link, address)
             except OSError as error:
-                self._note_unusable(key, link, address, error)
+                self._note_unusable(key, link, address, error, now)
                 self._dump_due = min(self._dump_due, now + RETRY_S)
                 continue
             self._unusable.pop(key, None)
@@ -922,16 +926,17 @@ class Runtime:
             opened.close()
             raise
 
-    def _note_unusable(self, key: Hashable, link: Link, address: str, error: OSError) -> None:
+    def _note_unusable(
+        self, key: Hashable, link: Link, address: str, error: OSError, now: float
+    ) -> None:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
             reason = (
                 f"another program, perhaps a second agent, has UDP port {self._config.port} there:"
                 " stop it, or choose another port"
             )
-        if self._unusable.get(key) != reason:
-            place = f" at {address}" if address else ""
-            log.warning("%s(%s)%s cannot be used: %s", link.name, link.index, place, reason)
+        place = f" at {address}" if address else ""
+        self._warn(f"{link.name}({link.index}){place} cannot be used: {reason}", now)
         self._unusable[key] = reason
 
     def _receive_failed(self, sockets: Sockets, error: OSError, now: float) -> None:

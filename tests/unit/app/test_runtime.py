@@ -704,6 +704,20 @@ def test_interface_that_becomes_stacked_on_the_device_is_told_once(kernel, tmp_p
     ]
 
 
+def test_what_holds_again_and_again_is_logged_once_an_hour(kernel, tmp_path, caplog):
+    agent = runtime.Runtime(settings_for(tmp_path))
+    for now in range(1000, 5000, 10):
+        agent._warn("it rains", now)
+    for now in (8000, 8500, 12000, 15599):
+        agent._warn("it rains", now)
+    assert said(caplog, "it rains") == ["it rains"]
+    agent._warn("it rains", 15599 + 3600)
+    assert said(caplog, "it rains") == ["it rains"] * 2
+    for number in range(2 * runtime.WARNINGS_MAX):
+        agent._warn(f"{number} drops", 20000)
+    assert len(agent._warned_at) == runtime.WARNINGS_MAX
+
+
 INSIDE = interface(2, "eth0", "10.0.0.77/24")
 AHEAD = steering.wanted("10.0.0.1/24", ["10.0.0.77"])
 TOLD = (
