@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.system.agents import DEVICE, Agent
@@ -80,6 +82,17 @@ def test_cutting_and_restoring_either_link_loses_and_duplicates_nothing(
             wait_cut(pair, a, b, lan)
             heal(port)
             pair.wait_whole(a, b)
+    assert_whole(verdicts)
+
+
+def test_links_that_die_in_opposite_directions_lose_nothing(each_pair: Pair) -> None:
+    pair = each_pair
+    pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        pair.a.ports["net0"].drop(100)
+        pair.b.ports["net1"].drop(100)
+        end = time.monotonic() + 2 * FALL_BACK_S
+        until(lambda: time.monotonic() >= end, 3 * FALL_BACK_S, "both have fallen", every_s=0.2)
     assert_whole(verdicts)
 
 

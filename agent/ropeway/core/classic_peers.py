@@ -403,6 +403,8 @@ class ClassicPeers:
         if connection.state == State.ESTABLISHED:
             if now >= connection.sent_at + tuning.KEEPALIVE_S:
                 self._send_empty(connection, now)
+            if connection.strand.doubtful:
+                self._unsettled[connection.strand] = None
         elif now >= connection.greet_at:
             if self._may_greet(connection, now):
                 self._send_empty(connection, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from ropeway.core import classic, ipv4
+from ropeway.core import classic, ipv4, tuning
 from ropeway.core.dedup import DuplicateWindow
 from ropeway.core.handshake import State
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
@@ -134,6 +134,10 @@ class ClassicStrand(Strand[ClassicConnection]):
         """Give a new connection its number, 1 and up."""
         self._ways += 1
         return self._ways
+
+    def _works_since(self, connection: ClassicConnection, since: float) -> bool:
+        # Frames prove nothing of the other direction, but by then the other end would say 0.
+        return connection.confirmed_at >= since + tuning.SILENCE_S + tuning.KEEPALIVE_S
 
     def _send_over(
         self,

@@ -665,6 +665,8 @@ class SecurePeers:
         """
         if echoed is not None and echoed[1] == connection.aim:
             connection.reached_at = max(connection.reached_at, echoed[0])
+            if connection.strand.doubtful:
+                self.unsettled[connection.strand] = None
             if connection.reached_at >= connection.move_asked_at:
                 connection.move_at = _INF
         if aim == connection.aim:

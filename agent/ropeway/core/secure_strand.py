@@ -295,6 +295,9 @@ class SecureStrand(Strand[SecureConnection]):
                     usable[place] = connection
         return list(usable.values())
 
+    def _works_since(self, connection: SecureConnection, since: float) -> bool:
+        return connection.reached_at >= since
+
     def _distinct(self, connections: List[SecureConnection]) -> List[SecureConnection]:
         # IPv4 and IPv6 between the same two interfaces are one way; IPv4's overhead is smaller.
         seen: Set[Tuple[int, RemoteKey]] = set()

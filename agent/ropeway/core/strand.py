@@ -33,6 +33,7 @@ class Connection:
 
     __slots__ = (
         "duplicates",
+        "fell_at",
         "first",
         "greet_at",
         "greet_pause_s",
@@ -71,6 +72,8 @@ class Connection:
         self.duplicates = 0
         self.sent_at = NEVER
         self.heard_at = NEVER
+        #: When it was established last, if nothing but its frames has said since that it is not.
+        self.fell_at = NEVER
         self.greet_at = NEVER
         self.greet_pause_s = GREETING_MIN_S
 
@@ -100,6 +103,9 @@ def advance(connection: Connection, what: Input, reason: str, log: events.Log, n
     if after == before:
         return False
     connection.state = after
+    fell = before == State.ESTABLISHED and what != Input.GONE
+    if fell or after == State.ESTABLISHED or what == Input.GONE:
+        connection.fell_at = now if fell else NEVER
     if after == State.ESTABLISHED:
         established = events.ConnectionEstablished(*connection.ends, connection.far_address)
         log.report(established, now)
@@ -121,6 +127,7 @@ class Strand(Generic[ConnectionT]):
         "carrying",
         "connections",
         "delivered",
+        "doubtful",
         "duplicates",
         "host",
         "host_bytes",
@@ -136,6 +143,8 @@ class Strand(Generic[ConnectionT]):
         self.best_state = State.SENDING
         #: The connections that carry packets; empty if none can be used.
         self.carrying: Tuple[ConnectionT, ...] = ()
+        #: Whether some of them are not established, and carry until the others have proven more.
+        self.doubtful = False
         #: Largest packet that fits every one of them.
         self.limit = 0
         self.delivered = 0
@@ -146,12 +155,23 @@ class Strand(Generic[ConnectionT]):
 
         All established ones do, or while there is none all that can be used: a way that is
         known to work in one direction only must not keep packets from a way that works in the
-        other. At most :data:`MAX_COPIES`, and then those that share no link or remote first.
+        other. For the same reason one that fell carries on until all that are established have
+        proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`, and
+        then those that share no link or remote first.
         """
         usable = self._usable()
         best = max((c.state for c in usable), default=State.SENDING)
+        self.doubtful = False
         if best == State.ESTABLISHED:
-            usable = self._distinct([c for c in usable if c.state == best])
+            established = self._distinct([c for c in usable if c.state == best])
+            fallen = [
+                c
+                for c in usable
+                if c.fell_at != NEVER
+                and not all(self._works_since(other, c.fell_at) for other in established)
+            ]
+            self.doubtful = bool(fallen)
+            usable = established + fallen
         if len(usable) > MAX_COPIES:
             usable = _disjoint_first(usable)[:MAX_COPIES]
         before = (self.best_state, self.carrying)
@@ -163,6 +183,10 @@ class Strand(Generic[ConnectionT]):
     def _usable(self) -> List[ConnectionT]:
         """Give the connections over which something can be sent."""
         return [c for c in self.connections.values() if c.source is not None]
+
+    def _works_since(self, connection: ConnectionT, since: float) -> bool:
+        """Say whether an established connection has worked both ways at ``since`` or later."""
+        raise NotImplementedError
 
     def _distinct(self, connections: List[ConnectionT]) -> List[ConnectionT]:
         """Leave out established connections that add nothing to the others."""

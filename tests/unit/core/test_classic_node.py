@@ -269,6 +269,27 @@ class TestConnections:
         assert world.delivered["b"] == sent["a"]
         assert world.delivered["a"] == sent["b"]
 
+    @pytest.mark.parametrize("seed", range(8))
+    def test_links_that_die_in_opposite_directions_lose_nothing(self, seed):
+        print(f"seed {seed}")
+        world = pair(seed=seed)
+        world.run(5)
+        chance = random.Random(seed)
+        first, second = chance.randrange(200), chance.randrange(100)
+        for count in range(3000):
+            if count == first:
+                world.cut.add(("192.168.0.1", "192.168.0.2"))
+            if count == first + second:
+                world.cut.add(("192.168.1.2", "192.168.1.1"))
+            for name, here, there in (("a", 1, 2), ("b", 2, 1)):
+                payload = count.to_bytes(4, "big") + bytes(40)
+                world.send(name, udp(f"10.0.0.{here}", f"10.0.0.{there}", payload))
+            world.run(0.005)
+        world.run(1)
+        for name in ("a", "b"):
+            came = [int.from_bytes(p[20:24], "big") for p in world.delivered[name]]
+            assert sorted(came) == list(range(3000))
+
 
 class TestPackets:
     def test_every_packet_goes_over_every_link_and_arrives_once_and_untouched(self):

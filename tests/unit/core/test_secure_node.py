@@ -1081,3 +1081,49 @@ def test_interfaces_claimed_behind_one_endpoint_get_one_copy():
     world.collect()
     copies = [d for *_, endpoint, d in world.captured if endpoint == own and d[0] == secure.DATA]
     assert len(copies) == 1
+
+
+def in_opposite_directions(make, send, seed):
+    """Give what came of 200 packets a second each way, where one way of each link dies."""
+    print(f"seed {seed}")
+    world = make(seed=seed)
+    world.jitter_s = 0.002
+    world.run(5.0)
+    chance = random.Random(seed)
+    first, second = chance.randrange(200), chance.randrange(0, 100)
+
+    def each(count):
+        if count == first:
+            world.cut.add(("192.168.0.2", "192.168.0.3"))
+        if count == first + second:
+            world.cut.add(("192.168.1.3", "192.168.1.2"))
+        if count == 2500:
+            world.cut.clear()
+
+    return send(world, 16, rate=200, each=each), world
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_links_that_die_in_opposite_directions_lose_nothing(seed):
+    result, world = in_opposite_directions(pair, stream, seed)
+    assert all_once(result)
+    for name, host in (("a", B), ("b", A)):
+        carrying = [c["carries"] for c in world.peer(name, host)["connections"] if c["routed"]]
+        assert carrying == [True, True]
+
+
+def test_link_that_falls_carries_no_longer_than_the_others_take_to_prove_themselves():
+    world = pair()
+    world.run(5.0)
+
+    def carrying():
+        return [c["link"] for c in world.peer("a", B)["connections"] if c["carries"]]
+
+    world.cut |= {("192.168.0.2", "192.168.0.3"), ("192.168.0.3", "192.168.0.2")}
+    for _ in range(2 * 200):
+        world.send("a", udp(A, B))
+        world.run(0.005)
+    for _ in range(100):
+        world.send("a", udp(A, B))
+        world.run(0.01)
+    assert carrying() == [3]
