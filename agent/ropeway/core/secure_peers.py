@@ -282,22 +282,46 @@ class SecurePeers:
                     reason = "the link is down or has no route"
                 self._advance(connection, Input.GONE, now, reason)
                 self._greet_soon(connection, now)
-        for index in self.links:
+        self._call(strand, now)
+        for index, link in self.links.items():
             there = [c for c in strand.connections.values() if c.link == index]
-            known = {endpoint for c in there for endpoint in c.candidates}
-            for endpoint in strand.endpoints:
-                routed = self.links[index].up and self.links[index].source_for(endpoint[0])
-                if endpoint not in known and routed:
-                    made = self._connect(strand, index, 0, endpoint, now)
-                    if made is not None:
-                        made.candidates = [endpoint]
             for endpoint in self._recalled.get(strand.host, ()):
                 met = any(c.endpoint == endpoint for c in there)
-                if not met and self.links[index].source_for(endpoint[0]) is not None:
+                if not met and link.source_for(endpoint[0]) is not None:
                     self._connect(strand, index, 0, endpoint, now)
         if strand.connections and (strand.session is None or strand.initiate_at != _INF):
             self._want_session(strand, now)
         self.unsettled[strand] = None
+
+    def _call(self, strand: SecureStrand, now: float) -> None:
+        """Make connections to the endpoints that a host can be called at.
+
+        Each link gets one before any gets a second. Beyond :data:`tuning.CALLED_ENOUGH` further
+        ones of a link that has one would cost more than they are good for.
+        """
+        known: Dict[int, Dict[Endpoint, None]] = {index: {} for index in self.links}
+        for connection in strand.connections.values():
+            known[connection.link].update(dict.fromkeys(connection.candidates))
+        called = sum(connection.calls for connection in strand.connections.values())
+        missing = []
+        for number, (index, link) in enumerate(self.links.items()):
+            if not link.up:
+                continue
+            # Each begins with another one, so that all endpoints are met.
+            first = number % max(1, len(strand.endpoints))
+            order = [*strand.endpoints][first:] + [*strand.endpoints][:first]
+            place = len(known[index])
+            for endpoint in order:
+                if endpoint not in known[index] and link.source_for(endpoint[0]) is not None:
+                    missing.append((place, number, index, endpoint))
+                    place += 1
+        for place, _, index, endpoint in sorted(missing, key=lambda one: one[:2]):
+            if place and called >= tuning.CALLED_ENOUGH:
+                break
+            made = self._connect(strand, index, 0, endpoint, now)
+            if made is not None:
+                made.candidates = [endpoint]
+                called += 1
 
     def _source(self, connection: SecureConnection) -> Optional[str]:
         link = self.links[connection.link]

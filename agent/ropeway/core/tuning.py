@@ -48,6 +48,9 @@ FORGET_EVERY_S = 5.0
 
 #: Copies of one packet, at most; beyond it connections with links of their own come first.
 MAX_COPIES = 8
+#: Connections to a host's configured endpoints, beyond one for each link: eight copies and as many
+#: in reserve for each of them.
+CALLED_ENOUGH = 64
 #: Packets that are handled as one run, and their bytes: with what sealing adds they make one train,
 #: of which Linux takes 64 frames (UDP_MAX_SEGMENTS, include/linux/udp.h) and 65507 bytes.
 MAX_RUN = 64

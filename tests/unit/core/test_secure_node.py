@@ -1127,3 +1127,27 @@ def test_link_that_falls_carries_no_longer_than_the_others_take_to_prove_themsel
         world.send("a", udp(A, B))
         world.run(0.01)
     assert carrying() == [3]
+
+
+def test_each_of_many_links_gets_one_connection_before_any_gets_a_second():
+    world = SecureWorld()
+    far = [f"192.168.0.{200 + n}" for n in range(3)]
+    links = [link(2 + n, f"192.168.0.{n + 1}") for n in range(100)]
+    world.add("a", A, links, [peer("b", B, *far)])
+    world.add("b", B, [link(500 + n, address) for n, address in enumerate(far)], [peer("a", A)])
+    world.run(2.0)
+    connections = world.peer("a", B)["connections"]
+    assert {c["link"] for c in connections} == {one.index for one in links}
+    assert len(connections) == 100, "and none gets a second where so many have one"
+    assert {c["address"].split(":")[0] for c in connections} == set(far)
+    assert sum(c["carries"] for c in connections) == tuning.MAX_COPIES
+
+
+def test_few_links_reach_every_endpoint_of_a_host():
+    world = SecureWorld()
+    far = [f"192.168.0.{200 + n}" for n in range(3)]
+    world.add("a", A, [link(2 + n, f"192.168.0.{n + 1}") for n in range(2)], [peer("b", B, *far)])
+    world.add("b", B, [link(500 + n, address) for n, address in enumerate(far)], [peer("a", A)])
+    world.run(2.0)
+    met = {(c["link"], c["address"].split(":")[0]) for c in world.peer("a", B)["connections"]}
+    assert met == {(index, address) for index in (2, 3) for address in far}
