@@ -99,6 +99,12 @@ def eventually(condition):
     raise AssertionError(f"it did not happen within {PATIENCE_S:.0f} s")
 
 
+def settled(kernel):
+    """Wait for the dumps of a start, the second after the device was set up; give their number."""
+    eventually(lambda: kernel.links and kernel.dumps >= 2)
+    return kernel.dumps
+
+
 def run(agent, steps):
     """Run `agent` here and `steps` beside it; stop the agent when the steps are through."""
     failures = []
@@ -226,8 +232,7 @@ def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
         assert not [
             c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
         ]
-        eventually(lambda: kernel.dumps == 2)  # at the start, and after the device was set up
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         routed = interface(2, "eth0", "192.168.0.1/24", routes=("172.16.0.0/12", "192.168.0.0/24"))
         kernel.interfaces[1] = routed
         kernel.hints.put(Change.ROUTES)
@@ -289,7 +294,7 @@ def test_interface_that_went_away_and_came_back_under_its_index_gets_new_sockets
 def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         link.put(OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)))
         eventually(lambda: kernel.dumps > dumps)
         assert kernel.links == [link]
@@ -304,7 +309,7 @@ def test_receiving_that_fails_never_ends_the_loop(kernel, tmp_path, code):
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         link.put(OSError(code, os.strerror(code)))
         eventually(lambda: kernel.dumps > dumps)
         eventually(lambda: not kernel.link("eth0").closed)
@@ -366,7 +371,7 @@ def test_packet_that_cannot_be_read_leaves_the_device_as_it_is(kernel, tmp_path,
 
     def steps():
         eventually(lambda: kernel.configured)
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         for _ in range(2):
             kernel.tun.put(OSError(code, os.strerror(code)))
         wanted = {errno.errorcode[code]: 2}
@@ -668,7 +673,7 @@ def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel
 
     def steps():
         eventually(lambda: kernel.configured)
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
@@ -693,7 +698,7 @@ def test_interface_that_becomes_stacked_on_the_device_is_told_once(kernel, tmp_p
         assert {"index": 5, "name": "br0", "stacked": True,
                 "reason": "sends its packets through ropeway0, a virtual network"} in ask(
             settings, command="status")["not_taking_part"]  # fmt: skip
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
@@ -735,7 +740,7 @@ def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
         eventually(lambda: kernel.links)
         kernel.change(INSIDE, interface(3, "eth1", "10.1.1.1/8"))
         eventually(lambda: len(said(caplog, "the virtual")) == 2)
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
         assert ask(settings, command="status")["warnings"] == said(caplog, "the virtual")
@@ -786,7 +791,7 @@ def test_network_takes_no_precedence_where_the_configuration_forbids_it(kernel, 
 
     def steps():
         eventually(lambda: said(caplog, "device.precedence is false"))
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 

@@ -22,7 +22,7 @@ from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
 from ropeway.kernel import cpu_latency, segments
 from tests.unit.app.fake_kernel import FakeKernel, interface
-from tests.unit.app.test_runtime import ask, eventually, packet, run
+from tests.unit.app.test_runtime import ask, eventually, packet, run, settled
 from tests.unit.core.secure_world import frames, received
 
 ADDRESS6 = {"addresses6": ("2001:db8::1/64",), "routes6": ("2001:db8::/64",)}
@@ -162,7 +162,7 @@ def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
 
     def steps():
         eventually(lambda: len(opened(kernel)) == 8)
-        dumps = kernel.dumps
+        dumps = settled(kernel)
         kernel.change(many)
         eventually(lambda: kernel.dumps > dumps)
         (link,) = ask(settings, command="status")["links"]
