@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple, Union
 
 # Hosts with full routing tables exist, and the same prefixes are asked about again and again.
 _network4 = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
@@ -29,12 +29,13 @@ class Link:
     mtu: int
     #: Administratively up and with a carrier.
     up: bool
-    #: IPv4 prefixes that have a route out of this interface, in any table.
+    #: IPv4 prefixes that have a route out of this interface, in any table: sorted by address, and
+    #: none within another.
     routes: Tuple[str, ...] = ()
     #: IPv6 addresses with prefix length, ``2001:db8::2/64``, stable ones first and deprecated ones
     #: last: no link-local ones, and none that is not usable yet.
     addresses6: Tuple[str, ...] = ()
-    #: IPv6 prefixes that have a route out of this interface, in any table.
+    #: IPv6 prefixes that have a route out of this interface, as ``routes``.
     routes6: Tuple[str, ...] = ()
 
     def source_for(self, address: str) -> Optional[str]:
@@ -51,7 +52,7 @@ class Link:
         for interface in own:
             if far in interface.network:
                 return str(interface.ip)
-        if own and any(far in _network4(route) for route in self.routes):
+        if own and _cover(self.routes, far, _network4):
             return str(own[0].ip)
         return None
 
@@ -61,6 +62,22 @@ class Link:
         for interface in own:
             if far in interface.network:
                 return str(interface.ip)
-        if own and any(far in _network6(route) for route in self.routes6):
+        if own and _cover(self.routes6, far, _network6):
             return str(own[0].ip)
         return None
+
+
+def _cover(
+    prefixes: Tuple[str, ...],
+    far: Union[ipaddress.IPv4Address, ipaddress.IPv6Address],
+    network: Callable[[str], Union[ipaddress.IPv4Network, ipaddress.IPv6Network]],
+) -> bool:
+    """Say whether one of ``prefixes``, sorted by address and none within another, holds ``far``."""
+    low, high = 0, len(prefixes)
+    while low < high:
+        middle = (low + high) // 2
+        if int(network(prefixes[middle]).network_address) <= int(far):
+            low = middle + 1
+        else:
+            high = middle
+    return low > 0 and far in network(prefixes[low - 1])

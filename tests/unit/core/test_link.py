@@ -1,5 +1,6 @@
 """From which address a link reaches another one, for either family."""
 
+from ropeway.core import link as link_module
 from ropeway.core.link import Link
 
 LINK = Link(
@@ -32,3 +33,16 @@ def test_one_family_is_no_way_to_the_other():
     only6 = Link(4, "eth2", (), 1500, True, (), ("2001:db8::2/64",), ("::/0",))
     assert only6.source_for("192.168.0.3") is None
     assert only6.source_for("2001:db8:9::1") == "2001:db8::2"
+
+
+def test_a_route_among_a_hundred_thousand_is_found_with_few_looks(monkeypatch):
+    routes = tuple(f"{n >> 16}.{n >> 8 & 255}.{n & 255}.0/25" for n in range(1 << 16, 165_536))
+    looks = []
+    network = link_module._network4
+    monkeypatch.setattr(link_module, "_network4", lambda text: looks.append(text) or network(text))
+    many = Link(2, "eth0", ("192.168.0.2/24",), 1500, True, routes)
+    assert many.source_for("1.2.3.4") == "192.168.0.2"
+    assert many.source_for("1.0.0.0") == many.source_for("2.134.159.127") == "192.168.0.2"
+    for without in ("0.255.255.255", "1.2.3.128", "2.134.159.128", "223.1.1.1"):
+        assert many.source_for(without) is None
+    assert len(looks) <= 7 * 20
