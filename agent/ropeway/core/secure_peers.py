@@ -348,6 +348,28 @@ class SecurePeers:
                 return source
         return None
 
+    def _try_next(self, connection: SecureConnection, now: float) -> None:
+        """Go on to the link's next address, and after the last one to the next endpoint.
+
+        What the routes prefer comes first, but only an answer tells which address is let through.
+        """
+        before = connection.aim
+        link = self.links[connection.link]
+        texts = link.addresses6 if connection.ipv6 else link.addresses
+        own = [text.partition("/")[0] for text in texts]
+        best = link.source_for(connection.endpoint[0])
+        order = sorted(own, key=lambda address: address != best)
+        place = order.index(connection.source) + 1 if connection.source in order else 0
+        if best is not None and place < len(order):
+            connection.source = order[place]
+        else:
+            connection.source = None
+            connection.source = self._take_candidate(connection)
+        if connection.aim != before:
+            connection.cookie = b""
+            self._restart_path(connection, now)
+            self.unsettled[connection.strand] = None
+
     def _connect(
         self, strand: SecureStrand, link: int, remote: int, endpoint: Endpoint, now: float
     ) -> Optional[SecureConnection]:
@@ -388,6 +410,11 @@ class SecurePeers:
 
     def _initiate(self, strand: SecureStrand, now: float) -> None:
         """Ask for a session over every connection that leads anywhere."""
+        if strand.session is None and strand.initiate_pause_s > tuning.INITIATE_MIN_S:
+            for connection in strand.connections.values():
+                answered = connection.cookie and now - connection.cookie_at < COOKIE_S
+                if connection.source is not None and connection.calls and not answered:
+                    self._try_next(connection, now)
         ways = {
             (connection.link, connection.aim): connection
             for connection in strand.connections.values()
@@ -933,14 +960,9 @@ class SecurePeers:
             connection.keepalive.missed(now)
 
     def _greet(self, connection: SecureConnection, now: float) -> None:
-        if connection.candidates and connection.heard_at != NEVER:
-            # What was heard last may be gone: go round the endpoints that are known to lead there.
-            before = connection.aim
-            if connection.state == State.SENDING:
-                connection.source = self._take_candidate(connection)
-            if connection.aim != before:
-                self._restart_path(connection, now)
-                self.unsettled[connection.strand] = None
+        tried = connection.heard_at != NEVER or connection.greet_pause_s > tuning.GREETING_MIN_S
+        if connection.calls and connection.state == State.SENDING and tried:
+            self._try_next(connection, now)
         self._send_control(connection, now)
         pause_s = connection.greet_pause_s
         longest_s = tuning.PROBE_S

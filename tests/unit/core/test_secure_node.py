@@ -318,6 +318,33 @@ def test_a_connection_takes_the_endpoint_that_there_is_still_a_route_to():
         assert all_once(stream(world, 0.5))
 
 
+def test_a_link_whose_first_address_is_not_let_through_sends_from_its_other_one():
+    world = SecureWorld()
+    far, wrong = "203.0.113.7", "10.1.1.5"
+    world.cut = {(wrong, far), (far, wrong)}
+    world.add("b", B, [replace(link(12, far), routes=("0.0.0.0/0",))], [peer("a", A)])
+    one = replace(
+        link(2, wrong, routes=("0.0.0.0/0",)), addresses=(f"{wrong}/24", "192.168.7.2/24")
+    )
+    world.add("a", A, [one], [peer("b", B, far)])
+    world.run(3.0)
+    assert world.states("a", B) == {(2, 12): 2}
+    assert all_once(stream(world, 1.0))
+
+
+def test_a_link_whose_working_address_stops_to_be_let_through_takes_the_other_one():
+    world = SecureWorld()
+    far, first, second = "203.0.113.7", "10.1.1.5", "192.168.7.2"
+    world.add("b", B, [replace(link(12, far), routes=("0.0.0.0/0",))], [peer("a", A)])
+    one = replace(link(2, first, routes=("0.0.0.0/0",)), addresses=(f"{first}/24", f"{second}/24"))
+    world.add("a", A, [one], [peer("b", B, far)])
+    world.run(3.0)
+    for dead in (first, second):
+        world.cut = {(dead, far), (far, dead)}
+        stream(world, 5.0, rate=20)
+        assert all_once(stream(world, 1.0))
+
+
 def test_a_late_frame_of_the_session_before_changes_nothing():
     world = pair(rollover_s=2.0)
     world.run(1.0)
