@@ -14,6 +14,7 @@ import pytest
 from ropeway.app import selection
 from ropeway.kernel import netlink, steering
 from ropeway.kernel.tun import Tun
+from ropeway.kernel.udp import preferred_source
 from tests.system.stage import Pair
 from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
 
@@ -256,3 +257,23 @@ def test_changes_are_hinted_at(kernel: Kernel) -> None:
         assert hints.drain() is netlink.Change.ROUTES
     finally:
         hints.close()
+
+
+def test_the_kernel_tells_from_which_address_it_would_send(kernel: Kernel) -> None:
+    kernel.ip("link", "add", "eth0", "type", "veth", "peer", "name", "far0")
+    kernel.ip("link", "set", "far0", "up")
+    kernel.ip("link", "set", "eth0", "up")
+    for address in ("10.1.1.5/24", "192.168.7.2/24"):
+        kernel.ip("address", "add", address, "dev", "eth0")
+    for address in ("fd00::2/64", "2001:db8::2/64"):
+        kernel.ip("address", "add", address, "dev", "eth0", "nodad")
+    kernel.ip("route", "add", "default", "via", "192.168.7.1")
+    kernel.ip("route", "add", "203.0.113.0/24", "via", "192.168.7.1", "src", "10.1.1.5")
+    kernel.ip("-6", "route", "add", "default", "via", "fd00::1", "dev", "eth0")
+    with namespace(kernel.name):
+        assert preferred_source("eth0", "198.51.100.3") == "192.168.7.2"
+        assert preferred_source("eth0", "203.0.113.3") == "10.1.1.5"
+        assert preferred_source("eth0", "10.1.1.9") == "10.1.1.5"
+        assert preferred_source("eth0", "2001:db8:5::1") == "2001:db8::2"
+        assert preferred_source("eth0", "fd00:1::1") == "fd00::2"
+        assert preferred_source("eth9", "198.51.100.3") is None

@@ -80,7 +80,7 @@ from ropeway.kernel import (
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
 from ropeway.kernel.tun import Queue, Tun
-from ropeway.kernel.udp import UDP_FEATURES, UdpSocket
+from ropeway.kernel.udp import UDP_FEATURES, UdpSocket, preferred_source
 
 if TYPE_CHECKING:
     from ropeway.core.secure_node import SecureNode, SecureSettings
@@ -114,6 +114,8 @@ ADDRESSES_PER_LINK_MAX = 8
 SOCKETS_MAX = 256
 DESCRIPTORS_RESERVED = 128
 """What is no link's socket needs descriptors too: netlink, the device, control clients."""
+SOURCES_MAX = 1024
+"""The kernel is asked so many times from which address to send; at 15 µs each."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 COLLECT_S = 20.0
@@ -798,10 +800,12 @@ class Runtime:
     def _set_links(self, links: Sequence[Link], now: float) -> None:
         """Tell the node of the links, as far as there are sockets to use them."""
         sockets = self._sockets
-        if self._secure:
+        if self._sealed is not None:
+            far = self._sealed.called()[: SOURCES_MAX // max(1, len(links))]
             links = [
                 dataclasses.replace(
                     link,
+                    sources=_sources(link, far),
                     addresses=_bound(link.addresses, link.index, sockets),
                     addresses6=_bound(link.addresses6, link.index, sockets),
                 )
@@ -1227,6 +1231,7 @@ class Runtime:
         if command == "remote-add":
             host, address, number = self._remote(request, self._config.port)
             self._node.add_remote(host, address, number, now)
+            self._look_soon(now, Change.ROUTES)
             log.info("remote %s of %s added over the control socket", address, host)
             return None
         if command == "remote-remove":
@@ -1425,6 +1430,12 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
+
+
+def _sources(link: Link, far: Iterable[str]) -> Dict[str, str]:
+    """Return from which address the kernel would send over `link`, by the `far` address."""
+    found = {address: preferred_source(link.name, address) for address in far if link.up}
+    return {address: source for address, source in found.items() if source is not None}
 
 
 def _leads_to(address: str) -> int:

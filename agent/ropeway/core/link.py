@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from dataclasses import dataclass
-from typing import Callable, Optional, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Callable, Mapping, Optional, Tuple, Union
 
 # Hosts with full routing tables exist, and the same prefixes are asked about again and again.
 _network4 = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
@@ -37,16 +37,28 @@ class Link:
     addresses6: Tuple[str, ...] = ()
     #: IPv6 prefixes that have a route out of this interface, as ``routes``.
     routes6: Tuple[str, ...] = ()
+    #: The address that the kernel would send from on this interface, by far address.
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def source_for(self, address: str) -> Optional[str]:
         """Give the local address to send from to reach ``address``, or None without a route.
 
-        Either is IPv4 or IPv6, and both of one kind. An address whose own prefix holds the far
-        address is preferred; otherwise the first one is taken, if any route out of this interface
-        covers the far address.
+        Either is IPv4 or IPv6, and both of one kind. What the kernel would take is taken. Where
+        ``sources`` says nothing, an address whose own prefix holds the far address is preferred;
+        otherwise the first one is taken. A route out of this interface has to cover the far
+        address.
         """
-        if ":" in address:
-            return self._source6(address)
+        guess = self._source6(address) if ":" in address else self._source4(address)
+        preferred = self.sources.get(address)
+        if guess is None or preferred is None or not self.holds(preferred):
+            return guess
+        return preferred
+
+    def holds(self, address: str) -> bool:
+        """Say whether ``address`` is one of this link's own."""
+        return any(own.partition("/")[0] == address for own in (*self.addresses, *self.addresses6))
+
+    def _source4(self, address: str) -> Optional[str]:
         far = ipaddress.IPv4Address(address)
         own = [ipaddress.IPv4Interface(text) for text in self.addresses]
         for interface in own:

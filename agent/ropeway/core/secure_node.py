@@ -363,6 +363,10 @@ class SecureNode(Node):
         """Give where the hosts are that have called, to be recalled at the next start."""
         return self._peers.callers()
 
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        return self._peers.called()
+
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Look for hosts where :meth:`callers` of an earlier run says that they were.
 

@@ -159,7 +159,7 @@ class SecurePeers:
         """
         strand = self._known_strand(host)
         endpoint = _endpoint(address, port)
-        if any(_holds(link, endpoint[0]) for link in self.links.values()):
+        if any(link.holds(endpoint[0]) for link in self.links.values()):
             raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
         if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
             raise ValueError(
@@ -228,6 +228,11 @@ class SecurePeers:
             if endpoints:
                 callers[host] = endpoints
         return callers
+
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        known = [*self._recalled.values(), *(strand.endpoints for strand in self.strands.values())]
+        return list(dict.fromkeys(address for some in known for address, _ in some))
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Ask hosts for a session where they were before this host started anew.
@@ -331,7 +336,8 @@ class SecurePeers:
         addresses = link.addresses6 if connection.ipv6 else link.addresses
         best = link.source_for(connection.endpoint[0])
         # What the other end speaks to is kept as long as it is there: NATs expect it.
-        if best is not None and any(a.partition("/")[0] == source for a in addresses):
+        heard = connection.heard_at != NEVER
+        if best is not None and heard and any(a.partition("/")[0] == source for a in addresses):
             return source
         return best
 
@@ -652,7 +658,7 @@ class SecurePeers:
         quiet_s = now - connection.sent_at
         link = self.links[connection.link]
         # A frame may have waited here while the address that it came to went away.
-        routed = link.source_for(endpoint[0]) is not None and _holds(link, key[1])
+        routed = link.source_for(endpoint[0]) is not None and link.holds(key[1])
         echoed = connection.marks.get(control.echo)
         aim = (endpoint, key[1] if routed else None)
         self._follow(connection, aim, echoed, now)
@@ -1073,10 +1079,6 @@ def check_peers(peers: Iterable[Any]) -> None:
 def _key(connection: SecureConnection) -> Any:
     """What a connection stands under in its strand, beside its link."""
     return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint
-
-
-def _holds(link: Link, address: str) -> bool:
-    return any(own.partition("/")[0] == address for own in (*link.addresses, *link.addresses6))
 
 
 def _input(state: int, heard_back: bool) -> Input:

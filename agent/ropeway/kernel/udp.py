@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 import struct
-from typing import Dict, FrozenSet, Iterable, List, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from ropeway.core.secure import DATA, PARTIAL, Endpoint, Received, Train
 from ropeway.kernel.sockets import (
@@ -53,6 +53,8 @@ APART_TRAINS = 256
 # Endpoints that this is known of; beyond it all are tried anew.
 APART_ENDPOINTS_MAX = 256
 
+_DISCARD_PORT = 9  # RFC 863; the route does not depend on it
+
 # Frames of these types carry packets of the virtual network.
 _PACKET_TYPES = frozenset((DATA, PARTIAL))
 
@@ -69,6 +71,22 @@ _TOLD_ONCE = frozenset(
         errno.EPROTO,
     )
 )
+
+
+def preferred_source(name: str, far: str) -> Optional[str]:
+    """Return the address that the kernel sends from to reach `far` by the interface `name`.
+
+    Nothing is sent. None where the kernel knows no way, or no such interface. Whether a route leads
+    there is another question: with an interface given any IPv4 address passes for a neighbour.
+    """
+    family = socket.AF_INET6 if ":" in far else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP) as asking:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+            asking.connect((far, _DISCARD_PORT))
+            return str(asking.getsockname()[0])
+    except OSError:
+        return None
 
 
 class UdpSocket:

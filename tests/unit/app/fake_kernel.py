@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import threading
-from typing import Dict, List, Set
+from typing import Dict, List, Set, Tuple
 
 from ropeway.kernel.netlink import Change, Interface
 from ropeway.kernel.steering import Steering
@@ -186,11 +186,15 @@ class FakeKernel:
         #: The interfaces with a strict rp_filter, and the one by which all answers go.
         self.strict: Set[str] = set()
         self.way_back = 2
+        self.sources: Dict[Tuple[str, str], str] = {}  # by interface and far address
 
     def install(self, monkeypatch, runtime):
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
         monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
         monkeypatch.setattr(runtime, "UdpSocket", self.open_udp)
+        monkeypatch.setattr(
+            runtime, "preferred_source", lambda name, far: self.sources.get((name, far))
+        )
         monkeypatch.setattr(
             runtime.process, "forbid_dumps", lambda: setattr(self, "dumpable", False)
         )

@@ -1038,3 +1038,29 @@ def test_reload_of_a_classic_network_changes_its_remotes(kernel, tmp_path):
         assert remotes() == {"10.0.0.2": ["192.168.1.2"], "10.0.0.4": ["192.168.0.4"]}
 
     run(runtime.Runtime(settings, str(path)), steps)
+
+
+def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_path, monkeypatch):
+    kernel.interfaces = [
+        interface(2, "eth0", "10.1.1.5/24", "192.168.7.2/24", routes=("0.0.0.0/0",))
+    ]
+    kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
+    kernel.sources["eth0", "198.51.100.4"] = "192.168.7.2"
+    known = config.Peer("10.0.0.2", (keys.public_of(FAR),), (("198.51.100.3", PORT),))
+    settings = settings_for(tmp_path, peers=(known,))
+    told = []
+    set_links = SecureNode.set_links
+    monkeypatch.setattr(
+        SecureNode,
+        "set_links",
+        lambda node, links, now: told.append(links) or set_links(node, links, now),
+    )
+
+    def steps():
+        assert eventually(lambda: told)
+        assert told[-1][0].source_for("198.51.100.3") == "192.168.7.2"
+        assert told[-1][0].source_for("198.51.100.4") == "10.1.1.5"
+        ask(settings, command="remote-add", host="10.0.0.2", address="198.51.100.4")
+        assert eventually(lambda: told[-1][0].source_for("198.51.100.4") == "192.168.7.2")
+
+    run(runtime.Runtime(settings), steps)

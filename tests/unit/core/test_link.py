@@ -1,5 +1,7 @@
 """From which address a link reaches another one, for either family."""
 
+from dataclasses import replace
+
 from ropeway.core import link as link_module
 from ropeway.core.link import Link
 
@@ -33,6 +35,15 @@ def test_one_family_is_no_way_to_the_other():
     only6 = Link(4, "eth2", (), 1500, True, (), ("2001:db8::2/64",), ("::/0",))
     assert only6.source_for("192.168.0.3") is None
     assert only6.source_for("2001:db8:9::1") == "2001:db8::2"
+
+
+def test_what_the_kernel_prefers_is_taken_if_the_link_has_it_and_a_route():
+    told = {"172.20.0.1": "10.9.0.1", "2001:db8:1:5::1": "fd00::2", "203.0.113.1": "10.9.0.1"}
+    link = replace(LINK, sources={**told, "172.20.0.2": "10.7.7.7"})
+    assert link.source_for("172.20.0.1") == "10.9.0.1"
+    assert link.source_for("2001:db8:1:5::1") == "fd00::2"
+    assert link.source_for("172.20.0.2") == "192.168.0.2"
+    assert link.source_for("203.0.113.1") is None
 
 
 def test_a_route_among_a_hundred_thousand_is_found_with_few_looks(monkeypatch):
