@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.system.agents import Agent, address_of
-from tests.system.stage import Pair
+from tests.system.stage import Pair, Stage
 from tests.system.topology import Stopwatch, until
-from tests.system.traffic import assert_whole, both_ways
+from tests.system.traffic import assert_whole, both_ways, ping
 
 RATE = 1000
 PROBE_S = 0.5
@@ -57,3 +57,17 @@ def test_client_whose_address_changes_loses_nothing_and_is_followed_at_once(pair
     print(f"used again after {', '.join(f'{seconds:.2f}' for seconds in back_s)} s")
     assert_whole(verdicts)
     assert max(back_s) < PROBE_S + SLACK_S
+
+
+def test_frames_leave_from_the_address_that_the_gateway_answers(stage: Stage) -> None:
+    topology = stage.topology("net0")
+    a, b = topology.host("vm0"), topology.host("vm1")
+    a.connect("net0", "eth0", "10.1.1.5/24", index=2)
+    b.connect("net0", "eth0", "192.168.7.1/24", index=12)
+    a.ip("address", "add", "192.168.7.2/24", "dev", "eth0")
+    a.ip("route", "add", "default", "via", "192.168.7.1")
+    b.ip("address", "add", "198.51.100.3/32", "dev", "eth0")
+    caller = stage.agent(a, "10.0.0.1", encapsulation="secure").peer("10.0.0.2", "198.51.100.3")
+    stage.agent(b, "10.0.0.2", encapsulation="secure").peer("10.0.0.1").start()
+    caller.start().wait_carrying("10.0.0.2", ("192.168.7.2", "198.51.100.3"))
+    assert ping(a, "10.0.0.2", count=20, interval_s=0.01).lost == 0
