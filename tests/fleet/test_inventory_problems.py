@@ -429,7 +429,7 @@ CASES = [
     (folder_as_name, ["vm0", "'..'", "not a pattern or a folder"]),
     (no_address, ["vm0", "enp0s8 has no address", "configure: false"]),
     (router_without_address, ["vm1", "enp0s8 has no address", "clients"]),
-    (configure_no_bool, ["vm0", "enp0s8", "configure dhcp", "neither true nor false"]),
+    (configure_no_bool, ["vm0", "enp0s8", "configure 'dhcp'", "neither true nor false"]),
     (mtu_that_nobody_sets, ["vm0", "enp0s8", "MTU", "nobody sets it"]),
     (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list its LAN interfaces"]),
     (interfaces_no_list, ["vm0", "ropeway_interfaces is no list"]),
@@ -673,3 +673,26 @@ def test_addresses_of_facts_and_their_overlap(preflight: ModuleType) -> None:
     assert {"interface": "br-x", "cidr": "10.1.0.1/16"} in addresses
     found = preflight.overlapping_addresses(addresses, "10.0.0.0/24", "ropeway0")
     assert found == ["br-x 10.0.0.77/32", "eth0.7 10.3.0.1/255.0.0.0"]
+
+
+@pytest.mark.parametrize("lan", ["net1 ", " net1", "net1\t", "net1\n"])
+def test_a_lan_name_with_blanks_at_its_ends_is_a_problem_that_shows_them(
+    inventory: Inventory, problems: Callable[..., List[str]], lan: str
+) -> None:
+    inventory["vm0"]["ropeway_interfaces"][0]["lan"] = lan
+    sentences = [text for text in problems(inventory) if "blanks at its ends" in text]
+    assert len(sentences) == 1
+    assert sentences[0].startswith("vm0: ")
+    assert repr(lan) in sentences[0]
+
+
+@pytest.mark.parametrize("configure", ["no", "false", 0, None])
+def test_a_configure_that_is_no_boolean_gets_that_sentence_alone(
+    inventory: Inventory, problems: Callable[..., List[str]], configure: object
+) -> None:
+    interface = inventory["vm2"]["ropeway_interfaces"][0]
+    del interface["address"]
+    interface["configure"] = configure
+    sentences = [text for text in problems(inventory) if f"interface {interface['name']}" in text]
+    assert len(sentences) == 1
+    assert f"configure {configure!r}, which is neither true nor false" in sentences[0]

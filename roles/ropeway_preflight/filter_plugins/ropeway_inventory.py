@@ -352,14 +352,21 @@ def _interface_key_problems(name: str, label: str, item: Mapping[str, Any]) -> I
     for key in ("name", "lan"):
         if not item.get(key):
             yield f"{name}: interface {label} has no {key}: add it in ropeway_interfaces."
-    if not item.get("address") and configure is not False:
+    lan = str(item.get("lan") or "")
+    if lan != lan.strip():
+        yield (
+            f"{name}: interface {label} has the LAN {lan!r}, with blanks at its ends, which make "
+            f"it another LAN than {lan.strip()!r}: take them out."
+        )
+    # Whatever else `configure` holds, its own sentence says; an address is not what is amiss.
+    if not item.get("address") and configure is True:
         yield (
             f"{name}: interface {label} has no address: add it in ropeway_interfaces, or "
             "`configure: false` if somebody else gives it one."
         )
     if not isinstance(configure, bool):
         yield (
-            f"{name}: interface {label} has configure {configure}, which is neither true nor "
+            f"{name}: interface {label} has configure {configure!r}, which is neither true nor "
             "false: write one of them."
         )
     elif not configure and item.get("mtu") is not None:
