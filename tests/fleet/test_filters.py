@@ -37,19 +37,20 @@ def test_newest_package(fleet: ModuleType) -> None:
 
 
 def test_carrying_peers(fleet: ModuleType) -> None:
-    status = {"peers": [{"host": "a", "best_state": 2}, {"host": "b", "best_state": 1}]}
-    assert fleet.carrying_peers(status) == ["a"]
+    states = {"10.0.0.2": 2, "10.0.0.3": 1, "no address": 2}
+    status = {"peers": [{"host": host, "best_state": state} for host, state in states.items()]}
+    assert fleet.carrying_peers(status) == ["10.0.0.2"]
     assert fleet.carrying_peers({}) == []
 
 
 def test_who_has_to_be_heard_again(fleet: ModuleType) -> None:
     network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": "51840"}
-    before = {**network, "port": 51840, "peers": [{"host": "a", "best_state": 2}]}
-    assert fleet.carried_before(before, network) == ["a"]
+    before = {**network, "port": 51840, "peers": [{"host": "10.0.0.2", "best_state": 2}]}
+    assert fleet.carried_before(before, network) == ["10.0.0.2"]
     for change in ({"encapsulation": "classic"}, {"network": "10.0.0.0/25"}, {"port": 51841}):
         assert fleet.carried_before({**before, **change}, network) == []
     classic = {**network, "encapsulation": "classic"}
-    assert fleet.carried_before({**before, "encapsulation": "classic"}, classic) == ["a"]
+    assert fleet.carried_before({**before, "encapsulation": "classic"}, classic) == ["10.0.0.2"]
 
 
 def link(name: str, *addresses: str, carrier: bool = True) -> Dict[str, Any]:

@@ -41,6 +41,7 @@ def test_purge_leaves_what_was_there_before(minimal: Overlay, package: Path) -> 
     assert minimal.run(["ropeway", "pubkey"]).stdout == key
     owner = minimal.run(["stat", "-c", "%U %a", "/etc/ropeway/private.key"]).stdout.strip()
     assert owner == "ropeway 600"
+    minimal.run(["ropeway", "genkey", "--file", "/etc/ropeway/private.key.next"])
     (minimal.root / "var/lib/ropeway").mkdir(mode=0o700)
     (minimal.root / "var/lib/ropeway/ropeway0.epoch").write_text("1\n")
     installed = tree.differences(before, tree.listing(minimal.root))

@@ -323,6 +323,7 @@ def test_purge_on_a_running_machine(node: Node) -> None:
     node.configure(_second(node), SECOND)
     node.run(["systemctl", "enable", "--now", "ropeway@second"])
     node.run(["ropeway", "genkey", "--file", "/etc/ropeway/second.key"])
+    node.run(["ropeway", "genkey", "--file", "/etc/ropeway/second.key.next"])
     node.apt("remove", "ropeway")
     wanted = node.run(["ls", "/etc/systemd/system/multi-user.target.wants"]).stdout
     assert "ropeway@second" not in wanted
