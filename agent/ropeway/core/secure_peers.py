@@ -244,6 +244,9 @@ class SecurePeers:
             for host, endpoints in callers.items()
         }
         self._recall_until = now + tuning.FORGET_S
+        for endpoints in self._recalled.values():
+            for endpoint in endpoints:
+                self.handshakes.know_source(secure.pack_endpoint(endpoint))
         for strand in self.strands.values():
             self._follow_links(strand, now)
         self.settle(now)

@@ -99,6 +99,9 @@ def test_the_diagram_of_states_is_the_table():
         f"at most {tuning.HELD_PACKETS} of them for at most {tuning.HELD_S:g} s",
         f"a secret that changes every {initiation.COOKIE_S:g} s",
         f"gets {initiation.SOURCE_RATE:g} handshakes a second, {initiation.SOURCE_BURST:g} at once",
+        f"together {initiation.NETWORK_RATE:g}, and {initiation.NETWORK_BURST:g} at once",
+        f"lately, {initiation.MAX_SOURCES} at most, have a budget of their own,"
+        f" {initiation.KNOWN_RATE:g} a second and {initiation.KNOWN_BURST:g} at once",
         # Sessions.
         f"nothing has come under it for {session.LINGER_S:g} s",
         f"at most {session.MAX_SESSIONS} sessions with a peer",

@@ -490,6 +490,80 @@ def test_one_source_with_a_cookie_cannot_use_up_the_budget():
     assert len(other.handshakes._sources) == 1
 
 
+ATTACKERS = 1000
+ATTACK_RATE = 10_000
+
+
+def attack(victim, networks, began, now):
+    """Have a thousand strangers that answer where they say begin as many handshakes as they can."""
+    key = initiation._mac1_key(victim.identity.public)
+    secret = victim.handshakes._current_secrets(now)[0]
+    for number in range(round((now - began) * ATTACK_RATE)):
+        which = number % ATTACKERS
+        network, host = which % networks, which // networks % 250
+        source = pack_endpoint((f"100.{64 + network // 256}.{network % 256}.{1 + host}", 1024))
+        body = b"\1\0\0\0" + random.Random(f"{now} {number}").getrandbits(1088).to_bytes(136, "big")
+        message = body + initiation._mac(key, body)
+        yield message + initiation._mac(initiation._mac(secret, source), message), source
+
+
+def back_after_s(client, victim, source, networks):
+    """Give the seconds that a client takes for a session under the attack; None beyond 3."""
+    step_s, now, cookie, pause_s, at = 0.05, 1000.0, None, 0.25, 1000.5
+    draw = random.Random(networks)
+    while now < 1003.5:
+        now += step_s
+        come = [("attack", m, s) for m, s in attack(victim, networks, now - step_s, now)]
+        if now >= at:
+            at, pause_s = now + pause_s, min(1.5, 1.5 * pause_s)
+            (message,) = client.handshakes.initiate(B, now)
+            if cookie is not None:
+                message = client.handshakes.with_cookie(message, cookie)
+            come.insert(draw.randrange(len(come)), ("client", message, source))
+        for who, message, where in come:
+            outcome = victim.receive(message, now, where)
+            if who == "client" and isinstance(outcome, Answer):
+                return now - 1000.5
+            if who == "client" and isinstance(outcome, CookieReply):
+                taken = client.receive(outcome.reply, now)
+                cookie, at = taken.cookie, min(at, now + step_s)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("networks", "known"), [(1, True), (4, True), (1000, True), (1, False), (4, False), (40, False)]
+)
+def test_a_client_gets_in_within_two_seconds_under_an_attack_from_a_thousand_addresses(
+    networks, known
+):
+    """They show cookies. A client that is not known needs a network that is not theirs."""
+    one, other = two_hosts()
+    source = pack_endpoint(("192.0.2.77", 40_000))
+    if known:
+        other.receive(one.handshakes.initiate(B, 0.0)[0], 0.0, source)
+    back_s = back_after_s(one, other, source, networks)
+    assert back_s is not None
+    assert back_s <= 2.0
+
+
+def test_nobody_takes_what_is_kept_for_a_known_source_without_being_there():
+    one, other = two_hosts()
+    source = pack_endpoint(("192.0.2.77", 40_000))
+    other.receive(one.handshakes.initiate(B, 0.0)[0], 0.0, source)
+    key = initiation._mac1_key(other.identity.public)
+    outcomes = []
+    for number in range(1000):
+        body = b"\1\0\0\0" + random.Random(number).getrandbits(1088).to_bytes(136, "big")
+        pretended = pack_endpoint(("192.0.2.77", 1024 + number))
+        outcomes.append(
+            other.receive(body + initiation._mac(key, body) + bytes(16), 10.0, pretended)
+        )
+    assert outcomes.count(Refused(Drop.FORGED)) == initiation.KNOWN_BURST / 2 + 1
+    assert sum(isinstance(outcome, CookieReply) for outcome in outcomes) == 1000 - len(
+        [o for o in outcomes if o == Refused(Drop.FORGED)]
+    )
+
+
 def test_sources_are_counted_by_ipv4_address_and_ipv6_network():
     _, other = two_hosts()
     rate = other.handshakes._source_rate
@@ -642,7 +716,16 @@ def test_no_datagram_raises_or_makes_a_session(recorded, data):
         assert isinstance(outcome, (Refused, Forgotten))
         assert not isinstance(outcome, Forgotten) or datagram in datagrams
         after = tables(host)
-        for name in ("by_index", "_by_token", "_pending", "_answers", "_stamps", "_sources"):
+        names = (
+            "by_index",
+            "_by_token",
+            "_pending",
+            "_answers",
+            "_stamps",
+            "_sources",
+            "_networks",
+        )
+        for name in (*names, "_known"):
             assert after[name] <= before[name], name
         assert after["_noted_at"] <= initiation.MAX_NOTES
         assert after["_reset_at"] <= initiation.MAX_RESETS
