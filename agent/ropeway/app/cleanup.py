@@ -24,23 +24,17 @@ def names(config_path: str) -> Tuple[str, str]:
 
     Only these two keys are looked at. `ValueError` says why the file does not tell them.
     """
-    import yaml
+    from ropeway.app import bounded_yaml
 
     try:
         with open(config_path, "rb") as file:
-            data = yaml.safe_load(file.read(FILE_BYTES_MAX))
+            data = bounded_yaml.load(file.read(FILE_BYTES_MAX))
     except OSError as error:
         raise ValueError(f"{config_path} cannot be read ({error.strerror or error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{config_path}:{mark.line + 1}" if mark else config_path
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ValueError(f"{place}: this is not YAML: {problem}") from error
-    except RecursionError as error:
-        raise ValueError(f"{config_path}: this is nested too deeply") from error
-    except ValueError as error:
-        # A value that looks like a date and is none, for instance.
-        raise ValueError(f"{config_path}: a value cannot be read ({error})") from error
+    except bounded_yaml.UNREADABLE as error:
+        line, sentence = bounded_yaml.fault(error)
+        place = f"{config_path}:{line}" if line else config_path
+        raise ValueError(f"{place}: {sentence}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{config_path}: this is no mapping of keys")
     return (

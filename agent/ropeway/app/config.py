@@ -34,6 +34,8 @@ DEFAULT_CONTROL_PATH = "/run/ropeway/control.sock"
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 INTERFACES_DIRECTORY = "/sys/class/net"
 FILE_BYTES_MAX = 1 << 20
+FAULTS_MAX = 100
+"""More are not looked for: each is compared with the others."""
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
 SECURE = "secure"
 CLASSIC = "classic"
@@ -171,13 +173,13 @@ def private_key_path(path: str) -> str:
 
     Nothing else in the file is looked at. `ConfigError` where it cannot be told.
     """
-    import yaml
+    from ropeway.app import bounded_yaml
 
     try:
         with open(path, "rb") as file:
-            data = yaml.safe_load(file.read(FILE_BYTES_MAX))
+            data = bounded_yaml.load(file.read(FILE_BYTES_MAX))
         found = data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH)
-    except (OSError, yaml.YAMLError, AttributeError, ValueError, RecursionError):
+    except (OSError, *bounded_yaml.UNREADABLE):
         found = None
     if not isinstance(found, str) or not found.startswith("/"):
         raise ConfigError([f"{path} does not say where the private key stands: use --file"])
@@ -332,7 +334,10 @@ class _Faults:
         self.paths: Set[KeyPath] = set()
 
     def add(self, path: KeyPath, sentence: str, line: Optional[int] = None) -> None:
-        """Report `sentence` about the value at `path`, or at `line` where that says better."""
+        """Report `sentence` about the value at `path`, or at `line` where that says better.
+
+        `ConfigError` once there are `FAULTS_MAX`.
+        """
         self.paths.add(path)
         if line is None:
             known = path
@@ -343,6 +348,8 @@ class _Faults:
         entry = (line, "{}:{}: {}{}".format(self.name, line, key + ": " if key else "", sentence))
         if entry not in self.lines:
             self.lines.append(entry)
+        if len(self.lines) >= FAULTS_MAX:
+            self.raise_if_any()
 
     def spoilt(self, path: KeyPath) -> bool:
         """Tell whether the value at `path`, or something in or around it, has a fault already."""
@@ -350,8 +357,11 @@ class _Faults:
 
     def raise_if_any(self) -> None:
         """Raise `ConfigError` with everything collected, in the order of the file."""
-        if self.lines:
-            raise ConfigError([line for _, line in sorted(self.lines, key=lambda entry: entry[0])])
+        told = [line for _, line in sorted(self.lines, key=lambda entry: entry[0])]
+        if len(told) >= FAULTS_MAX:
+            told.append(f"{self.name}: there may be more: mend these first")
+        if told:
+            raise ConfigError(told)
 
 
 def _dotted(path: KeyPath) -> str:
@@ -368,10 +378,10 @@ _BARE_BRACKETS = re.compile(rb"""(?<!["'])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:[0-9
 
 
 def _values(text: bytes, faults: _Faults) -> Any:
-    import yaml
+    from ropeway.app import bounded_yaml
 
     try:
-        loader = yaml.SafeLoader(text)
+        loader = bounded_yaml.Loader(text)
         try:
             root = loader.get_single_node()
             if root is None:
@@ -380,20 +390,19 @@ def _values(text: bytes, faults: _Faults) -> Any:
             return _value(root, (), loader, faults, [])
         finally:
             loader.dispose()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        line = mark.line + 1 if mark else 1
+    except bounded_yaml.UNREADABLE as error:
+        line, sentence = bounded_yaml.fault(error)
+        line = line or 1
         if _BARE_BRACKETS.search(b"".join(text.splitlines()[line - 1 : line])):
-            problem += ": put an address in brackets into quotes"
-        faults.add((), f"this is not YAML: {problem}", line=line)
-    except RecursionError:
-        faults.add((), "this is nested too deeply")
+            sentence += ": put an address in brackets into quotes"
+        faults.add((), sentence, line=line)
     return None
 
 
 def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[Any]) -> Any:
     import yaml
+
+    from ropeway.app import bounded_yaml
 
     line = node.start_mark.line + 1
     # An alias stands where its anchor stands; the key's own line, set by the caller, says better.
@@ -437,7 +446,7 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[A
             # To YAML 1.1, 2001:2:3:4:5:6:7:8 is a number to the base of 60.
             faults.add(path, f"{node.value} is a number to YAML: put the address into quotes")
         return value
-    except (yaml.YAMLError, ValueError, OverflowError):
+    except bounded_yaml.UNREADABLE:
         faults.add(path, f"the value {node.value!r} cannot be read: put it in quotes")
         return None
 

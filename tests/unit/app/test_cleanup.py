@@ -44,6 +44,15 @@ class TestNames:
             ("device:\n", ": device is no mapping of keys"),
             ("device: {name: 7}\n", ": device.name is no text"),
             ("[" * 4000, ": this is nested too deeply"),
+            ("a: !!timestamp b\n", ": a value cannot be read"),
+            (
+                "a: &a {x: 1}\n"
+                + "".join(
+                    f"{new}: &{new} {{<<: [{', '.join(['*' + old] * 9)}]}}\n"
+                    for old, new in zip("abcdefgh", "bcdefghi")
+                ),
+                ":1: with what its aliases repeat the file has more than 65536 values",
+            ),
         ],
     )
     def test_cause_is_told(self, tmp_path, text, sentence):

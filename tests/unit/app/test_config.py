@@ -832,6 +832,48 @@ def test_nesting_that_is_far_too_deep():
     assert any("nested too deeply" in line for line in faults("a: " + "[" * 2000))
 
 
+def bomb() -> str:
+    """Give ten lines that stand for nine values to the power of nine."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for old, new in zip("abcdefghi", "bcdefghij"):
+        lines.append(f"{new}: &{new} [{', '.join(['*' + old] * 9)}]")
+    return "\n".join(lines) + "\n"
+
+
+def test_aliases_that_repeat_each_other_are_told_at_once():
+    assert faults(bomb()) == [
+        "1: with what its aliases repeat the file has more than 65536 values: write fewer"
+    ]
+
+
+def test_aliases_that_people_use_hold():
+    text = MINIMAL + "interfaces: {include: &names [eth0, wlan0], exclude: *names}\n"
+    assert config.parse(text.encode(), "f").exclude == ("eth0", "wlan0")
+
+
+def test_more_values_than_are_read_are_told():
+    text = MINIMAL + "interfaces:\n  include: [" + "e, " * 70000 + "]\n"
+    assert faults(text) == ["5: the file has more than 65536 values: write fewer"]
+
+
+@pytest.mark.parametrize("value", ["1" * 9000, "1" + ":1" * 5000, "'" + "x" * 5000 + "'"])
+def test_value_that_is_far_too_long(value):
+    sentence = "4: a value has more than 4096 characters: make it shorter"
+    assert faults(f"{MINIMAL}port: {value}\n") == [sentence]
+
+
+@pytest.mark.parametrize("value", ["!!timestamp foo", '!!int ""', "!!bool foo", '!!float ""'])
+def test_value_that_is_not_what_its_tag_says_is_told(value):
+    assert "cannot be read: put it in quotes" in faults(f"{MINIMAL}port: {value}\n")[0]
+
+
+def test_of_very_many_faults_the_first_are_told():
+    told = faults(MINIMAL + "".join(f"k{number}: 1\n" for number in range(20000)))
+    assert len(told) == config.FAULTS_MAX + 1
+    assert told[0].startswith("4: k0: unknown key")
+    assert told[-1] == " there may be more: mend these first"
+
+
 def test_reading_apart_gives_what_reading_gives(tmp_path):
     path = tmp_path / "good.yaml"
     path.write_text(MINIMAL)
