@@ -25,6 +25,9 @@ from typing import Any, Callable, Dict, Optional
 REQUEST_BYTES_MAX = 4096
 # Tuning
 CLIENTS_MAX = 16
+"""Connections of root; those of all others together are no more ..."""
+CLIENTS_PER_USER = 8
+"""... and so many of each, so that none keeps the others out, and nobody keeps root out."""
 IDLE_S = 10.0
 REPLY_TIMEOUT_S = 5.0
 RETRY_S = 1.0
@@ -85,6 +88,13 @@ class Later:
             self._deliver(reply)
 
 
+def _user_of(channel: socket.socket) -> int:
+    """Return the user at the other end of a Unix socket."""
+    raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    uid: int = UCRED.unpack(raw)[1]
+    return uid
+
+
 class Client:
     """One connection: what it sent so far, what it still has to receive, when it last moved.
 
@@ -94,8 +104,7 @@ class Client:
 
     def __init__(self, channel: socket.socket, now: float) -> None:
         self.channel = channel
-        raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-        self.uid: int = UCRED.unpack(raw)[1]
+        self.uid = _user_of(channel)
         self.knows_keys = False
         self.waits = False
         self.received = bytearray()
@@ -219,13 +228,22 @@ class ControlServer:
                 self._stop_listening(now)
             return
         channel.setblocking(False)
-        if len(self._clients) >= CLIENTS_MAX:
+        client = Client(channel, now)
+        if not self._has_place(client.uid):
             with contextlib.suppress(OSError):
                 channel.send(_error("too many clients are connected: try again"))
             channel.close()
             return
-        self._clients[channel.fileno()] = Client(channel, now)
+        self._clients[channel.fileno()] = client
         self._epoll.register(channel.fileno(), select.EPOLLIN)
+
+    def _has_place(self, uid: int) -> bool:
+        """Say whether one more client of a user is served."""
+        users = [client.uid for client in self._clients.values()]
+        if uid == 0:
+            return users.count(0) < CLIENTS_MAX
+        others = len(users) - users.count(0)
+        return others < CLIENTS_MAX and users.count(uid) < CLIENTS_PER_USER
 
     def _stop_listening(self, now: float) -> None:
         self._epoll.unregister(self._listener.fileno())

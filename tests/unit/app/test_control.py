@@ -265,7 +265,37 @@ def test_idle_client_is_dropped_and_a_busy_one_is_not(loop, path):
         assert busy.recv(4096)
 
 
-def test_clients_are_bounded(loop, path):
+def refused(loop, path):
+    """Say whether one more client is refused; one that is not goes away again."""
+    with connect(path) as one_more:
+        loop.settle()
+        with contextlib.suppress(BrokenPipeError):
+            one_more.sendall(b'{"command": "x"}\n')
+        loop.settle()
+        answer = json.loads(one_more.recv(4096))
+    loop.settle()
+    return str(answer.get("error", "")).startswith("too many clients")
+
+
+def test_idle_clients_of_one_user_keep_neither_others_nor_root_out(loop, path, monkeypatch):
+    user = [1000]
+    monkeypatch.setattr(control, "_user_of", lambda _: user[0])
+    clients = []
+    for uid in (1000, 1001, 0):
+        user[0] = uid
+        assert not refused(loop, path), uid
+        room = control.CLIENTS_PER_USER if uid else control.CLIENTS_MAX
+        clients += [connect(path) for _ in range(room)]
+        loop.settle()
+        assert refused(loop, path), uid
+    user[0] = 1002
+    assert refused(loop, path), "there is no place for more than so many of all together"
+    for client in clients:
+        client.close()
+
+
+def test_clients_are_bounded(loop, path, monkeypatch):
+    monkeypatch.setattr(control, "_user_of", lambda _: 0)
     clients = [connect(path) for _ in range(control.CLIENTS_MAX)]
     loop.settle()
     with connect(path) as one_more:
