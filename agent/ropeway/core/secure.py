@@ -78,6 +78,7 @@ _ANSWER = 4
 _CALLS = 8
 _CHALLENGE = 16
 _TAKES_PARTIAL = 32
+_SHUTS_OUT = 64
 _MAPPED = bytes(10) + b"\xff\xff"
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
@@ -137,6 +138,8 @@ class Control:
     received: int = 0
     #: Whether the receiver may send :data:`PARTIAL` frames.
     takes_partial: bool = False
+    #: Whether the receiver no longer belongs to the sender's network: the session ends with this.
+    shuts_out: bool = False
 
 
 def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
@@ -167,6 +170,7 @@ def encode_control(control: Control, size: int = 0) -> bytes:
     address, port = control.observed or ("::", 0)
     flags = control.state | _ANSWER * control.answer | _CALLS * control.calls
     flags |= _CHALLENGE * control.challenge | _TAKES_PARTIAL * control.takes_partial
+    flags |= _SHUTS_OUT * control.shuts_out
     body = _CONTROL.pack(
         flags,
         control.way,
@@ -216,6 +220,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         observed=(_text(address), port) if port else None,
         received=received,
         takes_partial=flags & _TAKES_PARTIAL != 0,
+        shuts_out=flags & _SHUTS_OUT != 0,
     )
 
 

@@ -42,6 +42,7 @@ SocketKey = Tuple[int, str]
 
 _INF = float("inf")
 _INDEX_MAX = 2**31 - 1
+_SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
 class SecurePeers:
@@ -116,6 +117,10 @@ class SecurePeers:
         session and connection lives on.
         """
         listed = {peer.host: peer for peer in peers}
+        for known in self.strands.values():
+            keys = listed[known.host].public_keys if known.host in listed else ()
+            if known.session is not None and known.session.public_key not in keys:
+                self._shut_out(known, now)
         for session in self.handshakes.set_peers(listed.values()):
             self._end_session(session, "its key is not valid any more", now)
         for host in [host for host in self.strands if host not in listed]:
@@ -137,6 +142,14 @@ class SecurePeers:
         for strand in self.strands.values():
             if strand.session is not None or strand.endpoints:
                 self._want_session(strand, now)
+
+    def _shut_out(self, strand: SecureStrand, now: float) -> None:
+        """Tell a host that it belongs here no more: it would be in doubt for a minute."""
+        for connection in strand.connections.values():
+            frame = self._control_frame(connection, connection.aim, now, shuts_out=True)
+            if frame is not None and connection.source is not None and connection.assured:
+                key = (connection.link, connection.source)
+                self.outgoing.append((key, connection.endpoint, frame))
 
     def _close_strand(self, strand: SecureStrand, now: float) -> None:
         for connection in list(strand.connections.values()):
@@ -519,7 +532,7 @@ class SecurePeers:
         else:
             strand.rollovers += 1
         strand.initiate_at = strand.wanted_since = _INF
-        strand.told = False
+        strand.told = strand.shut_out = False
         strand.initiate_pause_s = tuning.INITIATE_MIN_S
         for connection in strand.connections.values():
             # The first frame under it tells the other end that it can be used.
@@ -568,6 +581,11 @@ class SecurePeers:
         if control.dst_index != key[0] and control.dst_index in self.links:
             # Somebody passed on to this link what was sent to another one of this host.
             self._dropped[Drop.WRONG_DESTINATION] += 1
+            return
+        if control.shuts_out:
+            strand.shut_out = True
+            for one in list(strand.sessions.sessions):
+                self._end_session(one, _SHUT_OUT, now)
             return
         strand.sessions.note_partial(session, control.takes_partial)
         connection = self._find(strand, control, key, endpoint, now)
@@ -808,6 +826,7 @@ class SecurePeers:
         now: float,
         probe: int = 0,
         challenge: bool = False,
+        shuts_out: bool = False,
     ) -> Optional[bytes]:
         strand = connection.strand
         session = strand.session
@@ -839,6 +858,7 @@ class SecurePeers:
                 observed=connection.endpoint if heard else None,
                 received=connection.received,
                 takes_partial=self.takes_partial,
+                shuts_out=shuts_out,
             ),
             max(0, probe - secure.outer_size(connection.endpoint[0]) - secure.OVERHEAD),
         )
@@ -1060,6 +1080,8 @@ class SecurePeers:
             if strand.endpoints:
                 return "no link has a route to any of its addresses"
             return "it has no configured address: waiting for it to call"
+        if strand.shut_out:
+            return _SHUT_OUT
         waiting_s = max(0.0, now - strand.wanted_since)
         return (
             f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, or one of"

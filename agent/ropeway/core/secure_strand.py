@@ -207,6 +207,7 @@ class SecureStrand(Strand[SecureConnection]):
         "rollovers",
         "session",
         "sessions",
+        "shut_out",
         "told",
         "wanted_since",
         "woken",
@@ -235,6 +236,8 @@ class SecureStrand(Strand[SecureConnection]):
         #: When a packet could not be sent at once.
         self.asked_at = NEVER
         self.rollovers = 0
+        #: Whether the other end has said that this host belongs to its network no more.
+        self.shut_out = False
         #: Whether it was reported that the host does not answer.
         self.told = False
         #: Since when a session is wanted, and when it is asked for next.

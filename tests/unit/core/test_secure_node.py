@@ -11,7 +11,7 @@ from ropeway.core import aead, events, secure, tuning
 from ropeway.core.fair_queue import FairQueue
 from ropeway.core.initiation import COOKIE_SIZE, INITIATION_SIZE, RESET_SIZE, RESPONSE_SIZE
 from ropeway.core.noise import KeyPair
-from ropeway.core.secure_node import SecureNode
+from ropeway.core.secure_node import PeerSettings, SecureNode
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import (
     PORT,
@@ -1178,3 +1178,35 @@ def test_few_links_reach_every_endpoint_of_a_host():
     world.run(2.0)
     met = {(c["link"], c["address"].split(":")[0]) for c in world.peer("a", B)["connections"]}
     assert met == {(index, address) for index in (2, 3) for address in far}
+
+
+def test_a_host_that_was_removed_says_that_it_is_shut_out_until_it_is_let_in_again():
+    world = pair()
+    world.run(5.0)
+    members = world.nodes["b"].settings
+    world.nodes["b"].reload(replace(members, peers=()), world.now)
+    world.run(0.1)
+    shut_out = "it has shut this host out: this host's key is not among its peers any more"
+    found = world.peer("a", B)
+    assert found["session"] is None
+    assert found["handshake"] == shut_out
+    assert not any(c["state"] for c in found["connections"])
+    world.run(60.0)
+    assert world.peer("a", B)["handshake"] == shut_out
+    assert [str(e) for e in world.events["a"] if "shut" in str(e)] == [
+        f"session with {B} lost: {shut_out}",
+        f"no session with {B}: {shut_out}",
+    ]
+    world.nodes["b"].reload(members, world.now)
+    world.run(10.0)
+    assert world.peer("a", B)["handshake"] is None
+    assert set(world.states("a", B).values()) == {2}
+
+
+def test_a_host_whose_key_was_taken_away_says_that_it_is_shut_out():
+    world = pair()
+    world.run(5.0)
+    other = PeerSettings(A, (public("somebody else"),))
+    world.nodes["b"].reload(replace(world.nodes["b"].settings, peers=(other,)), world.now)
+    world.run(0.1)
+    assert "shut this host out" in world.peer("a", B)["handshake"]
