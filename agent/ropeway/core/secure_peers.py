@@ -324,12 +324,13 @@ class SecurePeers:
         for connection in strand.connections.values():
             known[connection.link].update(dict.fromkeys(connection.candidates))
         called = sum(connection.calls for connection in strand.connections.values())
+        many = len(self.links) * len(strand.endpoints) > tuning.CALLED_ENOUGH
         missing = []
         for number, (index, link) in enumerate(self.links.items()):
             if not link.up:
                 continue
-            # Each begins with another one, so that all endpoints are met.
-            first = number % max(1, len(strand.endpoints))
+            # Where not all can be met over each link, each begins with another one.
+            first = number % len(strand.endpoints) if many else 0
             order = [*strand.endpoints][first:] + [*strand.endpoints][:first]
             place = len(known[index])
             for endpoint in order:
