@@ -104,7 +104,7 @@ def test_fuzzing_both_links_neither_kills_nor_bloats_nor_stops_the_agent(
     a, b = pair.start()
     samples = stage.directory / "samples"
     packets = genuine_packets(pair, a, b)
-    assert len({Frame.unpack(packet).state for packet in packets}) == 3
+    assert {Frame.unpack(packet).state for packet in packets} == {0, 1}
     samples.write_text("".join(packet.hex() + "\n" for packet in packets), encoding="ascii")
     seed = int(os.environ.get("ROPEWAY_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"ROPEWAY_SEED={seed}, {len(packets)} genuine packets")
