@@ -609,9 +609,9 @@ class Runtime:
 
     def _spare_the_answered(self) -> None:
         """Have answered flows move away from a flood that fills their queue."""
-        assert self._tun is not None
-        for number in range(len(self._tun.queues)):
-            if not self._outgoing.overruns((DEVICE, number)):
+        # Reading may just have told that the device is gone, and its queues with it.
+        for number, _ in self._queues.values():
+            if self._tun is not None and not self._outgoing.overruns((DEVICE, number)):
                 self._answered = number
                 self._tun.write_through(number)
                 return

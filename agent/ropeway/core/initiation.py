@@ -612,21 +612,12 @@ class Handshakes:
         self._known[address] = None
 
     def _source_rate(self, source: bytes, now: float) -> TokenBucket:
-        address = _address(source)
-        rate = self._sources.get(address)
-        if rate is None:
-            _bound(self._sources, MAX_SOURCES)
-            rate = self._sources[address] = TokenBucket(SOURCE_RATE, SOURCE_BURST, now)
-        return rate
+        return _rate_of(self._sources, _address(source), SOURCE_RATE, SOURCE_BURST, now)
 
     def _network_rate(self, source: bytes, now: float) -> TokenBucket:
         is_ipv4 = source.startswith(_IPV4_MAPPED)
         network = source[: _IPV4_NETWORK_BYTES if is_ipv4 else _IPV6_NETWORK_BYTES]
-        rate = self._networks.get(network)
-        if rate is None:
-            _bound(self._networks, MAX_SOURCES)
-            rate = self._networks[network] = TokenBucket(NETWORK_RATE, NETWORK_BURST, now)
-        return rate
+        return _rate_of(self._networks, network, NETWORK_RATE, NETWORK_BURST, now)
 
     # Resets.
 
@@ -723,6 +714,17 @@ def _address(source: bytes) -> bytes:
     A port costs nothing, and an IPv6 network usually has 64 bits of addresses to spare.
     """
     return source[:-2] if source.startswith(_IPV4_MAPPED) else source[:_IPV6_PREFIX_BYTES]
+
+
+def _rate_of(
+    table: Dict[bytes, TokenBucket], whose: bytes, rate: float, burst: float, now: float
+) -> TokenBucket:
+    """Give somebody's rate out of a bounded table, a new one if there is none."""
+    found = table.get(whose)
+    if found is None:
+        _bound(table, MAX_SOURCES)
+        found = table[whose] = TokenBucket(rate, burst, now)
+    return found
 
 
 def _belongs(peer: Optional[PeerKeys], public_key: bytes) -> bool:

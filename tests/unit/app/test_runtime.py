@@ -396,6 +396,21 @@ def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
     run(runtime.Runtime(settings), steps)
 
 
+def test_device_that_is_gone_in_the_middle_of_a_flood_is_made_again(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        agent._outgoing.overruns = lambda _: True
+        kernel.interfaces = [i for i in kernel.interfaces if i.kind != "tun"]
+        kernel.tun.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
+        eventually(lambda: len(kernel.configured) == 2)
+        assert len(kernel.tuns) == 2
+
+    run(agent, steps)
+
+
 class CrowdedEpoll:
     """An epoll that takes no more descriptors for a while."""
 
