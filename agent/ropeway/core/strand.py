@@ -156,12 +156,12 @@ class Strand(Generic[ConnectionT]):
         All established ones do, or while there is none all that can be used: a way that is
         known to work in one direction only must not keep packets from a way that works in the
         other. For the same reason one that fell carries on until all that are established have
-        proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`, and
-        then those that share no link or remote first.
+        proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`:
+        established ones first, and among those of a kind the ones that share no link or remote.
         """
         usable = self._usable()
         best = max((c.state for c in usable), default=State.SENDING)
-        self.doubtful = False
+        fallen: List[ConnectionT] = []
         if best == State.ESTABLISHED:
             established = self._distinct([c for c in usable if c.state == best])
             fallen = [
@@ -170,10 +170,12 @@ class Strand(Generic[ConnectionT]):
                 if c.fell_at != NEVER
                 and not all(self._works_since(other, c.fell_at) for other in established)
             ]
-            self.doubtful = bool(fallen)
-            usable = established + fallen
-        if len(usable) > MAX_COPIES:
-            usable = _disjoint_first(usable)[:MAX_COPIES]
+            usable = established
+        self.doubtful = bool(fallen)
+        if len(usable) + len(fallen) > MAX_COPIES:
+            usable = _disjoint_first(usable)
+            fallen = _disjoint_first(fallen)
+        usable = (usable + fallen)[:MAX_COPIES]
         before = (self.best_state, self.carrying)
         self.best_state = best
         self.carrying = tuple(usable)
