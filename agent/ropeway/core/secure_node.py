@@ -217,13 +217,17 @@ class SecureNode(Node):
         return handshakes.credible(data[:size]) or handshakes.credible(data[last:])
 
     def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
-        """Take data frames of one kind and way that claim to be of a session."""
+        """Take data frames of one kind and way that claim to be of a session.
+
+        Only frames that were opened count as received, and later copies of such: to open a copy
+        would cost what the replay window saves.
+        """
         head = frames[0][0]
         strand: SecureStrand = self._strands[session.host]
         window, decrypt, nonce = session.window, session.decrypt, secure.NONCE.pack
         check, mark, ad = window.check, window.mark, head[:1]
         packets = []
-        duplicates = 0
+        duplicates = refused = refused_bytes = 0
         for _, _, counter, text in frames:
             known = check(counter)
             if known == 1:
@@ -231,11 +235,15 @@ class SecureNode(Node):
                 continue
             if known:
                 self._dropped[Drop.TOO_OLD] += 1
+                refused += 1
+                refused_bytes += len(text)
                 continue
             try:
                 packet = decrypt(nonce(counter), text, ad)
             except InvalidTag:
                 self._dropped[Drop.FORGED] += 1
+                refused += 1
+                refused_bytes += len(text)
                 continue
             mark(counter)
             packets.append(packet)
@@ -243,12 +251,14 @@ class SecureNode(Node):
         self._duplicates += duplicates
         connection = strand.by_way.get(head[1])
         if connection is not None:
-            connection.received += len(frames)
+            good = len(frames) - refused
+            connection.received += good
             # All but the last are of one size.
             connection.received_bytes += (
-                len(frames) * secure.HEADER_SIZE
+                good * secure.HEADER_SIZE
                 + (len(frames) - 1) * len(frames[0][3])
                 + len(frames[-1][3])
+                - refused_bytes
             )
             connection.duplicates += duplicates
             connection.first += len(packets)

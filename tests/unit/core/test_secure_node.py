@@ -1156,6 +1156,53 @@ def test_link_that_falls_carries_no_longer_than_the_others_take_to_prove_themsel
     assert carrying() == [3]
 
 
+def test_link_that_falls_does_not_take_the_place_of_one_that_works():
+    world = SecureWorld()
+    far = [f"192.168.0.{200 + n}" for n in range(4)]
+    near = [link(2 + n, f"192.168.0.{n + 1}") for n in range(3)]
+    peers = [peer("b", B, *far, "192.168.1.3")]
+    world.add("a", A, [*near, link(9, "192.168.1.2")], peers)
+    links = [link(500 + n, address) for n, address in enumerate([*far, "192.168.1.3"])]
+    world.add("b", B, links, [peer("a", A)])
+    world.run(5.0)
+    world.cut |= {("192.168.1.2", "192.168.1.3"), ("192.168.1.3", "192.168.1.2")}
+    fallen = 0
+    for _ in range(1200):
+        world.send("a", udp(A, B))
+        world.run(0.01)
+        connections = world.peer("a", B)["connections"]
+        carrying = [c["state"] for c in connections if c["carries"]]
+        fallen += any(c["link"] == 9 and c["state"] < 2 for c in connections)
+        assert carrying == [2] * tuning.MAX_COPIES
+    assert fallen
+
+
+def test_frames_that_cannot_be_opened_do_not_count_as_received():
+    world = pair()
+    world.run(3.0)
+
+    def counted():
+        connection = world.peer("b", A)["connections"][0]
+        return connection["received"], connection["received_bytes"]
+
+    del world.captured[:]
+    before = counted()
+    world.send("a", udp(A, B))
+    world.collect()
+    sent = [entry for entry in world.captured if entry[3][:1] == secure.DATA_AD]
+    _, source, to, frame = next(entry for entry in sent if entry[2][0] == "192.168.0.3")
+    for number in range(1, 200):
+        forged = frame[:8] + (2**20 + number).to_bytes(8, "little") + frame[16:]
+        world.arrive(forged, source, to)
+    assert world.dropped("b")["forged"] == 199
+    assert counted() == before
+    whole = frame[:-1] + bytes((frame[-1] ^ 1,)) + frame
+    node = world.nodes["b"]
+    node.inbound([(whole, source, len(frame))], (12, to[0]), world.now)
+    world.arrive(frame, source, to)
+    assert counted() == (before[0] + 2, before[1] + 2 * len(frame))
+
+
 def test_each_of_many_links_gets_one_connection_before_any_gets_a_second():
     world = SecureWorld()
     far = [f"192.168.0.{200 + n}" for n in range(3)]
