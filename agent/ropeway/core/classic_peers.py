@@ -178,7 +178,8 @@ class ClassicPeers:
             what = Input(state)
         # Whoever shows 1 may be at 2, and would answer in turn for ever.
         answered = connection.state != State.ESTABLISHED or state == State.SENDING
-        self._advance(connection, what, now)
+        reason = "the other end no longer hears this one, or started anew"
+        self._advance(connection, what, now, reason)
         return answered
 
     def answer(self, connection: ClassicConnection, now: float) -> None:

@@ -7,8 +7,8 @@ encapsulation says 1 where it means 2, which takes the other end as far):
 2. State 1 says: I know that I can receive, and that the other end can send.
 3. State 2 says: I know that the other end can receive; both ways work.
 4. A frame with state r takes an end that is below 2 to min(2, r + 1).
-5. An end at 2 stays there, unless the other end is seen to have started anew: it then knows
-   only what that frame proves.
+5. An end at 2 stays there, unless the other end is seen to be at 0, for it started anew or no
+   longer hears this one: it then knows only what that frame proves.
 6. A connection that goes silent, or whose interface or address goes away, knows nothing.
 """
 
@@ -32,12 +32,15 @@ class Input(enum.IntEnum):
     HEARD_SENDING = 0
     HEARD_HEARING = 1
     HEARD_ESTABLISHED = 2
-    #: State 0 was heard, and nothing newer says otherwise: the other end started anew.
+    #: State 0 was heard, and nothing newer says otherwise: the other end started anew. The classic
+    #: encapsulation cannot tell that from HEARD_FALLEN.
     HEARD_RESTART = 3
+    #: The same from an end that has heard this one before: it no longer does.
+    HEARD_FALLEN = 4
     #: Nothing was heard for as long as the tuning allows.
-    SILENT = 4
+    SILENT = 5
     #: The interface or the address that the connection used is gone.
-    GONE = 5
+    GONE = 6
 
 
 _S, _H, _E = State.SENDING, State.HEARING, State.ESTABLISHED
@@ -48,18 +51,21 @@ TRANSITIONS: Mapping[Tuple[State, Input], State] = {
     (_S, Input.HEARD_HEARING): _E,
     (_S, Input.HEARD_ESTABLISHED): _E,
     (_S, Input.HEARD_RESTART): _H,
+    (_S, Input.HEARD_FALLEN): _H,
     (_S, Input.SILENT): _S,
     (_S, Input.GONE): _S,
     (_H, Input.HEARD_SENDING): _H,
     (_H, Input.HEARD_HEARING): _E,
     (_H, Input.HEARD_ESTABLISHED): _E,
     (_H, Input.HEARD_RESTART): _H,
+    (_H, Input.HEARD_FALLEN): _H,
     (_H, Input.SILENT): _S,
     (_H, Input.GONE): _S,
     (_E, Input.HEARD_SENDING): _E,
     (_E, Input.HEARD_HEARING): _E,
     (_E, Input.HEARD_ESTABLISHED): _E,
     (_E, Input.HEARD_RESTART): _H,
+    (_E, Input.HEARD_FALLEN): _H,
     (_E, Input.SILENT): _S,
     (_E, Input.GONE): _S,
 }

@@ -42,6 +42,11 @@ SocketKey = Tuple[int, str]
 
 _INF = float("inf")
 _INDEX_MAX = 2**31 - 1
+#: Why a connection is lost, by what was heard.
+_REASONS = {
+    Input.HEARD_RESTART: "the other end started anew",
+    Input.HEARD_FALLEN: "the other end no longer hears this one",
+}
 _SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
@@ -711,9 +716,11 @@ class SecurePeers:
             connection.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
         rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
+        what = _input(control.state, heard_back, _is_anew(connection, control.echo, echoed))
+        connection.heard_session = connection.order_session
         # One that knows nothing learns nothing of where nobody has answered yet.
         if connection.source is not None and (there or connection.state != State.SENDING):
-            self._advance(connection, _input(control.state, heard_back), now)
+            self._advance(connection, what, now, _REASONS.get(what, ""))
         # An answer is no probe and no challenge, so these come to an end by themselves. It goes
         # where the frame came from, or where somebody is for certain.
         wanted = control.probe or control.challenge or (answer and rested)
@@ -1107,14 +1114,25 @@ def _key(connection: SecureConnection) -> Any:
     return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint
 
 
-def _input(state: int, heard_back: bool) -> Input:
-    """Give what a state in a frame comes to.
+def _input(state: int, heard_back: bool, anew: bool) -> Input:
+    """Give what a state in a frame comes to; ``anew`` where its sender has just begun.
 
     That the other end hears this one is believed where it repeats what was sent to it there.
     """
     if state == State.SENDING:
-        return Input.HEARD_RESTART
+        return Input.HEARD_RESTART if anew else Input.HEARD_FALLEN
     return Input(state) if heard_back else Input.HEARD_SENDING
+
+
+def _is_anew(connection: SecureConnection, echo: int, echoed: Optional[Tuple[float, Aim]]) -> bool:
+    """Say whether the other end heard nothing on a connection before the session in use.
+
+    Who only rolled the session over still repeats what it heard last before.
+    """
+    session = connection.order_session
+    if session is None or session is connection.heard_session:
+        return False
+    return not echo or (echoed is not None and echoed[0] >= session.created_at)
 
 
 def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:

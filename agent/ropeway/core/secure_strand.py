@@ -43,6 +43,7 @@ class SecureConnection(Connection):
         "far_pause_s",
         "far_received",
         "far_way",
+        "heard_session",
         "ipv6",
         "keepalive",
         "marks",
@@ -102,6 +103,8 @@ class SecureConnection(Connection):
         #: The newest session that a control frame came under, and the highest counter by session.
         self.order_session: Optional[Session] = None
         self.orders: Dict[Session, int] = {}
+        #: What ``order_session`` was when a control frame was believed last.
+        self.heard_session: Optional[Session] = None
         #: When control frames were sent, and where, by their marks; the oldest first.
         self.marks: Dict[int, Tuple[float, Aim]] = {}
         #: Whether an echo has proven that the other end is at the endpoint, and when the newest

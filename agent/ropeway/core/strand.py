@@ -110,8 +110,6 @@ def advance(connection: Connection, what: Input, reason: str, log: events.Log, n
         established = events.ConnectionEstablished(*connection.ends, connection.far_address)
         log.report(established, now)
     elif before == State.ESTABLISHED:
-        if what == Input.HEARD_RESTART:
-            reason = "the other end started anew"
         log.report(events.ConnectionLost(*connection.ends, reason), now)
     return True
 

@@ -11,8 +11,8 @@ KEEPALIVE_S = 0.5
 #: A connection that heard nothing for this long falls back to state 0. Four keepalives, so that
 #: a link that loses one packet in five falls back about once in 600 windows.
 SILENCE_S = 2.0
-#: A received state 0 means that the other end started anew only if no state 2 came for this
-#: long; before that it is a late copy of an old greeting.
+#: A received state 0 means that the other end started anew, or no longer hears this one, only if no
+#: higher state came for this long; before that it is a late copy of an old greeting.
 RESTART_S = 0.1
 #: A connection's remote address moves only after the old address was silent for this long, so
 #: that a forged frame cannot turn a working connection away.

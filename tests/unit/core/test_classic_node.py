@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,20 @@ class TestConnections:
         world.lost.clear()
         world.run(tuning.GREETING_MAX_S * (1 + tuning.GREETING_JITTER) + 0.1)
         assert world.states("a", "10.0.0.2") == {(2, 4): 2, (3, 5): 2}
+
+    def test_a_pulled_cable_is_not_taken_for_a_restart(self):
+        world = pair()
+        world.run(1)
+        far = list(world.nodes["b"]._peers.links.values())
+        down = [replace(far[0], up=False), *far[1:]]
+        world.nodes["b"].set_links(down, world.now)
+        world.run(tuning.SILENCE_S / 2)
+        world.nodes["b"].set_links(far, world.now)
+        world.run(1)
+        lost = [e for e in world.events["a"] if isinstance(e, events.ConnectionLost)]
+        assert [e.reason for e in lost] == [
+            "the other end no longer hears this one, or started anew"
+        ]
 
     def test_a_link_without_carrier_leaves_at_once_and_returns_at_once(self):
         world = pair()

@@ -17,9 +17,9 @@ def test_below_2_a_frame_leads_to_one_more_than_its_state_at_most_2():
         assert TRANSITIONS[own, Input(received)] == min(2, received + 1)
 
 
-def test_an_established_end_falls_only_by_silence_loss_or_a_restart_of_the_other():
+def test_an_established_end_falls_only_by_silence_loss_or_the_fall_of_the_other():
     for what in Input:
-        falls = what in (Input.SILENT, Input.GONE, Input.HEARD_RESTART)
+        falls = what >= Input.HEARD_RESTART
         assert (TRANSITIONS[State.ESTABLISHED, what] < State.ESTABLISHED) == falls
 
 

@@ -1257,3 +1257,62 @@ def test_a_host_whose_key_was_taken_away_says_that_it_is_shut_out():
     world.nodes["b"].reload(replace(world.nodes["b"].settings, peers=(other,)), world.now)
     world.run(0.1)
     assert "shut this host out" in world.peer("a", B)["handshake"]
+
+
+def why_lost(world, name, link_index):
+    """Why connections of a link were lost since the last look."""
+    world.collect()
+    lost = [e.reason for e in said(world, name, events.ConnectionLost) if e.link == link_index]
+    world.events[name].clear()
+    return lost
+
+
+@pytest.mark.parametrize(
+    ("rollover_s", "out_s"),
+    [(120.0, 60.0), (4.0, 60.0), (4.0, 300.0)],
+    ids=["within a session", "over rollovers", "over many rollovers"],
+)
+@pytest.mark.parametrize("flowing", [True, False], ids=["data", "idle"])
+def test_a_pulled_cable_is_not_taken_for_a_restart(rollover_s, out_s, flowing):
+    world = pair(rollover_s=rollover_s)
+    world.run(200.0)
+    why_lost(world, "a", 2)
+    # What b sends arrives; it hears nothing, and says so once it has noticed.
+    world.cut.add(("192.168.0.2", "192.168.0.3"))
+    for _ in range(int(out_s)):
+        if flowing:
+            world.send("a", udp(A, B))
+        world.run(1.0)
+    assert set(why_lost(world, "a", 2)) == {"the other end no longer hears this one"}
+    assert set(why_lost(world, "b", 12)) == {"it was silent"}
+
+
+def test_a_cable_pulled_and_put_back_before_the_other_end_notices_is_no_restart():
+    world = pair(rollover_s=10.0)
+    world.run(200.0)
+    why_lost(world, "a", 2)
+    node = world.nodes["b"]
+    links = list(node._peers.links.values())
+    node.set_links([replace(links[0], up=False), links[1]], world.now)
+    world.run(20.0)
+    node.set_links(links, world.now)
+    world.run(5.0)
+    assert why_lost(world, "a", 2) == ["the other end no longer hears this one"]
+    assert set(world.states("a", B).values()) == {2}
+
+
+@pytest.mark.parametrize("flowing", [True, False], ids=["data", "idle"])
+def test_a_restart_is_told_as_one(flowing):
+    world = pair()
+    links = list(world.nodes["b"]._peers.links.values())
+    calls = [peer("a", A, "192.168.0.2", "192.168.1.2")]
+    world.add("b", B, links, calls)
+    world.run(200.0)
+    why_lost(world, "a", 2)
+    world.add("b", B, links, calls)
+    for _ in range(60):
+        if flowing:
+            world.send("a", udp(A, B))
+        world.run(1.0)
+    assert why_lost(world, "a", 2) == ["the other end started anew"]
+    assert set(world.states("a", B).values()) == {2}
