@@ -438,6 +438,7 @@ class Runtime:
         from ropeway.core.secure_node import SecureNode
 
         self._epoch = state.next_epoch(self._config.device_name, time.time())
+        self._reset_keys = state.next_reset_keys(self._config.device_name, os.urandom(32))
         try:
             node = SecureNode(
                 self._secure_settings(self._config),
@@ -471,6 +472,7 @@ class Runtime:
                 for peer in config.peers
             ),
             epoch=self._epoch,
+            reset_keys=self._reset_keys,
             rollover_s=config.rollover_s,
         )
 

@@ -6,6 +6,9 @@ clock only takes part so that a host whose state was lost is not refused by thos
 
 The endpoints of the hosts that called it: idle hosts call again only after a while, and could not
 be reached until then.
+
+The reset keys of its last starts: with them it can tell other hosts that it has lost the sessions
+that it had with them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ CLOCK_MAX_S = 4_102_444_800
 """2100-01-01: a clock beyond that is wrong, and believing it would leave no room to count up."""
 _FILE_BYTES_MAX = 32
 _CALLERS_BYTES_MAX = 1 << 20
+RESET_KEYS_MAX = 8
+"""Starts whose sessions other hosts may still have: an agent that fails is started repeatedly."""
+_RESET_KEY_BYTES = 32
 
 Endpoint = Tuple[str, int]
 
@@ -104,6 +110,47 @@ def write_callers(device_name: str, callers: Mapping[str, Sequence[Endpoint]]) -
     _write(_path(device_name, "callers"), json.dumps(callers) + "\n", _leave_to_the_kernel)
 
 
+def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
+    """Return `fresh`, the 32 secret bytes of this start, and those of former starts behind it.
+
+    They are kept for the next start. A power cut may take that back. A state that cannot be read
+    or written is a warning.
+    """
+    path = _path(device_name, "resets")
+    former: List[bytes] = []
+    try:
+        former = _read_reset_keys(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        log.warning(
+            "%s cannot be read (%s): hosts that were connected before find out later that this one"
+            " started anew",
+            path,
+            error,
+        )
+    keys = (fresh, *former)[:RESET_KEYS_MAX]
+    try:
+        _write(path, "".join(f"{key.hex()}\n" for key in keys), _leave_to_the_kernel)
+    except OSError as error:
+        log.warning(
+            "%s cannot be written (%s): other hosts will find out later when this one starts anew;"
+            " let the user of the agent write there",
+            path,
+            error.strerror or error,
+        )
+    return keys
+
+
+def _read_reset_keys(path: str) -> List[bytes]:
+    with open(path, "rb") as file:
+        lines = file.read(RESET_KEYS_MAX * (2 * _RESET_KEY_BYTES + 1)).split()
+    keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
+    if any(len(key) != _RESET_KEY_BYTES for key in keys):
+        raise ValueError("a line is no key")
+    return keys
+
+
 def _path(device_name: str, kind: str) -> str:
     directory = os.environ.get("STATE_DIRECTORY", DEFAULT_DIRECTORY).split(":")[0]
     return os.path.join(directory, f"{device_name}.{kind}")
@@ -131,7 +178,7 @@ def _write(path: str, content: str, settle: Callable[[int], None]) -> None:
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fresh = path + ".new"
     try:
-        with open(fresh, "w", encoding="ascii") as file:
+        with open(fresh, "w", encoding="ascii", opener=_open_private) as file:
             file.write(content)
             file.flush()
             settle(file.fileno())
@@ -149,3 +196,7 @@ def _write(path: str, content: str, settle: Callable[[int], None]) -> None:
 
 def _leave_to_the_kernel(_: int) -> None:
     pass
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

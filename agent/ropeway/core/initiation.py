@@ -1,6 +1,6 @@
-"""The handshakes that make secure sessions: initiation, response, cookie, reset.
+"""The handshakes that make secure sessions: initiation, response, cookie.
 
-Four datagrams, integers little-endian. The handshake inside the first two is
+Three datagrams, integers little-endian. The handshake inside the first two is
 :mod:`ropeway.core.noise` with the prologue :data:`PROLOGUE`; mac1, mac2 and cookies follow the
 design of WireGuard (Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel", section 5.4.4):
 
@@ -11,8 +11,9 @@ initiation  172    ``01 000000``, Noise message 1 with a payload of 40, mac1 16,
 response    112    ``02 000000``, receiver index 4, Noise message 2 with a payload of 24, mac1 16,
                    mac2 16
 cookie      60     ``03 000000``, salt 16, sealed cookie 32, first 8 bytes of the initiation's mac1
-reset       24     ``06 000000``, index that is not known 4, token 16
 ==========  =====  =============================================================================
+
+Resets (type 6) are :mod:`ropeway.core.resets`'; what comes of one is decided here.
 
 What an initiation goes through, cheapest first: length, mac1 (it knows this host's public key), the
 cache of answers (a copy over another link, or a retransmission, gets the same answer), the budget
@@ -29,13 +30,25 @@ import ipaddress
 import struct
 from dataclasses import dataclass, field
 from hashlib import blake2s
-from typing import Callable, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar, Union
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core.counters import Drop, TokenBucket
 from ropeway.core.noise import Initiator, KeyPair, NoiseError, Responder
+from ropeway.core.resets import KEY_BYTES, RESET_SIZE, Resets
 from ropeway.core.secure import (
     CONTROL,
     COOKIE,
@@ -53,7 +66,6 @@ PROLOGUE = b"ropeway secure 1"
 INITIATION_SIZE = 172
 RESPONSE_SIZE = 112
 COOKIE_SIZE = 60
-RESET_SIZE = 24
 
 #: Sender index, serial and epoch of the stamp, sender's host, flags, zero, reset token.
 _FIRST = struct.Struct("<4s Q 4s 4s 4x 16s")
@@ -100,12 +112,6 @@ NETWORK_RATE = 5.0
 NETWORK_BURST = 40.0
 #: Source addresses and networks whose rate is kept, and known sources.
 MAX_SOURCES = 1024
-#: Resets that are sent: a second, and at once; for one index with this pause at least, in seconds.
-RESET_RATE = 200.0
-RESET_BURST = 400.0
-RESET_PAUSE_S = 0.2
-#: Indices for which that is kept.
-MAX_RESETS = 1024
 #: A reset of the same session counts again after this time, in seconds.
 FORGOTTEN_PAUSE_S = 1.0
 #: One note about a key in this time, in seconds, and notes in this time at most.
@@ -196,24 +202,12 @@ Outcome = Union[Answer, Completed, CookieReply, CookieTaken, Forgotten, Refused]
 class _Identity:
     """A host's own keys and what follows from them."""
 
-    __slots__ = ("cookie_key", "keys", "mac1_key", "reset_key")
+    __slots__ = ("cookie_key", "keys", "mac1_key")
 
     def __init__(self, keys: KeyPair) -> None:
         self.keys = keys
         self.mac1_key = _mac1_key(keys.public)
         self.cookie_key = _cookie_key(keys.public)
-        self.reset_key = blake2s(b"ropeway reset", key=keys.private).digest()
-
-    def index(self, number: int) -> bytes:
-        """Give an index that can be recognised; ``number`` 0 to 65535."""
-        drawn = number.to_bytes(2, "little")
-        return drawn + blake2s(drawn, key=self.reset_key).digest()[:2]
-
-    def issues(self, index: bytes) -> bool:
-        return self.index(int.from_bytes(index[:2], "little")) == index
-
-    def reset_token(self, index: bytes) -> bytes:
-        return _mac(self.reset_key, index)
 
 
 class _Pending:
@@ -250,7 +244,8 @@ class Handshakes:
     """All handshakes of a host, in both roles, and the table of its sessions by index.
 
     ``host`` is this host's virtual address (4 bytes); ``epoch`` is a number, 0 to 2**32 - 1, that
-    is greater at each start of the agent; ``entropy(n)`` gives n bytes that nobody can guess.
+    is greater at each start of the agent; ``entropy(n)`` gives n bytes that nobody can guess;
+    ``reset_keys`` are as in :class:`ropeway.core.resets.Resets`, by default a fresh one alone.
     Times are monotonic seconds. No method raises because of what a datagram holds; ValueError if
     the epoch is out of range.
     """
@@ -262,6 +257,7 @@ class Handshakes:
         epoch: int,
         entropy: Callable[[int], bytes],
         now: float,
+        reset_keys: Sequence[bytes] = (),
     ) -> None:
         if not 0 <= epoch < 2**32:
             raise ValueError(f"The epoch must be 0 to {2**32 - 1}; it is {epoch}.")
@@ -290,8 +286,7 @@ class Handshakes:
         self._networks: Dict[bytes, TokenBucket] = {}
         self._secrets: Tuple[bytes, bytes] = (entropy(32), entropy(32))
         self._secret_at = now
-        self._resets = TokenBucket(RESET_RATE, RESET_BURST, now)
-        self._reset_at: Dict[bytes, float] = {}
+        self._resets = Resets(reset_keys or (entropy(KEY_BYTES),), now)
         self._noted_at: Dict[bytes, float] = {}
         self._notes = TokenBucket(MAX_NOTES / NOTE_PAUSE_S, MAX_NOTES, now)
         #: All sessions that can be read, by the index that the peer puts into its frames.
@@ -319,6 +314,7 @@ class Handshakes:
         self._host_of = {
             key: peer.host for peer in self._peers.values() for key in peer.public_keys
         }
+        self._resets.set_peers(self._host_of)
         for pending in list(self._pending.values()):
             peer = self._peers.get(pending.host)
             if not _belongs(peer, pending.public_key) or (peer and peer.psk != pending.psk):
@@ -363,11 +359,11 @@ class Handshakes:
     def _begin(self, peer: PeerKeys, public_key: bytes, now: float) -> Optional[_Pending]:
         for old in [p for p in self._pending.values() if now - p.made_at >= PENDING_S]:
             self._drop(old)
-        index = self._new_index()
+        index = self._new_index(public_key)
         ephemeral = KeyPair.of(self._entropy(32))
         noise = Initiator(self._identity.keys, ephemeral, public_key, peer.psk, PROLOGUE)
         self._stamp += 1
-        token = self._identity.reset_token(index)
+        token = self._resets.token(index, public_key)
         payload = _FIRST.pack(index, self._stamp, self._host, _NO_FLAGS, token)
         pending = _Pending(peer.host, public_key, peer.psk, index, noise, now)
         try:
@@ -499,8 +495,9 @@ class Handshakes:
     ) -> Outcome:
         public_key = noise.initiator_public
         peer = self._peers[self._host_of[public_key]]
-        local_index = self._new_index()
-        payload = _SECOND.pack(local_index, _NO_FLAGS, self._identity.reset_token(local_index))
+        local_index = self._new_index(public_key)
+        own_token = self._resets.token(local_index, public_key)
+        payload = _SECOND.pack(local_index, _NO_FLAGS, own_token)
         try:
             message = noise.second(payload, KeyPair.of(self._entropy(32)), peer.psk)
         except NoiseError:
@@ -621,31 +618,18 @@ class Handshakes:
 
     # Resets.
 
-    def reset_for(self, datagram: bytes, now: float) -> Optional[bytes]:
-        """Give the reset that answers a data or control frame of an unknown session.
+    def resets_for(self, datagram: bytes, now: float) -> List[bytes]:
+        """Give what answers a data or control frame of an unknown session.
 
-        None if the frame is no frame, its index was never this host's, or resets go out too often.
+        Nothing if it is no frame, its index may not have been given to a peer, its token may not be
+        told, or resets go out too often.
         """
         if len(datagram) < OVERHEAD or datagram[0] not in (DATA, PARTIAL, CONTROL):
-            return None
+            return []
         index = datagram[4:8]
-        if index in self.by_index or index in self._pending:
-            return None
-        issuer = self._issuer(index)
-        if issuer is None:
-            return None
-        last = self._reset_at.get(index)
-        if (last is not None and now - last < RESET_PAUSE_S) or not self._resets.take(now):
-            return None
-        _bound(self._reset_at, MAX_RESETS)
-        self._reset_at[index] = now
-        return bytes((RESET, 0, 0, 0)) + index + issuer.reset_token(index)
-
-    def _issuer(self, index: bytes) -> Optional[_Identity]:
-        for identity in (self._identity, self._former):
-            if identity is not None and identity.issues(index):
-                return identity
-        return None
+        if self._is_taken(index):
+            return []
+        return self._resets.answer(index, len(datagram) // RESET_SIZE, now)
 
     def _receive_reset(self, datagram: bytes, now: float) -> Outcome:
         session = self._by_token.get(datagram[4:])
@@ -666,6 +650,7 @@ class Handshakes:
         """Forget a session that is no longer to be read; nothing if it is forgotten already."""
         if self.by_index.get(session.local_index) is session:
             del self.by_index[session.local_index]
+            self._resets.forget(session.local_index, session.public_key)
         token = session.remote_index + session.reset_token
         if self._by_token.get(token) is session:
             del self._by_token[token]
@@ -674,14 +659,11 @@ class Handshakes:
         self.by_index[session.local_index] = session
         self._by_token[session.remote_index + session.reset_token] = session
 
-    def _new_index(self) -> bytes:
-        number = int.from_bytes(self._entropy(2), "little")
-        while True:
-            # There are 65 536 indices and far fewer peers, so this comes to an end.
-            index = self._identity.index(number)
-            if index not in self.by_index and index not in self._pending:
-                return index
-            number = (number + 1) % 65_536
+    def _new_index(self, public_key: bytes) -> bytes:
+        return self._resets.new_index(public_key, self._entropy(2), self._is_taken)
+
+    def _is_taken(self, index: bytes) -> bool:
+        return index in self.by_index or index in self._pending
 
     # Notes for the log.
 

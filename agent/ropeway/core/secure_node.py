@@ -64,6 +64,8 @@ class SecureSettings(Settings):
     peers: Tuple[PeerSettings, ...] = ()
     #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
     epoch: int = 0
+    #: What tells peers of sessions of former starts: see :class:`ropeway.core.resets.Resets`.
+    reset_keys: Tuple[bytes, ...] = field(default=(), repr=False)
     #: A session is replaced after this time, in seconds, 2 to 3600.
     rollover_s: float = 120.0
 
@@ -319,8 +321,7 @@ class SecureNode(Node):
             peers.control(session, datagram, key, endpoint, now)
             return
         self._dropped[Drop.UNKNOWN_SESSION] += 1
-        reset = peers.handshakes.reset_for(datagram, now)
-        if reset is not None:
+        for reset in peers.handshakes.resets_for(datagram, now):
             peers.outgoing.append((key, endpoint, reset))
 
     # The control side.
@@ -355,15 +356,15 @@ class SecureNode(Node):
         nothing has changed.
         """
         before = self.settings
-        same = replace(
-            settings, private_key=before.private_key, peers=before.peers, epoch=before.epoch
-        )
+        # What a start has for itself is no setting that could differ.
+        settings = replace(settings, epoch=before.epoch, reset_keys=before.reset_keys)
+        same = replace(settings, private_key=before.private_key, peers=before.peers)
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
             raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
         check_peers(settings.peers)
         KeyPair.of(settings.private_key)
-        self.settings = replace(settings, epoch=before.epoch)
+        self.settings = settings
         self._peers.set_peers(settings.peers, now)
         if settings.private_key != before.private_key:
             self._peers.set_identity(settings.private_key, now)

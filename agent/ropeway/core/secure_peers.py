@@ -83,7 +83,9 @@ class SecurePeers:
         self.links: Dict[int, Link] = {}
         self._entropy = entropy
         self._identity = KeyPair.of(settings.private_key)
-        self.handshakes = Handshakes(self._identity, own, settings.epoch, entropy, now)
+        self.handshakes = Handshakes(
+            self._identity, own, settings.epoch, entropy, now, settings.reset_keys
+        )
         #: Whether packets may come here whose checksum is yet to be completed.
         self.takes_partial = False
         #: What belongs to no connection: (socket, endpoint, datagram).

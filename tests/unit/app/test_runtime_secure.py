@@ -208,7 +208,7 @@ def test_start_serve_stop(kernel, tmp_path, caplog):
     # Only what an earlier classic agent may have left is looked for.
     assert kernel.firewall == ["delete"]
     assert not [r for r in caplog.records if "neither authenticated" in r.getMessage()]
-    assert os.listdir(tmp_path / "state") == ["ropeway0.epoch"]
+    assert sorted(os.listdir(tmp_path / "state")) == ["ropeway0.epoch", "ropeway0.resets"]
 
 
 def test_packets_pass_both_ways(kernel, tmp_path):

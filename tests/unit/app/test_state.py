@@ -1,9 +1,10 @@
-"""The epoch counts up whatever the wall clock does, callers are kept, a lost state is told."""
+"""The epoch counts up whatever the clock does, callers and reset keys are kept, loss is told."""
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 
 import pytest
 
@@ -153,3 +154,34 @@ def test_a_spoilt_file_of_callers_is_told_and_no_more(directory, caplog, content
     (directory / "ropeway0.callers").write_bytes(content)
     assert state.read_callers("ropeway0") == {}
     assert len(caplog.records) == 1
+
+
+def reset_key(number):
+    return bytes([number]) * 32
+
+
+def test_a_start_has_the_reset_keys_of_the_last_ones(directory, caplog):
+    for number in range(20):
+        known = state.next_reset_keys("ropeway0", reset_key(number))
+        assert known[:3] == tuple(reset_key(n) for n in range(number, -1, -1))[:3]
+    assert len(known) == state.RESET_KEYS_MAX
+    assert state.next_reset_keys("ropeway1", reset_key(1)) == (reset_key(1),)
+    assert stat.S_IMODE((directory / "ropeway0.resets").stat().st_mode) == 0o600
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("content", [b"00", b"x" * 64, b"\xff", b"00" * 31 + b"\n" + b"00" * 33])
+def test_spoilt_reset_keys_are_told_and_replaced(directory, caplog, content):
+    directory.mkdir()
+    (directory / "ropeway0.resets").write_bytes(content)
+    assert state.next_reset_keys("ropeway0", reset_key(1)) == (reset_key(1),)
+    (record,) = caplog.records
+    assert "ropeway0.resets cannot be read" in record.getMessage()
+    assert reset_key(1).hex() not in caplog.text
+    assert state.next_reset_keys("ropeway0", reset_key(2)) == (reset_key(2), reset_key(1))
+
+
+def test_reset_keys_that_cannot_be_kept_are_used_all_the_same(directory, caplog):
+    directory.write_text("in the way")
+    assert state.next_reset_keys("ropeway0", reset_key(1)) == (reset_key(1),)
+    assert "ropeway0.resets cannot be written" in caplog.records[-1].getMessage()

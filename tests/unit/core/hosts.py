@@ -30,17 +30,22 @@ def keys(name):
 class Host:
     """One host; what a node does with sessions and nothing more."""
 
-    def __init__(self, address, epoch=1, identity=None, rollover_s=120.0, now=0.0):
+    def __init__(
+        self, address, epoch=1, identity=None, rollover_s=120.0, now=0.0, former_reset_keys=()
+    ):
         self.address = address
         self.identity = identity or keys(address)
         self.rollover_s = rollover_s
         source = random.Random(f"entropy of {address} in epoch {epoch}")
+        self.draw = lambda size: source.getrandbits(8 * size).to_bytes(size, "little")
+        self.reset_keys = (self.draw(32), *former_reset_keys)
         self.handshakes = Handshakes(
             self.identity,
             IPv4Address(address).packed,
             epoch,
-            lambda size: source.getrandbits(8 * size).to_bytes(size, "little"),
+            lambda size: self.draw(size),
             now,
+            self.reset_keys,
         )
         self.peers = {}
         self.settings = []
@@ -55,7 +60,7 @@ class Host:
         return ended
 
     def restarted(self, epoch, now):
-        other = Host(self.address, epoch, self.identity, self.rollover_s, now)
+        other = Host(self.address, epoch, self.identity, self.rollover_s, now, self.reset_keys)
         other.know(*self.settings)
         return other
 

@@ -88,8 +88,7 @@ def vectors() -> dict[str, bytes]:
     assert ipv4.complete(PARTIAL) == PACKET
 
     there.release(answer.session)
-    reset = there.reset_for(data, 0.0)
-    assert reset is not None
+    (reset,) = there.resets_for(data, 0.0)
     return {
         "private key of the initiator": keys[INITIATOR].private,
         "private key of the responder": keys[RESPONDER].private,

@@ -86,6 +86,7 @@ class SecureWorld:
         self.delivered = {}
         self.events = {}
         self.epoch = itertools.count(1)
+        self.reset_keys = {}  # of all starts of a host, the last one first
         self.lost = set()  # addresses that neither send nor receive
         self.cut = set()  # (source, destination): ways that carry nothing
         self.mtu = {}  # address -> largest packet that passes to or from it
@@ -101,6 +102,8 @@ class SecureWorld:
 
     def add(self, name, address, links, peers=(), router=None, forward=False, **settings):
         """Start a host, or start it anew; ``peers`` are PeerSettings."""
+        fresh = random.Random(f"resets {name} {self.now}").getrandbits(256).to_bytes(32, "little")
+        self.reset_keys[name] = (fresh, *self.reset_keys.get(name, ()))
         node = SecureNode(
             SecureSettings(
                 address,
@@ -111,6 +114,7 @@ class SecureWorld:
                 port=PORT,
                 peers=tuple(peers),
                 epoch=next(self.epoch),
+                reset_keys=self.reset_keys[name],
                 **settings,
             ),
             self.now,

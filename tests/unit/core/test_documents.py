@@ -12,6 +12,7 @@ from ropeway.core import (
     dedup,
     initiation,
     path_mtu,
+    resets,
     secure,
     secure_node,
     secure_peers,
@@ -75,7 +76,7 @@ def test_the_diagram_of_states_is_the_table():
         f"| {secure.COOKIE} | cookie | {initiation.COOKIE_SIZE} |",
         f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
         f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe |",
-        f"| {secure.RESET} | reset | {initiation.RESET_SIZE} |",
+        f"| {secure.RESET} | reset | {resets.RESET_SIZE} |",
         f"| {secure.PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {secure.OVERHEAD} and the packet |",
         f"at the same time, less than {session.SIMULTANEOUS_S:g} s apart, it counts for",
@@ -112,8 +113,8 @@ def test_the_diagram_of_states_is_the_table():
         f"on any connection for {tuning.PEER_SILENCE_S} s",
         f"A bitmap of {dedup.REPLAY_BITS} counters a session: {dedup.REPLAY_BITS / 50_000:.1f} s",
         f"What is {dedup.REPLAY_REACH} or more below the highest",
-        f"limited to {initiation.RESET_RATE:g} a second, one per index each"
-        f" {seconds(initiation.RESET_PAUSE_S)}",
+        f"limited to {resets.RESET_RATE:g} a second, one per index each"
+        f" {seconds(resets.RESET_PAUSE_S)}",
         # Connections.
         f"at most {tuning.LEARN_STRAND_PER_S:.0f} a second of one host, and"
         f" {tuning.LEARN_STRAND_BURST} at once",

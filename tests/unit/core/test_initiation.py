@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropeway.core import initiation, secure
+from ropeway.core import initiation, resets
 from ropeway.core.counters import Drop
 from ropeway.core.initiation import (
     ANSWER_S,
@@ -17,7 +17,6 @@ from ropeway.core.initiation import (
     INITIATION_SIZE,
     NOTE_PAUSE_S,
     PENDING_S,
-    RESET_SIZE,
     RESPONSE_SIZE,
     RETRANSMIT_S,
     Answer,
@@ -27,6 +26,7 @@ from ropeway.core.initiation import (
     Forgotten,
     Refused,
 )
+from ropeway.core.resets import RESET_SIZE
 from ropeway.core.secure import pack_endpoint
 from ropeway.core.session import MAX_SESSIONS
 from tests.unit.core.hosts import A, B, C, Host, Peer, keys, shake_hands, two_hosts
@@ -170,7 +170,7 @@ def test_a_responder_that_restarts_says_so_and_is_back():
     other = other.restarted(2, 10.0)
     frame = one.frame(B, b"lost")
     assert other.read(frame, 10.0) is Drop.UNKNOWN_SESSION
-    reset = other.handshakes.reset_for(frame, 10.0)
+    (reset,) = other.handshakes.resets_for(frame, 10.0)
     assert len(reset) == RESET_SIZE
     assert one.receive(reset, 10.1) == Forgotten(B)
     assert shake_hands(one, other, 10.1)
@@ -181,7 +181,7 @@ def test_an_initiator_that_restarts_says_so_and_is_back():
     one, other = two_hosts()
     shake_hands(one, other, 0.0)
     one = one.restarted(2, 10.0)
-    reset = one.handshakes.reset_for(other.frame(A, b"lost"), 10.0)
+    (reset,) = one.handshakes.resets_for(other.frame(A, b"lost"), 10.0)
     assert other.receive(reset, 10.1) == Forgotten(A)
     shake_hands(other, one, 10.1)
     talk(one, other, 10.2)
@@ -377,7 +377,8 @@ def test_a_session_that_the_former_key_made_can_still_be_reset():
     other.handshakes.set_identity(keys("new"))
     for session in list(other.handshakes.by_index.values()):
         other.handshakes.release(session)
-    assert one.receive(other.handshakes.reset_for(frame, 1.0), 1.0) == Forgotten(B)
+    (reset,) = other.handshakes.resets_for(frame, 1.0)
+    assert one.receive(reset, 1.0) == Forgotten(B)
 
 
 def test_a_psk_that_changes_leaves_the_session():
@@ -596,78 +597,6 @@ def test_a_copy_played_back_fast_draws_few_answers():
     assert sum(isinstance(o, Answer) for o in outcomes) == 1 + initiation.ANSWER_BURST
 
 
-# Resets.
-
-
-def lost_session():
-    one, other = two_hosts()
-    shake_hands(one, other, 0.0)
-    return one, other, other.restarted(2, 10.0)
-
-
-def test_every_kind_of_frame_of_a_forgotten_session_is_answered_by_a_reset():
-    for kind in (secure.DATA, secure.PARTIAL, secure.CONTROL):
-        one, _, restarted = lost_session()
-        frame = one.frame(B, b"x")
-        assert restarted.handshakes.reset_for(bytes((kind,)) + frame[1:], 10.0) is not None
-
-
-def test_a_reset_needs_the_token():
-    one, _, restarted = lost_session()
-    reset = restarted.handshakes.reset_for(one.frame(B, b"x"), 10.0)
-    for position in range(4, RESET_SIZE):
-        forged = bytearray(reset)
-        forged[position] ^= 1
-        assert one.receive(bytes(forged), 10.0) == Refused(Drop.UNWANTED)
-    assert one.receive(reset, 10.0) == Forgotten(B)
-
-
-def test_a_reset_played_back_does_nothing_to_the_next_session():
-    one, _, restarted = lost_session()
-    reset = restarted.handshakes.reset_for(one.frame(B, b"x"), 10.0)
-    assert one.receive(reset, 10.0) == Forgotten(B)
-    assert one.receive(reset, 10.1) == Refused(Drop.REPEATED)
-    shake_hands(one, restarted, 10.2)
-    assert one.receive(reset, 20.0) == Refused(Drop.REPEATED)
-    talk(one, restarted, 20.0)
-    one.expire(10.2 + 31.0)
-    assert one.receive(reset, 50.0) == Refused(Drop.UNWANTED)
-
-
-def test_a_reset_may_get_lost():
-    one, _, restarted = lost_session()
-    assert restarted.handshakes.reset_for(one.frame(B, b"x"), 10.0)
-    assert restarted.handshakes.reset_for(one.frame(B, b"x"), 10.1) is None, "too soon"
-    assert restarted.handshakes.reset_for(one.frame(B, b"x"), 10.3)
-
-
-def test_resets_answer_only_what_may_have_been_a_session_of_this_host():
-    one, other, restarted = lost_session()
-    frame = one.frame(B, b"")
-    reset_for = restarted.handshakes.reset_for
-    assert reset_for(frame[:31], 10.0) is None
-    assert reset_for(b"\1" + frame[1:], 10.0) is None
-    draw = random.Random(2)
-    answered = 0
-    for _ in range(2000):
-        index = draw.getrandbits(32).to_bytes(4, "little")
-        answered += reset_for(frame[:4] + index + frame[8:], 10.0) is not None
-    assert answered <= 2
-    assert other.handshakes.reset_for(frame, 10.0) is None, "it knows the session"
-    assert len(reset_for(frame, 10.0)) < len(frame)
-
-
-def test_resets_are_few_and_their_table_is_bounded():
-    one, _, restarted = lost_session()
-    frame = one.frame(B, b"")
-    count = 0
-    for number in range(5000):
-        index = restarted.handshakes._identity.index(number)
-        count += restarted.handshakes.reset_for(frame[:4] + index + frame[8:], 10.0) is not None
-    assert count == initiation.RESET_BURST
-    assert len(restarted.handshakes._reset_at) <= initiation.MAX_RESETS
-
-
 # Anything else.
 
 
@@ -689,7 +618,7 @@ def recorded():
     one.receive(answer.reply, 0.0)
     frame = one.frame(B, b"x")
     other.read(frame, 0.0)
-    reset = other.restarted(2, 0.0).handshakes.reset_for(frame, 0.0)
+    (reset,) = other.restarted(2, 0.0).handshakes.resets_for(frame, 0.0)
     busy = other.restarted(3, 0.0)
     flood(busy, 0.0)
     cookie = busy.receive(message, 0.0).reply
@@ -711,7 +640,7 @@ def test_no_datagram_raises_or_makes_a_session(recorded, data):
     for host in (one, other):
         before = tables(host)
         outcome = host.handshakes.receive(datagram, data.draw(st.binary(max_size=18)), now)
-        host.handshakes.reset_for(datagram, now)
+        host.handshakes.resets_for(datagram, now)
         # The genuine reset is the one thing here that is still worth hearing.
         assert isinstance(outcome, (Refused, Forgotten))
         assert not isinstance(outcome, Forgotten) or datagram in datagrams
@@ -728,7 +657,7 @@ def test_no_datagram_raises_or_makes_a_session(recorded, data):
         for name in (*names, "_known"):
             assert after[name] <= before[name], name
         assert after["_noted_at"] <= initiation.MAX_NOTES
-        assert after["_reset_at"] <= initiation.MAX_RESETS
+        assert len(host.handshakes._resets._sent_at) <= resets.MAX_RESETS
 
 
 def with_mac1(body, receiver):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ropeway.core import aead, events, secure, tuning
 from ropeway.core.fair_queue import FairQueue
-from ropeway.core.initiation import COOKIE_SIZE, INITIATION_SIZE, RESET_SIZE, RESPONSE_SIZE
+from ropeway.core.initiation import COOKIE_SIZE, INITIATION_SIZE, RESPONSE_SIZE
 from ropeway.core.noise import KeyPair
+from ropeway.core.resets import RESET_SIZE
 from ropeway.core.secure_node import PeerSettings, SecureNode
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import (
