@@ -18,12 +18,13 @@ import sys
 from typing import Any
 
 from tests.bench import gauge
-from tests.bench.bars import AWAKE
+from tests.bench.bars import AWAKE, ROUTED
 from tests.bench.contender import (
     AwakeRopeway,
     Contender,
     OpenVpn,
     Ropeway,
+    RoutedRopeway,
     WireGuard,
     sweep_sockets,
 )
@@ -40,7 +41,7 @@ from tests.system.topology import sweep
 KINDS: tuple[type[Contender], ...] = (Contender, WireGuard, OpenVpn)
 LINKS = (1, 2, 4)
 CPU_LATENCY = "/dev/cpu_dma_latency"
-NAMES = [*(kind.name for kind in KINDS), *(f"ropeway-{links}" for links in LINKS), AWAKE]
+NAMES = [*(kind.name for kind in KINDS), *(f"ropeway-{links}" for links in LINKS), ROUTED, AWAKE]
 #: Those that are compared by the size of packets too.
 SIZED = ("bare", "wireguard", "ropeway-2")
 
@@ -110,6 +111,8 @@ class Theatre:
         plain = [kind(self.stage()) for kind in KINDS if kind.name in names]
         links = [links for links in LINKS if f"ropeway-{links}" in names]
         ropeways = [Ropeway(self.stage(), count, encapsulation) for count in links]
+        if ROUTED in names:
+            ropeways.append(RoutedRopeway(self.stage(), encapsulation))
         if AWAKE in names and os.access(CPU_LATENCY, os.W_OK):
             ropeways.append(AwakeRopeway(self.stage(), 2, encapsulation))
         elif AWAKE in names:

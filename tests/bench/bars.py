@@ -9,6 +9,8 @@ from tests.bench.series import Series
 
 #: The contender that the bars are about, and the same with processors kept awake.
 WHO, AWAKE = "ropeway-2", "ropeway-2-awake"
+#: Two of its clients, with the router between them.
+ROUTED = "ropeway-2-routed"
 REFERENCE = "wireguard"
 
 

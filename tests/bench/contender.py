@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Sequence
 
 from tests.system.agents import NICE, ROOT, Agent, Process
-from tests.system.stage import Pair, Stage
+from tests.system.stage import Pair, Stage, Triple
 from tests.system.topology import Host, run, until
 
 IPERF_PORT = 5201
@@ -43,15 +43,15 @@ class Contender:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.pair = self._pair()
-        self.near, self.far = self.pair.a, self.pair.b
+        self.near, self.far = self._hosts()
         #: Where the far host is, by this way.
         self.address = self._address()
         #: The programs at the two ends whose processor time and memory is counted.
         self.processes: list[Process] = []
 
-    def _pair(self) -> Pair:
-        return Pair(self.stage, self.links)
+    def _hosts(self) -> tuple[Host, Host]:
+        pair = Pair(self.stage, self.links)
+        return pair.a, pair.b
 
     def _address(self) -> str:
         return next(iter(self.far.ports.values())).ip
@@ -71,11 +71,11 @@ class Contender:
             assert process.alive, f"{self.name} ended by itself:\n{process.log()}"
 
     def cpu_s(self) -> float:
-        """Return the processor time that both ends used up to now, user and system."""
+        """Return the processor time that its programs used up to now, user and system."""
         return sum(process.cpu_s() for process in self.processes)
 
     def memory_mib(self) -> float:
-        """Return the resident memory of the larger end."""
+        """Return the resident memory of the largest program."""
         return max(process.rss_kib() for process in self.processes) / 1024
 
     def _wait_ping(self) -> None:
@@ -202,8 +202,9 @@ class Ropeway(Contender):
         super().__init__(stage)
         self.agents: list[Agent] = []
 
-    def _pair(self) -> Pair:
-        return Pair(self.stage, self.links, self.encapsulation)
+    def _hosts(self) -> tuple[Host, Host]:
+        self.pair = Pair(self.stage, self.links, self.encapsulation)
+        return self.pair.a, self.pair.b
 
     def _address(self) -> str:
         return self.pair.b_address
@@ -214,14 +215,44 @@ class Ropeway(Contender):
 
     def start(self) -> None:
         super().start()
-        self.agents = list(self.pair.start(python=agent_python(), **self.keys))
+        self.agents = self._start_agents()
         self.processes = list(self.agents)
         self._wait_ping()
+
+    def _start_agents(self) -> list[Agent]:
+        return list(self.pair.start(python=agent_python(), **self.keys))
 
     def settled(self) -> None:
         super().settled()
         if self.agents:
-            self.pair.wait_whole(*self.agents)
+            self._wait_whole()
+
+    def _wait_whole(self) -> None:
+        self.pair.wait_whole(*self.agents)
+
+
+class RoutedRopeway(Ropeway):
+    """Two clients that reach each other through the router: three agents, two hops."""
+
+    def __init__(self, stage: Stage, encapsulation: str) -> None:
+        super().__init__(stage, 2, encapsulation)
+        self.name += "-routed"
+        self.title += ", two hops"
+
+    def _hosts(self) -> tuple[Host, Host]:
+        self.triple = Triple(self.stage, self.encapsulation)
+        return self.triple.vm0, self.triple.vm2
+
+    def _address(self) -> str:
+        return self.triple.addresses["vm2"]
+
+    def _start_agents(self) -> list[Agent]:
+        return list(self.triple.start(python=agent_python(), **self.keys))
+
+    def _wait_whole(self) -> None:
+        near, router, far = self.agents
+        for client in (near, far):
+            self.triple.wait_whole(client, router)
 
 
 class AwakeRopeway(Ropeway):

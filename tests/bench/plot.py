@@ -27,6 +27,7 @@ COLOURS = {
     "ropeway-1": "#9cc5e8",
     "ropeway-2": "#3f88c5",
     "ropeway-4": "#1b4f80",
+    "ropeway-2-routed": "#c1549c",
     "ropeway-2-awake": "#2a9d8f",
 }
 #: Room above what a panel is about; what is higher, the bare link, is cut off there.
