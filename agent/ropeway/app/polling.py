@@ -4,7 +4,8 @@ To be woken costs more time than to handle a packet, on a machine that is otherw
 all. So where answers have come soon, the loop keeps looking for the next one, as Linux does for
 halted guests (`Documentation/virt/kvm/halt-polling.rst`): only after packets, only as long as it
 pays, never for more than a small share of the time, and only where the agent may use
-more than one processor.
+more than one processor. Beside bulk nothing is looked for: there a packet waits for processor time,
+and looking takes that from the programs and agents that share the machine.
 """
 
 from __future__ import annotations
@@ -20,23 +21,35 @@ SAVED_S = 0.01
 """What was not spent of it is kept up to this."""
 TRUST_MAX = 4
 """Answers that were late or missing, on end, after which no more are looked for."""
+BULK = 8
+"""So many packets in one turn of the loop are bulk, at the least."""
+BULK_HOLD_S = 0.01
+"""Bulk lasts so long after its last turn: a few round trips, over which a sender spreads it."""
 
 
 class BusyPoll:
     """Decides how long to look for what comes next. Occasions are any keys, few of them.
 
-    All times are monotonic seconds.
+    All times are monotonic seconds; `carried` is as in :meth:`note`.
     """
 
-    def __init__(self, processors: int, now: float) -> None:
+    def __init__(self, processors: int, now: float, carried: int = 0) -> None:
         self._alone = processors < 2
         self._trust: Dict[str, int] = {}
         self._saved_s = 0.0
         self._at = now
+        self._carried = carried
+        self._bulk_until = now
+
+    def note(self, carried: int, now: float) -> None:
+        """Take how many packets of the virtual network were carried, in all, up to now."""
+        if carried - self._carried >= BULK:
+            self._bulk_until = now + BULK_HOLD_S
+        self._carried = carried
 
     def span_s(self, occasion: str, now: float) -> float:
         """Give how long to look for what follows an occasion, 0 to `SPAN_S`."""
-        if self._alone or self._trust.get(occasion, 0) <= 0:
+        if self._alone or now < self._bulk_until or self._trust.get(occasion, 0) <= 0:
             return 0.0
         self._saved_s = min(SAVED_S, self._saved_s + SHARE * (now - self._at))
         self._at = now

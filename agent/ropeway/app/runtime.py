@@ -541,6 +541,7 @@ class Runtime:
             if self._occasion or waited:
                 self._packet_at = now
                 self._wakefulness.note(node.carried, now)
+                self._polling.note(node.carried, now)
                 # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for
                 # this processor. Whoever gave it away often is soon given it back.
                 os.sched_yield()

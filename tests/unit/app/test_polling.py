@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ropeway.app.polling import SAVED_S, SHARE, SPAN_S, TRUST_MAX, BusyPoll
+from ropeway.app.polling import BULK, BULK_HOLD_S, SAVED_S, SHARE, SPAN_S, TRUST_MAX, BusyPoll
 
 SOON_S = SPAN_S / 4
 LATE_S = SPAN_S * 10
@@ -70,6 +70,16 @@ def test_no_more_than_its_share_of_the_time_is_spent():
         polling.learn("sent", SPAN_S / 2, span_s, answered=True)
         now += SPAN_S
     assert 0.8 * SHARE * now < spent_s <= SHARE * now + SAVED_S + SPAN_S
+
+
+def test_beside_bulk_nothing_is_looked_for():
+    polling = BusyPoll(2, 0.0)
+    answered(polling)
+    polling.note(BULK - 1, 10.0)
+    assert polling.span_s("sent", 10.0) == SPAN_S
+    polling.note(2 * BULK - 1, 10.0)
+    assert polling.span_s("sent", 10.0 + BULK_HOLD_S / 2) == 0.0
+    assert polling.span_s("sent", 10.0 + BULK_HOLD_S) == SPAN_S
 
 
 def test_a_quiet_time_saves_up_little():
