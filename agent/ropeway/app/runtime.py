@@ -67,6 +67,7 @@ from ropeway.core.classic_node import ClassicNode
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
+from ropeway.core.redundancy import LinkHealth
 from ropeway.core.secure import Train
 from ropeway.kernel import (
     firewall,
@@ -144,6 +145,7 @@ SENT, DELIVERED = "sent", "delivered"
 """After what an answer may follow soon."""
 DEVICE = "device"
 """The intake's key of what was read from a queue of the device, before the queue's number."""
+NO_SOCKETS = "it has just appeared"
 DEVICE_FEATURES = frozenset(tun.FEATURES)
 FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 """What the encapsulation secure asks of the kernel; classic frames have no use for it."""
@@ -259,6 +261,7 @@ class Runtime:
         self._callers_told = False
         self._status_due = float("inf")
         self._told_at = float("-inf")
+        self._carrying_told = (0, 0)
         self._firewall_fd = -1
         self._firewall_due = float("inf")
         self._firewall_at = float("-inf")
@@ -635,7 +638,7 @@ class Runtime:
         happened = self._node.take_events()
         if happened:
             for event in happened:
-                log.info("%s", event)
+                log.log(logging.WARNING if events.is_warning(event) else logging.INFO, "%s", event)
             self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
     def _send(self) -> bool:
@@ -682,7 +685,9 @@ class Runtime:
         if now >= self._status_due:
             self._status_due = float("inf")
             self._told_at = now
-            systemd.notify("STATUS=" + (self._no_link_told or summary(self._node.status(now))))
+            self._carrying_told = self._node.watch.carrying
+            line = self._no_link_told or summary(self._with_links(self._node.status(now)))
+            systemd.notify("STATUS=" + line)
         if now >= self._watchdog_due:
             self._watchdog_due = now + self._watchdog_every_s
             systemd.notify("WATCHDOG=1")
@@ -692,6 +697,8 @@ class Runtime:
                 self._look_soon(now)
             if now >= self._callers_due:
                 self._remember_callers(now)
+            if self._node.watch.carrying != self._carrying_told:
+                self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
         if now >= self._reading_due:
             self._give_up_reading(now)
         self._control.expire(now)
@@ -759,6 +766,7 @@ class Runtime:
         self._check_overlaps(links, now, starting)
         self._follow(links, now)
         self._set_links(links, now)
+        self._expect(links, left_out)
         self._tend_device(interfaces, now, starting)
         if starting and not links:
             log.warning(
@@ -1313,14 +1321,8 @@ class Runtime:
         drops: Dict[int, int] = {}
         for sockets in self._sockets.values():
             drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
-        links, left_out = self._select()
-        status["not_taking_part"] = [dataclasses.asdict(one) for one in left_out]
-        if not self._secure:
-            # The node knows nothing of links without sockets.
-            known = {link["index"] for link in status["links"]}
-            status["links"] += [_without_sockets(link) for link in links if link.index not in known]
-            status["links"].sort(key=lambda link: link["index"])
-        for link in status["links"]:
+        status["not_taking_part"] = [dataclasses.asdict(one) for one in self._select()[1]]
+        for link in self._with_links(status)["links"]:
             index = link["index"]
             link["receive_drops"] = drops.get(index, 0)
             link["dropped"] = self._dropped_at(index)
@@ -1328,6 +1330,41 @@ class Runtime:
             link["unusable"] = self._why_unusable(link["index"])
         status["warnings"] = self._warnings(status)
         return status
+
+    def _with_links(self, status: Dict[str, Any]) -> Dict[str, Any]:
+        """Add to the node's ``status`` the links that it does not know, and those not there."""
+        links, left_out = self._select()
+        known = {link["index"] for link in status["links"]}
+        if not self._secure:
+            # The node knows nothing of links without sockets.
+            status["links"] += [
+                _without_sockets(link, self._fault(link.index) or NO_SOCKETS)
+                for link in links
+                if link.index not in known
+            ]
+            status["links"].sort(key=lambda link: link["index"])
+        status["missing_links"] = [
+            dataclasses.asdict(one) for one in self._missing(links, left_out)
+        ]
+        return status
+
+    def _missing(
+        self, links: Sequence[Link], left_out: Sequence[selection.LeftOut]
+    ) -> List[LinkHealth]:
+        """Return the interfaces that the configuration names and that take no part."""
+        config = self._config
+        return selection.missing(config.include, config.exclude, links, left_out)
+
+    def _expect(self, links: Sequence[Link], left_out: Sequence[selection.LeftOut]) -> None:
+        """Tell the node which links should carry and cannot, as only this side knows."""
+        faults = [(link, self._fault(link.index)) for link in links]
+        unusable = [LinkHealth(link.index, link.name, fault) for link, fault in faults if fault]
+        self._node.expect([*unusable, *self._missing(links, left_out)])
+
+    def _fault(self, index: int) -> str:
+        """Return why a link cannot be used, as the end of a sentence; empty where it can."""
+        reason = self._why_unusable(index)
+        return f"it cannot be used: {reason}" if reason else ""
 
     def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
@@ -1378,23 +1415,26 @@ class Runtime:
         return "; ".join(reasons) or None
 
 
-def _without_sockets(link: Link) -> Dict[str, Any]:
+def _without_sockets(link: Link, fault: str) -> Dict[str, Any]:
     return {
         "index": link.index,
         "name": link.name,
         "addresses": list(link.addresses),
         "mtu": link.mtu,
         "up": False,
+        "carries": False,
+        "fault": fault,
         "send_errors": {},
     }
 
 
 def summary(status: Dict[str, Any]) -> str:
     """Return the line that `systemctl status` shows."""
-    up = sum(link["up"] for link in status["links"])
+    carrying = sum(link["carries"] for link in status["links"])
+    expected = len(status["links"]) + len(status["missing_links"])
     reached = sum(peer["best_state"] == State.ESTABLISHED for peer in status["peers"])
-    return "{} of {} links up, {} of {} hosts reached".format(
-        up, len(status["links"]), reached, len(status["peers"])
+    return "{} of {} links {}, {} of {} hosts reached".format(
+        carrying, expected, "carries" if carrying == 1 else "carry", reached, len(status["peers"])
     )
 
 

@@ -13,6 +13,7 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, 
 
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.core.link import Link
+from ropeway.core.redundancy import LinkHealth
 from ropeway.kernel.netlink import Interface
 
 # A virtual routing domain passes nothing on from one of its interfaces to another by itself.
@@ -71,6 +72,24 @@ def select(
             stacked = interface.index in above
             left_out.append(LeftOut(interface.index, interface.name, reason, stacked))
     return links, left_out
+
+
+def missing(
+    include: Sequence[str],
+    exclude: Sequence[str],
+    links: Iterable[Link],
+    left_out: Iterable[LeftOut],
+) -> List[LinkHealth]:
+    """Give what `include` names, not by a pattern, and is no link: a modem that is off, say."""
+    taking_part = {link.name for link in links}
+    reasons = {one.name: (one.index, f"it {one.reason}") for one in left_out}
+    return [
+        LinkHealth(index, name, fault)
+        for name in dict.fromkeys(include)
+        if not any(sign in name for sign in "*?[") and name not in exclude
+        if name not in taking_part
+        for index, fault in (reasons.get(name, (0, "it is not there")),)
+    ]
 
 
 def _is_own(interface: Interface, rules: Rules) -> bool:

@@ -15,19 +15,23 @@ def render(status: Dict[str, Any]) -> str:
     device = status["device"]
     lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
     lines += [f"- warning: {sentence}" for sentence in status.get("warnings", [])]
-    missing = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
+    helpless = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
     wakes = status.get("process", {}).get("cpu_latency_us", NOT_ASKED_FOR)
     if isinstance(wakes, str) and wakes != NOT_ASKED_FOR:
-        missing.append(f"cpu_latency_us {wakes}")
-    if missing:
-        lines.append("- done without the kernel's help: " + ", ".join(missing))
-    lines.append("- local devices:")
+        helpless.append(f"cpu_latency_us {wakes}")
+    if helpless:
+        lines.append("- done without the kernel's help: " + ", ".join(helpless))
+    missing = status.get("missing_links", [])
+    lines.append("- local devices:" + _carrying(status["links"], len(missing)))
     for link in status["links"]:
         lines.append("  - {}({}): {}".format(link["name"], link["index"], _link(link)))
-    lines += _left_out(status.get("not_taking_part", []))
+    lines += ["  - {}: carries nothing: {}".format(link["name"], link["fault"]) for link in missing]
+    named = {link["name"] for link in missing}
+    lines += _left_out([o for o in status.get("not_taking_part", []) if o["name"] not in named])
     lines.append("- remote devices:")
     for peer in status["peers"]:
         lines.append("  - {}:{}".format(peer["host"], _session(peer)))
+        lines += _reach(peer, {link["index"]: link["name"] for link in status["links"]})
         for index, address in _remotes(peer):
             lines.append("    - {}: {}".format(index or "?", address))
     lines.append("- connections:")
@@ -36,6 +40,28 @@ def render(status: Dict[str, Any]) -> str:
         for connection in peer["connections"]:
             lines.append("    - " + _connection(connection))
     return "\n".join(lines)
+
+
+def _carrying(links: List[Dict[str, Any]], missing: int) -> str:
+    """Return how many of all links carry, unless all do; ``missing`` ones are not there."""
+    total = len(links) + missing
+    carrying = sum(link.get("carries", True) for link in links)
+    verb = "carries" if carrying == 1 else "carry"
+    return "" if carrying == total else f" {carrying} of {total} links {verb}"
+
+
+def _reach(peer: Dict[str, Any], names: Dict[int, str]) -> List[str]:
+    """Return the line that says over how many links a host is reached, if some are lacking."""
+    links = peer.get("links", {})
+    if not links.get("lacking"):
+        return []
+    lacking = ", ".join(
+        "{}({}): {}".format(names.get(one["link"], "?"), one["link"], one["fault"])
+        for one in links["lacking"]
+    )
+    reached = len(links["reached"])
+    total = reached + len(links["lacking"])
+    return [f"    - reached over {reached} of {total} links, not over {lacking}"]
 
 
 def _left_out(interfaces: List[Dict[str, Any]]) -> List[str]:
@@ -61,6 +87,8 @@ def _link(link: Dict[str, Any]) -> str:
         parts.append("down")
     if unusable:
         parts.append(f"cannot be used: {unusable}")
+    elif link["up"] and link["addresses"] and link.get("fault"):
+        parts.append("carries nothing: " + link["fault"])
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]
     return ", ".join(parts) + _dropped(link)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
-from typing import Any, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ropeway.core import classic, ipv4, tuning
 from ropeway.core.classic_peers import ClassicPeers
@@ -20,7 +20,7 @@ from ropeway.core.classic_strand import ClassicConnection, ClassicStrand
 from ropeway.core.counters import Drop
 from ropeway.core.handshake import State
 from ropeway.core.link import Link
-from ropeway.core.node import Node, Settings
+from ropeway.core.node import Node, Settings, peer_links_status
 
 
 class ClassicNode(Node):
@@ -35,9 +35,15 @@ class ClassicNode(Node):
     def __init__(self, settings: Settings, now: float, random: random_module.Random) -> None:
         super().__init__(settings, now)
         self._peers = ClassicPeers(
-            self._own, self._strands, self._routes, self._touched, self._log, now, random
+            self._own,
+            self._strands,
+            self._routes,
+            self._touched,
+            self._log,
+            self.watch,
+            now,
+            random,
         )
-        self._send_errors: Dict[int, Counter[str]] = {}
 
     def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
         """Give what is to be sent: (link index, remote address) -> datagrams, in order."""
@@ -160,11 +166,13 @@ class ClassicNode(Node):
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return min(self._peers.deadline(), self._log.due)
+        return min(self._peers.deadline(), self._log.due, self.watch.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: greetings, keepalives, falling back of silent connections."""
         self._peers.tick(now)
+        if now >= self.watch.due:
+            self._look_at_links(self._peers.links, now)
         if now >= self._log.due:
             self._log.expire(now)
 
@@ -185,19 +193,9 @@ class ClassicNode(Node):
     def status(self, now: float) -> Dict[str, Any]:
         """Give everything that there is to see, ready for JSON."""
         status = super().status(now)
-        status["links"] = [
-            {
-                "index": link.index,
-                "name": link.name,
-                "addresses": list(link.addresses),
-                "mtu": link.mtu,
-                "up": link.up,
-                "send_errors": dict(self._send_errors.get(link.index, {})),
-            }
-            for link in sorted(self._peers.links.values(), key=lambda link: link.index)
-        ]
+        status["links"] = self._links_status(self._peers.links)
         status["peers"] = [
-            _strand_status(strand, now)
+            _strand_status(strand, self._peers.links, now)
             for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
         ]
         status["counters"]["window_crowded"] = sum(
@@ -206,10 +204,11 @@ class ClassicNode(Node):
         return status
 
 
-def _strand_status(strand: ClassicStrand, now: float) -> Dict[str, Any]:
+def _strand_status(strand: ClassicStrand, links: Mapping[int, Link], now: float) -> Dict[str, Any]:
     return {
         "host": strand.host,
         "best_state": int(strand.best_state),
+        "links": peer_links_status(strand, links),
         "delivered": strand.delivered,
         "duplicates": strand.duplicates,
         "remotes": [

@@ -15,6 +15,7 @@ from ropeway.core.classic_strand import ClassicConnection, ClassicStrand, Remote
 from ropeway.core.counters import Drop, TokenBucket
 from ropeway.core.handshake import Input, State
 from ropeway.core.link import Link
+from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
 from ropeway.core.strand import advance
 from ropeway.core.timers import Timers
@@ -38,6 +39,7 @@ class ClassicPeers:
         routes: Routes,
         touched: List[ClassicConnection],
         log: events.Log,
+        watch: Watch,
         now: float,
         random: random_module.Random,
     ) -> None:
@@ -45,6 +47,7 @@ class ClassicPeers:
         self.strands = strands
         self._routes = routes
         self._log = log
+        self._watch = watch
         self._random = random
         self.links: Dict[int, Link] = {}
         self._owners: Dict[bytes, int] = {}
@@ -208,6 +211,8 @@ class ClassicPeers:
 
     def settle(self) -> None:
         """Choose anew where something changed; at the end of each batch of work."""
+        if self._unsettled:
+            self._watch.look_soon()
         for strand in self._unsettled:
             if strand.choose():
                 self._routes.forget()
@@ -222,6 +227,7 @@ class ClassicPeers:
         if after == before:
             return
         self.links = after
+        self._watch.look_soon()
         self._owners = {
             ipv4.pack(address.partition("/")[0]): link.index
             for link in links

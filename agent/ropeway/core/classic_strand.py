@@ -126,6 +126,11 @@ class ClassicStrand(Strand[ClassicConnection]):
         self.window = DuplicateWindow()
         self._ways = 0
 
+    @property
+    def is_called(self) -> bool:
+        """Whether an address is known at which the host can be called."""
+        return bool(self.remotes)
+
     def has_agreed(self, remote: Remote) -> bool:
         """Say whether a remote is at an address that the configuration or an operator named."""
         return remote.address in self.agreed

@@ -14,6 +14,7 @@ from ropeway.core.tuning import (
     CHANGES_TOLD,
     EVENTS_BURST,
     EVENTS_PER_S,
+    LACK_CHANGES_TOLD,
 )
 
 
@@ -183,6 +184,65 @@ class HandshakeRefused:
 
 
 @dataclass(frozen=True)
+class LinkCarriesNothing:
+    """No peer has been reached over a link for a while."""
+
+    #: 0 for one that is expected and not there.
+    link: int
+    name: str
+    #: Why, as the end of a sentence.
+    fault: str
+
+    def __str__(self) -> str:
+        return (
+            f"link {_link(self.name, self.link)} carries nothing: {self.fault}; mend it, or leave"
+            " it out by interfaces.exclude"
+        )
+
+
+@dataclass(frozen=True)
+class LinkCarries:
+    """A peer is reached again over a link that was reported to carry nothing."""
+
+    link: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"link {_link(self.name, self.link)} carries"
+
+
+@dataclass(frozen=True)
+class PeerLacksLink:
+    """A host is reached, but has not been for a while over a link that has a way to it."""
+
+    host: str
+    link: int
+    name: str
+    #: Over how many links it is reached.
+    reached: int
+    #: Why not over this one, as the end of a sentence.
+    fault: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.host} is reached over {self.reached} link{'s' if self.reached > 1 else ''}"
+            f" and not over {_link(self.name, self.link)}: {self.fault}"
+        )
+
+
+@dataclass(frozen=True)
+class PeerReachedOver:
+    """A host is reached again over a link that was reported not to reach it."""
+
+    host: str
+    link: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.host} is reached over {_link(self.name, self.link)} too"
+
+
+@dataclass(frozen=True)
 class ChangedOften:
     """Something came and went, or moved to and fro, more often than it was reported."""
 
@@ -224,9 +284,19 @@ Event = Union[
     PathMtuFound,
     DeviceMtuSet,
     HandshakeRefused,
+    LinkCarriesNothing,
+    LinkCarries,
+    PeerLacksLink,
+    PeerReachedOver,
     ChangedOften,
     EventsSuppressed,
 ]
+
+
+def is_warning(event: Event) -> bool:
+    """Say whether an operator should look into what has happened."""
+    last = event.last if isinstance(event, ChangedOften) else event
+    return isinstance(last, (LinkCarriesNothing, PeerLacksLink))
 
 
 def of_links(before: Mapping[int, Link], after: Mapping[int, Link]) -> List[Event]:
@@ -241,8 +311,18 @@ def of_links(before: Mapping[int, Link], after: Mapping[int, Link]) -> List[Even
     return happened
 
 
+def _told_max(event: Event) -> int:
+    """Give how many changes of one kind and thing are told one by one."""
+    lacks = (LinkCarriesNothing, LinkCarries, PeerLacksLink, PeerReachedOver)
+    return LACK_CHANGES_TOLD if isinstance(event, lacks) else CHANGES_TOLD
+
+
 def _visible(link: Link) -> Tuple[Any, ...]:
     return link.name, link.addresses, link.addresses6, link.mtu, link.up
+
+
+def _link(name: str, index: int) -> str:
+    return f"{name}({index})" if index else name
 
 
 def _addresses(link: Link) -> str:
@@ -309,7 +389,7 @@ class Log:
                 return True
             changes = self._changes[about] = _Changes(now)
             self.due = min(self.due, now + CHANGES_EVERY_S)
-        if changes.told < CHANGES_TOLD:
+        if changes.told < _told_max(event):
             changes.told += 1
             return True
         changes.untold += 1
@@ -325,7 +405,7 @@ class Log:
                 del self._changes[about]
                 continue
             self._note(ChangedOften(about, changes.untold, now - changes.since, changes.last), now)
-            self._changes[about] = _Changes(now, CHANGES_TOLD)
+            self._changes[about] = _Changes(now, _told_max(changes.last))
         oldest = min((changes.since for changes in self._changes.values()), default=float("inf"))
         self.due = oldest + CHANGES_EVERY_S
 
@@ -335,6 +415,10 @@ class Log:
             return f"link {event.link.name}"
         if isinstance(event, LinkChanged):
             return f"link {event.after.name}"
+        if isinstance(event, (LinkCarriesNothing, LinkCarries)):
+            return f"what link {event.name} carries"
+        if isinstance(event, (PeerLacksLink, PeerReachedOver)):
+            return f"the reach of {event.host} over link {event.name}"
         if isinstance(event, (SessionMade, SessionLost)):
             return f"the session with {event.host}"
         if isinstance(event, DeviceMtuSet):

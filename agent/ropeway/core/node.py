@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Set
+from typing import Any, Dict, Hashable, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
-from ropeway.core import events, ipv4, tuning
+from ropeway.core import events, ipv4, redundancy, tuning
 from ropeway.core.counters import Drop, SharedBudget
 from ropeway.core.link import Link
+from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.routes import Routes
 from ropeway.core.strand import NEVER, Strand
 
@@ -57,6 +58,11 @@ class Node:
         self._strands: Dict[str, Any] = {}
         self._routes = Routes(settings.network, settings.address, settings.router, self._strands)
         self._log = events.Log(now)
+        #: Whether links carry and peers are reached over them.
+        self.watch = Watch(now)
+        self._unusable: Sequence[LinkHealth] = ()
+        #: By link index and errno's name.
+        self._send_errors: Dict[int, Counter[str]] = {}
         #: The connections whose outbox holds something.
         self._touched: List[Any] = []
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
@@ -125,6 +131,48 @@ class Node:
         connections = [c for strand in self._strands.values() for c in strand.connections.values()]
         heard = {c.link for c in connections if c.heard_at > NEVER}
         return heard or {c.link for c in connections if c.source is not None}
+
+    # Whether all links carry.
+
+    def expect(self, unusable: Sequence[LinkHealth]) -> None:
+        """Take the links that should carry and cannot, for a reason that only the outside knows.
+
+        They may be links that the node has, or some that it will never see.
+        """
+        if unusable != self._unusable:
+            self._unusable = unusable
+            self.watch.look_soon()
+
+    def _health(self, links: Mapping[int, Link]) -> List[LinkHealth]:
+        """Give whether each of ``links`` carries, then those that are expected besides."""
+        known = {one.index: one for one in self._unusable if one.index in links}
+        found = redundancy.of_links(links.values(), self._strands.values())
+        besides = [one for one in self._unusable if one.index not in links]
+        return [one if one.carries else known.get(one.index, one) for one in found] + besides
+
+    def _look_at_links(self, links: Mapping[int, Link], now: float) -> None:
+        """Report what has been lacking for a while, and what is there again."""
+        peers = [redundancy.of_peer(strand, links) for strand in self._strands.values()]
+        for event in self.watch.look(self._health(links), peers, now):
+            self._log.report(event, now)
+
+    def _links_status(self, links: Mapping[int, Link]) -> List[Dict[str, Any]]:
+        """Give what there is to see of each of ``links`` that holds for both encapsulations."""
+        return [
+            {
+                "index": link.index,
+                "name": link.name,
+                "addresses": [*link.addresses, *link.addresses6],
+                "mtu": link.mtu,
+                "up": link.up,
+                "carries": health.carries,
+                "fault": health.fault or None,
+                "send_errors": dict(self._send_errors.get(link.index, {})),
+            }
+            for health, link in sorted(
+                zip(self._health(links), links.values()), key=lambda both: both[1].index
+            )
+        ]
 
     # The way out.
 
@@ -348,6 +396,17 @@ class Node:
                 "dropped": {reason.value: self._dropped[reason] for reason in Drop},
             },
         }
+
+
+def peer_links_status(strand: Strand[Any], links: Mapping[int, Link]) -> Dict[str, Any]:
+    """Give over which links, by index, a peer is reached, and over which it is not and why."""
+    health = redundancy.of_peer(strand, links)
+    return {
+        "reached": sorted(health.reached),
+        "lacking": [
+            {"link": index, "fault": fault} for index, fault in sorted(health.lacking.items())
+        ],
+    }
 
 
 def _icmp_budget(now: float) -> SharedBudget:

@@ -22,7 +22,7 @@ from ropeway.core import ipv4, secure, tuning
 from ropeway.core.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.counters import Drop
 from ropeway.core.link import Link
-from ropeway.core.node import Node, Settings
+from ropeway.core.node import Node, Settings, peer_links_status
 from ropeway.core.noise import KeyPair
 from ropeway.core.path_mtu import BASE_MTU
 from ropeway.core.secure import Endpoint, Received, Train
@@ -96,12 +96,12 @@ class SecureNode(Node):
             self._touched,
             self._dropped,
             self._log,
+            self.watch,
             now,
             random,
             entropy,
         )
         self._kinds = _WHOLE
-        self._send_errors: Dict[int, Counter[str]] = {}
 
     def take_partial(self) -> None:
         """Have the other hosts leave checksums partial: the device completes them.
@@ -387,11 +387,13 @@ class SecureNode(Node):
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
-        return min(self._peers.deadline(), self._log.due)
+        return min(self._peers.deadline(), self._log.due, self.watch.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
         self._peers.tick(now)
+        if now >= self.watch.due:
+            self._look_at_links(self._peers.links, now)
         if now >= self._log.due:
             self._log.expire(now)
         self._settle(now)
@@ -438,17 +440,7 @@ class SecureNode(Node):
         status["port"] = self.settings.port
         status["public_key"] = _key_text(self._peers.public_key)
         status["cipher"] = {"name": CIPHER_NAME, "provider": PROVIDER}
-        status["links"] = [
-            {
-                "index": link.index,
-                "name": link.name,
-                "addresses": [*link.addresses, *link.addresses6],
-                "mtu": link.mtu,
-                "up": link.up,
-                "send_errors": dict(self._send_errors.get(link.index, {})),
-            }
-            for link in sorted(self._peers.links.values(), key=lambda link: link.index)
-        ]
+        status["links"] = self._links_status(self._peers.links)
         status["peers"] = [
             self._strand_status(strand, now)
             for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
@@ -460,6 +452,7 @@ class SecureNode(Node):
         return {
             "host": strand.host,
             "best_state": int(strand.best_state),
+            "links": peer_links_status(strand, self._peers.links),
             "delivered": strand.delivered,
             "duplicates": strand.duplicates,
             "session": session

@@ -30,6 +30,7 @@ from ropeway.core.initiation import (
 )
 from ropeway.core.link import Link
 from ropeway.core.noise import KEY_BYTES, KeyPair
+from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint
 from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
@@ -68,6 +69,7 @@ class SecurePeers:
         touched: List[SecureConnection],
         dropped: Counter[Drop],
         log: events.Log,
+        watch: Watch,
         now: float,
         random: random_module.Random,
         entropy: Callable[[int], bytes],
@@ -78,6 +80,7 @@ class SecurePeers:
         self.touched = touched
         self._dropped = dropped
         self._log = log
+        self._watch = watch
         self._random = random
         self._rollover_s = settings.rollover_s
         self.links: Dict[int, Link] = {}
@@ -280,6 +283,7 @@ class SecurePeers:
         if after == before:
             return
         self.links = after
+        self._watch.look_soon()
         for event in events.of_links(before, after):
             self._log.report(event, now)
         for strand in self.strands.values():
@@ -546,6 +550,8 @@ class SecurePeers:
             # The first frame under it tells the other end that it can be used.
             if connection.may_speak:
                 self._send_control(connection, now)
+                connection.greet_at = max(connection.greet_at, now + connection.greet_pause_s)
+            self._schedule(connection, now)
         self.unsettled[strand] = None
         self._schedule_strand(strand, now)
 
@@ -933,6 +939,7 @@ class SecurePeers:
             self.woken.clear()
         if not self.unsettled:
             return
+        self._watch.look_soon()
         for strand in list(self.unsettled):
             if strand.choose():
                 self._routes.forget()

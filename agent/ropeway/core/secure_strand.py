@@ -253,6 +253,11 @@ class SecureStrand(Strand[SecureConnection]):
         """Say whether data has passed lately, so that frames are expected soon."""
         return now < self.idle_at
 
+    @property
+    def is_called(self) -> bool:
+        """Whether an address is known at which the host can be called."""
+        return bool(self.endpoints)
+
     def free_way(self) -> int:
         """Give a number for a new connection, 1 to 255; 0 if there is none left."""
         return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)

@@ -180,6 +180,11 @@ class Strand(Generic[ConnectionT]):
         self.limit = min((c.mtu for c in usable), default=0)
         return (self.best_state, self.carrying) != before
 
+    @property
+    def is_called(self) -> bool:
+        """Whether an address is known at which the host can be called."""
+        raise NotImplementedError
+
     def _usable(self) -> List[ConnectionT]:
         """Give the connections over which something can be sent."""
         return [c for c in self.connections.values() if c.source is not None]

@@ -81,8 +81,16 @@ EVENTS_BURST = 200
 #: a link that flaps would fill the journal.
 CHANGES_TOLD = 8
 CHANGES_EVERY_S = 60.0
+#: Of what a link carries, which is reported after it has lasted, its loss and its return.
+LACK_CHANGES_TOLD = 2
 #: So many things are watched for that; the changes of others are reported one by one.
 CHANGES_MAX = 1024
+
+#: A link that carries nothing for this long is reported, as is a host that it does not reach: a new
+#: address and the handshakes over it take a few seconds.
+LACK_TOLD_S = 10.0
+#: However often connections change, links are looked at for that no more often.
+LACK_LOOK_S = 1.0
 
 #: The device's MTU follows a link of this one while none leads to a peer.
 DEFAULT_LINK_MTU = 1500

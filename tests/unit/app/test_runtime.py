@@ -18,7 +18,7 @@ import time
 import pytest
 
 from ropeway.app import config, control, polling, runtime
-from ropeway.core import classic
+from ropeway.core import classic, redundancy
 from ropeway.kernel import steering
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.steering import Steering
@@ -261,6 +261,8 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "addresses": ["192.168.0.1/24"],
                 "mtu": 1500,
                 "up": False,
+                "carries": False,
+                "fault": "it cannot be used: No such device",
                 "send_errors": {},
                 "receive_drops": 0,
                 "dropped": {},
@@ -268,7 +270,7 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "unusable": "No such device",
             }
         ]
-        assert runtime.summary(status).startswith("0 of 1 links up")
+        assert runtime.summary(status).startswith("0 of 1 links carry")
         kernel.unusable.clear()
         eventually(lambda: kernel.links)
         (link,) = eventually(lambda: ask(settings, command="status")["links"])
@@ -939,7 +941,37 @@ def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):
     )
     assert told[0] == "READY=1"
     assert told[-1] == "STOPPING=1"
-    assert set(told[1:-1]) == {"WATCHDOG=1", "STATUS=1 of 1 links up, 0 of 1 hosts reached"}
+    assert set(told[1:-1]) == {"WATCHDOG=1", "STATUS=0 of 1 links carry, 0 of 1 hosts reached"}
+
+
+def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing(
+    kernel, tmp_path, monkeypatch, caplog
+):
+    told = []
+    monkeypatch.setattr(runtime.systemd, "notify", lambda *words: told.extend(words))
+    monkeypatch.setattr(runtime, "MTU_EVERY_S", 0.01)
+    monkeypatch.setattr(redundancy, "LACK_LOOK_S", 0.01)
+    monkeypatch.setattr(redundancy, "LACK_TOLD_S", 0.0)
+    settings = settings_for(tmp_path, include=("eth?", "wwan0"))
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        line = "1 of 2 links carries, 1 of 1 hosts reached"
+        # Again and again: the connection would soon count as silent.
+        eventually(lambda: link.put(frame()) or f"STATUS={line}" in told)
+        link.put(frame())
+        eventually(lambda: runtime.summary(ask(settings, command="status")) == line)
+        missing = {"index": 0, "name": "wwan0", "fault": "it is not there"}
+        assert ask(settings, command="status")["missing_links"] == [missing]
+        kernel.change(ETH0, dataclasses.replace(ETH1, name="wwan0"))
+        eventually(lambda: not ask(settings, command="status")["missing_links"])
+
+    run(runtime.Runtime(settings), steps)
+    assert [
+        (r.levelname, r.getMessage().split(";")[0])
+        for r in caplog.records
+        if "link wwan0 carries" in r.getMessage()
+    ] == [("WARNING", "link wwan0 carries nothing: it is not there")]
 
 
 def test_pattern_that_matches_nothing_is_told(kernel, tmp_path, caplog):

@@ -8,6 +8,7 @@ import pytest
 
 from ropeway.app import config, selection
 from ropeway.core.link import Link
+from ropeway.core.redundancy import LinkHealth
 from tests.unit.app.fake_kernel import interface
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
@@ -48,6 +49,17 @@ def test_patterns_choose_and_exclusion_wins():
         "eth1": "is excluded by name",
         "wlan0": "is not included",
     }
+
+
+def test_interface_that_is_named_and_takes_no_part_is_missing():
+    include = ["eth*", "eth0", "wwan0", "usb0", "eth1", "wwan0"]
+    interfaces = [ETH0, ETH1, interface(6, "usb0", admin_up=False)]
+    links, left_out = select(interfaces, include, ["eth1"])
+    assert selection.missing(include, ["eth1"], links, left_out) == [
+        LinkHealth(0, "wwan0", "it is not there"),
+        LinkHealth(6, "usb0", "it is down and has no address"),
+    ]
+    assert selection.missing(["*"], [], *select([], ["*"])) == []
 
 
 def test_name_counts_more_than_a_pattern():

@@ -113,6 +113,42 @@ def test_link_that_cannot_be_used_says_why():
     assert render(status) == TREE
 
 
+def test_links_that_carry_nothing_are_counted_and_say_why():
+    status = copy.deepcopy(STATUS)
+    down = {**status["links"][0], "index": 4, "name": "eth1", "addresses": [], "up": False}
+    status["links"][0].update(carries=False, fault="it has no route to any peer")
+    status["links"] += [
+        {**status["links"][0], "index": 3, "name": "eth0", "carries": True, "fault": None},
+        {**down, "carries": False, "fault": "it is down"},
+    ]
+    status["missing_links"] = [{"index": 0, "name": "wwan0", "fault": "it is not there"}]
+    status["not_taking_part"] = [{"index": 7, "name": "wwan0", "reason": "is not there"}]
+    lines = render(status).splitlines()
+    assert lines[1:6] == [
+        "- local devices: 1 of 4 links carries",
+        "  - ens33(2): 192.168.18.185, carries nothing: it has no route to any peer",
+        "  - eth0(3): 192.168.18.185",
+        "  - eth1(4): no address, down",
+        "  - wwan0: carries nothing: it is not there",
+    ]
+    assert lines[6] == "- remote devices:"
+    status["links"][2]["carries"] = True
+    assert "- local devices: 2 of 4 links carry" in render(status)
+
+
+def test_host_that_is_not_reached_over_all_links_says_over_which():
+    status = copy.deepcopy(STATUS)
+    lacking = [{"link": 2, "fault": "no answer"}, {"link": 99, "fault": "the link is down"}]
+    status["peers"][0]["links"] = {"reached": [3], "lacking": lacking}
+    lines = render(status).splitlines()
+    at = lines.index("  - 10.0.0.2:")
+    assert lines[at + 1] == (
+        "    - reached over 1 of 3 links, not over ens33(2): no answer, ?(99): the link is down"
+    )
+    status["peers"][0]["links"] = {"reached": [2], "lacking": []}
+    assert render(status) == TREE
+
+
 def test_link_with_several_addresses():
     status = copy.deepcopy(STATUS)
     status["links"][0]["addresses"] = ["192.168.18.185/24", "10.9.9.9/8"]
