@@ -265,7 +265,7 @@ def test_an_upgrade_does_not_cut_the_links(node: Node, older: Path, package: Pat
     spoilt = settings.replace('"peers"', '"remotes"')
     node.configure(spoilt)
     said = node.install(package)
-    assert "this key is called peers now" in said
+    assert "this setting is called peers now" in said
     assert f"correct /{CONFIGURATION} before the next restart" in said
     assert configuration.read_text() == spoilt
     node.configure(settings)

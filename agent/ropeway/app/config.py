@@ -419,7 +419,7 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[A
                 sentence = (
                     "put an address in brackets into quotes"
                     if isinstance(key_node, yaml.SequenceNode)
-                    else "a key must be a plain word"
+                    else "the name of a setting must be a plain word"
                 )
                 faults.add(path, sentence, line=key_line)
                 continue
@@ -428,7 +428,7 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: _Faults, above: List[A
             if key in values:
                 faults.add(
                     inner,
-                    f"this key stands twice, in line {faults.line_of[inner]} too: remove one",
+                    f"this setting stands twice, in line {faults.line_of[inner]} too: remove one",
                     line=key_line,
                 )
                 continue
@@ -471,7 +471,7 @@ def _check_schema(data: Any, faults: _Faults) -> None:
         elif error.validator == "required":
             for key in error.validator_value:
                 if key not in error.instance:
-                    faults.add((*path, key), "this key is missing: add it")
+                    faults.add((*path, key), "this setting is missing: add it")
         else:
             sentence = "write {}".format(error.schema["x-expects"])
             if not error.schema.get("x-secret"):
@@ -482,13 +482,13 @@ def _check_schema(data: Any, faults: _Faults) -> None:
 
 def _unknown(path: KeyPath, key: str, known: List[str]) -> str:
     if not path and key == "remotes":
-        return "this key is called peers now: rename it"
+        return "this setting is called peers now: rename it"
     if path[:1] == ("peers",) and len(path) == 2 and key in SECURE_PEER_KEYS:
         return "only the encapsulation secure has keys: remove it"
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if nearest:
-        return f"unknown key: did you mean {nearest[0]}?"
-    return "unknown key: remove it; the keys here are {}".format(", ".join(known))
+        return f"unknown setting: did you mean {nearest[0]}?"
+    return "unknown setting: remove it; the settings here are {}".format(", ".join(known))
 
 
 def _shown(value: Any) -> str:
@@ -551,7 +551,7 @@ def _check_peers(
     if data.get("encapsulation") == CLASSIC:
         for key in SECURE_KEYS:
             if key in data:
-                faults.add((key,), "only the encapsulation secure has this key: remove it")
+                faults.add((key,), "only the encapsulation secure has this setting: remove it")
     peers = data.get("peers", [])
     hosts: Dict[ipaddress.IPv4Address, int] = {}
     virtual = _virtual_addresses(peers, own)
@@ -618,8 +618,8 @@ def _check_public_keys(
         elif line:
             faults.add(
                 path,
-                f"this key belongs to {host} already, in line {line}: every host has a key of its"
-                " own",
+                f"this public key belongs to {host} already, in line {line}: every host has a key"
+                " of its own",
             )
         known.setdefault(public, (faults.line_of.get(path, 1), peer.get("host")))
 

@@ -96,7 +96,7 @@ def test_check_config(tmp_path, capsys):
     path.write_text(GOOD + "forwrd: true\nrouter: x\n")
     assert cli.main(["check-config", str(path)]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"{path}:4: forwrd: unknown key: did you mean forward?"
+    assert lines[0] == f"{path}:4: forwrd: unknown setting: did you mean forward?"
     assert lines[1].startswith(f"{path}:5: router: ")
 
 

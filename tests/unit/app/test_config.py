@@ -159,9 +159,9 @@ def test_not_a_configuration_at_all(text, error):
     ("line", "error"),
     [
         # schema
-        ("forwrd: true", "4: forwrd: unknown key: did you mean forward?"),
-        ("qqq: 1", "4: qqq: unknown key: remove it; the keys here are encapsulation, network,"
-                   " address, router, forward, device, interfaces, port,"
+        ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
+        ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
+                   " network, address, router, forward, device, interfaces, port,"
                    " private_key_file, rollover_s, cpu_latency_us, offload, peers, control"),
         ("cpu_latency_us: -1", "4: cpu_latency_us: write a number of microseconds from 0 to"
                                " 1000000, or null, not -1"),
@@ -180,7 +180,7 @@ def test_not_a_configuration_at_all(text, error):
          "4: device.mtu: write auto or a number of bytes from 576 to 65535, not true"),
         ("device: {name: a b}", "4: device.name: write an interface name of 1 to 15 letters,"
                                 " digits, dots, hyphens and underscores, not a b"),
-        ("device: {nmae: x}", "4: device.nmae: unknown key: did you mean name?"),
+        ("device: {nmae: x}", "4: device.nmae: unknown setting: did you mean name?"),
         ("device:", "4: device: write a mapping with the keys name, mtu and precedence, not"
             " nothing"),
         ("interfaces: {include: eth0}", "4: interfaces.include: write a list of interface names"
@@ -196,16 +196,16 @@ def test_not_a_configuration_at_all(text, error):
         ("peers: [10.0.0.2]", "4: peers[0]: write a mapping with the keys host and addresses,"
                                 " not 10.0.0.2"),
         ("peers: [{addresses: [1.2.3.4]}]",
-         "4: peers[0].host: this key is missing: add it"),
+         "4: peers[0].host: this setting is missing: add it"),
         ("peers: [{host: 10.0.0.2}]",
-         "4: peers[0].addresses: this key is missing: add it"),
+         "4: peers[0].addresses: this setting is missing: add it"),
         ("peers: [{host: 10.0.0.2, addresses: []}]",
          "4: peers[0].addresses: write a list of at least one IPv4 address, not an empty list"),
         ("peers: [{host: 10.0.0.2, addresses: [1.2.3]}]",
          "4: peers[0].addresses[0]: write an IPv4 address without a prefix length, such as"
          " 192.168.0.3, not 1.2.3"),
         ("peers: [{host: 10.0.0.2, addresses: [{index: 1}]}]",
-         "4: peers[0].addresses[0].address: this key is missing: add it"),
+         "4: peers[0].addresses[0].address: this setting is missing: add it"),
         ("peers: [{host: 10.0.0.2, addresses: [{address: 1.2.3.4, index: 0}]}]",
          "4: peers[0].addresses[0].index: write an interface index, a number from 1 to"
          " 2147483647, not 0"),
@@ -258,14 +258,15 @@ def test_not_a_configuration_at_all(text, error):
          + "".join(f"  - 1.2.3.{n}\n" for n in range(33)),
          "6: peers[0].addresses: a host has at most 32 addresses, not 33: remove some"),
         # the other encapsulation
-        ("remotes: []", "4: remotes: this key is called peers now: rename it"),
-        ("port: 51840", "4: port: only the encapsulation secure has this key: remove it"),
-        ("rollover_s: 60", "4: rollover_s: only the encapsulation secure has this key: remove it"),
+        ("remotes: []", "4: remotes: this setting is called peers now: rename it"),
+        ("port: 51840", "4: port: only the encapsulation secure has this setting: remove it"),
+        ("rollover_s: 60",
+         "4: rollover_s: only the encapsulation secure has this setting: remove it"),
         ("offload: {disable: [tso]}",
-         "4: offload: only the encapsulation secure has this key: remove it"),
-        ("offload: {}", "4: offload: only the encapsulation secure has this key: remove it"),
+         "4: offload: only the encapsulation secure has this setting: remove it"),
+        ("offload: {}", "4: offload: only the encapsulation secure has this setting: remove it"),
         ("private_key_file: /k",
-         "4: private_key_file: only the encapsulation secure has this key: remove it"),
+         "4: private_key_file: only the encapsulation secure has this setting: remove it"),
         ("peers: [{host: 10.0.0.2, addresses: [1.2.3.4], public_key: x}]",
          "4: peers[0].public_key: only the encapsulation secure has keys: remove it"),
         ('peers: [{host: 10.0.0.2, addresses: ["1.2.3.4:5"]}]',
@@ -273,8 +274,8 @@ def test_not_a_configuration_at_all(text, error):
          " 192.168.0.3, not 1.2.3.4:5"),
         # YAML
         ("forward: true\nforward: false",
-         "5: forward: this key stands twice, in line 4 too: remove one"),
-        ("device: {1: 2}", "4: device: a key must be a plain word"),
+         "5: forward: this setting stands twice, in line 4 too: remove one"),
+        ("device: {1: 2}", "4: device: the name of a setting must be a plain word"),
         ("router: 2001-99-99", "4: router: the value '2001-99-99' cannot be read: put it in"
                                " quotes"),
         ("peers: &a [*a]", "4: peers[0]: this alias contains itself: write the value out"),
@@ -287,7 +288,7 @@ def test_one_fault_gives_one_error(line, error):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("encapsulation: secure\naddress: 10.0.0.1", "1: network: this key is missing: add it"),
+        ("encapsulation: secure\naddress: 10.0.0.1", "1: network: this setting is missing: add it"),
         ("encapsulation: sealed\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1",
          "1: encapsulation: write secure or classic, not sealed"),
         ("encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.0",
@@ -440,12 +441,12 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
                                            " udp_segment or udp_gro, not gso"),
         ("offload: {disable: udp_gro}", "3: offload.disable: write a list of features, such as"
                                         " [udp_segment], not udp_gro"),
-        ("offload: {disabled: []}", "3: offload.disabled: unknown key: did you mean disable?"),
+        ("offload: {disabled: []}", "3: offload.disabled: unknown setting: did you mean disable?"),
         ("offload: [tso]", "3: offload: write a mapping with the key disable, not a list"),
         ("private_key_file: 4a7d1ed4", "3: private_key_file: write the absolute path of a file"),
         ("private_key: 4a7d1ed4",
-         "3: private_key: unknown key: did you mean private_key_file?"),
-        ("peers: [{host: 10.0.0.2}]", "3: peers[0].public_key: this key is missing: add it"),
+         "3: private_key: unknown setting: did you mean private_key_file?"),
+        ("peers: [{host: 10.0.0.2}]", "3: peers[0].public_key: this setting is missing: add it"),
         (peer(public_key="4a7d1ed4"),
          "3: peers[0].public_key: write a public key as `ropeway pubkey` prints it, the base64"
          " text of 32 bytes"),
@@ -457,16 +458,16 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
          " one, or leave next_public_key out"),
         (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
          f"- {{host: 10.0.0.3, public_key: {KEY_2_AGAIN}}}",
-         "5: peers[1].public_key: this key belongs to 10.0.0.2 already, in line 4: every host has"
-         " a key of its own"),
+         "5: peers[1].public_key: this public key belongs to 10.0.0.2 already, in line 4: every"
+         " host has a key of its own"),
         (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
          f"- {{host: 10.0.0.3, public_key: {KEY_2}}}",
-         "5: peers[1].public_key: this key belongs to 10.0.0.2 already, in line 4: every host has"
-         " a key of its own"),
+         "5: peers[1].public_key: this public key belongs to 10.0.0.2 already, in line 4: every"
+         " host has a key of its own"),
         (f"peers:\n- {{host: 10.0.0.2, public_key: {KEY_2}}}\n"
          f"- {{host: 10.0.0.3, public_key: {KEY_3}, next_public_key: {KEY_2}}}",
-         "5: peers[1].next_public_key: this key belongs to 10.0.0.2 already, in line 4: every host"
-         " has a key of its own"),
+         "5: peers[1].next_public_key: this public key belongs to 10.0.0.2 already, in line 4:"
+         " every host has a key of its own"),
         (peer(psk_file="geheim"), "3: peers[0].psk_file: write the absolute path of a file"),
         (peer(addresses=[{"address": "1.2.3.4", "index": 5}]),
          "3: peers[0].addresses[0]: write an IPv4 or IPv6 address, with or without a port, such as"
@@ -807,7 +808,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file():
         """
     assert faults(text) == [
         "3: address: 10.0.1.1 is outside the network 10.0.0.0/24: choose an address inside it",
-        "4: forwrd: unknown key: did you mean forward?",
+        "4: forwrd: unknown setting: did you mean forward?",
         "9: peers[0].addresses[1]: 192.168.0.3 stands in line 8 already: remove one",
         "10: peers[1].host: 10.0.0.2 stands in line 6 already: put all its addresses there",
         "11: peers[1].addresses[0]: write an IPv4 address without a prefix length, such as"
@@ -870,7 +871,7 @@ def test_value_that_is_not_what_its_tag_says_is_told(value):
 def test_of_very_many_faults_the_first_are_told():
     told = faults(MINIMAL + "".join(f"k{number}: 1\n" for number in range(20000)))
     assert len(told) == config.FAULTS_MAX + 1
-    assert told[0].startswith("4: k0: unknown key")
+    assert told[0].startswith("4: k0: unknown setting")
     assert told[-1] == " there may be more: mend these first"
 
 
