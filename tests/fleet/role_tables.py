@@ -27,6 +27,11 @@ def specs(role: Path) -> Dict[str, Any]:
     return dict(yaml.safe_load(text)["argument_specs"])
 
 
+def defaults(role: Path) -> Dict[str, Any]:
+    """defaults/main.yml of a role."""
+    return dict(yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")))
+
+
 def table(role: Path) -> str:
     """The Markdown table of a role's variables, one line per variable and sub-option."""
     options: Dict[str, Any] = {}

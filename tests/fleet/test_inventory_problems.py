@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 from types import ModuleType
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
+from ansible.errors import AnsibleError
+from jinja2.exceptions import UndefinedError
 
+from tests.fleet import role_tables
 from tests.fleet.inventory import Inventory
 
+ROLE_VARIABLES = sorted(name for role in role_tables.roles() for name in role_tables.defaults(role))
 RECORD_PATH = "inventories/x/ropeway_addresses.yml"
 
 
@@ -24,7 +28,7 @@ def problems(preflight: ModuleType) -> Callable[..., List[str]]:
 
     def find(inventory: Inventory, recorded: Optional[Dict[str, Any]] = None) -> List[str]:
         found: List[str] = preflight.inventory_problems(
-            inventory.groups, inventory.hostvars, recorded, RECORD_PATH
+            inventory.groups, inventory.hostvars, recorded, RECORD_PATH, ROLE_VARIABLES
         )
         return found
 
@@ -353,6 +357,82 @@ def interface_no_mapping(inventory: Inventory) -> None:
     inventory["vm0"]["ropeway_interfaces"].append("enp0s9")
 
 
+def unknown_variable(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_prot"] = 51900
+
+
+def unknown_role_variable(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_agent_gate_timeout"] = 60
+
+
+def unknown_variable_like_no_other(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_foo"] = 1
+
+
+def mistyped_prefix(inventory: Inventory) -> None:
+    inventory["vm0"]["ropway_psk"] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+
+def prefix_in_capitals(inventory: Inventory) -> None:
+    inventory["vm0"]["Ropeway_port"] = 51900
+
+
+def value_with_a_blank(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_virtual_address"] = "10.0.0.1 "
+
+
+def port_with_a_blank(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_port"] = " 51900"
+
+
+def peer_with_a_blank(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_direct_peers"] = ["vm2 "]
+
+
+def encapsulation_with_a_blank(inventory: Inventory) -> None:
+    inventory.everywhere(ropeway_encapsulation="classic ")
+
+
+def long_value(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_endpoints"] = ["x" * 1000]
+
+
+def value_with_an_escape(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_endpoints"] = ["\x1b[2J"]
+
+
+def address_as_name_and_as_way_in(inventory: Inventory) -> None:
+    inventory.add_client("192.0.2.7", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
+    del inventory["192.0.2.7"]["ansible_host"]
+    inventory["vm0"]["ansible_host"] = "192.0.2.7"
+
+
+def name_in_two_spellings(inventory: Inventory) -> None:
+    inventory["vm0"]["ansible_host"] = "Nord.example.org."
+    inventory["vm2"]["ansible_host"] = "nord.example.org"
+
+
+def address_in_two_spellings(inventory: Inventory) -> None:
+    inventory["vm0"]["ansible_host"] = "[2001:db8::7]"
+    inventory["vm2"]["ansible_host"] = "2001:0DB8:0:0::7"
+
+
+def port_told_and_untold(inventory: Inventory) -> None:
+    inventory["vm2"].update(ansible_host=inventory["vm0"]["ansible_host"], ansible_port=22)
+
+
+def extra_unknown_key(inventory: Inventory) -> None:
+    extra(inventory, prot=51900)
+
+
+def extra_unknown_key_of_a_peer(inventory: Inventory) -> None:
+    extra(inventory, peers=[{"host": "10.0.1.2", "adresses": ["192.168.0.2"]}])
+
+
+def extra_peer_no_mapping(inventory: Inventory) -> None:
+    extra(inventory, peers=["vm1"])
+
+
 def nobody(inventory: Inventory) -> None:
     inventory.groups.clear()
     inventory.groups.update(all=[], ungrouped=[])
@@ -368,7 +448,7 @@ CASES = [
     (two_routers, ["ropeway_routers", "vm1, vm2", "leave one"]),
     (no_clients, ["ropeway_clients", "list the router's clients"]),
     (both_groups, ["vm1", "ropeway_routers", "ropeway_clients", "leave it in one"]),
-    (neither_group, ["vm2", "neither", "put it into one"]),
+    (neither_group, ["vm2", "neither", "put each into one"]),
     (not_a_child, ["vm2", "child of ropeway"]),
     (named_twice, ["vm0", "enp0s3", "named twice", "keep one"]),
     (no_shared_lan, ["vm2", "net8, net9", "shares no LAN", "vm1", "give it an interface"]),
@@ -411,7 +491,7 @@ CASES = [
     (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.213.77.0/24"]),
     (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
     (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
-    (psk_of_one_host, ["ropeway_psk differs", "vm0, vm2 without one"]),
+    (psk_of_one_host, ["ropeway_psk differs", "ropeway_clients (vm0, vm2) without one"]),
     (two_networks, ["ropeway_network differs", "10.0.0.0/25 on vm2"]),
     (management_as_lan, ["vm0", "mgmt0", "management interface", "take it out"]),
     (management_in_virtual, ["vm0", "10.0.0.77", "virtual network"]),
@@ -431,6 +511,24 @@ CASES = [
     (router_without_address, ["vm1", "enp0s8 has no address", "clients"]),
     (configure_no_bool, ["vm0", "enp0s8", "configure 'dhcp'", "neither true nor false"]),
     (mtu_that_nobody_sets, ["vm0", "enp0s8", "MTU", "nobody sets it"]),
+    (unknown_variable, ["vm0: the variable ropeway_prot is unknown: did you mean ropeway_port?"]),
+    (unknown_role_variable, ["vm0", "did you mean ropeway_agent_gate_timeout_s?"]),
+    (unknown_variable_like_no_other, ["vm0", "ropeway_foo is unknown", "take it out"]),
+    (mistyped_prefix, ["vm0: the variable ropway_psk is none", "did you mean ropeway_psk?"]),
+    (prefix_in_capitals, ["vm0: the variable Ropeway_port", "did you mean ropeway_port?"]),
+    (value_with_a_blank, ["vm0: ropeway_virtual_address '10.0.0.1 ' is no IPv4 address"]),
+    (port_with_a_blank, ["vm0: ropeway_port ' 51900' does not fit"]),
+    (peer_with_a_blank, ["vm0: 'vm2 ' in ropeway_direct_peers"]),
+    (encapsulation_with_a_blank, ["ropeway_encapsulation 'classic ' is unknown"]),
+    (long_value, ["vm0", "xxx... in ropeway_endpoints"]),
+    (value_with_an_escape, ["vm0: '\\x1b[2J' in ropeway_endpoints"]),
+    (address_as_name_and_as_way_in, ["vm0 and 192.0.2.7 have the same ansible_host 192.0.2.7"]),
+    (name_in_two_spellings, ["vm0 and vm2 have the same ansible_host nord.example.org"]),
+    (address_in_two_spellings, ["vm0 and vm2 have the same ansible_host 2001:db8::7"]),
+    (port_told_and_untold, ["vm0 and vm2 have the same ansible_host"]),
+    (extra_unknown_key, ["vm0, network lab: the key prot is unknown: did you mean port?"]),
+    (extra_unknown_key_of_a_peer, ["vm0, network lab", "adresses in an item of its peers"]),
+    (extra_peer_no_mapping, ["vm0, network lab", "vm1 in its peers is no mapping"]),
     (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list its LAN interfaces"]),
     (interfaces_no_list, ["vm0", "ropeway_interfaces is no list"]),
     (interface_no_mapping, ["vm0", "enp0s9", "no mapping"]),
@@ -655,7 +753,19 @@ def test_recorded_address_outside_of_a_changed_network(
     del inventory["vm0"]["ropeway_virtual_address"]
     found = problems(inventory, record(vm0="10.9.0.1"))
     assert len(found) == 1
-    assert f"vm0: the recorded address ({RECORD_PATH}) 10.9.0.1 lies outside" in found[0]
+    assert found[0] == (
+        f"vm0: the recorded address 10.9.0.1 ({RECORD_PATH}) can't be used in the virtual network "
+        "10.0.0.0/24: if ropeway_network shall change, delete that file, and the next run gives "
+        "new addresses; if not, put the former ropeway_network back."
+    )
+    inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
+    (one,) = problems(inventory, record(vm0="10.9.0.1", vm3="10.0.0.9"))
+    assert "delete the line of vm0, and the next run" in one
+    (several,) = problems(inventory, record(vm0="10.9.0.1", vm3="10.9.0.9", vm2="10.0.0.3"))
+    assert several.startswith("vm0, vm3: the recorded addresses, such as 10.9.0.1 (")
+    assert "delete the lines of these hosts, and the next run" in several
+    # What the sentence advises, done.
+    assert problems(inventory, record(vm2="10.0.0.3")) == []
 
 
 def test_addresses_of_facts_and_their_overlap(preflight: ModuleType) -> None:
@@ -696,3 +806,135 @@ def test_a_configure_that_is_no_boolean_gets_that_sentence_alone(
     sentences = [text for text in problems(inventory) if f"interface {interface['name']}" in text]
     assert len(sentences) == 1
     assert f"configure {configure!r}, which is neither true nor false" in sentences[0]
+
+
+def fleet_of(number: int) -> Inventory:
+    """The lab with so many clients more."""
+    inventory = Inventory()
+    inventory.groups["robots"] = []
+    for position in range(number):
+        name = f"r{position}"
+        address = f"192.168.0.{position + 10}/24"
+        inventory.add_client(name, {"name": "eth0", "lan": "net0", "address": address})
+        inventory[name]["ansible_host"] = f"192.0.2.{position + 1}"
+        inventory.groups["robots"].append(name)
+    return inventory
+
+
+def without_network(variables: Dict[str, Any]) -> None:
+    del variables["ropeway_network"]
+
+
+def with_unknown_variable(variables: Dict[str, Any]) -> None:
+    variables["ropeway_prot"] = 51900
+
+
+def with_bad_port(variables: Dict[str, Any]) -> None:
+    variables["ropeway_port"] = 0
+
+
+def with_unknown_key(variables: Dict[str, Any]) -> None:
+    variables["ropeway_interfaces"][0]["adress"] = "192.168.0.77/24"
+
+
+def with_psk(variables: Dict[str, Any]) -> None:
+    variables["ropeway_psk"] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+
+def with_a_lan_of_their_own(variables: Dict[str, Any]) -> None:
+    variables["ropeway_interfaces"][0]["lan"] = "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [with_unknown_variable, with_bad_port, with_unknown_key, with_psk, with_a_lan_of_their_own],
+)
+@pytest.mark.parametrize(
+    ("spared", "subject"),
+    [((), "group robots (78 hosts)"), (("r3", "r70"), "group robots without r3, r70 (76 hosts)")],
+)
+def test_a_problem_of_a_group_is_one_line_that_names_the_group(
+    problems: Callable[..., List[str]],
+    spoil: Callable[[Dict[str, Any]], None],
+    spared: Tuple[str, ...],
+    subject: str,
+) -> None:
+    inventory = fleet_of(78)
+    for name in inventory.groups["robots"]:
+        if name not in spared:
+            spoil(inventory[name])
+    (sentence,) = problems(inventory)
+    if spoil is not with_psk:
+        assert sentence.startswith(f"{subject}: ")
+    assert len(sentence) < 400
+
+
+@pytest.mark.parametrize("group", ["ropeway_routers", "ropeway_clients"])
+def test_hosts_in_neither_group_are_one_line(
+    problems: Callable[..., List[str]], group: str
+) -> None:
+    inventory = fleet_of(78)
+    for name in inventory.groups["robots"]:
+        inventory.groups["ropeway_clients"].remove(name)
+        if group == "ropeway_clients":
+            inventory.groups["ropeway"].remove(name)
+    if group == "ropeway_clients":
+        inventory.groups["ropeway_clients"] += inventory.groups["robots"]
+    sentences = problems(inventory)
+    assert [text for text in sentences if text.startswith("group robots (78 hosts) are n")] == (
+        sentences
+    )
+
+
+def test_recorded_addresses_outside_of_a_changed_network_are_one_line(
+    preflight: ModuleType, problems: Callable[..., List[str]]
+) -> None:
+    inventory = fleet_of(78)
+    kept = preflight.recorded_addresses(inventory.groups, inventory.hostvars, None)
+    inventory.everywhere(ropeway_network="10.213.0.0/16")
+    for name in ("vm0", "vm1", "vm2"):
+        inventory[name]["ropeway_virtual_address"] = f"10.213.0.1{name[2:]}"
+    (sentence,) = problems(inventory, record(**kept))
+    assert sentence.startswith(
+        f"group robots (78 hosts): the recorded addresses, such as 10.0.0.4 ({RECORD_PATH})"
+    )
+    assert "delete that file" in sentence
+    assert problems(inventory) == []
+
+
+class Templated(Dict[str, Any]):
+    """Variables of a host, of which some can't be templated, as in Ansible's hostvars."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+def test_what_a_group_can_not_read_is_one_line_and_hides_no_other(
+    problems: Callable[..., List[str]],
+) -> None:
+    inventory = fleet_of(78)
+    for name in inventory.groups["robots"]:
+        inventory.hostvars[name] = Templated(
+            inventory[name],
+            ropeway_endpoints=UndefinedError("'nord_ip' is undefined"),
+            ropeway_psk=AnsibleError("Attempting to decrypt but no vault secrets found."),
+        )
+    with_unknown_variable(inventory["vm0"])
+    first, second, third = problems(inventory)
+    assert first.startswith("group robots (78 hosts): ropeway_endpoints can't be read: it needs")
+    assert "'nord_ip', which is not defined for this host" in first
+    assert second.startswith("group robots (78 hosts): ropeway_psk can't be read: it is encrypted")
+    assert third.startswith("vm0: the variable ropeway_prot is unknown")
+
+
+def test_variables_of_others_are_nobodys_mistake(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    for name in ("gateway_port", "gateway_psk", "railway_network", "rope_count", "port", "_", "-"):
+        inventory["vm0"][name] = 1
+    for name in ("ropeway_recorded_keys", "ropeway_preflight_addresses", "ropeway_agent_keys"):
+        inventory["vm0"][name] = {}
+    assert problems(inventory) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from tests.fleet.inventory import Inventory
 
@@ -42,7 +44,7 @@ def address_outside(inventory: Inventory) -> str:
 def no_router(inventory: Inventory) -> str:
     inventory.groups["ropeway_routers"] = []
     inventory.groups["ropeway_clients"].append("vm1")
-    return "Group ropeway_routers holds no host, so vm0, vm1, vm2 would have no router:"
+    return "Group ropeway_routers holds no host, so group ropeway (vm0, vm1, vm2) would have no"
 
 
 def named_twice(inventory: Inventory) -> str:
@@ -54,7 +56,10 @@ def no_shared_lan(inventory: Inventory) -> str:
     for interface in inventory["vm2"]["ropeway_interfaces"]:
         interface["lan"] = "elsewhere"
         interface["address"] = interface["address"].replace(".2/", ".9/")
-    return "vm2 (LANs elsewhere) shares no LAN with the router vm1 (LANs net0, net1, net2, net3):"
+    return (
+        "vm2: with the LANs elsewhere it shares no LAN with the router vm1 (LANs net0, net1, net2, "
+        "net3):"
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,6 +157,94 @@ def read_record(directory: Path) -> Dict[str, str]:
     """The addresses in ropeway_addresses.yml of an inventory."""
     text = (directory / "ropeway_addresses.yml").read_text()
     return dict(yaml.safe_load(text)["all"]["vars"]["ropeway_recorded_addresses"])
+
+
+@pytest.mark.parametrize("options", [[], ["--limit", "vm0"]])
+def test_a_variable_that_needs_another_one_is_a_sentence_of_ropeway(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path, options: List[str]
+) -> None:
+    unreachable.interface("vm2", "enp0s3")["address"] = "{{ nord_ip }}"
+    unreachable["vm0"]["ropeway_agent_exclude"] = "{{ nord_names }}"
+    # Facts come later, and so do the roles' own variables.
+    unreachable["vm0"]["ropeway_agent_include"] = "{{ ansible_facts.interfaces }}"
+    unreachable["vm2"]["ropeway_agent_peers"] = "{{ ropeway_client_peers }}"
+    run = playbook(unreachable.write(tmp_path / "inventory"), *options)
+    assert run.status != 0
+    assert (
+        "vm2: ropeway_interfaces, item 1, address can't be read: it needs 'nord_ip', which is not "
+        "defined for this host: define it, or correct the name."
+    ) in run.words
+    assert "vm0: ropeway_agent_exclude can't be read: it needs 'nord_names'" in run.words
+    assert "The inventory has 2 problems. No host was touched." in run.words
+    assert "UNREACHABLE" not in run.output
+
+
+def test_a_syntax_error_in_a_variable_is_told_with_host_and_variable(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    unreachable["vm1"]["ropeway_endpoints"] = ["{{ nord_ip | nosuch }}"]
+    run = playbook(unreachable.write(tmp_path / "inventory"))
+    assert run.status != 0
+    assert "vm1: ropeway_endpoints, item 1 can't be read: Ansible says " in run.words
+    assert "nosuch" in run.words
+    assert "UNREACHABLE" not in run.output
+
+
+@pytest.mark.parametrize("secret", [None, "another one"])
+@pytest.mark.parametrize("whole", [False, True], ids=["value", "file"])
+def test_what_no_vault_secret_opens_is_a_sentence_of_ropeway(
+    unreachable: Inventory,
+    playbook: Callable[..., Any],
+    tmp_path: Path,
+    whole: bool,
+    secret: Optional[str],
+) -> None:
+    directory = unreachable.write(tmp_path / "inventory")
+    file = directory / "group_vars" / "ropeway_clients.yml"
+    file.parent.mkdir()
+    psk = base64.b64encode(bytes(32)).decode()
+    locked = VaultLib([("default", VaultSecret(b"right"))]).encrypt
+    if whole:
+        file.write_bytes(locked(f"ropeway_psk: {psk}\n"))
+        subject = "group ropeway_clients (vm0, vm2): its variables can't be read"
+    else:
+        lines = locked(psk).decode().replace("\n", "\n  ")
+        file.write_text(f"ropeway_psk: !vault |\n  {lines}\n")
+        subject = "group ropeway_clients (vm0, vm2): ropeway_psk can't be read"
+    options = []
+    if secret:
+        (tmp_path / "secret").write_text(secret)
+        options = ["--vault-password-file", str(tmp_path / "secret")]
+    run = playbook(directory, *options)
+    assert run.status != 0
+    assert (
+        f"{subject}: it is encrypted, and no vault secret opens it: run again with "
+        "--ask-vault-pass, or with --vault-password-file and the right file."
+    ) in run.words
+    assert "The inventory has 1 problem. No host was touched." in run.words
+    assert psk not in run.output
+
+
+def test_an_unknown_variable_stops_the_run_and_names_the_group_that_has_it(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    directory = unreachable.write(tmp_path / "inventory")
+    (directory / "group_vars").mkdir()
+    (directory / "group_vars" / "ropeway_clients.yml").write_text(
+        "ropeway_prot: 51900\nropeway_pks: c2VjcmV0\nropeway_agent_gate_timeout_s: 40\n"
+    )
+    run = playbook(directory, "-e", "ropeway_seriall=1")
+    assert run.status != 0
+    subject = "group ropeway_clients (vm0, vm2)"
+    assert (
+        f"{subject}: the variable ropeway_prot is unknown: did you mean ropeway_port?" in run.words
+    )
+    assert f"{subject}: the variable ropeway_pks is unknown: did you mean ropeway_psk?" in run.words
+    unknown = "the variable ropeway_seriall is unknown: did you mean ropeway_serial?"
+    assert f"group ropeway (vm0, vm2, vm1): {unknown}" in run.words
+    assert "The inventory has 3 problems. No host was touched." in run.words
+    assert "c2VjcmV0" not in run.output
+    assert "UNREACHABLE" not in run.output
 
 
 def changed(output: str) -> List[str]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict
+from types import ModuleType
+from typing import Any, Dict, Set
 
 import pytest
 import yaml
 
 from tests.fleet import role_tables
+from tests.fleet.conftest import load_filters
+from tests.fleet.inventory import CHECKOUT
 
 ROLES = list(role_tables.roles())
 ALL_ROLES = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-
-
-def defaults(role: Path) -> Dict[str, Any]:
-    """defaults/main.yml of a role."""
-    return dict(yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")))
 
 
 def described(role: Path) -> Dict[str, Any]:
@@ -50,7 +48,7 @@ def test_readme_has_the_variables_of_the_argument_specs(role: Path) -> None:
 
 @ALL_ROLES
 def test_defaults_agree_with_argument_specs(role: Path) -> None:
-    options, values = described(role), defaults(role)
+    options, values = described(role), role_tables.defaults(role)
     assert set(values) == set(options)
     for name, option in options.items():
         if "default" in option:
@@ -63,7 +61,7 @@ def test_the_same_interfaces_take_no_part_by_default_with_and_without_the_role()
     agent = role_tables.ROLES.parent / "agent" / "ropeway" / "app" / "config.schema.json"
     interfaces = json.loads(agent.read_text(encoding="utf-8"))["properties"]["interfaces"]
     patterns = interfaces["properties"]["exclude"]["default"]
-    given = defaults(role_tables.ROLES / "ropeway_agent")["ropeway_agent_exclude"]
+    given = role_tables.defaults(role_tables.ROLES / "ropeway_agent")["ropeway_agent_exclude"]
     assert re.findall(r"'([^']*)'", given) == patterns
     described = role_tables.specs(role_tables.ROLES / "ropeway_agent")["main"]["options"]
     told = re.findall(r"C\(([^)]*\*)\)", str(described["ropeway_agent_exclude"]["description"]))
@@ -72,7 +70,7 @@ def test_the_same_interfaces_take_no_part_by_default_with_and_without_the_role()
 
 @ALL_ROLES
 def test_variables_have_the_prefix_of_the_role(role: Path) -> None:
-    assert all(name.startswith(f"{role.name}_") for name in defaults(role))
+    assert all(name.startswith(f"{role.name}_") for name in role_tables.defaults(role))
     private = role / "vars" / "main.yml"
     if private.exists():
         names = yaml.safe_load(private.read_text(encoding="utf-8"))
@@ -102,3 +100,53 @@ def test_nothing_is_swept_under_the_carpet(role: Path) -> None:
             assert forbidden not in text, path
         for mode in re.findall(r"^\s+mode: (.+)$", text, re.MULTILINE):
             assert mode in ("preserve",) or mode.startswith('"') or mode == "cleanup", (path, mode)
+
+
+GROUPS = {"ropeway_routers", "ropeway_clients", "ropeway_up", "ropeway_down"}
+
+
+def words(*globs: str) -> Set[str]:
+    """Words that begin with ropeway_ in files of the checkout."""
+    found: Set[str] = set()
+    for pattern in globs:
+        for path in CHECKOUT.glob(pattern):
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                found.update(re.findall(r"(?<![\w.])ropeway_[a-z0-9_]*[a-z0-9](?![\w*])", text))
+    return found
+
+
+def known_variables(preflight: ModuleType) -> Set[str]:
+    """Every variable that an inventory may have."""
+    names = set(preflight.INVENTORY_VARIABLES) | set(preflight.SET_BY_ROLES)
+    return names.union(*(role_tables.defaults(role) for role in ROLES))
+
+
+def test_every_variable_of_roles_playbooks_and_inventories_is_known_to_preflight(
+    preflight: ModuleType,
+) -> None:
+    none = GROUPS | set(preflight.REMOVED_VARIABLES) | {role.name for role in ROLES}
+    none |= {"ropeway_addresses", "ropeway_keys", "ropeway_inventory", "ropeway_fleet"}
+    for plugin in CHECKOUT.glob("roles/*/filter_plugins/*.py"):
+        none |= set(load_filters(plugin.parts[-3], plugin.stem).FilterModule().filters())
+    used = words(
+        *("roles/*/*/*.yml", "roles/*/*/*.j2", "roles/*/*/*.py", "roles/*/README.md"),
+        *("playbooks/**/*.yml", "site.yml", "README.md", "tests/lab/*.py"),
+        *("inventories/**/*.yml", "molecule/**/*.yml"),
+    )
+    known = known_variables(preflight)
+    assert used - known - none == set()
+    assert known - used == set()
+
+
+def test_preflight_reads_the_variables_of_every_role() -> None:
+    own = yaml.safe_load((role_tables.ROLES / "ropeway_preflight/vars/main.yml").read_text())
+    assert own["__ropeway_preflight_roles"] == [role.name for role in ROLES]
+
+
+def test_preflight_knows_the_keys_of_an_additional_network(preflight: ModuleType) -> None:
+    options = described(role_tables.ROLES / "ropeway_agent")["ropeway_agent_extra_networks"]
+    assert set(preflight.EXTRA_NETWORK_KEYS) == set(options["options"])
+    assert set(preflight.EXTRA_PEER_KEYS) == set(options["options"]["peers"]["options"])
+    interfaces = described(role_tables.ROLES / "ropeway_underlay")["ropeway_underlay_interfaces"]
+    assert set(preflight.INTERFACE_KEYS) == set(interfaces["options"])

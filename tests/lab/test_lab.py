@@ -78,7 +78,7 @@ def overlaid(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> List[str]:
     folder = tmp_path_factory.mktemp("inventory")
     files: Dict[str, Any] = {
         "hosts.yml": {"ropeway": {"hosts": dict.fromkeys(HOSTS)}},
-        "group_vars/ropeway.yml": {"ropeway_lab_keys": str(lab.build)},
+        "group_vars/ropeway.yml": {"lab_keys": str(lab.build)},
     }
     for name in HOSTS:
         address = lab.topology.host(name).management

@@ -1,7 +1,8 @@
 """Questions that a whole inventory answers before any host is touched.
 
 Everything here is a pure function over Ansible's ``groups`` and ``hostvars``: no fact, no
-connection, no file. A problem is one sentence that names the host, the value and what to do.
+connection, no file. A problem is one sentence that names the host, the value and what to do. Hosts
+that share a problem share its sentence.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from ansible.errors import AnsibleError
+from jinja2.exceptions import TemplateError
 
 ALL_GROUP = "ropeway"
 ROUTER_GROUP = "ropeway_routers"
@@ -36,11 +40,54 @@ REMOVED_VARIABLES = {
     "ropeway_client_remotes": "ropeway_client_peers",
     "ropeway_router_remotes": "ropeway_router_peers",
 }
+# What an inventory may set. The roles' own variables come from their defaults.
+INVENTORY_VARIABLES = (
+    "ropeway_accept_new_keys",
+    "ropeway_addresses_file",
+    "ropeway_cpu_latency_us",
+    "ropeway_device_mtu",
+    "ropeway_device_name",
+    "ropeway_direct_peers",
+    "ropeway_encapsulation",
+    "ropeway_endpoints",
+    "ropeway_interfaces",
+    "ropeway_keys_file",
+    "ropeway_management_interface",
+    "ropeway_network",
+    "ropeway_offload_disable",
+    "ropeway_package",
+    "ropeway_port",
+    "ropeway_psk",
+    "ropeway_rollover_s",
+    "ropeway_serial",
+    "ropeway_virtual_address",
+)
+# What the roles and the files of records set themselves.
+SET_BY_ROLES = (
+    "ropeway_agent_keys",
+    "ropeway_preflight_addresses",
+    "ropeway_recorded_addresses",
+    "ropeway_recorded_keys",
+)
+VARIABLE_PREFIX = "ropeway_"
+# What of other variables the checks read.
+WAY_IN_VARIABLES = ("ansible_host", "ansible_port")
+# SSH's port (RFC 4253, section 4), where Ansible is told no other.
+DEFAULT_WAY_IN_PORT = "22"
+# How much alike (difflib's ratio) two texts are where one is the other mistyped: "ropway" and
+# "ropeway" have 0.92, "gateway" and "ropeway" 0.57.
+MISTYPED_RATIO = 0.8
 # Names files, units and, by default, a device with DEVICE_PREFIX and a dash before it.
 NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 MAIN_NETWORK = "ropeway"
 
 INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
+EXTRA_NETWORK_KEYS = (
+    *("name", "encapsulation", "network", "address", "router", "forward", "device_name"),
+    *("device_mtu", "port", "rollover_s", "offload_disable", "cpu_latency_us"),
+    *("device_precedence", "include", "exclude", "peers", "expected_peers"),
+)
+EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
 # IFNAMSIZ of linux/if.h without the closing zero.
 INTERFACE_NAME_MAX_BYTES = 15
 # What every IPv4 host takes, and the largest packet (RFC 791).
@@ -52,6 +99,15 @@ RECORD_KEY = "ropeway_recorded_addresses"
 DEFAULT_DEVICE = "ropeway0"
 # The package tells systemd-networkd to leave ropeway* alone.
 DEVICE_PREFIX = "ropeway"
+
+
+# A list of hosts up to this long names each; a longer one its group.
+NAMES_MAX = 5
+# Of a value and of Ansible's words, as much is shown.
+SHOWN_MAX = 80
+WORDS_MAX = 200
+
+READ_ERRORS = (AnsibleError, TemplateError)
 
 
 class Interface(NamedTuple):
@@ -77,10 +133,13 @@ def inventory_problems(
     hostvars: Mapping[str, Mapping[str, Any]],
     record: Any = None,
     record_path: str = "the record of addresses",
+    role_variables: Sequence[str] = (),
 ) -> List[str]:
     """Every problem of the inventory, as sentences in a stable order; empty if there is none.
 
     ``record`` is the parsed content of the file of recorded addresses, or None if there is none.
+    ``role_variables`` are the names that the roles' defaults have. While a variable can't be read,
+    the rest can't be judged: then the problems are those of the groups and of reading.
     """
     names = _members(groups, ALL_GROUP)
     if not names:
@@ -90,29 +149,41 @@ def inventory_problems(
         )
         return [sentence]
     problems = list(_group_problems(groups, names))
-    hosts: List[Host] = []
-    problems += _shared_value_problems(names, hostvars)
-    for name in names:
-        host, found = _read_host(name, hostvars[name])
-        hosts.append(host)
-        problems += found
-        problems += _device_problems(name, hostvars[name])
-        problems += _removed_variable_problems(name, hostvars[name])
-        problems += _secure_problems(name, hostvars[name])
-        problems += _cpu_latency_problems(
-            name, "ropeway_cpu_latency_us", _value(hostvars[name], "ropeway_cpu_latency_us")
-        )
-        problems += _direct_peer_problems(name, groups, hostvars[name])
-        problems += _extra_network_problems(name, hostvars[name])
-    problems += _lan_problems(hosts)
-    problems += _management_problems(hosts, hostvars)
-    problems += _address_required_problems(groups, hosts, hostvars)
-    problems += _reachability_problems(groups, hosts, hostvars)
-    recorded, found = _read_record(record, record_path)
-    recorded = _kept(recorded, names, hostvars)
+    known = (*INVENTORY_VARIABLES, *role_variables)
+    read, found = _read_variables(names, hostvars, known)
     problems += found
-    problems += _virtual_address_problems(hosts, recorded, record_path)
-    return problems
+    problems += _unknown_variable_problems(groups, read, known)
+    if found:
+        return _merged(problems, names, groups)
+    problems += _value_problems(groups, names, read)
+    recorded, found = _read_record(record, record_path)
+    problems += found
+    hosts = [_read_host(name, read[name])[0] for name in names]
+    problems += _virtual_address_problems(hosts, _kept(recorded, names, read), record_path, groups)
+    return _merged(problems, names, groups)
+
+
+def _value_problems(
+    groups: Mapping[str, Sequence[str]], names: List[str], read: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Problems of what the hosts' variables hold, without the record of addresses."""
+    yield from _shared_value_problems(names, read, groups)
+    hosts: List[Host] = []
+    for name in names:
+        host, found = _read_host(name, read[name])
+        hosts.append(host)
+        yield from found
+        yield from _device_problems(name, read[name])
+        yield from _secure_problems(name, read[name])
+        yield from _cpu_latency_problems(
+            name, "ropeway_cpu_latency_us", _value(read[name], "ropeway_cpu_latency_us")
+        )
+        yield from _direct_peer_problems(name, groups, read[name])
+        yield from _extra_network_problems(name, read[name])
+    yield from _lan_problems(hosts)
+    yield from _management_problems(hosts, read)
+    yield from _address_required_problems(groups, hosts, read)
+    yield from _reachability_problems(groups, hosts, read)
 
 
 def virtual_addresses(
@@ -126,10 +197,8 @@ def virtual_addresses(
     even if their host has left the inventory, since nothing but the address tells it from another.
     """
     names = _members(groups, ALL_GROUP)
-    hosts = [_read_host(name, hostvars[name])[0] for name in names]
-    recorded = _kept(_read_record(record, "")[0], names, hostvars)
-    allocated, _ = _allocate(hosts, recorded)
-    return {name: str(address) for name, address in allocated.items()}
+    read, _ = _read_variables(names, hostvars, ())
+    return _virtual_addresses(names, read, record)
 
 
 def recorded_addresses(
@@ -141,12 +210,35 @@ def recorded_addresses(
 
     On a secure network the lines of hosts that have left the inventory go: their keys are refused.
     """
-    recorded = _kept(_read_record(record, "")[0], _members(groups, ALL_GROUP), hostvars)
+    names = _members(groups, ALL_GROUP)
+    read, _ = _read_variables(names, hostvars, ())
+    recorded = _kept(_read_record(record, "")[0], names, read)
     wanted = {name: str(address) for name, address in recorded.items()}
-    for name, address in virtual_addresses(groups, hostvars, record).items():
-        if _value(hostvars[name], "ropeway_virtual_address") is None:
+    for name, address in _virtual_addresses(names, read, record).items():
+        if _value(read[name], "ropeway_virtual_address") is None:
             wanted[name] = address
     return dict(sorted(wanted.items()))
+
+
+def _virtual_addresses(
+    names: List[str], read: Mapping[str, Mapping[str, Any]], record: Any
+) -> Dict[str, str]:
+    hosts = [_read_host(name, read[name])[0] for name in names]
+    recorded = _kept(_read_record(record, "")[0], names, read)
+    allocated, _ = _allocate(hosts, recorded)
+    return {name: str(address) for name, address in allocated.items()}
+
+
+def first_value(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]], key: str
+) -> str:
+    """A variable of the fleet's first host as text; empty where it has none that can be read."""
+    for name in _members(groups, ALL_GROUP)[:1]:
+        try:
+            return str(hostvars[name].get(key) or "")
+        except READ_ERRORS:
+            return ""
+    return ""
 
 
 def overlapping_addresses(
@@ -190,12 +282,180 @@ def _listing(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
+def _shown(value: Any) -> str:
+    """A value as a sentence shows it: in quotes where its ends or its kind could be mistaken."""
+    text = str(value)
+    if re.fullmatch(r"[^\s'\"{}\[\](),;]+", text) and text.isprintable() and len(text) <= SHOWN_MAX:
+        return text
+    shown = repr(text) if isinstance(value, str) else repr(value)
+    return shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}..."
+
+
+def _owners(owners: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """Hosts by the group that holds all of them and no other, or few others; else by name."""
+    if len(owners) == 1:
+        return owners[0]
+    first = [name for name in (ALL_GROUP, ROUTER_GROUP, CLIENT_GROUP) if name in groups]
+    others = [name for name in groups if name not in (*first, "all", "ungrouped")]
+    few = len(owners) <= NAMES_MAX
+    for group in (*first, *others):
+        if set(_members(groups, group)) == set(owners):
+            return f"group {group} ({_listing(owners) if few else f'{len(owners)} hosts'})"
+    if few:
+        return _listing(owners)
+    for group in (*others, *reversed(first)):
+        rest = [name for name in _members(groups, group) if name not in owners]
+        if len(rest) <= NAMES_MAX and set(owners) <= set(_members(groups, group)):
+            return f"group {group} without {_listing(rest)} ({len(owners)} hosts)"
+    return _listing(owners)
+
+
+def _merged(
+    problems: Sequence[str], names: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> List[str]:
+    """The sentences, where hosts that have the same one after "NAME: " share it."""
+    owners: Dict[Tuple[str, str], List[str]] = {}
+    for sentence in problems:
+        subject, colon, rest = sentence.partition(": ")
+        name, comma, network = subject.partition(", network ")
+        if name in names:
+            sharing = owners.setdefault((comma + network + colon + rest, ""), [])
+            if name not in sharing:
+                sharing.append(name)
+        else:
+            owners[sentence, "alone"] = []
+    return [
+        f"{_owners(sharing, groups)}{rest}" if sharing else rest
+        for (rest, _), sharing in owners.items()
+    ]
+
+
+def _read_variables(
+    names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], known: Sequence[str]
+) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
+    """What the hosts' variables hold, each asked for once, and which can't be read.
+
+    Ansible templates a variable whenever it is asked for. What the checks don't read is there
+    without its value, so that its name can be judged.
+    """
+    checked = (*INVENTORY_VARIABLES, "ropeway_agent_extra_networks", *WAY_IN_VARIABLES)
+    read: Dict[str, Dict[str, Any]] = {}
+    problems: List[str] = []
+    for name in names:
+        read[name] = {}
+        try:
+            variables = hostvars[name]
+            keys = [str(key) for key in variables]
+        except READ_ERRORS as error:
+            problems.append(f"{name}: its variables can't be read: {_why_unreadable(error)}")
+            continue
+        for key in keys:
+            read[name][key] = None
+            if key in checked:
+                found: List[str] = []
+                read[name][key] = _plain(variables, key, key, found)
+                problems += [f"{name}: {sentence}" for sentence in found]
+            elif key in known:
+                problems += _early_problems(name, variables, key)
+    return read, problems
+
+
+def _plain(holder: Any, key: Any, where: str, problems: List[str]) -> Any:
+    """``holder[key]`` with everything in it templated; None for what can't be."""
+    try:
+        value = holder[key]
+        if isinstance(value, Mapping):
+            return {
+                str(inner): _plain(value, inner, f"{where}, {_shown(inner)}", problems)
+                for inner in list(value)
+            }
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            return [
+                _plain(value, position, f"{where}, item {position + 1}", problems)
+                for position in range(len(value))
+            ]
+        # What stands for a template that failed says so only when it is used.
+        str(value)
+    except READ_ERRORS as error:
+        problems.append(f"{where} can't be read: {_why_unreadable(error)}")
+        return None
+    return value
+
+
+def _early_problems(name: str, variables: Mapping[str, Any], key: str) -> Iterator[str]:
+    """What can't be read of a variable that a role reads later, when it may know more."""
+    found: List[str] = []
+    _plain(variables, key, key, found)
+    for sentence in found:
+        needs = re.search(r"can't be read: it needs '([^']+)'", sentence)
+        lacking = needs is not None and not needs[1].startswith((VARIABLE_PREFIX, "ansible_", "_"))
+        if lacking or "vault secret" in sentence:
+            yield f"{name}: {sentence}"
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Why a variable can't be read, and what to do, from what Ansible says about it."""
+    said = str(error)
+    undefined = re.search(r"'([^']+)' is undefined", said)
+    if undefined:
+        return (
+            f"it needs '{undefined[1]}', which is not defined for this host: define it, or correct "
+            "the name."
+        )
+    if "vault" in said.lower() or "decrypt" in said.lower():
+        return (
+            "it is encrypted, and no vault secret opens it: run again with --ask-vault-pass, or "
+            "with --vault-password-file and the right file."
+        )
+    words = " ".join(said.split()).replace("A captured exception marker was tripped: ", "")
+    return f"Ansible says {words[:WORDS_MAX]!r}: correct it."
+
+
+def _unknown_variable_problems(
+    groups: Mapping[str, Sequence[str]],
+    read: Mapping[str, Mapping[str, Any]],
+    known: Sequence[str],
+) -> Iterator[str]:
+    """Names that look like ropeway's and are not; never their values, which may be secrets."""
+    owners: Dict[str, List[str]] = {}
+    for name, variables in read.items():
+        for key in variables:
+            owners.setdefault(key, []).append(name)
+    for key, having in owners.items():
+        if key in REMOVED_VARIABLES:
+            new = REMOVED_VARIABLES[key]
+            yield f"{_owners(having, groups)}: {key} is called {new} now: rename it."
+        elif key.startswith(VARIABLE_PREFIX):
+            if key not in known and key not in SET_BY_ROLES:
+                endings = [name[len(VARIABLE_PREFIX) :] for name in known]
+                near = difflib.get_close_matches(key[len(VARIABLE_PREFIX) :], endings, 1)
+                advice = (
+                    f"did you mean {VARIABLE_PREFIX}{near[0]}?"
+                    if near
+                    else f"names with {VARIABLE_PREFIX} are ropeway's: rename it, or take it out."
+                )
+                yield f"{_owners(having, groups)}: the variable {key} is unknown: {advice}"
+        elif _is_mistyped_prefix(key):
+            near = difflib.get_close_matches(key.lower(), known, 1, MISTYPED_RATIO)
+            if near:
+                yield (
+                    f"{_owners(having, groups)}: the variable {_shown(key)} is none of ropeway's: "
+                    f"did you mean {near[0]}?"
+                )
+
+
+def _is_mistyped_prefix(key: str) -> bool:
+    prefix = VARIABLE_PREFIX.rstrip("_")
+    head = re.split("[_-]", key.lower())[0]
+    return difflib.SequenceMatcher(None, head, prefix).ratio() >= MISTYPED_RATIO
+
+
 def _group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Iterator[str]:
     routers, clients = _members(groups, ROUTER_GROUP), _members(groups, CLIENT_GROUP)
     if not routers:
         yield (
-            f"Group {ROUTER_GROUP} holds no host, so {_listing(clients or names)} would have no "
-            "router: put the agreed router into it."
+            f"Group {ROUTER_GROUP} holds no host, so {_owners(clients or names, groups)} would "
+            "have no router: put the agreed router into it."
         )
     elif len(routers) > 1:
         yield (
@@ -206,42 +466,55 @@ def _group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> It
         yield f"Group {CLIENT_GROUP} holds no host: list the router's clients in it."
     for name in names:
         if name in routers and name in clients:
-            yield f"{name} is in {ROUTER_GROUP} and in {CLIENT_GROUP}: leave it in one of them."
-        elif name not in routers and name not in clients:
-            yield f"{name} is neither in {ROUTER_GROUP} nor in {CLIENT_GROUP}: put it into one."
-    for name in routers + clients:
-        if name not in names:
-            yield f"{name} is not in group {ALL_GROUP}: make its group a child of {ALL_GROUP}."
+            yield f"{name}: is in {ROUTER_GROUP} and in {CLIENT_GROUP}: leave it in one of them."
+    neither = [name for name in names if name not in routers and name not in clients]
+    if neither:
+        verb = "is" if len(neither) == 1 else "are"
+        yield (
+            f"{_owners(neither, groups)} {verb} neither in {ROUTER_GROUP} nor in {CLIENT_GROUP}: "
+            "put each into one."
+        )
+    outside = [name for name in routers + clients if name not in names]
+    if outside:
+        verb = "is" if len(outside) == 1 else "are"
+        yield (
+            f"{_owners(outside, groups)} {verb} not in group {ALL_GROUP}: make the group a child "
+            f"of {ALL_GROUP}."
+        )
 
 
 def _shared_value_problems(
-    names: List[str], hostvars: Mapping[str, Mapping[str, Any]]
+    names: List[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
     """Problems of what all hosts must have in common, one sentence per value and not per host."""
     encapsulations = _hosts_by_value(names, hostvars, "ropeway_encapsulation")
     for value, owners in encapsulations.items():
         if value is not None and value not in ENCAPSULATIONS:
             yield (
-                f"{_listing(owners)}: ropeway_encapsulation {value} is unknown: use one of "
-                f"{', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
+                f"{_owners(owners, groups)}: ropeway_encapsulation {_shown(value)} is unknown: use "
+                f"one of {', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
             )
     networks = _hosts_by_value(names, hostvars, "ropeway_network")
     for value, owners in networks.items():
         sentence = _network_problem(value)
         if sentence:
-            yield f"{_listing(owners)}: {sentence}"
+            yield f"{_owners(owners, groups)}: {sentence}"
     for key, values in (("ropeway_encapsulation", encapsulations), ("ropeway_network", networks)):
         known = {value: owners for value, owners in values.items() if value is not None}
         if key == "ropeway_encapsulation" and None in values:
             known.setdefault(DEFAULT_ENCAPSULATION, []).extend(values[None])
         if len(known) > 1:
-            parts = [f"{value} on {_listing(owners)}" for value, owners in known.items()]
+            parts = [
+                f"{_shown(value)} on {_owners(owners, groups)}" for value, owners in known.items()
+            ]
             yield f"{key} differs: {'; '.join(parts)}: set one value for the group {ALL_GROUP}."
     secrets = {str(hostvars[name].get("ropeway_psk") or "") for name in names}
     if len(secrets) > 1:
         # Never the values: they would stand in every log.
         without = [name for name in names if not hostvars[name].get("ropeway_psk")]
-        which = f"{_listing(without)} without one" if without else "not the same everywhere"
+        which = f"{_owners(without, groups)} without one" if without else "not the same everywhere"
         yield f"ropeway_psk differs ({which}): set one value for the group {ALL_GROUP}."
 
 
@@ -259,11 +532,16 @@ def _network_problem(value: Optional[str]) -> Optional[str]:
     if value is None:
         return "ropeway_network is not set: give the virtual network, such as 10.213.77.0/24."
     if "/" not in value:
-        return f"ropeway_network {value} has no prefix length: write it such as 10.213.77.0/24."
+        return (
+            f"ropeway_network {_shown(value)} has no prefix length: write it such as "
+            "10.213.77.0/24."
+        )
     try:
         network = ipaddress.IPv4Network(value, strict=False)
     except ValueError:
-        return f"ropeway_network {value} is no IPv4 network: write it such as 10.213.77.0/24."
+        return (
+            f"ropeway_network {_shown(value)} is no IPv4 network: write it such as 10.213.77.0/24."
+        )
     if str(network) != str(ipaddress.IPv4Interface(value)):
         return f"ropeway_network {value} has host bits set: write {network}."
     if network.prefixlen > NETWORK_PREFIX_MAX:
@@ -299,8 +577,8 @@ def _read_host(name: str, variables: Mapping[str, Any]) -> Tuple[Host, List[str]
             virtual = ipaddress.IPv4Address(str(raw_address))
         except ValueError:
             problems.append(
-                f"{name}: ropeway_virtual_address {raw_address} is no IPv4 address: write it "
-                "without a prefix length, such as 10.213.77.1."
+                f"{name}: ropeway_virtual_address {_shown(raw_address)} is no IPv4 address: write "
+                "it without a prefix length, such as 10.213.77.1."
             )
     return Host(name, network, interfaces, virtual), problems
 
@@ -325,10 +603,10 @@ def _read_interfaces(
     for item in raw:
         if not isinstance(item, Mapping):
             problems.append(
-                f"{name}: item {item} of ropeway_interfaces is no mapping: write {example}."
+                f"{name}: item {_shown(item)} of ropeway_interfaces is no mapping: write {example}."
             )
             continue
-        label = str(item["name"]) if item.get("name") else str(dict(item))
+        label = str(item["name"]) if item.get("name") else "without a name"
         problems += _interface_key_problems(name, label, item)
         if item.get("name"):
             problems += _interface_name_problems(name, label, seen, management, device)
@@ -347,7 +625,7 @@ def _interface_key_problems(name: str, label: str, item: Mapping[str, Any]) -> I
         if key not in INTERFACE_KEYS:
             near = difflib.get_close_matches(str(key), INTERFACE_KEYS, 1)
             advice = f"did you mean {near[0]}?" if near else f"use {', '.join(INTERFACE_KEYS)}."
-            yield f"{name}: interface {label} has the unknown key {key}: {advice}"
+            yield f"{name}: interface {label} has the unknown key {_shown(key)}: {advice}"
     configure = item.get("configure", True)
     for key in ("name", "lan"):
         if not item.get(key):
@@ -376,7 +654,7 @@ def _interface_key_problems(name: str, label: str, item: Mapping[str, Any]) -> I
         )
     mtu = item.get("mtu")
     if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int)):
-        yield f"{name}: interface {label} has the MTU {mtu}, which is no number: write digits."
+        yield f"{name}: interface {label} has the MTU {_shown(mtu)}, no whole number: write digits."
     elif mtu is not None and mtu not in MTU_RANGE:
         yield (
             f"{name}: interface {label} has the MTU {mtu}: use {MTU_RANGE.start} to "
@@ -429,8 +707,8 @@ def _device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
         return
     if _number(mtu) not in MTU_RANGE:
         yield (
-            f"{name}: ropeway_device_mtu {mtu} does not fit: use auto, or {MTU_RANGE.start} to "
-            f"{MTU_RANGE.stop - 1}."
+            f"{name}: ropeway_device_mtu {_shown(mtu)} does not fit: use auto, or "
+            f"{MTU_RANGE.start} to {MTU_RANGE.stop - 1}."
         )
 
 
@@ -442,15 +720,16 @@ def _read_lan_address(
     text = str(raw)
     if "/" not in text:
         problems.append(
-            f"{name}: address {text} of {label} has no prefix length: write it such as {text}/24."
+            f"{name}: address {_shown(text)} of {label} has no prefix length: write it such as "
+            f"{text.strip()[:SHOWN_MAX]}/24."
         )
         return None
     try:
         address = ipaddress.IPv4Interface(text)
     except ValueError:
         problems.append(
-            f"{name}: address {text} of {label} is no IPv4 address with a prefix length: write it "
-            "such as 192.168.0.2/24."
+            f"{name}: address {_shown(text)} of {label} is no IPv4 address with a prefix length: "
+            "write it such as 192.168.0.2/24."
         )
         return None
     network = address.network
@@ -487,14 +766,14 @@ def _lan_problems(hosts: List[Host]) -> Iterator[str]:
         for address, labels in owners.items():
             if len(labels) > 1:
                 yield (
-                    f"LAN {lan}: address {address} is given to {' and '.join(labels)}: give each "
-                    "its own."
+                    f"LAN {_shown(lan)}: address {address} is given to "
+                    f"{' and '.join(labels)}: give each its own."
                 )
         if len(prefixes) > 1:
             parts = [f"{prefix} on {_listing(labels)}" for prefix, labels in prefixes.items()]
             yield (
-                f"LAN {lan} has {len(prefixes)} prefixes: {'; '.join(parts)}: give all interfaces "
-                "of a LAN addresses of one network, or name another LAN."
+                f"LAN {_shown(lan)} has {len(prefixes)} prefixes: {'; '.join(parts)}: give all "
+                "interfaces of a LAN addresses of one network, or name another LAN."
             )
     for host in hosts:
         for position, one in enumerate(host.interfaces):
@@ -505,8 +784,9 @@ def _lan_problems(hosts: List[Host]) -> Iterator[str]:
                     continue
                 if one.address.network.overlaps(two.address.network):
                     yield (
-                        f"{host.name}: {one.name} ({one.address}, LAN {one.lan}) and {two.name} "
-                        f"({two.address}, LAN {two.lan}) overlap: give each LAN its own network."
+                        f"{host.name}: {one.name} ({one.address}, LAN {_shown(one.lan)}) and "
+                        f"{two.name} ({two.address}, LAN {_shown(two.lan)}) overlap: give each LAN "
+                        "its own network."
                     )
             if host.network is not None and one.address.network.overlaps(host.network):
                 yield (
@@ -520,14 +800,10 @@ def _management_problems(
 ) -> Iterator[str]:
     ways_in: Dict[Tuple[str, str], List[str]] = {}
     for host in hosts:
-        variables = hostvars[host.name]
-        raw = _value(variables, "ansible_host")
-        if raw is None:
-            continue
-        port = str(_value(variables, "ansible_port") or "")
-        ways_in.setdefault((str(raw), port), []).append(host.name)
+        raw, _ = way_in = _way_in(host.name, hostvars[host.name])
+        ways_in.setdefault(way_in, []).append(host.name)
         try:
-            address = ipaddress.IPv4Address(str(raw))
+            address = ipaddress.IPv4Address(raw)
         except ValueError:
             continue  # a name or an IPv6 address: not ours to judge
         if host.network is not None and address in host.network:
@@ -544,12 +820,23 @@ def _management_problems(
                         f"{other.name}: {interface.name} has the address {address}, which is the "
                         f"ansible_host of {host.name}: give one of them another address."
                     )
-    for (way_in, _), names in ways_in.items():
+    for (raw, _), names in ways_in.items():
         if len(names) > 1:
             yield (
-                f"{' and '.join(names)} have the same ansible_host {way_in}: correct all but one, "
-                "or one host would be given the settings of all."
+                f"{' and '.join(names)} have the same ansible_host {_shown(raw)}: correct all but "
+                "one, or one host would be given the settings of all."
             )
+
+
+def _way_in(name: str, variables: Mapping[str, Any]) -> Tuple[str, str]:
+    """By which address, or name, and port Ansible reaches a host, in one spelling for each."""
+    given = _value(variables, "ansible_host")
+    text = str(name if given is None else given).strip().strip("[]")
+    try:
+        text = str(ipaddress.ip_address(text))
+    except ValueError:
+        text = text.lower().rstrip(".")
+    return text, str(_value(variables, "ansible_port") or DEFAULT_WAY_IN_PORT)
 
 
 def _address_required_problems(
@@ -589,10 +876,10 @@ def _reachability_problems(
         lans = [interface.lan for interface in host.interfaces]
         if not router_lans.intersection(lans):
             yield (
-                f"{name} (LANs {_listing(sorted(set(lans)))}) shares no LAN with the router "
-                f"{_listing([router.name for router in routers])} (LANs "
-                f"{_listing(sorted(router_lans))}): give it an interface on one of the router's, "
-                "or the router its ropeway_endpoints."
+                f"{name}: with the LANs {_listing(sorted(map(_shown, set(lans))))} it shares no "
+                f"LAN with the router {_listing([router.name for router in routers])} (LANs "
+                f"{_listing(sorted(map(_shown, router_lans)))}): give it an interface on one of "
+                "the router's, or the router its ropeway_endpoints."
             )
 
 
@@ -613,17 +900,14 @@ def _endpoints(variables: Mapping[str, Any]) -> List[str]:
     return [str(item) for item in raw]
 
 
-def _removed_variable_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    for old, new in REMOVED_VARIABLES.items():
-        if old in variables:
-            yield f"{name}: {old} is called {new} now: rename it."
-
-
 def _secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
     for key, allowed in (("ropeway_port", PORT_RANGE), ("ropeway_rollover_s", ROLLOVER_RANGE_S)):
         value = _value(variables, key)
         if value is not None and _number(value) not in allowed:
-            yield f"{name}: {key} {value} does not fit: use {allowed.start} to {allowed.stop - 1}."
+            yield (
+                f"{name}: {key} {_shown(value)} does not fit: use {allowed.start} to "
+                f"{allowed.stop - 1}."
+            )
     psk = _value(variables, "ropeway_psk")
     if psk and not _is_key(psk):
         yield (
@@ -640,8 +924,8 @@ def _secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
     for item in raw:
         if not _is_endpoint(str(item)):
             yield (
-                f"{name}: {item} in ropeway_endpoints is no address with or without a port: write "
-                'it such as 203.0.113.7, 203.0.113.7:51840, or "[2001:db8::7]:51840".'
+                f"{name}: {_shown(item)} in ropeway_endpoints is no address with or without a "
+                'port: write it such as 203.0.113.7, 203.0.113.7:51840, or "[2001:db8::7]:51840".'
             )
 
 
@@ -654,7 +938,7 @@ def _offload_problems(name: str, raw: Any) -> Iterator[str]:
     for item in raw:
         if item not in OFFLOAD_FEATURES:
             yield (
-                f"{name}: {item} in ropeway_offload_disable is no feature: use some of "
+                f"{name}: {_shown(item)} in ropeway_offload_disable is no feature: use some of "
                 f"{', '.join(OFFLOAD_FEATURES)}."
             )
 
@@ -709,8 +993,8 @@ def _direct_peer_problems(
     for other in raw:
         if other == name or other not in _members(groups, CLIENT_GROUP):
             yield (
-                f"{name}: {other} in ropeway_direct_peers is no other host of {CLIENT_GROUP}: "
-                "write names of clients."
+                f"{name}: {_shown(other)} in ropeway_direct_peers is no other host of "
+                f"{CLIENT_GROUP}: write names of clients."
             )
 
 
@@ -736,16 +1020,18 @@ def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator
         label = str(item.get("name"))
         if not NETWORK_NAME.fullmatch(label) or label == MAIN_NETWORK or label in prefixes:
             yield (
-                f"{name}: {label} can't be the name of one of ropeway_agent_extra_networks: use "
-                f"lower-case letters, digits and dashes, another name for each, and not "
-                f"{MAIN_NETWORK}."
+                f"{name}: {_shown(label)} can't be the name of one of "
+                "ropeway_agent_extra_networks: use lower-case letters, digits and dashes, another "
+                f"name for each, and not {MAIN_NETWORK}."
             )
             continue
+        yield from _extra_key_problems(f"{name}, network {label}", item)
         encapsulation = str(item.get("encapsulation", DEFAULT_ENCAPSULATION))
         if encapsulation not in ENCAPSULATIONS:
             yield (
-                f"{name}: network {label} has the unknown encapsulation {encapsulation}: use one "
-                f"of {', '.join(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
+                f"{name}: network {label} has the unknown encapsulation "
+                f"{_shown(encapsulation)}: use one of {', '.join(ENCAPSULATIONS)} "
+                f"({CLASSIC_CAVEAT})."
             )
         device = str(item.get("device_name", f"{DEVICE_PREFIX}-{label}"))
         yield from _device_problems(
@@ -769,6 +1055,21 @@ def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator
         prefixes[label] = item.get("network")
 
 
+def _extra_key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
+    listed = item.get("peers")
+    peers = listed if isinstance(listed, list) else []
+    for entry, keys in ((item, EXTRA_NETWORK_KEYS), *((peer, EXTRA_PEER_KEYS) for peer in peers)):
+        if not isinstance(entry, Mapping):
+            yield f"{where}: {_shown(entry)} in its peers is no mapping: write items with a host."
+            continue
+        of_peer = "" if entry is item else " in an item of its peers"
+        for key in entry:
+            if key not in keys:
+                near = difflib.get_close_matches(str(key), keys, 1)
+                advice = f"did you mean {near[0]}?" if near else f"use {_listing(keys)}."
+                yield f"{where}: the key {_shown(key)}{of_peer} is unknown: {advice}"
+
+
 def _extra_prefix_problems(
     name: str, label: str, item: Mapping[str, Any], prefixes: Mapping[str, Any]
 ) -> Iterator[str]:
@@ -790,8 +1091,8 @@ def _extra_prefix_problems(
         address = ipaddress.IPv4Address(str(item.get("address")))
     except ValueError:
         yield (
-            f"{name}, network {label}: {item.get('address')} is no IPv4 address: write it without "
-            "a prefix length."
+            f"{name}, network {label}: {_shown(item.get('address'))} is no IPv4 address: write it "
+            "without a prefix length."
         )
         return
     yield from _placement_problems(f"{name}, network {label}", "its address", address, network)
@@ -828,14 +1129,20 @@ def _read_record(
         try:
             recorded[str(name)] = ipaddress.IPv4Address(str(raw))
         except ValueError:
-            problems.append(f"{record_path}: {raw} of {name} is no IPv4 address: correct the line.")
+            problems.append(
+                f"{record_path}: {_shown(raw)} of {name} is no IPv4 address: correct the line."
+            )
     return recorded, problems
 
 
 def _virtual_address_problems(
-    hosts: List[Host], recorded: Dict[str, ipaddress.IPv4Address], record_path: str
+    hosts: List[Host],
+    recorded: Dict[str, ipaddress.IPv4Address],
+    record_path: str,
+    groups: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
     owners: Dict[ipaddress.IPv4Address, List[str]] = {}
+    outside: Dict[ipaddress.IPv4Network, List[str]] = {}
     present = {host.name for host in hosts}
     for host in hosts:
         known = recorded.get(host.name)
@@ -850,11 +1157,16 @@ def _virtual_address_problems(
         if address is None:
             continue
         owners.setdefault(address, []).append(host.name)
-        if host.network is not None:
-            origin = (
-                "ropeway_virtual_address" if explicit else f"the recorded address ({record_path})"
+        if host.network is not None and explicit:
+            yield from _placement_problems(
+                host.name, "ropeway_virtual_address", address, host.network
             )
-            yield from _placement_problems(host.name, origin, address, host.network)
+        elif host.network is not None and any(
+            _placement_problems(host.name, "", address, host.network)
+        ):
+            outside.setdefault(host.network, []).append(host.name)
+    for network, names in outside.items():
+        yield _moved_network_problem(network, names, recorded, record_path, groups)
     for address, names in owners.items():
         if len(names) > 1:
             yield (
@@ -869,6 +1181,25 @@ def _virtual_address_problems(
                 "is gone for good."
             )
     yield from _allocate(hosts, recorded)[1]
+
+
+def _moved_network_problem(
+    network: ipaddress.IPv4Network,
+    names: List[str],
+    recorded: Mapping[str, ipaddress.IPv4Address],
+    record_path: str,
+    groups: Mapping[str, Sequence[str]],
+) -> str:
+    one = len(names) == 1
+    what = "recorded address" if one else "recorded addresses, such as"
+    lines = f"the line{'' if one else 's'} of {names[0] if one else 'these hosts'}"
+    if set(recorded) <= set(names):
+        lines = "that file"
+    return (
+        f"{_owners(names, groups)}: the {what} {recorded[names[0]]} ({record_path}) can't be used "
+        f"in the virtual network {network}: if ropeway_network shall change, delete {lines}, and "
+        "the next run gives new addresses; if not, put the former ropeway_network back."
+    )
 
 
 def _placement_problems(
@@ -922,6 +1253,7 @@ class FilterModule:
         """The filters by the name that a template uses."""
         return {
             "ropeway_fact_addresses": fact_addresses,
+            "ropeway_first_value": first_value,
             "ropeway_inventory_problems": inventory_problems,
             "ropeway_overlapping_addresses": overlapping_addresses,
             "ropeway_recorded_addresses": recorded_addresses,
