@@ -440,7 +440,7 @@ class Runtime:
         # The other encapsulation does without the library of the ciphers.
         from ropeway.core.secure_node import SecureNode
 
-        self._epoch = state.next_epoch(self._config.device_name, time.time())
+        self._epoch = state.Epoch(self._config.device_name, time.time())
         self._reset_keys = state.next_reset_keys(self._config.device_name, os.urandom(32))
         try:
             node = SecureNode(
@@ -474,7 +474,7 @@ class Runtime:
                 )
                 for peer in config.peers
             ),
-            epoch=self._epoch,
+            epoch=self._epoch.number,
             reset_keys=self._reset_keys,
             rollover_s=config.rollover_s,
         )
@@ -699,6 +699,9 @@ class Runtime:
                 self._remember_callers(now)
             if self._node.watch.carrying != self._carrying_told:
                 self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
+            sealed = self._sealed
+            if sealed is not None and sealed.unanswered(now) and self._epoch.follow(time.time()):
+                sealed.raise_epoch(self._epoch.number)
         if now >= self._reading_due:
             self._give_up_reading(now)
         self._control.expire(now)

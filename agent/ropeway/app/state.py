@@ -2,7 +2,8 @@
 
 The epoch of its handshakes: peers take a handshake only if its stamp is newer than the last one
 from the same host, so that a recorded one is of no use. Each start counts the epoch up; the wall
-clock only takes part so that a host whose state was lost is not refused by those that remember.
+clock only takes part so that a host whose state was lost is not refused by those that remember, at
+the start and while a host does not answer.
 
 The endpoints of the hosts that called it: idle hosts call again only after a while, and could not
 be reached until then.
@@ -26,6 +27,10 @@ DEFAULT_DIRECTORY = "/var/lib/ropeway"
 EPOCH_MAX = (1 << 32) - 1
 CLOCK_MAX_S = 4_102_444_800
 """2100-01-01: a clock beyond that is wrong, and believing it would leave no room to count up."""
+FOLLOW_MIN_S = 10.0
+FOLLOW_MAX_S = 3600.0
+"""How far the wall clock is ahead when the epoch follows it: at first, and at most. Each time it is
+twice as far, so that a host that is off for long does not wear out a memory card."""
 _FILE_BYTES_MAX = 32
 _CALLERS_BYTES_MAX = 1 << 20
 RESET_KEYS_MAX = 8
@@ -80,6 +85,31 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
             error.strerror or error,
         )
     return epoch
+
+
+class Epoch:
+    """The epoch of one run, which can follow the wall clock.
+
+    A host whose state was lost, and whose clock was set back, is refused by those that remember it.
+    It is taken again once its epoch is greater than it was, as soon as the clock is right.
+    """
+
+    def __init__(self, device_name: str, wall_clock_s: float) -> None:
+        self._device_name = device_name
+        #: As :func:`next_epoch` gives it, or greater.
+        self.number = next_epoch(device_name, wall_clock_s)
+        self._ahead_s = FOLLOW_MIN_S
+
+    def follow(self, wall_clock_s: float) -> bool:
+        """Take the wall clock's time, seconds since 1970, where it is far ahead; say if it was."""
+        if not self.number + self._ahead_s <= wall_clock_s < CLOCK_MAX_S:
+            return False
+        self.number = int(wall_clock_s)
+        self._ahead_s = min(2 * self._ahead_s, FOLLOW_MAX_S)
+        # Whoever cannot write was told at the start; and no packet is to wait for the disk.
+        with contextlib.suppress(OSError):
+            _write(_path(self._device_name, "epoch"), f"{self.number}\n", _leave_to_the_kernel)
+        return True
 
 
 def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:

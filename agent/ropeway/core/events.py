@@ -174,7 +174,7 @@ class DeviceMtuSet:
 
 @dataclass(frozen=True)
 class HandshakeRefused:
-    """Somebody who does not belong, or belongs elsewhere, asked for a session."""
+    """A handshake by somebody who does not belong, belongs elsewhere, or is behind was refused."""
 
     #: A sentence that names the host of the configuration that it concerns.
     note: str

@@ -20,6 +20,9 @@ cache of answers (a copy over another link, or a retransmission, gets the same a
 (from half of it on, mac2 proves that the source is real), the Noise handshake, the peer's key and
 host, the stamp. Only then is anything kept, so strangers leave no state. No reply is longer than
 what it answers.
+
+An initiation that is genuine but stale makes no session. Its sender may be called back where it
+came from, once a cookie has shown that somebody is there.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import base64
 import hmac
 import ipaddress
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2s
 from typing import (
     Callable,
@@ -38,6 +41,7 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
+    Set,
     Tuple,
     TypeVar,
     Union,
@@ -72,6 +76,8 @@ _FIRST = struct.Struct("<4s Q 4s 4s 4x 16s")
 #: Sender index, flags, reset token.
 _SECOND = struct.Struct("<4s 4s 16s")
 _NO_FLAGS = bytes(4)
+#: In an initiation: the receiver's own last one was stale here.
+_YOURS_IS_STALE = b"\x01\0\0\0"
 _MAC = 16
 _NO_MAC = bytes(_MAC)
 _LENGTHS = {
@@ -150,6 +156,8 @@ class Answer:
     host: str
     #: The new session, to be added to the peer's; None if this is an answer given again.
     session: Optional[Session]
+    #: Whether the peer says that this host's own last initiation was stale there.
+    says_stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,21 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
+class Stale:
+    """A peer's genuine initiation that is not newer than all before; no session comes of it.
+
+    The peer's clock was set back and its state lost, or the initiation was overtaken on its way, or
+    somebody plays it back. What may be done is :meth:`Handshakes.demand_cookie` and, where it is
+    ``proven``, :meth:`Handshakes.call_back`.
+    """
+
+    host: str
+    public_key: bytes
+    #: Whether somebody receives what is sent to where it came from.
+    proven: bool
+
+
+@dataclass(frozen=True)
 class Refused:
     """Nothing came of a datagram."""
 
@@ -196,7 +219,7 @@ class Refused:
 
 _Value = TypeVar("_Value")
 
-Outcome = Union[Answer, Completed, CookieReply, CookieTaken, Forgotten, Refused]
+Outcome = Union[Answer, Completed, CookieReply, CookieTaken, Forgotten, Stale, Refused]
 
 
 class _Identity:
@@ -259,13 +282,11 @@ class Handshakes:
         now: float,
         reset_keys: Sequence[bytes] = (),
     ) -> None:
-        if not 0 <= epoch < 2**32:
-            raise ValueError(f"The epoch must be 0 to {2**32 - 1}; it is {epoch}.")
         self._identity = _Identity(identity)
         self._former: Optional[_Identity] = None
         self._host = host
         self._entropy = entropy
-        self._stamp = epoch << 32
+        self._stamp = _first_stamp(epoch)
         self._peers: Dict[str, PeerKeys] = {}
         self._host_of: Dict[bytes, str] = {}
         #: The newest stamp of each key. Kept for a key that is taken away and given back.
@@ -275,8 +296,10 @@ class Handshakes:
         self._pending_mac1: Dict[bytes, _Pending] = {}
         self._last_to: Dict[Tuple[str, bytes], _Pending] = {}
         self._answers: Dict[bytes, _GivenAnswer] = {}
-        #: mac1 of initiations by peers, new or stale, that need not be computed again.
-        self._seen: Dict[bytes, None] = {}
+        #: mac1 of initiations by peers, new or stale, that need not be computed again: whose key.
+        self._seen: Dict[bytes, bytes] = {}
+        #: The keys whose last initiation was stale.
+        self._outdated: Set[bytes] = set()
         self._budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
         self._known_budget = TokenBucket(KNOWN_RATE, KNOWN_BURST, now)
         self._response_budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
@@ -342,14 +365,32 @@ class Handshakes:
         peer = self._peers.get(host)
         if peer is None:
             return []
-        messages = []
-        for public_key in peer.public_keys:
-            pending = self._last_to.get((host, public_key))
-            if pending is None or now - pending.made_at >= RETRANSMIT_S:
-                pending = self._begin(peer, public_key, now)
-            if pending is not None:
-                messages.append(pending.message)
-        return messages
+        messages = [self._initiation(peer, public_key, now) for public_key in peer.public_keys]
+        return [message for message in messages if message is not None]
+
+    def call_back(self, stale: Stale, now: float) -> Optional[bytes]:
+        """Give an initiation for whoever has sent a stale one, which is as long; None for nobody.
+
+        It says so, if it is not the repetition of one that was made before. The same bytes as
+        :meth:`initiate` gives, for one key of the peer.
+        """
+        peer = self._peers.get(stale.host)
+        if peer is None or stale.public_key not in peer.public_keys:
+            return None
+        return self._initiation(peer, stale.public_key, now)
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Begin with this epoch, 0 to 2**32 - 1, from the next new initiation on, if it is greater.
+
+        ValueError if it is out of range.
+        """
+        self._stamp = max(self._stamp, _first_stamp(epoch))
+
+    def _initiation(self, peer: PeerKeys, public_key: bytes, now: float) -> Optional[bytes]:
+        pending = self._last_to.get((peer.host, public_key))
+        if pending is None or now - pending.made_at >= RETRANSMIT_S:
+            pending = self._begin(peer, public_key, now)
+        return None if pending is None else pending.message
 
     def with_cookie(self, message: bytes, cookie: bytes) -> bytes:
         """Give an initiation with the cookie that its receiver demands."""
@@ -364,7 +405,8 @@ class Handshakes:
         noise = Initiator(self._identity.keys, ephemeral, public_key, peer.psk, PROLOGUE)
         self._stamp += 1
         token = self._resets.token(index, public_key)
-        payload = _FIRST.pack(index, self._stamp, self._host, _NO_FLAGS, token)
+        flags = _YOURS_IS_STALE if public_key in self._outdated else _NO_FLAGS
+        payload = _FIRST.pack(index, self._stamp, self._host, flags, token)
         pending = _Pending(peer.host, public_key, peer.psk, index, noise, now)
         try:
             body = bytes((INITIATION, 0, 0, 0)) + noise.first(payload)
@@ -433,14 +475,15 @@ class Handshakes:
             if given.rate.take(now):
                 return Answer(given.reply, given.host, None)
             return Refused(Drop.FLOOD)
-        if mac1 in self._seen:
-            return Refused(Drop.STALE)
+        whose = self._seen.get(mac1)
+        if whose is not None:
+            return self._stale(datagram, whose, source, now)
         known = _address(source) in self._known
         budget = self._known_budget if known else self._budget
         if budget.left(now) < budget.burst / 2:
             # Nor can anybody take what is kept for a known source without being there.
             if not self._shows_cookie(datagram, source, now):
-                return self._demand_cookie(mac1, source, now)
+                return self.demand_cookie(datagram, source, now)
             rates = [self._source_rate(source, now)]
             if not known:
                 rates.append(self._network_rate(source, now))
@@ -455,16 +498,27 @@ class Handshakes:
             payload = noise.first(body[4:])
         except NoiseError:
             return Refused(Drop.FORGED)
-        index, stamp, host, _flags, token = _FIRST.unpack(payload)
-        refused = self._check_claim(noise.initiator_public, host, now)
+        index, stamp, host, flags, token = _FIRST.unpack(payload)
+        public_key = noise.initiator_public
+        refused = self._check_claim(public_key, host, now)
         if refused is not None:
             return refused
         _bound(self._seen, MAX_SEEN)
-        self._seen[mac1] = None
-        if stamp <= self._stamps.get(noise.initiator_public, -1):
-            return Refused(Drop.STALE)
+        self._seen[mac1] = public_key
+        if stamp <= self._stamps.get(public_key, -1):
+            self._outdated.add(public_key)
+            return self._stale(datagram, public_key, source, now)
+        self._outdated.discard(public_key)
         self.know_source(source)
-        return self._answer(datagram[:-_MAC], noise, index, stamp, token, now)
+        outcome = self._answer(datagram[:-_MAC], noise, index, stamp, token, now)
+        says_stale = bool(flags[0] & _YOURS_IS_STALE[0])
+        return replace(outcome, says_stale=says_stale) if isinstance(outcome, Answer) else outcome
+
+    def _stale(self, datagram: bytes, public_key: bytes, source: bytes, now: float) -> Outcome:
+        host = self._host_of.get(public_key)
+        if host is None:
+            return Refused(Drop.STALE)
+        return Stale(host, public_key, self._shows_cookie(datagram, source, now))
 
     def _check_claim(self, public_key: bytes, host: bytes, now: float) -> Optional[Refused]:
         claimed = str(ipaddress.IPv4Address(host))
@@ -565,7 +619,9 @@ class Handshakes:
 
     # Cookies.
 
-    def _demand_cookie(self, mac1: bytes, source: bytes, now: float) -> CookieReply:
+    def demand_cookie(self, datagram: bytes, source: bytes, now: float) -> CookieReply:
+        """Give what has the sender of an initiation show that it is where that came from."""
+        mac1 = datagram[-2 * _MAC : -_MAC]
         salt = self._entropy(16)
         cookie = _mac(self._current_secrets(now)[0], source)
         sealed = _cookie_cipher(self._identity.cookie_key, salt).encrypt(bytes(12), cookie, mac1)
@@ -707,6 +763,12 @@ def _rate_of(
         _bound(table, MAX_SOURCES)
         found = table[whose] = TokenBucket(rate, burst, now)
     return found
+
+
+def _first_stamp(epoch: int) -> int:
+    if not 0 <= epoch < 2**32:
+        raise ValueError(f"The epoch must be 0 to {2**32 - 1}; it is {epoch}.")
+    return epoch << 32
 
 
 def _belongs(peer: Optional[PeerKeys], public_key: bytes) -> bool:

@@ -349,6 +349,14 @@ class SecureNode(Node):
         self._peers.remove_remote(host, address, now)
         self._settle(now)
 
+    def unanswered(self, now: float) -> bool:
+        """Say whether a host does not answer, perhaps because this one's epoch is too low."""
+        return self._peers.unanswered(now)
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Begin handshakes with this epoch from now on, if it is greater; 0 to 2**32 - 1."""
+        self._peers.raise_epoch(epoch)
+
     def reload(self, settings: SecureSettings, now: float) -> None:
         """Take over other peers, keys and endpoints; sessions that are still valid live on.
 

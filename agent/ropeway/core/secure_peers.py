@@ -20,6 +20,7 @@ from ropeway.core.counters import Drop, SharedBudget, TokenBucket
 from ropeway.core.handshake import Input, State, answers
 from ropeway.core.initiation import (
     COOKIE_S,
+    PENDING_S,
     Answer,
     Completed,
     CookieReply,
@@ -27,6 +28,7 @@ from ropeway.core.initiation import (
     Forgotten,
     Handshakes,
     Refused,
+    Stale,
 )
 from ropeway.core.link import Link
 from ropeway.core.noise import KEY_BYTES, KeyPair
@@ -48,6 +50,15 @@ _REASONS = {
     Input.HEARD_RESTART: "the other end started anew",
     Input.HEARD_FALLEN: "the other end no longer hears this one",
 }
+#: What is wrong where the other end's handshakes are stale, and where this host's are.
+_STALE = (
+    "its handshakes are genuine but older than ones before: its clock was set back and its state"
+    " lost, or somebody plays back old ones; it is called back, but set its clock"
+)
+_OWN_STALE = (
+    "it takes this host's handshakes for old ones, and has called back: this host's clock was set"
+    " back and its state lost; set the clock"
+)
 _SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
@@ -109,6 +120,13 @@ class SecurePeers:
             tuning.LEARN_BURST,
             tuning.LEARN_STRAND_PER_S,
             tuning.LEARN_STRAND_BURST,
+            now,
+        )
+        self._stale = SharedBudget(
+            tuning.STALE_PER_S,
+            tuning.STALE_BURST,
+            tuning.STALE_STRAND_PER_S,
+            tuning.STALE_STRAND_BURST,
             now,
         )
         self._added: Dict[str, Dict[Endpoint, None]] = {}
@@ -488,16 +506,110 @@ class SecurePeers:
         elif isinstance(outcome, Answer):
             self.outgoing.append((key, endpoint, outcome.reply))
             if outcome.session is not None:
+                if outcome.says_stale:
+                    self._note_own_stale(self.strands[outcome.host], now)
                 self._add_session(outcome.session, now)
         elif isinstance(outcome, Completed):
+            strand = self.strands[outcome.host]
+            strand.says_stale = False
             self._add_session(outcome.session, now)
-            self._have_session(self.strands[outcome.host], now)
+            self._meet_called_back(strand, key, endpoint, now)
+            self._have_session(strand, now)
         elif isinstance(outcome, CookieReply):
             self.outgoing.append((key, endpoint, outcome.reply))
         elif isinstance(outcome, CookieTaken):
             self._take_cookie(self.strands[outcome.host], outcome.cookie, key, endpoint, now)
         elif isinstance(outcome, Forgotten):
             self._want_session(self.strands[outcome.host], now)
+        elif isinstance(outcome, Stale):
+            self._dropped[Drop.STALE] += 1
+            self._take_stale(outcome, datagram, key, endpoint, now)
+
+    def _take_stale(
+        self, stale: Stale, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Call back a host whose genuine handshakes are older than others before.
+
+        Whoever plays one back must gain nothing: where it came from gets no more than came, and no
+        initiation before somebody there has shown a cookie; a host that is well is left alone.
+        """
+        strand = self.strands[stale.host]
+        heard_lately = now - strand.heard_at < tuning.STALE_HEARD_S
+        if heard_lately or not self._stale.take((strand.host, stale.proven), now):
+            return
+        if strand.best_state == State.ESTABLISHED and self._ask_if_there(strand, now):
+            return
+        strand.stale_at = now
+        if now - strand.stale_told_at >= tuning.STALE_TOLD_S and self._notes.take(now):
+            strand.stale_told_at = now
+            self._log.report(
+                events.HandshakeRefused(f"a handshake of {strand.host} was refused: {_STALE}"), now
+            )
+        if not stale.proven:
+            packed = secure.pack_endpoint(endpoint)
+            reply = self.handshakes.demand_cookie(datagram, packed, now).reply
+            self.outgoing.append((key, endpoint, reply))
+            return
+        message = self.handshakes.call_back(stale, now)
+        if message is not None:
+            self.outgoing.append((key, endpoint, message))
+            strand.called_back[key, endpoint] = now
+            if len(strand.called_back) > tuning.MAX_REMOTES_PER_PEER:
+                del strand.called_back[next(iter(strand.called_back))]
+
+    def _ask_if_there(self, strand: SecureStrand, now: float) -> bool:
+        """Ask a host that is quiet whether it lives; say whether it may still answer."""
+        if strand.stale_asked_at > strand.heard_at:
+            return now - strand.stale_asked_at < tuning.STALE_ANSWER_S
+        strand.stale_asked_at = now
+        there = [c for c in strand.connections.values() if c.state == State.ESTABLISHED]
+        for connection in sorted(there, key=lambda c: -c.heard_at)[: tuning.STALE_ASKED]:
+            frame = self._control_frame(connection, connection.aim, now, challenge=True)
+            if frame is not None and connection.source is not None:
+                key = (connection.link, connection.source)
+                self.outgoing.append((key, connection.endpoint, frame))
+        return True
+
+    def _meet_called_back(
+        self, strand: SecureStrand, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Have a connection to where a host was called back and has answered, if there is none."""
+        called_at = strand.called_back.get((key, endpoint), NEVER)
+        strand.called_back.clear()
+        link = self.links.get(key[0])
+        if link is None or not link.holds(key[1]) or now - called_at >= PENDING_S:
+            return
+        there = any(
+            c.link == key[0] and c.endpoint == endpoint for c in strand.connections.values()
+        )
+        if there or not self._learning.take(strand.host, now) or not self._has_room(strand, now):
+            return
+        connection = self._connect(strand, key[0], 0, endpoint, now)
+        if connection is not None and connection.source is not None:
+            connection.source = key[1]
+
+    def _note_own_stale(self, strand: SecureStrand, now: float) -> None:
+        """Tell that a host takes this one's handshakes for old ones, if it did not answer them."""
+        if strand.session is not None or strand.initiate_at == _INF or strand.says_stale:
+            return
+        strand.says_stale = True
+        self._log.report(
+            events.HandshakeRefused(f"no answer from {strand.host}: {_OWN_STALE}"), now
+        )
+
+    def unanswered(self, now: float) -> bool:
+        """Say whether a host does not answer, perhaps because this one's epoch is too low."""
+        return any(
+            strand.says_stale
+            or (strand.session is None and now - strand.wanted_since >= tuning.UNANSWERED_S)
+            for strand in self.strands.values()
+        )
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Begin handshakes with this epoch from now on, if it is greater."""
+        self.handshakes.raise_epoch(epoch)
+        for strand in self.strands.values():
+            strand.says_stale = False
 
     def _take_cookie(
         self,
@@ -1090,9 +1202,13 @@ class SecurePeers:
         return self._identity.public
 
     def handshake_status(self, strand: SecureStrand, now: float) -> Optional[str]:
-        """Say in a sentence what a strand without a session waits for; None if it has one."""
+        """Say in a sentence what keeps a strand from making sessions; None if nothing does."""
+        if strand.says_stale:
+            return _OWN_STALE
         if strand.session is not None:
             return None
+        if now - strand.stale_at < tuning.STALE_TOLD_S:
+            return _STALE
         if not strand.connections:
             if strand.endpoints:
                 return "no link has a route to any of its addresses"
@@ -1101,8 +1217,9 @@ class SecurePeers:
             return _SHUT_OUT
         waiting_s = max(0.0, now - strand.wanted_since)
         return (
-            f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, or one of"
-            " the two hosts has another key for the other"
+            f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, one of the"
+            " two hosts has another key for the other, or it has taken newer handshakes from this"
+            " host's key, so this host's clock was set back or another host uses the key"
         )
 
 

@@ -199,6 +199,7 @@ class SecureStrand(Strand[SecureConnection]):
     __slots__ = (
         "asked_at",
         "by_way",
+        "called_back",
         "endpoints",
         "heard_at",
         "held",
@@ -208,9 +209,13 @@ class SecureStrand(Strand[SecureConnection]):
         "initiate_pause_s",
         "initiated_at",
         "rollovers",
+        "says_stale",
         "session",
         "sessions",
         "shut_out",
+        "stale_asked_at",
+        "stale_at",
+        "stale_told_at",
         "told",
         "wanted_since",
         "woken",
@@ -241,6 +246,14 @@ class SecureStrand(Strand[SecureConnection]):
         self.rollovers = 0
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False
+        #: When the host sent stale handshakes last, and when that was reported; when it was asked
+        #: whether it is there all the same; and where it was called back, at which socket.
+        self.stale_at = NEVER
+        self.stale_told_at = NEVER
+        self.stale_asked_at = NEVER
+        self.called_back: Dict[Tuple[Tuple[int, str], Endpoint], float] = {}
+        #: Whether the host has said that this host's own handshakes are stale there.
+        self.says_stale = False
         #: Whether it was reported that the host does not answer.
         self.told = False
         #: Since when a session is wanted, and when it is asked for next.

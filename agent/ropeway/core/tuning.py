@@ -143,6 +143,20 @@ INITIATE_GAP_S = 0.05
 #: How often a strand's sessions are looked at, with data and without.
 SESSION_LOOK_S = 0.5
 SESSION_LOOK_IDLE_S = 5.0
+#: A stale handshake of a host that was heard so lately was overtaken on its way or is played back.
+STALE_HEARD_S = 5.0
+#: How long a host that seems to be there has to answer, before it is called back.
+STALE_ANSWER_S = 1.0
+#: Connections over which it is asked that: two control frames are shorter than an initiation.
+STALE_ASKED = 2
+#: Answers to stale handshakes a second, and at once, and what one host has of them: as many as it
+#: may have links.
+STALE_PER_S = 100.0
+STALE_BURST = 200
+STALE_STRAND_PER_S = 4.0
+STALE_STRAND_BURST = 32
+#: Stale handshakes of a host are reported this often, and are in its status for as long.
+STALE_TOLD_S = 60.0
 #: A cookie makes an initiation go out again no more often than this.
 COOKIE_PAUSE_S = 1.0
 #: Packets, and seconds, that wait for a host's session.

@@ -17,7 +17,7 @@ from collections import Counter
 import pytest
 
 from ropeway.app import config, control, keys, runtime
-from ropeway.core import ipv4
+from ropeway.core import ipv4, secure, tuning
 from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
 from ropeway.kernel import cpu_latency, segments
@@ -66,8 +66,9 @@ def kernel(monkeypatch, tmp_path):
 class FarHost:
     """Host 10.0.0.2 at 192.168.0.2, moved by hand over the agent's socket at eth0."""
 
-    def __init__(self, kernel, private=FAR, known=OWN):
+    def __init__(self, kernel, private=FAR, known=OWN, mute=()):
         self.kernel = kernel
+        self.mute = mute  # types of datagrams that get lost
         self.delivered = []
         peers = (PeerSettings("10.0.0.1", (keys.public_of(known),)),)
         self.node = SecureNode(
@@ -93,7 +94,7 @@ class FarHost:
             self.node.tick(now)
         for (_, to), trains in self.node.take_trains().items():
             if to == ("192.168.0.1", PORT):
-                for datagram in frames(trains):
+                for datagram in (d for d in frames(trains) if d[0] not in self.mute):
                     socket.put((datagram, ("192.168.0.2", PORT)))
         self.delivered += self.node.take_packets()
 
@@ -524,6 +525,31 @@ def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
     run(runtime.Runtime(settings), call)
     assert "ropeway0.callers" in os.listdir(tmp_path / "state")
     run(runtime.Runtime(settings), be_called)
+
+
+def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
+    kernel, tmp_path, monkeypatch
+):
+    ahead_s = [-1e9]
+    real = time.time
+    monkeypatch.setattr(runtime.time, "time", lambda: real() + ahead_s[0])
+    monkeypatch.setattr(tuning, "UNANSWERED_S", 0.2)
+    settings = settings_for(tmp_path)
+    path = tmp_path / "state" / "ropeway0.epoch"
+
+    def steps():
+        eventually(lambda: kernel.links)
+        began = int(path.read_text())
+        # A host that remembers this one from before its state was lost, and calls nobody back.
+        far = FarHost(kernel, mute=(secure.COOKIE,))
+        far.node._peers.handshakes._stamps[keys.public_of(OWN)] = int(real() - 1e6) << 32
+        far.until(lambda: far.node.status(0.0)["counters"]["dropped"]["stale"])
+        assert int(path.read_text()) == began
+        ahead_s[0] = 0.0
+        far.until(far.established)
+        assert int(path.read_text()) > real() - 60.0
+
+    run(runtime.Runtime(settings), steps)
 
 
 def test_sockets_follow_the_addresses(kernel, tmp_path):

@@ -85,7 +85,7 @@ class SecureWorld:
         self.names = {}
         self.delivered = {}
         self.events = {}
-        self.epoch = itertools.count(1)
+        self.epoch = itertools.count(1000)
         self.reset_keys = {}  # of all starts of a host, the last one first
         self.lost = set()  # addresses that neither send nor receive
         self.cut = set()  # (source, destination): ways that carry nothing
@@ -104,6 +104,7 @@ class SecureWorld:
         """Start a host, or start it anew; ``peers`` are PeerSettings."""
         fresh = random.Random(f"resets {name} {self.now}").getrandbits(256).to_bytes(32, "little")
         self.reset_keys[name] = (fresh, *self.reset_keys.get(name, ()))
+        settings.setdefault("epoch", next(self.epoch))
         node = SecureNode(
             SecureSettings(
                 address,
@@ -113,7 +114,6 @@ class SecureWorld:
                 private_key=settings.pop("private_key", key(name)),
                 port=PORT,
                 peers=tuple(peers),
-                epoch=next(self.epoch),
                 reset_keys=self.reset_keys[name],
                 **settings,
             ),

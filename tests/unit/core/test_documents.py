@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ropeway.app import state
 from ropeway.core import (
     aead,
     dedup,
@@ -103,6 +104,14 @@ def test_the_diagram_of_states_is_the_table():
         f"together {initiation.NETWORK_RATE:g}, and {initiation.NETWORK_BURST:g} at once",
         f"lately, {initiation.MAX_SOURCES} at most, have a budget of their own,"
         f" {initiation.KNOWN_RATE:g} a second and {initiation.KNOWN_BURST:g} at once",
+        # Stale handshakes.
+        f"If it was heard within {seconds(tuning.STALE_HEARD_S)}, nothing happens",
+        f"each of the {tuning.STALE_ASKED} connections heard last. It has"
+        f" {seconds(tuning.STALE_ANSWER_S)} to answer",
+        f"Each host has {tuning.STALE_STRAND_PER_S:g} of these answers a second,"
+        f" {tuning.STALE_STRAND_BURST} at once",
+        f"have {tuning.STALE_PER_S:g} a second, {tuning.STALE_BURST} at once",
+        f"where that is ahead, by {seconds(state.FOLLOW_MIN_S)}, then",
         # Sessions.
         f"nothing has come under it for {session.LINGER_S:g} s",
         f"at most {session.MAX_SESSIONS} sessions with a peer",

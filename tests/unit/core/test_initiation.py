@@ -25,13 +25,18 @@ from ropeway.core.initiation import (
     CookieTaken,
     Forgotten,
     Refused,
+    Stale,
 )
 from ropeway.core.resets import RESET_SIZE
 from ropeway.core.secure import pack_endpoint
 from ropeway.core.session import MAX_SESSIONS
-from tests.unit.core.hosts import A, B, C, Host, Peer, keys, shake_hands, two_hosts
+from tests.unit.core.hosts import SOURCE, A, B, C, Host, Peer, keys, shake_hands, two_hosts
 
 PSK = bytes(range(32))
+
+
+def stale(caller, proven=False):
+    return Stale(caller.address, caller.identity.public, proven)
 
 
 def talk(one, other, now):
@@ -130,7 +135,7 @@ def test_an_initiation_that_was_overtaken_is_stale():
     (early,) = one.handshakes.initiate(B, 0.0)
     (late,) = one.handshakes.initiate(B, RETRANSMIT_S)
     answer = other.receive(late, RETRANSMIT_S)
-    assert other.receive(early, RETRANSMIT_S + 0.1) == Refused(Drop.STALE)
+    assert other.receive(early, RETRANSMIT_S + 0.1) == stale(one)
     assert isinstance(one.receive(answer.reply, RETRANSMIT_S + 0.2), Completed)
     talk(one, other, RETRANSMIT_S + 0.3)
 
@@ -196,7 +201,7 @@ def test_an_initiator_that_restarts_begins_itself_and_is_believed_for_its_epoch(
     talk(one, other, 20.1)
     with_old_state = one.restarted(1, 30.0)
     (message,) = with_old_state.handshakes.initiate(B, 30.0)
-    assert other.receive(message, 30.0) == Refused(Drop.STALE)
+    assert other.receive(message, 30.0) == stale(one)
 
 
 def test_an_initiation_played_back_is_stale_once_the_answer_is_forgotten():
@@ -205,7 +210,7 @@ def test_an_initiation_played_back_is_stale_once_the_answer_is_forgotten():
     assert other.receive(message, 0.0).session is not None
     assert other.receive(message, ANSWER_S - 0.1).session is None
     for number in range(1000):
-        assert other.receive(message, ANSWER_S + number / 1000) == Refused(Drop.STALE)
+        assert other.receive(message, ANSWER_S + number / 1000) == stale(one)
     assert len(other.handshakes.by_index) == 1
     # It has cost none of the budget that others need.
     assert other.handshakes._budget.left(ANSWER_S) > HANDSHAKE_BURST - 2
@@ -224,11 +229,76 @@ def test_what_is_played_back_to_a_restarted_responder_changes_nothing_for_long()
     (genuine,) = one.handshakes.initiate(B, 101.0)
     answer = other.receive(genuine, 101.0)
     for message in recorded:
-        refused = other.receive(message, 130.0)
-        assert refused == Refused(Drop.STALE)
+        assert other.receive(message, 130.0) == stale(one)
     assert answer.session in other.peers[A].sessions
     assert isinstance(one.receive(answer.reply, 101.1), Completed)
     talk(one, other, 130.0)
+
+
+# State lost and clock set back.
+
+
+def set_back():
+    """Give a host that is behind what the other one remembers, and its stale initiation."""
+    one, other = two_hosts(epoch=1000)
+    shake_hands(one, other, 0.0)
+    one = one.restarted(5, 500.0)
+    (message,) = one.handshakes.initiate(B, 500.0)
+    assert other.receive(message, 500.0) == stale(one)
+    return one, other, message
+
+
+def test_a_host_that_is_behind_shows_a_cookie_and_is_called_back():
+    one, other, message = set_back()
+    demand = other.handshakes.demand_cookie(message, SOURCE, 500.1)
+    assert len(demand.reply) == COOKIE_SIZE < len(message)
+    taken = one.receive(demand.reply, 500.2)
+    assert isinstance(taken, CookieTaken)
+    repeated = one.handshakes.with_cookie(message, taken.cookie)
+    shown = other.receive(repeated, 500.3)
+    assert shown == stale(one, proven=True)
+    back = other.handshakes.call_back(shown, 500.3)
+    assert len(back) == len(repeated)
+    answer = one.receive(back, 500.4)
+    assert answer.says_stale
+    completed = other.receive(answer.reply, 500.5)
+    assert isinstance(completed, Completed)
+    talk(other, one, 500.6)
+
+
+def test_a_cookie_is_good_for_nothing_from_another_address():
+    one, other, message = set_back()
+    demand = other.handshakes.demand_cookie(message, SOURCE, 500.1)
+    repeated = one.handshakes.with_cookie(message, one.receive(demand.reply, 500.2).cookie)
+    elsewhere = pack_endpoint(("192.0.2.9", 51840))
+    assert other.receive(repeated, 500.3, elsewhere) == stale(one)
+
+
+def test_a_raised_epoch_has_a_host_that_is_behind_taken_again():
+    one, other, message = set_back()
+    one.handshakes.raise_epoch(999)
+    assert one.handshakes.initiate(B, 500.0 + RETRANSMIT_S - 0.1) == [message]
+    (still_behind,) = one.handshakes.initiate(B, 500.0 + RETRANSMIT_S)
+    assert other.receive(still_behind, 505.0) == stale(one)
+    one.handshakes.raise_epoch(1001)
+    one.handshakes.raise_epoch(3)
+    (message,) = one.handshakes.initiate(B, 510.0)
+    assert isinstance(other.receive(message, 510.0), Answer)
+
+
+def test_a_host_that_is_no_longer_behind_is_not_told_that_it_is():
+    one, other, _ = set_back()
+    one.handshakes.raise_epoch(1001)
+    shake_hands(one, other, 510.0)
+    (back,) = other.handshakes.initiate(A, 520.0)
+    assert not one.receive(back, 520.0).says_stale
+
+
+def test_nobody_is_called_back_whose_key_is_not_valid_any_more():
+    one, other, message = set_back()
+    other.know(Peer(A, (keys("another").public,)))
+    assert other.receive(message, 501.0) == Refused(Drop.STALE)
+    assert other.handshakes.call_back(stale(one), 501.0) is None
 
 
 # Wrong keys.
@@ -642,7 +712,7 @@ def test_no_datagram_raises_or_makes_a_session(recorded, data):
         outcome = host.handshakes.receive(datagram, data.draw(st.binary(max_size=18)), now)
         host.handshakes.resets_for(datagram, now)
         # The genuine reset is the one thing here that is still worth hearing.
-        assert isinstance(outcome, (Refused, Forgotten))
+        assert isinstance(outcome, (Refused, Stale, Forgotten))
         assert not isinstance(outcome, Forgotten) or datagram in datagrams
         after = tables(host)
         names = (
