@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.agents import DEVICE, Agent
 from tests.system.stage import Pair, Stage
-from tests.system.topology import Port, until
+from tests.system.topology import Host, Port, until
 from tests.system.traffic import assert_whole, both_ways, drain, is_icmp, ping
 
 CUTS = {
@@ -282,26 +282,121 @@ def test_start_without_any_link_waits_for_one(pair: Pair) -> None:
     assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
 
 
+class OneLan:
+    """Two hosts that have both their interfaces in one LAN, with the kernel's defaults."""
+
+    def __init__(self, stage: Stage, encapsulation: str) -> None:
+        topology = stage.topology("net0")
+        self.a, self.b = topology.host("vm0"), topology.host("vm1")
+        self.a_ports = self._ports(self.a, "192.168.0.2/24", "192.168.0.4/24")
+        self.b_ports = self._ports(self.b, "192.168.0.3/24", "192.168.0.5/24")
+        self.a_agent = stage.agent(self.a, "10.0.0.1", encapsulation=encapsulation)
+        self.a_agent.peer("10.0.0.2", "192.168.0.3", "192.168.0.5")
+        self.b_agent = stage.agent(self.b, "10.0.0.2", encapsulation=encapsulation)
+        self.b_agent.peer("10.0.0.1")
+        self.pairs = [(one.ip, other.ip) for one in self.a_ports for other in self.b_ports]
+
+    def _ports(self, host: Host, *addresses: str) -> list[Port]:
+        ports = [
+            Port(host, "net0", f"eth{number}", address, f"{host.name}-{number}")
+            for number, address in enumerate(addresses)
+        ]
+        for port in ports:
+            port.create()
+        return ports
+
+    def cross(self) -> None:
+        """Have each host send to either address of the other one by the card of its other one."""
+        for host, far in ((self.a, self.b_ports), (self.b, self.a_ports)):
+            macs = [port.mac for port in far]
+            host.batch(
+                *(
+                    ["neigh", "replace", port.ip, "lladdr", mac, "nud", "permanent", "dev", device]
+                    for port, mac in zip(far, macs[::-1])
+                    for device in ("eth0", "eth1")
+                )
+            )
+
+    def flush(self) -> None:
+        """Have both hosts ask anew which card has which address."""
+        for host in (self.a, self.b):
+            host.batch(["neigh", "flush", "all"])
+
+    def start(self) -> None:
+        self.a_agent.start()
+        self.b_agent.start()
+        self.wait_whole()
+
+    def wait_whole(self) -> None:
+        self.a_agent.wait_carrying("10.0.0.2", *self.pairs)
+        self.b_agent.wait_carrying("10.0.0.1", *(pair[::-1] for pair in self.pairs))
+
+    def assert_all_carry(self) -> None:
+        """See that packets arrive whole, and copies of them by each way."""
+        ends = ((self.a_agent, "10.0.0.2"), (self.b_agent, "10.0.0.1"))
+        before = [self.received(agent, far) for agent, far in ends]
+        with both_ways(self.a, "10.0.0.1", self.b, "10.0.0.2") as verdicts:
+            for (agent, far), earlier in zip(ends, before):
+                until(
+                    lambda agent=agent, far=far, earlier=earlier: all(
+                        count >= earlier.get(way, 0) + 200
+                        for way, count in self.received(agent, far).items()
+                    ),
+                    RESTORE_S,
+                    lambda agent=agent, far=far: f"each way carries: {agent.connections(far)}",
+                )
+        assert_whole(verdicts)
+        self.wait_whole()
+
+    def received(self, agent: Agent, far: str) -> dict[tuple[int, str], int]:
+        """Return how much came by each way, by link and remote address."""
+        return {
+            (connection["link"], connection["address"]): connection["received"]
+            for connection in agent.connections(far)
+        }
+
+
 @pytest.mark.parametrize("encapsulation", ["secure", "classic"])
 def test_two_interfaces_on_one_lan_are_two_links(stage: Stage, encapsulation: str) -> None:
-    topology = stage.topology("net0")
-    host_a, host_b = topology.host("vm0"), topology.host("vm1")
-    if encapsulation == "secure":
-        for host in (host_a, host_b):
-            # Each interface answers for its own address only: a UDP socket takes what comes in by
-            # its own link.
-            host.sysctl("net/ipv4/conf/all/arp_ignore", 1)
-    for number, address in enumerate(("192.168.0.2/24", "192.168.0.4/24")):
-        Port(host_a, "net0", f"eth{number}", address, f"vm0-{number}").create()
-    for number, address in enumerate(("192.168.0.3/24", "192.168.0.5/24")):
-        Port(host_b, "net0", f"eth{number}", address, f"vm1-{number}").create()
-    a = stage.agent(host_a, "10.0.0.1", encapsulation=encapsulation)
-    b = stage.agent(host_b, "10.0.0.2", encapsulation=encapsulation).peer("10.0.0.1")
-    a.peer("10.0.0.2", "192.168.0.3", "192.168.0.5").start()
-    b.start()
-    pairs = [(f"192.168.0.{one}", f"192.168.0.{other}") for one in (2, 4) for other in (3, 5)]
-    a.wait_carrying("10.0.0.2", *pairs)
-    b.wait_carrying("10.0.0.1", *(pair[::-1] for pair in pairs))
-    with both_ways(host_a, "10.0.0.1", host_b, "10.0.0.2") as verdicts:
-        until(lambda: b.delivered() > 500, 10, "500 packets delivered")
-    assert_whole(verdicts)
+    lan = OneLan(stage, encapsulation)
+    lan.start()
+    lan.assert_all_carry()
+    lan.flush()
+    lan.assert_all_carry()
+
+
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_frames_that_come_by_another_card_of_the_lan_count(
+    stage: Stage, encapsulation: str
+) -> None:
+    lan = OneLan(stage, encapsulation)
+    lan.cross()
+    lan.start()
+    lan.assert_all_carry()
+    assert [agent.status()["warnings"] for agent in (lan.a_agent, lan.b_agent)] == [[], []]
+
+
+def test_second_agent_finds_the_port_taken_for_all_interfaces(stage: Stage) -> None:
+    lan = OneLan(stage, "secure")
+    lan.start()
+    second = stage.agent(lan.a, "10.0.0.3", instance="second", device={"name": "ropeway1"})
+    second.start()
+    links = second.status()["links"]
+    assert [link["name"] for link in links] == ["eth0", "eth1"]
+    assert all("second agent" in link["unusable"] for link in links), links
+    lan.assert_all_carry()
+
+
+def test_card_of_the_lan_that_takes_no_part_is_named_on_a_classic_network(stage: Stage) -> None:
+    lan = OneLan(stage, "classic")
+    lan.a_agent.config["interfaces"] = {"exclude": ["eth1"]}
+    lan.a_agent.start()
+    sentence = (
+        "eth0({}) and eth1({}) are both in 192.168.0.0/24, and eth1 answers ARP for 192.168.0.2"
+        " too: frames for eth0 that come by eth1 are lost, because eth1 takes no part: set"
+        " net.ipv4.conf.all.arp_ignore to 1"
+    ).format(*(port.index for port in lan.a_ports))
+    assert lan.a_agent.status()["warnings"] == [sentence]
+    assert lan.a_agent.log().count(sentence) == 1
+    lan.a.sysctl("net/ipv4/conf/all/arp_ignore", 1)
+    assert lan.a_agent.status()["warnings"] == []

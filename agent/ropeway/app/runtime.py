@@ -47,7 +47,7 @@ from typing import (
 
 from ropeway import __version__
 from ropeway.app import config as configuration
-from ropeway.app import no_device, overlap, selection, state, systemd
+from ropeway.app import no_device, overlap, selection, shared_lan, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.control import (
@@ -70,6 +70,7 @@ from ropeway.core.node import Node, Settings
 from ropeway.core.redundancy import LinkHealth
 from ropeway.core.secure import Train
 from ropeway.kernel import (
+    arp,
     firewall,
     netlink,
     process,
@@ -81,7 +82,7 @@ from ropeway.kernel import (
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
 from ropeway.kernel.tun import Queue, Tun
-from ropeway.kernel.udp import UDP_FEATURES, UdpSocket, preferred_source
+from ropeway.kernel.udp import UDP_FEATURES, StraySocket, UdpSocket, preferred_source
 
 if TYPE_CHECKING:
     from ropeway.core.secure_node import SecureNode, SecureSettings
@@ -138,6 +139,7 @@ DEVICE_MTU_MIN = 68
 
 
 Sockets = Union[LinkSockets, UdpSocket]
+Receivers = Union[Sockets, StraySocket]
 
 OVERRUN_PIECES = 4
 """Read a turn of a queue of the device that brings too much: answered flows have left it."""
@@ -188,13 +190,19 @@ def _addresses_used(link: Link) -> List[str]:
     return [text.split("/")[0] for text in chosen]
 
 
-def _sockets_max(secure: bool) -> int:
+def _unshared(wanted: Dict[Hashable, Tuple[Link, str]]) -> Set[Hashable]:
+    """Return which bindings of a secure network are the only one of their address."""
+    times = Counter(address for _, address in wanted.values())
+    return {key for key, (_, address) in wanted.items() if times[address] == 1}
+
+
+def _sockets_max() -> int:
     """Return how many bindings leave this process descriptors enough for the rest."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return SOCKETS_MAX
-    each = 1 if secure else 2
-    return max(1, min(SOCKETS_MAX, (limit - DESCRIPTORS_RESERVED) // each))
+    # Two of each: one that sends, and one for what comes by another interface or as raw packets.
+    return max(1, min(SOCKETS_MAX, (limit - DESCRIPTORS_RESERVED) // 2))
 
 
 class Runtime:
@@ -222,12 +230,17 @@ class Runtime:
         self._device_features = wanted & DEVICE_FEATURES
         self._socket_features = wanted - DEVICE_FEATURES
         self._sockets: Dict[Hashable, Sockets] = {}
-        self._sockets_by_fd: Dict[int, Sockets] = {}
-        self._sockets_max = _sockets_max(self._secure)
+        #: What receives by other interfaces, by the key of the sockets that it goes with, and
+        #: where there is none, why not.
+        self._strays: Dict[Hashable, StraySocket] = {}
+        self._no_strays: Dict[Hashable, str] = {}
+        self._receivers: Dict[int, Receivers] = {}
+        self._sockets_max = _sockets_max()
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
         self._no_link_told = ""
         self._overlaps: List[overlap.Overlap] = []
+        self._shared_lans: List[shared_lan.SharedLan] = []
         self._warned_at: Dict[str, float] = {}
         # What the kernel makes by itself when the device gets its address.
         self._steering = steering.wanted(config.device_address, ())
@@ -495,7 +508,7 @@ class Runtime:
 
     def _loop(self, wake: socket.socket) -> None:
         clock, poll, node = time.monotonic, self._epoll.poll, self._node
-        sockets_by_fd = self._sockets_by_fd
+        receivers = self._receivers
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
         outgoing, incoming = self._outgoing, self._incoming
@@ -515,8 +528,8 @@ class Runtime:
                 # What other hosts wait for goes out before copies of what came are looked at.
                 ready.sort(key=self._is_no_device)
             for descriptor, occasions in ready:
-                if descriptor in sockets_by_fd:
-                    self._receive(sockets_by_fd[descriptor], now)
+                if descriptor in receivers:
+                    self._receive(receivers[descriptor], now)
                 elif descriptor in self._queues:
                     self._read_device(*self._queues[descriptor], now)
                 elif descriptor == hints_fd:
@@ -584,11 +597,11 @@ class Runtime:
             self._wakefulness.deadline(),
         )
 
-    def _receive(self, sockets: Sockets, now: float) -> None:
+    def _receive(self, receiver: Receivers, now: float) -> None:
         try:
-            self._incoming.read(sockets.key, sockets.receive_batch, self._turn, now)
+            self._incoming.read(receiver.key, receiver.receive_batch, self._turn, now)
         except OSError as error:
-            self._receive_failed(sockets, error, now)
+            self._receive_failed(receiver, error, now)
         if self._deliver():
             self._occasion = DELIVERED
             # The kernel answers some at once: echoes, acknowledgements.
@@ -768,6 +781,7 @@ class Runtime:
                 self._warn(f"{one.name}({one.index}) takes no part, because it {one.reason}", now)
         self._check_overlaps(links, now, starting)
         self._follow(links, now)
+        self._check_shared_lans(links, now)
         self._set_links(links, now)
         self._expect(links, left_out)
         self._tend_device(interfaces, now, starting)
@@ -864,6 +878,34 @@ class Runtime:
             for one in self._overlaps
         ]
 
+    def _check_shared_lans(self, links: Sequence[Link], now: float) -> None:
+        """Warn where frames for a link may come by another interface and are lost there."""
+        self._shared_lans = shared_lan.find(self._interfaces, links)
+        for sentence in self._shared_lan_sentences():
+            self._warn(sentence, now)
+
+    def _shared_lan_sentences(self) -> List[str]:
+        found = [(pair, self._why_lost(pair)) for pair in self._shared_lans]
+        return [
+            shared_lan.sentence(pair, why)
+            for pair, why in found
+            if why and arp.answers_for_others(pair.other.name)
+        ]
+
+    def _why_lost(self, pair: shared_lan.SharedLan) -> str:
+        """Return why frames for a link's address are lost at the other interface of its LAN."""
+        name, index = pair.other.name, pair.other.index
+        if not self._secure and index not in self._sockets:
+            return f"{name} takes no part"
+        if self._secure and (pair.link.index, pair.address) in self._no_strays:
+            why = self._no_strays[pair.link.index, pair.address]
+            return f"no socket can take them there ({why})"
+        if reverse_path.is_strict(name):
+            with contextlib.suppress(OSError):
+                if reverse_path.way_back(pair.address, pair.neighbour) != index:
+                    return f"rp_filter is strict at {name} and answers leave by another interface"
+        return ""
+
     def _note_left_out(
         self, links: Sequence[Link], wanted: Dict[Hashable, Tuple[Link, str]]
     ) -> None:
@@ -888,8 +930,11 @@ class Runtime:
         """Hold the sockets that the links need, and none besides."""
         wanted = bindings(links, self._secure, self._sockets_max)
         self._note_left_out(links, wanted)
+        unshared = _unshared(wanted) if self._secure else set()
         for key in [key for key in self._sockets if key not in wanted]:
             self._close_sockets(key)
+        for key in [key for key in self._strays if key not in unshared]:
+            self._close_stray(key)
         for key in [key for key in self._unusable if key not in wanted]:
             del self._unusable[key]
         for key, (link, address) in wanted.items():
@@ -907,8 +952,26 @@ class Runtime:
                 continue
             self._unusable.pop(key, None)
             self._sockets[key] = opened
-            self._sockets_by_fd[opened.fileno()] = opened
+            self._receivers[opened.fileno()] = opened
+        self._open_strays({key: wanted[key] for key in unshared})
         self._note_no_link(now)
+
+    def _open_strays(self, wanted: Dict[Hashable, Tuple[Link, str]]) -> None:
+        """Receive by every interface what comes for an address that only one link has."""
+        self._no_strays = {}
+        for key, (link, address) in wanted.items():
+            if key in self._strays or key not in self._sockets:
+                continue
+            try:
+                stray = StraySocket(
+                    link.index, link.name, address, self._config.port, self._socket_features
+                )
+                self._watch(stray)
+            except OSError as error:
+                self._no_strays[key] = error.strerror or str(error)
+                continue
+            self._strays[key] = stray
+            self._receivers[stray.fileno()] = stray
 
     def _note_no_link(self, now: float) -> None:
         """Tell, when that begins and ends, that there are links but none can be used."""
@@ -936,7 +999,7 @@ class Runtime:
         self._watch(opened)
         return opened
 
-    def _watch(self, opened: Sockets) -> None:
+    def _watch(self, opened: Receivers) -> None:
         """Have the loop wake for what was just opened, or close it and raise the `OSError`."""
         try:
             self._epoll.register(opened.fileno(), select.EPOLLIN)
@@ -957,11 +1020,11 @@ class Runtime:
         self._warn(f"{link.name}({link.index}){place} cannot be used: {reason}", now)
         self._unusable[key] = reason
 
-    def _receive_failed(self, sockets: Sockets, error: OSError, now: float) -> None:
+    def _receive_failed(self, receiver: Receivers, error: OSError, now: float) -> None:
         if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
             # Unforeseen, so begin anew with fresh sockets rather than turn in circles.
-            log.warning("receiving on %s failed: %s", sockets.name, error.strerror or error)
-            self._close_sockets(sockets.key)
+            log.warning("receiving on %s failed: %s", receiver.name, error.strerror or error)
+            self._close_sockets(receiver.key)
         self._look_soon(now)
 
     def _tend_device(
@@ -1093,11 +1156,18 @@ class Runtime:
             self._device_index = 0
 
     def _close_sockets(self, key: Hashable) -> None:
-        sockets = self._sockets.pop(key)
+        if key in self._strays:
+            self._close_stray(key)
         self._incoming.forget(key)
-        del self._sockets_by_fd[sockets.fileno()]
-        self._epoll.unregister(sockets.fileno())
-        sockets.close()
+        self._close_receiver(self._sockets.pop(key))
+
+    def _close_stray(self, key: Hashable) -> None:
+        self._close_receiver(self._strays.pop(key))
+
+    def _close_receiver(self, receiver: Receivers) -> None:
+        del self._receivers[receiver.fileno()]
+        self._epoll.unregister(receiver.fileno())
+        receiver.close()
 
     def _close_links(self) -> None:
         for key in list(self._sockets):
@@ -1322,8 +1392,8 @@ class Runtime:
         if self._secure:
             status["offload"] = self._offload()
         drops: Dict[int, int] = {}
-        for sockets in self._sockets.values():
-            drops[sockets.index] = drops.get(sockets.index, 0) + sockets.receive_drops()
+        for receiver in self._receivers.values():
+            drops[receiver.index] = drops.get(receiver.index, 0) + receiver.receive_drops()
         status["not_taking_part"] = [dataclasses.asdict(one) for one in self._select()[1]]
         for link in self._with_links(status)["links"]:
             index = link["index"]
@@ -1372,6 +1442,7 @@ class Runtime:
     def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
         told = [self._no_link_told, self._steering_fault, *self._overlap_sentences()]
+        told += self._shared_lan_sentences()
         if self._secure:
             told += _reverse_path_sentences(status)
         return [sentence for sentence in told if sentence]

@@ -17,13 +17,20 @@ STRICT = 1
 
 def is_strict(name: str) -> bool:
     """Say whether the interface `name` takes only what it would send the answer to by itself."""
-    # The larger one counts.
-    return max(_value("all"), _value(name)) == STRICT
+    return setting(name, "rp_filter") == STRICT
 
 
-def _value(name: str) -> int:
+def setting(name: str, key: str) -> int:
+    """Return what counts for the interface `name` of a setting such as "rp_filter"; 0 if unknown.
+
+    That is the larger one of its own and that of all interfaces.
+    """
+    return max(_value("all", key), _value(name, key))
+
+
+def _value(name: str, key: str) -> int:
     try:
-        with open(os.path.join(SYSCTLS, name, "rp_filter"), encoding="ascii") as file:
+        with open(os.path.join(SYSCTLS, name, key), encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0

@@ -53,6 +53,7 @@ APART_TRAINS = 256
 # Endpoints that this is known of; beyond it all are tried anew.
 APART_ENDPOINTS_MAX = 256
 
+LOOPBACK_IFINDEX = 1  # include/net/flow.h, in every network namespace
 _DISCARD_PORT = 9  # RFC 863; the route does not depend on it
 
 # Frames of these types carry packets of the virtual network.
@@ -89,29 +90,18 @@ def preferred_source(name: str, far: str) -> Optional[str]:
         return None
 
 
-class UdpSocket:
-    """The UDP socket of one address of one local interface, non-blocking.
+class Receiver:
+    """What receives on a UDP socket, whatever that is bound to: non-blocking.
 
-    `index` and `name` must mean the same interface. `OSError` with `ENODEV` says that it is gone
-    or has another index by now, `EADDRNOTAVAIL` that the address is gone, `EADDRINUSE` that another
-    process has the port, `EPERM` that CAP_NET_RAW is missing.
-    `features` are those wanted of `UDP_FEATURES`; the attribute of that name says of each of them
-    whether it is "on", or why not.
+    What is received counts for the address of the link `index`, `name`.
     """
 
-    def __init__(
-        self,
-        index: int,
-        name: str,
-        address: str,
-        port: int,
-        features: FrozenSet[str] = frozenset(),
-    ) -> None:
+    def __init__(self, index: int, name: str, address: str, port: int) -> None:
         self.index = index
         self.name = name
         self.address = address
         self.port = port
-        #: What the node knows this socket by: link index and local address.
+        #: What the node knows it by: link index and local address.
         self.key = (index, address)
         self._ipv6 = ":" in address
         self._socket = socket.socket(
@@ -119,39 +109,32 @@ class UdpSocket:
             socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
             socket.IPPROTO_UDP,
         )
+
+    def _bind(self, name: str) -> None:
+        """Bind to address, port and the interface `name`."""
         option = self._socket.setsockopt
-        try:
-            self._buffer = SendBuffer(self._socket)
-            set_receive_buffer(self._socket)
-            option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
-            if self._ipv6:
-                option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                option(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
-            else:
-                option(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
-            self._socket.bind((address, port))
-            if socket.if_nametoindex(name) != index:
-                raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
-        except OSError:
-            self.close()
-            raise
-        self.features = self._enable(features)
-        self._segments = self.features["udp_segment"] == ON
-        # How many trains are yet to go apart where one was refused, by endpoint.
-        self._apart: Dict[Endpoint, int] = {}
+        set_receive_buffer(self._socket)
+        option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+        if self._ipv6:
+            option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        self._socket.bind((self.address, self.port))
+
+    def _enable(self, features: FrozenSet[str]) -> Dict[str, str]:
+        """Ask the kernel for the features wanted; return for each "on" or why it is not."""
+        given = dict.fromkeys(UDP_FEATURES, NOT_ASKED_FOR)
+        # A size of 0 changes nothing: each train names its own.
+        for name, option, value in (("udp_segment", UDP_SEGMENT, 0), ("udp_gro", UDP_GRO, 1)):
+            if name in features:
+                try:
+                    self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
+                    given[name] = ON
+                except OSError as error:
+                    given[name] = os.strerror(error.errno or 0)
+        return given
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""
         return self._socket.fileno()
-
-    def is_bound(self) -> bool:
-        """Tell whether the interface that the socket is bound to is still there."""
-        try:
-            # sock_getbindtodevice() of net/core/sock.c looks the name up by the index.
-            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
-        except OSError:
-            return False
-        return True
 
     def receive_batch(self, limit: int) -> List[Received]:
         """Return what waits now, in at most `limit` pieces.
@@ -180,6 +163,65 @@ class UdpSocket:
             # struct sockaddr_in6 has a flow label and a scope besides.
             return [(whole, source[:2], size) for whole, source, size in received]
         return received
+
+    def receive_drops(self) -> int:
+        """Return how many datagrams the kernel dropped because the receive buffer was full.
+
+        Those with a wrong checksum count too.
+        """
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO.size)
+        return int(SK_MEMINFO.unpack(raw)[SK_MEMINFO_DROPS])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class UdpSocket(Receiver):
+    """The UDP socket of one address of one local interface, non-blocking.
+
+    `index` and `name` must mean the same interface. `OSError` with `ENODEV` says that it is gone
+    or has another index by now, `EADDRNOTAVAIL` that the address is gone, `EADDRINUSE` that another
+    process has the port, `EPERM` that CAP_NET_RAW is missing.
+    `features` are those wanted of `UDP_FEATURES`; the attribute of that name says of each of them
+    whether it is "on", or why not.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        address: str,
+        port: int,
+        features: FrozenSet[str] = frozenset(),
+    ) -> None:
+        super().__init__(index, name, address, port)
+        option = self._socket.setsockopt
+        try:
+            self._buffer = SendBuffer(self._socket)
+            if self._ipv6:
+                option(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+            else:
+                option(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+            self._bind(name)
+            if socket.if_nametoindex(name) != index:
+                raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
+        except OSError:
+            self.close()
+            raise
+        self.features = self._enable(features)
+        self._segments = self.features["udp_segment"] == ON
+        # How many trains are yet to go apart where one was refused, by endpoint.
+        self._apart: Dict[Endpoint, int] = {}
+
+    def is_bound(self) -> bool:
+        """Tell whether the interface that the socket is bound to is still there."""
+        try:
+            # sock_getbindtodevice() of net/core/sock.c looks the name up by the index.
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+        except OSError:
+            return False
+        return True
 
     def send_batch(self, endpoint: Endpoint, trains: Iterable[Train]) -> Dict[str, int]:
         """Send to `endpoint`, an address of this socket's family and a port.
@@ -270,19 +312,6 @@ class UdpSocket:
         if self._apart.pop(endpoint, None) is not None and not self._apart:
             self.features["udp_segment"] = ON
 
-    def _enable(self, features: FrozenSet[str]) -> Dict[str, str]:
-        """Ask the kernel for the features wanted; return for each "on" or why it is not."""
-        given = dict.fromkeys(UDP_FEATURES, NOT_ASKED_FOR)
-        # A size of 0 changes nothing: each train names its own.
-        for name, option, value in (("udp_segment", UDP_SEGMENT, 0), ("udp_gro", UDP_GRO, 1)):
-            if name in features:
-                try:
-                    self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
-                    given[name] = ON
-                except OSError as error:
-                    given[name] = os.strerror(error.errno or 0)
-        return given
-
     def buffers(self) -> Dict[str, int]:
         """Return the sizes of the socket's buffers in bytes as the kernel granted them.
 
@@ -295,17 +324,34 @@ class UdpSocket:
             "receive": option(socket.SOL_SOCKET, socket.SO_RCVBUF),
         }
 
-    def receive_drops(self) -> int:
-        """Return how many datagrams the kernel dropped because the receive buffer was full.
 
-        Those with a wrong checksum count too.
-        """
-        raw = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO.size)
-        return int(SK_MEMINFO.unpack(raw)[SK_MEMINFO_DROPS])
+class StraySocket(Receiver):
+    """Receives what comes for the address of a link by any interface but that.
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+    The kernel gives it what no socket takes that is bound to the interface by which it came
+    (compute_score() of net/ipv4/udp.c). No other socket can be bound to the same address and port
+    while there is this one, so it is opened after those. `OSError` as for `UdpSocket`.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        address: str,
+        port: int,
+        features: FrozenSet[str] = frozenset(),
+    ) -> None:
+        super().__init__(index, name, address, port)
+        try:
+            # Two sockets that are bound to different interfaces do not collide, and whether they do
+            # is looked at only here (udp_lib_lport_inuse2() of net/ipv4/udp.c): so a second agent
+            # still finds the port taken.
+            self._bind(socket.if_indextoname(LOOPBACK_IFINDEX))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"\0")
+        except OSError:
+            self.close()
+            raise
+        self._enable(features)
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:

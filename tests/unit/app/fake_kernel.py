@@ -149,6 +149,19 @@ class FakeUdpSocket(FakeLinkSockets):
         return self.index, self.address
 
 
+class FakeStraySocket(Ready):
+    def __init__(self, index, name, address):
+        super().__init__()
+        self.index, self.name, self.address = index, name, address
+        self.key = index, address
+
+    def receive_batch(self, limit):
+        return [(datagram, source, len(datagram) or 1) for datagram, source in self.take(limit)]
+
+    def receive_drops(self):
+        return 0
+
+
 class FakeHints(Ready):
     def drain(self):
         taken = self.take(64)
@@ -171,6 +184,7 @@ class FakeKernel:
         self.interfaces: List[Interface] = []
         self.tuns: List[FakeTun] = []
         self.links: List[FakeLinkSockets] = []
+        self.strays: List[FakeStraySocket] = []
         self.firewall: List[str] = []
         self.configured: List[tuple] = []
         self.unusable: Dict[str, int] = {}
@@ -185,6 +199,8 @@ class FakeKernel:
         self.leads_to = 0
         #: The interfaces with a strict rp_filter, and the one by which all answers go.
         self.strict: Set[str] = set()
+        #: The interfaces that answer ARP for their own addresses only.
+        self.reticent: Set[str] = set()
         self.way_back = 2
         self.sources: Dict[Tuple[str, str], str] = {}  # by interface and far address
 
@@ -192,6 +208,10 @@ class FakeKernel:
         monkeypatch.setattr(runtime, "Tun", self.open_tun)
         monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
         monkeypatch.setattr(runtime, "UdpSocket", self.open_udp)
+        monkeypatch.setattr(runtime, "StraySocket", self.open_stray)
+        monkeypatch.setattr(
+            runtime.arp, "answers_for_others", lambda name: name not in self.reticent
+        )
         monkeypatch.setattr(
             runtime, "preferred_source", lambda name, far: self.sources.get((name, far))
         )
@@ -267,8 +287,21 @@ class FakeKernel:
         if code is not None:
             raise OSError(code, os.strerror(code))
 
+    def open_stray(self, index, name, address, port, features=frozenset()):
+        self._refuse_unusable(("stray", address))
+        taken = [link.key for link in self.links if link.key[1] == address and not link.closed]
+        assert taken == [(index, address)], "another link has the address"
+        self.strays.append(FakeStraySocket(index, name, address))
+        return self.strays[-1]
+
+    def stray(self, address):
+        """Return what receives by all other interfaces at `address`, if that is open."""
+        found = [stray for stray in self.strays if stray.address == address and not stray.closed]
+        return found[-1] if found else None
+
     def open_udp(self, index, name, address, port, features=frozenset()):
         self._refuse_unusable(address)
+        assert not self.stray(address), "what receives by all interfaces has the address"
         self.links.append(FakeUdpSocket(self, index, name, address, port, features))
         return self.links[-1]
 

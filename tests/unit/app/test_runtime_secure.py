@@ -66,9 +66,11 @@ def kernel(monkeypatch, tmp_path):
 class FarHost:
     """Host 10.0.0.2 at 192.168.0.2, moved by hand over the agent's socket at eth0."""
 
-    def __init__(self, kernel, private=FAR, known=OWN, mute=()):
+    def __init__(self, kernel, private=FAR, known=OWN, mute=(), by=None):
         self.kernel = kernel
         self.mute = mute  # types of datagrams that get lost
+        #: What gives the socket that its frames arrive at.
+        self.by = by or (lambda: kernel.socket("eth0", "192.168.0.1"))
         self.delivered = []
         peers = (PeerSettings("10.0.0.1", (keys.public_of(known),)),)
         self.node = SecureNode(
@@ -95,7 +97,7 @@ class FarHost:
         for (_, to), trains in self.node.take_trains().items():
             if to == ("192.168.0.1", PORT):
                 for datagram in (d for d in frames(trains) if d[0] not in self.mute):
-                    socket.put((datagram, ("192.168.0.2", PORT)))
+                    self.by().put((datagram, ("192.168.0.2", PORT)))
         self.delivered += self.node.take_packets()
 
     def until(self, condition):
@@ -637,6 +639,95 @@ def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
         ("ERROR", sentence + "; trying again every 0 s"),
         ("INFO", "a link can be used again"),
     ]
+
+
+class TestTwoCardsInOneLan:
+    """What comes for a link's address by another interface counts."""
+
+    ETH1 = interface(3, "eth1", "192.168.0.7/24")
+
+    def test_frames_that_come_by_another_card_count_for_the_link(self, kernel, tmp_path):
+        def steps():
+            eventually(lambda: kernel.stray("192.168.0.1"))
+            far = FarHost(kernel, by=lambda: kernel.stray("192.168.0.1"))
+            far.until(far.established)
+            inward = packet("10.0.0.2", "10.0.0.1")
+            far.node.outbound([inward], time.monotonic())
+            far.until(lambda: kernel.tun.written)
+            assert kernel.tun.written == [inward]
+
+        run(runtime.Runtime(settings_for(tmp_path)), steps)
+        assert kernel.strays[0].closed
+
+    def test_address_of_two_links_is_received_by_these_alone(self, kernel, tmp_path):
+        twin = interface(3, "eth1", "192.168.0.1/24")
+
+        def steps():
+            eventually(lambda: kernel.stray("192.168.0.1"))
+            kernel.change(ETH0, twin)
+            eventually(lambda: opened(kernel) == {(2, "192.168.0.1"), (3, "192.168.0.1")})
+            assert not kernel.stray("192.168.0.1")
+            kernel.change(twin)
+            eventually(lambda: kernel.stray("192.168.0.1"))
+            assert kernel.stray("192.168.0.1").key == (3, "192.168.0.1")
+
+        run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+    def test_sockets_of_a_link_are_opened_anew_together(self, kernel, tmp_path):
+        def steps():
+            first = eventually(lambda: kernel.stray("192.168.0.1"))
+            kernel.socket("eth0", "192.168.0.1").bound = False
+            kernel.change(ETH0)
+            eventually(lambda: kernel.stray("192.168.0.1") not in (None, first))
+            assert first.closed
+
+        run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+    def test_unforeseen_error_there_opens_both_anew(self, kernel, tmp_path):
+        def steps():
+            first = eventually(lambda: kernel.stray("192.168.0.1"))
+            first.put(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+            eventually(lambda: kernel.stray("192.168.0.1") not in (None, first))
+            assert len(kernel.links) == 2
+
+        run(runtime.Runtime(settings_for(tmp_path)), steps)
+
+    def test_where_they_are_lost_is_told_once(self, kernel, tmp_path, caplog):
+        kernel.interfaces = [ETH0, self.ETH1]
+        kernel.unusable[("stray", "192.168.0.1")] = errno.EMFILE
+        settings = settings_for(tmp_path)
+        sentence = (
+            "eth0(2) and eth1(3) are both in 192.168.0.0/24, and eth1 answers ARP for 192.168.0.1"
+            " too: frames for eth0 that come by eth1 are lost, because {}: set"
+            " net.ipv4.conf.all.arp_ignore to 1"
+        )
+        refused = sentence.format("no socket can take them there (Too many open files)")
+        strict = sentence.format(
+            "rp_filter is strict at eth1 and answers leave by another interface"
+        )
+
+        def warnings():
+            return ask(settings, command="status")["warnings"]
+
+        def steps():
+            eventually(lambda: opened(kernel) >= {(3, "192.168.0.7")})
+            assert warnings() == [refused]
+            kernel.reticent = {"eth1"}
+            assert warnings() == []
+            kernel.reticent = set()
+            dumps = settled(kernel)
+            kernel.change(ETH0, self.ETH1)
+            eventually(lambda: kernel.dumps > dumps and warnings() == [refused])
+            del kernel.unusable["stray", "192.168.0.1"]
+            kernel.change(ETH0, self.ETH1)
+            eventually(lambda: warnings() == [])
+            assert kernel.stray("192.168.0.1")
+            kernel.strict = {"eth1"}
+            assert strict in warnings()
+
+        run(runtime.Runtime(settings), steps)
+        told = [r.getMessage() for r in caplog.records if "arp_ignore" in r.getMessage()]
+        assert told.count(refused) == 1
 
 
 def test_strict_filter_is_told_where_it_keeps_a_link_from_hearing(kernel, tmp_path):

@@ -236,6 +236,29 @@ def test_port_in_use(link):
     assert caught.value.errno == errno.EADDRINUSE
 
 
+def test_what_receives_by_all_interfaces_takes_no_port_that_is_in_use(link):
+    with pytest.raises(OSError, match="in use") as caught:
+        udp.StraySocket(LOOPBACK, "lo", link.address, link.port)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_port_that_is_received_by_all_interfaces_is_in_use(address):
+    port = free_port(address)
+    stray = udp.StraySocket(LOOPBACK, "lo", address, port, OFFLOADS)
+    try:
+        for make in (udp.UdpSocket, udp.StraySocket):
+            with pytest.raises(OSError, match="in use"):
+                make(LOOPBACK, "lo", address, port)
+        with beside(stray) as far:
+            far.sendto(b"a", (address, port))
+            wait_for_input(stray)
+            assert stray.receive_batch(3) == [(b"a", far.getsockname()[:2], 1)]
+        assert stray.receive_drops() == 0
+    finally:
+        stray.close()
+
+
 def test_address_that_is_not_there():
     with pytest.raises(OSError, match="assign") as caught:
         udp.UdpSocket(LOOPBACK, "lo", "192.0.2.77", 51840)
