@@ -6,13 +6,16 @@ import contextlib
 import errno
 import json
 import os
+import select
 import socket
+import uuid
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
 from ropeway.app import selection
-from ropeway.kernel import netlink, steering
+from ropeway.kernel import generation, netlink, steering
 from ropeway.kernel.tun import Tun
 from ropeway.kernel.udp import preferred_source
 from tests.system.stage import Pair
@@ -41,6 +44,17 @@ class Kernel:
     def dump(self) -> dict[str, netlink.Interface]:
         with namespace(self.name):
             return {interface.name: interface for interface in netlink.dump(ipv6=True)}
+
+
+def test_what_the_kernel_announces_about_devices_arrives_and_is_no_copy_of_this_machine() -> None:
+    """A real copy takes a hypervisor; this shows that socket, group and format are right."""
+    hints = generation.GenerationHints()
+    with contextlib.closing(hints), contextlib.closing(select.epoll()) as ready:
+        ready.register(hints.fileno(), select.EPOLLIN)
+        # ABI/testing/sysfs-uevent: what a process has the kernel announce has SYNTH_ARG_ before it.
+        Path("/sys/class/net/lo/uevent").write_text(f"change {uuid.uuid4()} NEWVMGENID=1")
+        assert ready.poll(5.0)
+        assert not hints.drain()
 
 
 @pytest.fixture

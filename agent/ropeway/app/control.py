@@ -187,7 +187,7 @@ class ControlServer:
             self._drop(client)
 
     def deadline(self) -> float:
-        """Return when `expire` has something to do, in seconds of the monotonic clock."""
+        """Return when `expire` has something to do, in seconds of the loop's clock."""
         due = self._listen_at
         for client in self._clients.values():
             if not client.waits:

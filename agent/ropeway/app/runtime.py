@@ -50,6 +50,7 @@ from ropeway.app import config as configuration
 from ropeway.app import no_device, overlap, selection, shared_lan, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
+from ropeway.app.continuity import Break, Continuity, boot_clock
 from ropeway.app.control import (
     REASON_RESTART,
     Client,
@@ -72,6 +73,7 @@ from ropeway.core.secure import Train
 from ropeway.kernel import (
     arp,
     firewall,
+    generation,
     netlink,
     process,
     reverse_path,
@@ -100,6 +102,10 @@ DUMP_SHARE = 10
 """... and dumps never take more than one part in this of the time."""
 CALLERS_EVERY_S = 5.0
 """Where hosts have called from is on disk so soon: for a start after a kill."""
+CONTINUITY_EVERY_S = 1.0
+"""Whether this machine may be a copy is looked at this often: what a copy seals is one too many."""
+STOOD_STILL_S = 3.0
+"""The loop turns more often than this; otherwise it did not run, nor did perhaps the machine."""
 MTU_EVERY_S = 1.0
 """What fits the ways to other hosts changes without any event of netlink."""
 RETRY_S = 1.0
@@ -258,7 +264,7 @@ class Runtime:
         self._reload_answers: List[Later] = []
         self._read_again = False
         self._reload_next: List[Later] = []
-        self._started_at = time.monotonic()
+        self._started_at = boot_clock()
         self._polling = BusyPoll(len(os.sched_getaffinity(0)), self._started_at)
         self._collected_at = self._started_at
         self._interfaces: Sequence[netlink.Interface] = ()
@@ -275,6 +281,8 @@ class Runtime:
         self._status_due = float("inf")
         self._told_at = float("-inf")
         self._carrying_told = (0, 0)
+        self._continuity_due = float("inf")
+        self._copies_fd = -1
         self._firewall_fd = -1
         self._firewall_due = float("inf")
         self._firewall_at = float("-inf")
@@ -307,7 +315,7 @@ class Runtime:
             gc.disable()
             self._loop(wake)
             log.info("stopping on %s", signal.Signals(self._stop_signal).name)
-            self._remember_callers(time.monotonic())
+            self._remember_callers(boot_clock())
             systemd.notify("STOPPING=1")
 
     # --- start
@@ -388,13 +396,14 @@ class Runtime:
             # An agent that was killed may have left the table of a classic network.
             with contextlib.suppress(OSError):
                 firewall.delete(self._table)
+            self._watch_for_copies(stack)
         else:
             self._close_ears(stack)
         self._hints = netlink.Hints(self._secure)
         stack.callback(self._hints.close)
         self._epoll.register(self._hints.fileno(), select.EPOLLIN)
         try:
-            self._look(time.monotonic(), starting=True)
+            self._look(boot_clock(), starting=True)
         except OSError as error:
             raise StartError(
                 f"the device {config.device_name} cannot be set up ({error.strerror or error}):"
@@ -507,10 +516,11 @@ class Runtime:
     # --- the loop
 
     def _loop(self, wake: socket.socket) -> None:
-        clock, poll, node = time.monotonic, self._epoll.poll, self._node
+        clock, poll, node = boot_clock, self._epoll.poll, self._node
         receivers = self._receivers
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
+        copies_fd = self._copies_fd
         outgoing, incoming = self._outgoing, self._incoming
         now, due = clock(), self._due()
         while not self._stop_signal:
@@ -522,8 +532,10 @@ class Runtime:
                 ready = self._wait(occasion, wait_s)
             else:
                 ready = poll(wait_s, EVENTS_MAX)
-            now = clock()
+            before, now = now, clock()
             self._turn += 1
+            if now - before >= STOOD_STILL_S:
+                self._catch_up(now)
             if len(ready) > 1:
                 # What other hosts wait for goes out before copies of what came are looked at.
                 ready.sort(key=self._is_no_device)
@@ -537,6 +549,8 @@ class Runtime:
                 elif descriptor == firewall_fd:
                     if self._firewall.lost():
                         self._firewall_due = max(now, self._firewall_at + RETRY_S)
+                elif descriptor == copies_fd:
+                    self._look_for_copies(now)
                 elif descriptor == wake_fd:
                     wake.recv(64)
                     if self._hangup:
@@ -568,7 +582,7 @@ class Runtime:
 
     def _wait(self, occasion: str, wait_s: float) -> List[Tuple[int, int]]:
         """Wait for what follows a packet, and keep looking for it at first where that pays."""
-        clock, poll = time.monotonic, self._epoll.poll
+        clock, poll = boot_clock, self._epoll.poll
         began = clock()
         span_s = min(self._polling.span_s(occasion, began), wait_s)
         ready = poll(0.0, EVENTS_MAX) if span_s else []
@@ -592,6 +606,7 @@ class Runtime:
             self._firewall_due,
             self._status_due,
             self._mtu_due,
+            self._continuity_due,
             self._reading_due,
             self._control.deadline(),
             self._wakefulness.deadline(),
@@ -715,6 +730,9 @@ class Runtime:
             sealed = self._sealed
             if sealed is not None and sealed.unanswered(now) and self._epoch.follow(time.time()):
                 sealed.raise_epoch(self._epoch.number)
+        if now >= self._continuity_due:
+            self._look_at_continuity(now)
+            self._flush()
         if now >= self._reading_due:
             self._give_up_reading(now)
         self._control.expire(now)
@@ -751,6 +769,54 @@ class Runtime:
         except OSError as error:
             log.warning("%s: trying again", error)
             self._firewall_due = now + RETRY_S
+
+    # --- whether this machine is still the one that made the sessions
+
+    def _watch_for_copies(self, stack: contextlib.ExitStack) -> None:
+        """Have the kernel say when this virtual machine is a copy; without it, look at clocks."""
+        self._continuity = Continuity()
+        self._continuity_due = self._started_at + CONTINUITY_EVERY_S
+        try:
+            self._copies = generation.GenerationHints()
+        except OSError as error:
+            log.info(
+                "the kernel cannot say whether this machine is cloned (%s)",
+                error.strerror or error,
+            )
+            return
+        stack.callback(self._copies.close)
+        self._copies_fd = self._copies.fileno()
+        self._epoll.register(self._copies_fd, select.EPOLLIN)
+
+    def _catch_up(self, now: float) -> None:
+        """Look at what may have changed while nothing ran, before anything is sent."""
+        if self._sealed is not None:
+            self._look_at_continuity(now)
+            self._sealed.catch_up(now)
+
+    def _look_for_copies(self, now: float) -> None:
+        if self._copies.drain():
+            self._end_sessions("this virtual machine was cloned or set back to a snapshot", now)
+
+    def _look_at_continuity(self, now: float) -> None:
+        self._continuity_due = now + CONTINUITY_EVERY_S
+        found = self._continuity.look()
+        if found is Break.BOOT:
+            self._end_sessions(found.value, now)
+        elif found is not None and self._sealed is not None:
+            self._warn(f"{found.value}: replacing all sessions", now)
+            self._sealed.replace_sessions(*self._as_at_a_start(), now)
+
+    def _end_sessions(self, reason: str, now: float) -> None:
+        if self._sealed is not None:
+            log.warning("%s: ending all sessions, since a copy may have their keys", reason)
+            self._sealed.end_sessions(reason, *self._as_at_a_start(), now)
+
+    def _as_at_a_start(self) -> Tuple[int, Tuple[bytes, ...]]:
+        """Return an epoch and reset keys that neither a copy nor an earlier start has used."""
+        self._epoch = state.Epoch(self._config.device_name, time.time())
+        self._reset_keys = state.next_reset_keys(self._config.device_name, os.urandom(32))
+        return self._epoch.number, self._reset_keys
 
     # --- links and the device follow what the kernel says
 
@@ -806,7 +872,7 @@ class Runtime:
 
     def _note_dump(self, interfaces: Sequence[netlink.Interface], began_at: float) -> None:
         self._interfaces = interfaces
-        self._dumped_at = time.monotonic()
+        self._dumped_at = boot_clock()
         self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - began_at))
 
     def _select(self) -> Tuple[List[Link], List[selection.LeftOut]]:
@@ -1309,7 +1375,7 @@ class Runtime:
     def _answer(self, request: Dict[str, Any], client: Client) -> Any:
         """Answer one request of `client`; `ValueError` with a sentence if it cannot be."""
         command = request["command"]
-        now = time.monotonic()
+        now = boot_clock()
         if command == "status":
             return self._status(now)
         if command == "remote-add":

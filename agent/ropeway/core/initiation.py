@@ -327,6 +327,22 @@ class Handshakes:
         for pending in list(self._pending.values()):
             self._drop(pending)
 
+    def start_anew(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
+        """Go on with nothing that a copy of this machine has too: handshakes, indices, stamps.
+
+        Sessions stay. ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self.raise_epoch(epoch)
+        for pending in list(self._pending.values()):
+            self._drop(pending)
+        self._secrets = (self._entropy(32), self._entropy(32))
+        self._resets = Resets(reset_keys, now)
+        self._resets.set_peers(self._host_of)
+
+    def forget_answers(self) -> None:
+        """Answer no initiation again: the sessions that came of it have ended."""
+        self._answers.clear()
+
     def set_peers(self, peers: Iterable[PeerKeys]) -> List[Session]:
         """Take the peers that there are from now on; give the sessions that end because of it.
 

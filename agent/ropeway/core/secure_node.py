@@ -378,6 +378,28 @@ class SecureNode(Node):
             self._peers.set_identity(settings.private_key, now)
         self._settle(now)
 
+    def end_sessions(
+        self, reason: str, epoch: int, reset_keys: Sequence[bytes], now: float
+    ) -> None:
+        """End all sessions at once and make new ones: a copy of this machine has their keys.
+
+        ``reason`` is for the log; ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self._peers.end_sessions(reason, epoch, reset_keys, now)
+        self._settle(now)
+
+    def replace_sessions(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
+        """Make new sessions, as there may be a copy of this machine; no packet is lost by it.
+
+        ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self._peers.replace_sessions(epoch, reset_keys, now)
+
+    def catch_up(self, now: float) -> None:
+        """Give up what has become too old while nothing ran here, before anything is sent."""
+        self._peers.catch_up(now)
+        self._settle(now)
+
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Give where the hosts are that have called, to be recalled at the next start."""
         return self._peers.callers()

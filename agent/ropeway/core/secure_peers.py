@@ -36,7 +36,13 @@ from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint
 from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
-from ropeway.core.session import MAX_SESSIONS, SIMULTANEOUS_S, PeerSessions, Session
+from ropeway.core.session import (
+    MAX_SESSIONS,
+    SIMULTANEOUS_S,
+    SKIP_COUNTERS,
+    PeerSessions,
+    Session,
+)
 from ropeway.core.strand import NEVER, Strand, advance
 from ropeway.core.timers import Timers
 
@@ -686,6 +692,40 @@ class SecurePeers:
         self.unsettled[strand] = None
         self._want_session(strand, now)
 
+    def end_sessions(
+        self, reason: str, epoch: int, reset_keys: Sequence[bytes], now: float
+    ) -> None:
+        """End all sessions at once and make new ones: a copy of this machine has their keys.
+
+        ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self.handshakes.start_anew(epoch, reset_keys, now)
+        self.handshakes.forget_answers()
+        for strand in self.strands.values():
+            for session in list(strand.sessions.sessions):
+                self._end_session(session, reason, now)
+            if strand.initiate_at != _INF:
+                self._want_session(strand, now)
+        self.settle(now)
+
+    def replace_sessions(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
+        """Make new sessions, as there may be a copy of this machine; those that there are carry on.
+
+        Until then they go on with counters that no copy uses.
+        """
+        self.handshakes.start_anew(epoch, reset_keys, now)
+        for strand in self.strands.values():
+            for session in strand.sessions.sessions:
+                session.skip(int.from_bytes(self._entropy(8), "little") % SKIP_COUNTERS)
+            if strand.session is not None or strand.initiate_at != _INF:
+                self._want_session(strand, now)
+
+    def catch_up(self, now: float) -> None:
+        """Give up sessions that have become too old while nothing ran here."""
+        for strand in self.strands.values():
+            self._expire_sessions(strand, now)
+        self.settle(now)
+
     # Control frames.
 
     def control(
@@ -1134,11 +1174,14 @@ class SecurePeers:
         since = max(connection.heard_at, connection.awoken_at)
         return since + connection.silence_s(now)
 
-    def _look_at_strand(self, strand: SecureStrand, now: float) -> None:
+    def _expire_sessions(self, strand: SecureStrand, now: float) -> None:
         for session in strand.sessions.expire(now):
             self.handshakes.release(session)
         if strand.session is not None and strand.sessions.sending is not strand.session:
             self._lose_session(strand, "it was not renewed", now)
+
+    def _look_at_strand(self, strand: SecureStrand, now: float) -> None:
+        self._expire_sessions(strand, now)
         if strand.initiate_at == _INF and self._needs_session(strand, now):
             self._want_session(strand, now)
         if now >= strand.initiate_at:

@@ -22,6 +22,11 @@ from ropeway.core.secure import HEADER_SIZE, NONCE, NONCE_PREFIX, OVERHEAD
 
 #: A session is replaced after so many frames; each frame has its own nonce up to 2**64.
 ROLLOVER_FRAMES = 2**40
+#: What a copy of this machine may have sealed is skipped by a random number of counters below this:
+#: where 2**23 frames were, as in two minutes at 70 000 a second, another copy meets them once in
+#: 2**29 times. A session lives for an hour at most, so that so many skips, one a second, fit into
+#: 64 bits.
+SKIP_COUNTERS = 2**52
 #: How long after its rollover was due a session is still used for sending, in seconds.
 OVERDUE_S = 60.0
 #: How much later than the initiator the responder begins a rollover that is due, in seconds; at
@@ -106,6 +111,13 @@ class Session:
         #: ``encrypt(nonce, plain, associated data)``; ``decrypt`` alike, raises InvalidTag.
         self.encrypt: Callable[[bytes, bytes, bytes], bytes] = TransportCipher(send_key).encrypt
         self.decrypt: Callable[[bytes, bytes, bytes], bytes] = TransportCipher(receive_key).decrypt
+
+    def skip(self, drawn: int) -> None:
+        """Go on where no copy of this machine has sealed or will seal; its rollover is due.
+
+        ``drawn`` is a secret random number below :data:`SKIP_COUNTERS`.
+        """
+        self.counter += ROLLOVER_FRAMES + drawn
 
     def seal(self, kind_ad: bytes, plain: bytes) -> bytes:
         """Give what follows the four per-link bytes of a frame: index, counter, ciphertext.

@@ -170,6 +170,11 @@ class FakeHints(Ready):
         return max(item if isinstance(item, Change) else Change.INTERFACES for item in taken)
 
 
+class FakeGenerationHints(Ready):
+    def drain(self):
+        return True in self.take(64)
+
+
 class FakeWatch(Ready):
     def lost(self):
         return bool(self.take(64))
@@ -190,6 +195,7 @@ class FakeKernel:
         self.unusable: Dict[str, int] = {}
         self.dumps = 0
         self.dumpable = True
+        self.generation_fault = 0
         self.route_dumps = 0
         self.next_index = 20
         self.offload: Set[str] = set()
@@ -224,6 +230,7 @@ class FakeKernel:
         monkeypatch.setattr(runtime.netlink, "configure", self.configure)
         monkeypatch.setattr(runtime.netlink, "leave_unqueued", lambda _: None)
         monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(runtime.generation, "GenerationHints", self.open_generation_hints)
         monkeypatch.setattr(runtime.reverse_path, "is_strict", lambda name: name in self.strict)
         monkeypatch.setattr(runtime.reverse_path, "way_back", lambda source, far: self.way_back)
         monkeypatch.setattr(runtime.steering, "leads_to", self.look_up)
@@ -308,6 +315,12 @@ class FakeKernel:
     def open_hints(self, ipv6=False):
         self.hints = FakeHints()
         return self.hints
+
+    def open_generation_hints(self):
+        if self.generation_fault:
+            raise OSError(self.generation_fault, os.strerror(self.generation_fault))
+        self.generation_hints = FakeGenerationHints()
+        return self.generation_hints
 
     def open_watch(self, table):
         self.watch = FakeWatch()

@@ -17,6 +17,7 @@ from collections import Counter
 import pytest
 
 from ropeway.app import config, control, keys, runtime
+from ropeway.app.continuity import Continuity, boot_clock
 from ropeway.core import ipv4, secure, tuning
 from ropeway.core.link import Link
 from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
@@ -1181,3 +1182,101 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         assert eventually(lambda: told[-1][0].source_for("198.51.100.4") == "192.168.7.2")
 
     run(runtime.Runtime(settings), steps)
+
+
+# Copies of this machine.
+
+
+def met(kernel, settings):
+    """Give the far host once both ends have a session, and the key of that."""
+    eventually(lambda: kernel.links)
+    far = FarHost(kernel)
+    far.until(far.established)
+    far.until(lambda: ask(settings, command="status")["peers"][0]["best_state"] == 2)
+    return far, keys_of(far)
+
+
+def keys_of(far):
+    return far.node.session_keys()[-1]["send_key"]
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["a copy", "another device"])
+def test_a_copy_of_this_machine_ends_its_sessions_and_makes_new_ones(
+    kernel, tmp_path, caplog, announced
+):
+    settings = settings_for(tmp_path)
+
+    def steps():
+        far, key = met(kernel, settings)
+        epoch = (tmp_path / "state/ropeway0.epoch").read_text()
+        kernel.generation_hints.put(announced)
+        eventually(lambda: not kernel.generation_hints.waiting)
+        if announced:
+            far.until(lambda: keys_of(far) != key)
+            assert int((tmp_path / "state/ropeway0.epoch").read_text()) > int(epoch)
+            assert len((tmp_path / "state/ropeway0.resets").read_text().split()) == 2
+        else:
+            far.until(far.established)
+            assert keys_of(far) == key
+
+    run(runtime.Runtime(settings), steps)
+    told = [r for r in caplog.records if "cloned or set back to a snapshot" in r.getMessage()]
+    assert bool([r for r in told if r.levelname == "WARNING"]) == announced
+
+
+def test_a_wall_clock_that_is_set_has_sessions_replaced(kernel, tmp_path, monkeypatch, caplog):
+    settings = settings_for(tmp_path)
+    ahead_s = [0.0]
+    monkeypatch.setattr(runtime, "CONTINUITY_EVERY_S", 0.05)
+    monkeypatch.setattr(
+        runtime, "Continuity", lambda: Continuity(wall_clock=lambda: time.time() + ahead_s[0])
+    )
+
+    def steps():
+        far, key = met(kernel, settings)
+        ahead_s[0] = 60.0
+        far.until(lambda: keys_of(far) != key)
+        # The session before went on until there was another one.
+        assert not [r for r in caplog.records if "lost" in r.getMessage()]
+        status = ask(settings, command="status")
+        assert status["peers"][0]["session"]["rollovers"] == 1
+
+    run(runtime.Runtime(settings), steps)
+    (told,) = [r for r in caplog.records if "the wall clock was set" in r.getMessage()]
+    assert told.getMessage().endswith(": replacing all sessions")
+
+
+def test_another_boot_ends_sessions(kernel, tmp_path, monkeypatch):
+    settings = settings_for(tmp_path)
+    boot = ["a"]
+    monkeypatch.setattr(runtime, "CONTINUITY_EVERY_S", 0.05)
+    monkeypatch.setattr(runtime, "Continuity", lambda: Continuity(boot_id=lambda: boot[0]))
+
+    def steps():
+        far, key = met(kernel, settings)
+        boot[0] = "b"
+        far.until(lambda: keys_of(far) != key)
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_a_session_grows_old_while_the_machine_sleeps(kernel, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    settings = settings_for(tmp_path)
+    slept_s = [0.0]
+    monkeypatch.setattr(runtime, "boot_clock", lambda: boot_clock() + slept_s[0])
+
+    def steps():
+        far, key = met(kernel, settings)
+        slept_s[0] = 3600.0
+        far.until(lambda: keys_of(far) != key)
+
+    run(runtime.Runtime(settings), steps)
+    assert [r for r in caplog.records if "it was not renewed" in r.getMessage()]
+
+
+def test_a_kernel_that_cannot_tell_of_copies_is_no_fault(kernel, tmp_path, caplog):
+    kernel.generation_fault = errno.EPROTONOSUPPORT
+    settings = settings_for(tmp_path)
+    run(runtime.Runtime(settings), lambda: met(kernel, settings))
+    assert not [r for r in caplog.records if "cloned" in r.getMessage() and r.levelno > 20]

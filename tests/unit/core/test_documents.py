@@ -122,6 +122,9 @@ def test_the_diagram_of_states_is_the_table():
         f"on any connection for {tuning.PEER_SILENCE_S} s",
         f"A bitmap of {dedup.REPLAY_BITS} counters a session: {dedup.REPLAY_BITS / 50_000:.1f} s",
         f"What is {dedup.REPLAY_REACH} or more below the highest",
+        f"each skips 2^{session.ROLLOVER_FRAMES.bit_length() - 1} and a random number below"
+        f" 2^{session.SKIP_COUNTERS.bit_length() - 1} once more",
+        f"after {resets.MAX_TOLD} of a peer none is",
         f"limited to {resets.RESET_RATE:g} a second, one per index each"
         f" {seconds(resets.RESET_PAUSE_S)}",
         # Connections.

@@ -468,6 +468,23 @@ def test_a_configured_key_that_nobody_can_own_is_never_called():
     assert not one.handshakes._pending
 
 
+def test_a_copy_and_its_original_do_not_finish_the_same_handshake():
+    """Both have its secret, and would come to the same keys."""
+    one, other = two_hosts()
+    (message,) = one.handshakes.initiate(B, 0.0)
+    reply = other.receive(message, 0.0).reply
+    one.handshakes.start_anew(2, one.reset_keys, 0.1)
+    assert one.receive(reply, 0.1) == Refused(Drop.UNWANTED)
+    (fresh,) = one.handshakes.initiate(B, 0.1)
+    assert fresh[4:36] != message[4:36]
+    shake_hands(one, other, 0.1)
+    # Nor does anybody get the answer again of which the copy has the session.
+    (message,) = other.handshakes.initiate(A, 1.0)
+    assert one.receive(message, 1.0).session is not None
+    one.handshakes.forget_answers()
+    assert isinstance(one.receive(message, 1.0), Stale)
+
+
 # Floods and cookies.
 
 
