@@ -271,6 +271,14 @@ def offload_unknown(inventory: Inventory) -> None:
     inventory["vm0"]["ropeway_offload_disable"] = ["udp_gro", "gso"]
 
 
+def tolerated_unknown(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_tolerated_links"] = ["enp0s8", "wlna0"]
+
+
+def tolerated_as_number(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_tolerated_links"] = 3
+
+
 def latency_too_large(inventory: Inventory) -> None:
     inventory["vm0"]["ropeway_cpu_latency_us"] = 1000001
 
@@ -469,6 +477,8 @@ CASES = [
     (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
     (offload_as_text, ["vm0", "ropeway_offload_disable is no list"]),
     (offload_unknown, ["vm0", "gso in ropeway_offload_disable", "vnet_hdr, tso, uso"]),
+    (tolerated_unknown, ["vm0", "'wlna0' in ropeway_tolerated_links", "ropeway_interfaces"]),
+    (tolerated_as_number, ["vm0", "ropeway_tolerated_links is no list"]),
     (latency_too_large, ["vm0", "ropeway_cpu_latency_us 1000001", "0 to 1000000"]),
     (latency_negative, ["vm0", "ropeway_cpu_latency_us -1", "0 to 1000000"]),
     (latency_as_truth, ["vm0", "ropeway_cpu_latency_us False", "0 to 1000000", "leave it out"]),
@@ -608,7 +618,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"),
         *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
-        *("ropeway_offload_disable", "ropeway_cpu_latency_us"),
+        *("ropeway_offload_disable", "ropeway_cpu_latency_us", "ropeway_tolerated_links"),
     ):
         for value in garbage:
             broken = Inventory()
@@ -637,6 +647,14 @@ def test_latency_that_fits(
     inventory.everywhere(ropeway_encapsulation=encapsulation)
     inventory["vm0"]["ropeway_cpu_latency_us"] = latency
     extra(inventory, cpu_latency_us=latency)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("links", [None, [], ["enp0s8"], "enp0s8, enp0s3", ""])
+def test_links_that_may_be_off(
+    inventory: Inventory, problems: Callable[..., List[str]], links: Any
+) -> None:
+    inventory.everywhere(ropeway_tolerated_links=links)
     assert problems(inventory) == []
 
 

@@ -42,3 +42,27 @@ def test_strict_filter_that_keeps_a_link_from_hearing_is_named(pair: Pair) -> No
     pair.a.sysctl("net/ipv4/conf/eth1/rp_filter", 2)
     pair.wait_whole(a, b)
     assert a.status()["warnings"] == []
+
+
+def test_link_that_a_firewall_blocks_carries_nothing_and_is_told_once(pair: Pair) -> None:
+    rules = (
+        "add table inet wall; "
+        "add chain inet wall in { type filter hook input priority 0; }; "
+        "add rule inet wall in iifname eth1 udp dport 51840 drop"
+    )
+    pair.b.run("nft", rules)
+    a, b = pair.a_agent(), pair.b_agent()
+    a.tuning["ropeway.core.redundancy:LACK_TOLD_S"] = 3.0
+    b.start()
+    a.start()
+    sentence = "link eth1(3) carries nothing: no answer over it from 10.0.0.2; mend it"
+    until(lambda: sentence in a.log(), PATIENCE_S, a.log)
+    tree = a.cli("status", "--control", str(a.control_path)).stdout
+    assert "- local devices: 1 of 2 links carries\n" in tree
+    assert "- eth1(3): 192.168.1.2, carries nothing: no answer over it from 10.0.0.2\n" in tree
+    assert "- reached over 1 of 2 links, not over eth1(3): no answer\n" in tree
+    pair.b.run("nft", "delete table inet wall")
+    until(lambda: "link eth1(3) carries\n" in a.log(), PATIENCE_S, a.log)
+    pair.wait_whole(a, b)
+    assert "carries" not in a.cli("status", "--control", str(a.control_path)).stdout
+    assert a.log().count("carries nothing") == 1

@@ -125,6 +125,7 @@ def networks(
             "offload_disable": main["offload_disable"],
             "cpu_latency_us": main["cpu_latency_us"],
             "expected_peers": [],
+            "expected_links": [],
             **given,
             "config": f"/etc/ropeway/{name}.yaml",
             "unit": "ropeway.service" if name == MAIN_NETWORK else f"ropeway@{name}.service",
@@ -347,6 +348,64 @@ def carrying_peers(status: Mapping[str, Any]) -> List[str]:
     ]
 
 
+def expected_links(
+    host: str, others: Sequence[str], direct: Sequence[str], hostvars: Mapping[str, Any]
+) -> List[str]:
+    """The interfaces of ``host`` that have to carry, since one of ``others`` is reached over them.
+
+    That is one in a LAN that both have, and one at whose address others call, as ropeway_endpoints
+    of ``host`` says. Where another one has ropeway_endpoints, which any link may lead to, it is
+    every interface but those in LANs that are shared with hosts of ``direct`` alone.
+    """
+    lans = {i["lan"] for other in others for i in hostvars[other]["ropeway_interfaces"]}
+    near = {i["lan"] for other in direct for i in hostvars[other]["ropeway_interfaces"]}
+    anywhere = any(hostvars[other].get("ropeway_endpoints") for other in others)
+    called = [_without_port(text) for text in _names(hostvars[host].get("ropeway_endpoints"))]
+    return [
+        str(interface["name"])
+        for interface in hostvars[host]["ropeway_interfaces"]
+        if interface["lan"] in lans
+        or (anywhere and interface["lan"] not in near)
+        or (others and str(interface.get("address") or "").split("/")[0] in called)
+    ]
+
+
+def idle_links(status: Mapping[str, Any], names: Any) -> List[str]:
+    """Those interfaces of ``names`` that carry nothing, as what `status_of` gives says."""
+    established = {
+        connection.get("link")
+        for peer in _mappings(status, "peers")
+        for connection in _mappings(peer, "connections")
+        if connection.get("state") == 2 and isinstance(connection.get("link"), int)
+    }
+    carrying = [
+        link.get("name")
+        for link in _mappings(status, "links")
+        if isinstance(link.get("index"), int) and link["index"] in established
+    ]
+    return [name for name in dict.fromkeys(_names(names)) if name not in carrying]
+
+
+def link_faults(status: Mapping[str, Any], names: Any) -> str:
+    """What the agent says of the links ``names``, each in quotes, for a sentence."""
+    faults = {
+        link.get("name"): link["fault"]
+        for key in ("links", "missing_links")
+        for link in _mappings(status, key)
+        if isinstance(link.get("name"), str) and link.get("fault")
+    }
+    return ", ".join(f"{name} {shown(faults.get(name, 'no link'))}" for name in _names(names))
+
+
+def _mappings(said: Mapping[str, Any], key: str) -> List[Mapping[str, Any]]:
+    listed = said.get(key)
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+
+
+def _without_port(endpoint: str) -> str:
+    return endpoint.split(":")[0] if endpoint.count(":") == 1 else endpoint
+
+
 def _is_address(text: Any) -> bool:
     try:
         return isinstance(text, str) and str(ipaddress.IPv4Address(text)) == text
@@ -432,11 +491,15 @@ class FilterModule:
             "ropeway_carrying_peers": carrying_peers,
             "ropeway_changed_keys": changed_keys,
             "ropeway_direct_peers": direct_peers,
+            "ropeway_expected_links": expected_links,
             "ropeway_failure_words": failure_words,
             "ropeway_found_keys": found_keys,
+            "ropeway_idle_links": idle_links,
             "ropeway_key_problems": key_problems,
             "ropeway_key_record": key_record,
             "ropeway_knowers": knowers,
+            "ropeway_link_faults": link_faults,
+            "ropeway_names": _names,
             "ropeway_needs_keys": needs_keys,
             "ropeway_networks": networks,
             "ropeway_newest_package": newest_package,

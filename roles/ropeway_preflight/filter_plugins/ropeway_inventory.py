@@ -60,6 +60,7 @@ INVENTORY_VARIABLES = (
     "ropeway_psk",
     "ropeway_rollover_s",
     "ropeway_serial",
+    "ropeway_tolerated_links",
     "ropeway_virtual_address",
 )
 # What the roles and the files of records set themselves.
@@ -180,6 +181,7 @@ def _value_problems(
         )
         yield from _direct_peer_problems(name, groups, read[name])
         yield from _extra_network_problems(name, read[name])
+    yield from _tolerated_problems(hosts, read)
     yield from _lan_problems(hosts)
     yield from _management_problems(hosts, read)
     yield from _address_required_problems(groups, hosts, read)
@@ -996,6 +998,27 @@ def _direct_peer_problems(
                 f"{name}: {_shown(other)} in ropeway_direct_peers is no other host of "
                 f"{CLIENT_GROUP}: write names of clients."
             )
+
+
+def _tolerated_problems(
+    hosts: Sequence[Host], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """What ropeway_tolerated_links names and no host has."""
+    known = {interface.name for host in hosts for interface in host.interfaces}
+    for host in hosts:
+        raw = _value(hostvars[host.name], "ropeway_tolerated_links")
+        listed = raw.split(",") if isinstance(raw, str) else raw
+        if listed is None:
+            continue
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            yield f"{host.name}: ropeway_tolerated_links is no list of names of interfaces."
+            continue
+        for name in (item.strip() for item in listed):
+            if name and name not in known:
+                yield (
+                    f"{host.name}: {name!r} in ropeway_tolerated_links is in no host's "
+                    "ropeway_interfaces: correct it or take it out."
+                )
 
 
 def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
