@@ -243,6 +243,18 @@ class PeerReachedOver:
 
 
 @dataclass(frozen=True)
+class KeyShared:
+    """A host was heard, and for a while somebody else used its key."""
+
+    host: str
+    here: Endpoint
+    there: Endpoint
+
+    def __str__(self) -> str:
+        return f"{self.host}: {key_shared(self.here, self.there)}"
+
+
+@dataclass(frozen=True)
 class ChangedOften:
     """Something came and went, or moved to and fro, more often than it was reported."""
 
@@ -284,6 +296,7 @@ Event = Union[
     PathMtuFound,
     DeviceMtuSet,
     HandshakeRefused,
+    KeyShared,
     LinkCarriesNothing,
     LinkCarries,
     PeerLacksLink,
@@ -296,7 +309,7 @@ Event = Union[
 def is_warning(event: Event) -> bool:
     """Say whether an operator should look into what has happened."""
     last = event.last if isinstance(event, ChangedOften) else event
-    return isinstance(last, (LinkCarriesNothing, PeerLacksLink))
+    return isinstance(last, (LinkCarriesNothing, PeerLacksLink, KeyShared))
 
 
 def of_links(before: Mapping[int, Link], after: Mapping[int, Link]) -> List[Event]:
@@ -315,6 +328,15 @@ def _told_max(event: Event) -> int:
     """Give how many changes of one kind and thing are told one by one."""
     lacks = (LinkCarriesNothing, LinkCarries, PeerLacksLink, PeerReachedOver)
     return LACK_CHANGES_TOLD if isinstance(event, lacks) else CHANGES_TOLD
+
+
+def key_shared(here: Endpoint, there: Endpoint) -> str:
+    """Say what it means that a host is heard ``here``, and that its key is used ``there``."""
+    return (
+        f"two hosts use its key: one is heard at {_endpoint(here)}, another one calls from"
+        f" {_endpoint(there)}, or old handshakes are played back there; give one of them a key and"
+        " an address of its own"
+    )
 
 
 def _visible(link: Link) -> Tuple[Any, ...]:

@@ -206,6 +206,8 @@ class Stale:
     public_key: bytes
     #: Whether somebody receives what is sent to where it came from.
     proven: bool
+    #: Whether it came before, over another link for instance.
+    repeated: bool
 
 
 @dataclass(frozen=True)
@@ -493,7 +495,7 @@ class Handshakes:
             return Refused(Drop.FLOOD)
         whose = self._seen.get(mac1)
         if whose is not None:
-            return self._stale(datagram, whose, source, now)
+            return self._stale(datagram, whose, source, True, now)
         known = _address(source) in self._known
         budget = self._known_budget if known else self._budget
         if budget.left(now) < budget.burst / 2:
@@ -523,18 +525,20 @@ class Handshakes:
         self._seen[mac1] = public_key
         if stamp <= self._stamps.get(public_key, -1):
             self._outdated.add(public_key)
-            return self._stale(datagram, public_key, source, now)
+            return self._stale(datagram, public_key, source, False, now)
         self._outdated.discard(public_key)
         self.know_source(source)
         outcome = self._answer(datagram[:-_MAC], noise, index, stamp, token, now)
         says_stale = bool(flags[0] & _YOURS_IS_STALE[0])
         return replace(outcome, says_stale=says_stale) if isinstance(outcome, Answer) else outcome
 
-    def _stale(self, datagram: bytes, public_key: bytes, source: bytes, now: float) -> Outcome:
+    def _stale(
+        self, datagram: bytes, public_key: bytes, source: bytes, repeated: bool, now: float
+    ) -> Outcome:
         host = self._host_of.get(public_key)
         if host is None:
             return Refused(Drop.STALE)
-        return Stale(host, public_key, self._shows_cookie(datagram, source, now))
+        return Stale(host, public_key, self._shows_cookie(datagram, source, now), repeated)
 
     def _check_claim(self, public_key: bytes, host: bytes, now: float) -> Optional[Refused]:
         claimed = str(ipaddress.IPv4Address(host))

@@ -16,6 +16,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ropeway.core import events, ipv4, secure, tuning
+from ropeway.core.clones import CLONE_PAUSE_S
 from ropeway.core.counters import Drop, SharedBudget, TokenBucket
 from ropeway.core.handshake import Input, State, answers
 from ropeway.core.initiation import (
@@ -540,8 +541,11 @@ class SecurePeers:
         initiation before somebody there has shown a cookie; a host that is well is left alone.
         """
         strand = self.strands[stale.host]
-        heard_lately = now - strand.heard_at < tuning.STALE_HEARD_S
-        if heard_lately or not self._stale.take((strand.host, stale.proven), now):
+        if now - strand.heard_at < tuning.STALE_HEARD_S:
+            if not stale.repeated:
+                self._note_elsewhere(strand, endpoint, now)
+            return
+        if not self._stale.take((strand.host, stale.proven), now):
             return
         if strand.best_state == State.ESTABLISHED and self._ask_if_there(strand, now):
             return
@@ -562,6 +566,19 @@ class SecurePeers:
             strand.called_back[key, endpoint] = now
             if len(strand.called_back) > tuning.MAX_REMOTES_PER_PEER:
                 del strand.called_back[next(iter(strand.called_back))]
+
+    def _note_elsewhere(self, strand: SecureStrand, endpoint: Endpoint, now: float) -> None:
+        """Take a host's stale handshake that came while the host itself is heard."""
+        heard = {
+            c.endpoint: c.heard_at
+            for c in strand.connections.values()
+            if now - c.heard_at < CLONE_PAUSE_S
+        }
+        if not heard or endpoint in heard:
+            return
+        here = max(heard, key=lambda known: heard[known])
+        if strand.clones.note(here, endpoint, now):
+            self._log.report(events.KeyShared(strand.host, here, endpoint), now)
 
     def _ask_if_there(self, strand: SecureStrand, now: float) -> bool:
         """Ask a host that is quiet whether it lives; say whether it may still answer."""
@@ -1245,9 +1262,12 @@ class SecurePeers:
         return self._identity.public
 
     def handshake_status(self, strand: SecureStrand, now: float) -> Optional[str]:
-        """Say in a sentence what keeps a strand from making sessions; None if nothing does."""
+        """Say in a sentence what is wrong with a strand's sessions; None if nothing is."""
         if strand.says_stale:
             return _OWN_STALE
+        places = strand.clones.places(now)
+        if places is not None:
+            return events.key_shared(*places)
         if strand.session is not None:
             return None
         if now - strand.stale_at < tuning.STALE_TOLD_S:

@@ -6,6 +6,7 @@ import functools
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ropeway.core import ipv4, secure, tuning
+from ropeway.core.clones import Clones
 from ropeway.core.keepalive import Keepalive
 from ropeway.core.path_mtu import BASE_MTU, PathMtu
 from ropeway.core.secure import Endpoint, Train
@@ -200,6 +201,7 @@ class SecureStrand(Strand[SecureConnection]):
         "asked_at",
         "by_way",
         "called_back",
+        "clones",
         "endpoints",
         "heard_at",
         "held",
@@ -252,6 +254,8 @@ class SecureStrand(Strand[SecureConnection]):
         self.stale_told_at = NEVER
         self.stale_asked_at = NEVER
         self.called_back: Dict[Tuple[Tuple[int, str], Endpoint], float] = {}
+        #: Whether another host uses its key.
+        self.clones = Clones()
         #: Whether the host has said that this host's own handshakes are stale there.
         self.says_stale = False
         #: Whether it was reported that the host does not answer.

@@ -162,10 +162,10 @@ class SecureWorld:
         nat = self.nats.get(address)
         if nat is not None:
             source = nat.out(source[1], endpoint, self.now)
-        for back in self.nats.values():
-            if back.outside == endpoint[0]:
-                endpoint = back.back(endpoint[1], source, self.now)
-                break
+        outside = [back for back in self.nats.values() if back.outside == endpoint[0]]
+        if outside:
+            inside = [back.back(endpoint[1], source, self.now) for back in outside]
+            endpoint = next(filter(None, inside), None)
         if endpoint is None or endpoint[0] in self.lost or (source[0], endpoint[0]) in self.cut:
             return
         if size > self.mtu.get(endpoint[0], 65535):

@@ -10,6 +10,7 @@ import pytest
 from ropeway.app import state
 from ropeway.core import (
     aead,
+    clones,
     dedup,
     initiation,
     path_mtu,
@@ -106,6 +107,7 @@ def test_the_diagram_of_states_is_the_table():
         f" {initiation.KNOWN_RATE:g} a second and {initiation.KNOWN_BURST:g} at once",
         # Stale handshakes.
         f"If it was heard within {seconds(tuning.STALE_HEARD_S)}, nothing happens",
+        f"again and again for {seconds(clones.CLONE_S)} from where",
         f"each of the {tuning.STALE_ASKED} connections heard last. It has"
         f" {seconds(tuning.STALE_ANSWER_S)} to answer",
         f"Each host has {tuning.STALE_STRAND_PER_S:g} of these answers a second,"

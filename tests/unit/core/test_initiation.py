@@ -35,8 +35,8 @@ from tests.unit.core.hosts import SOURCE, A, B, C, Host, Peer, keys, shake_hands
 PSK = bytes(range(32))
 
 
-def stale(caller, proven=False):
-    return Stale(caller.address, caller.identity.public, proven)
+def stale(caller, proven=False, repeated=False):
+    return Stale(caller.address, caller.identity.public, proven, repeated)
 
 
 def talk(one, other, now):
@@ -201,7 +201,7 @@ def test_an_initiator_that_restarts_begins_itself_and_is_believed_for_its_epoch(
     talk(one, other, 20.1)
     with_old_state = one.restarted(1, 30.0)
     (message,) = with_old_state.handshakes.initiate(B, 30.0)
-    assert other.receive(message, 30.0) == stale(one)
+    assert other.receive(message, 30.0) == stale(one, repeated=True)
 
 
 def test_an_initiation_played_back_is_stale_once_the_answer_is_forgotten():
@@ -210,7 +210,7 @@ def test_an_initiation_played_back_is_stale_once_the_answer_is_forgotten():
     assert other.receive(message, 0.0).session is not None
     assert other.receive(message, ANSWER_S - 0.1).session is None
     for number in range(1000):
-        assert other.receive(message, ANSWER_S + number / 1000) == stale(one)
+        assert other.receive(message, ANSWER_S + number / 1000) == stale(one, repeated=True)
     assert len(other.handshakes.by_index) == 1
     # It has cost none of the budget that others need.
     assert other.handshakes._budget.left(ANSWER_S) > HANDSHAKE_BURST - 2
@@ -229,7 +229,7 @@ def test_what_is_played_back_to_a_restarted_responder_changes_nothing_for_long()
     (genuine,) = one.handshakes.initiate(B, 101.0)
     answer = other.receive(genuine, 101.0)
     for message in recorded:
-        assert other.receive(message, 130.0) == stale(one)
+        assert other.receive(message, 130.0) == stale(one, repeated=True)
     assert answer.session in other.peers[A].sessions
     assert isinstance(one.receive(answer.reply, 101.1), Completed)
     talk(one, other, 130.0)
@@ -256,7 +256,7 @@ def test_a_host_that_is_behind_shows_a_cookie_and_is_called_back():
     assert isinstance(taken, CookieTaken)
     repeated = one.handshakes.with_cookie(message, taken.cookie)
     shown = other.receive(repeated, 500.3)
-    assert shown == stale(one, proven=True)
+    assert shown == stale(one, proven=True, repeated=True)
     back = other.handshakes.call_back(shown, 500.3)
     assert len(back) == len(repeated)
     answer = one.receive(back, 500.4)
@@ -271,7 +271,7 @@ def test_a_cookie_is_good_for_nothing_from_another_address():
     demand = other.handshakes.demand_cookie(message, SOURCE, 500.1)
     repeated = one.handshakes.with_cookie(message, one.receive(demand.reply, 500.2).cookie)
     elsewhere = pack_endpoint(("192.0.2.9", 51840))
-    assert other.receive(repeated, 500.3, elsewhere) == stale(one)
+    assert other.receive(repeated, 500.3, elsewhere) == stale(one, repeated=True)
 
 
 def test_a_raised_epoch_has_a_host_that_is_behind_taken_again():

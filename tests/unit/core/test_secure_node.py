@@ -1522,3 +1522,84 @@ def test_who_plays_back_an_old_handshake_and_shows_a_cookie_gets_no_more_than_it
     world.lost.clear()
     world.run(10.0)
     assert set(world.states("c", B).values()) == {2}
+
+
+# Two hosts with one key.
+
+
+def cloned(epoch, first_index=4):
+    """Give the network with another host that is c too, started 100 s later."""
+    world = three()
+    world.run(100.0)
+    c = world.nodes["c"].settings
+    links = [link(first_index + n, f"192.168.{2 + n}.44") for n in range(2)]
+    same = {"router": B, "private_key": key("c"), "epoch": epoch or c.epoch}
+    world.add("c2", C, links, c.peers, **same)
+    return world
+
+
+def alternate(world, seconds, flowing):
+    for _ in range(seconds):
+        for name in ("c", "c2") if flowing else ():
+            world.send(name, udp(C, A))
+        world.run(1.0)
+    world.collect()
+
+
+@pytest.mark.parametrize("flowing", [True, False], ids=["data", "idle"])
+@pytest.mark.parametrize(
+    ("epoch", "first_index"),
+    [(5, 4), (None, 4), (5000, 4), (5000, 40), (5, 40)],
+    ids=["earlier", "same", "later", "later, other interfaces", "earlier, other interfaces"],
+)
+def test_two_hosts_with_one_key_are_told_once_with_both_endpoints(epoch, first_index, flowing):
+    world = cloned(epoch, first_index)
+    alternate(world, 300, flowing)
+    (told,) = said(world, "r", events.KeyShared)
+    status = world.peer("r", C)["handshake"]
+    for sentence in (str(told), f"{C}: {status}"):
+        assert sentence.startswith(f"{C}: two hosts use its key: one is heard at 192.168.")
+        assert any(f"{end}:{PORT}" in sentence for end in ("192.168.2.2", "192.168.3.2"))
+        assert any(f"{end}:{PORT}" in sentence for end in ("192.168.2.44", "192.168.3.44"))
+    assert stale_notes(world, "r") == []
+    # One of them is switched off.
+    world.lost |= {"192.168.2.44", "192.168.3.44"}
+    world.run(200.0)
+    assert world.peer("r", C)["handshake"] is None
+    assert set(world.states("c", B).values()) == {2}
+    assert len(said(world, "r", events.KeyShared)) == 1
+
+
+def test_two_hosts_with_one_key_behind_one_nat_are_told():
+    world = three()
+    world.nats["192.168.2.2"] = Nat("192.168.2.2", "192.168.2.9")
+    world.nats["192.168.2.44"] = Nat("192.168.2.44", "192.168.2.9", first_port=30000)
+    world.nodes["c"].set_links([link(4, "192.168.2.2")], world.now)
+    world.run(100.0)
+    peers = world.nodes["c"].settings.peers
+    world.add("c2", C, [link(4, "192.168.2.44")], peers, router=B, private_key=key("c"))
+    alternate(world, 300, True)
+    (told,) = said(world, "r", events.KeyShared)
+    assert told.here[0] == told.there[0] == "192.168.2.9"
+    assert told.here[1] != told.there[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_host_is_never_taken_for_two(seed):
+    world = three(seed, rollover_s=5.0)
+    chance = random.Random(seed)
+    world.run(5.0)
+    for _ in range(60):
+        world.loss = chance.choice((0.0, 0.0, 0.3))
+        world.jitter_s = chance.choice((0.0, 0.1, 6.0))
+        world.late = {f"192.168.{n}.2": chance.choice((0.0, 20.0)) for n in range(4)}
+        if chance.random() < 0.1:
+            restart(world, "c")
+        if chance.random() < 0.05:
+            restart(world, "c", epoch=5)
+        for _ in range(10):
+            world.send("c", udp(C, A))
+            world.run(chance.choice((0.1, 1.0)))
+    world.collect()
+    assert said(world, "r", events.KeyShared) == []
+    assert said(world, "c", events.KeyShared) == []
