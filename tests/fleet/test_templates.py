@@ -164,6 +164,7 @@ def test_further_networks_secret_and_direct_peers(
     inventory["vm0"]["ropeway_direct_peers"] = ["vm2"]
     inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7:4500", "2001:db8::7"]
     inventory["vm1"]["ropeway_port"] = 51900
+    named = "{{ ['203.0.113.8'] if inventory_hostname == 'vm0' else [] }}"
     common = {"name": "lab", "network": "10.0.1.0/24"}
     networks = [
         {**common, "address": "10.0.1.1", "port": 51841, "peers": [
@@ -172,10 +173,12 @@ def test_further_networks_secret_and_direct_peers(
         ]},
         {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
          "address": "10.0.2.1", "device_mtu": 1400, "include": ["enp0s3"],
-         "device_precedence": False, "offload_disable": ["tso"],
+         "device_precedence": False, "offload_disable": ["tso"], "addresses": ["203.0.113.9"],
          "peers": [{"host": "10.0.2.2", "addresses": ["192.168.0.3"]}]},
     ]  # fmt: skip
-    render_further(playbook, inventory, tmp_path, networks, ropeway_psk=PSK)
+    render_further(
+        playbook, inventory, tmp_path, networks, ropeway_psk=PSK, ropeway_agent_addresses=named
+    )
     for file in tmp_path.glob("vm?.*.yaml"):
         if not file.name.endswith("netplan.yaml"):
             done = check_config(file)
@@ -193,6 +196,9 @@ def test_further_networks_secret_and_direct_peers(
         "10.0.0.1",
     ]
     lab = configuration(tmp_path, "vm0", "lab")
+    assert lab["interfaces"]["addresses"] == main["interfaces"]["addresses"] == ["203.0.113.8"]
+    assert "addresses" not in configuration(tmp_path, "vm0", "old")["interfaces"]
+    assert "addresses" not in configuration(tmp_path, "vm1")["interfaces"]
     assert lab["peers"] == [
         {"host": "10.0.1.2", **KEYS["vm1"], **psk, "addresses": ["192.168.0.3:51841"]}
     ]

@@ -117,6 +117,8 @@ class Config:
     include: Tuple[str, ...]
     exclude: Tuple[str, ...]
     control: Control
+    named_addresses: Tuple[str, ...] = ()
+    """Addresses that every link sends from and receives at, wherever they live; secure only."""
     cpu_latency_us: Optional[int] = None
     """How soon processors have to wake while packets pass; None leaves them alone."""
     precedence: bool = True
@@ -315,6 +317,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "precedence": "device.precedence",
         "include": "interfaces.include",
         "exclude": "interfaces.exclude",
+        "named_addresses": "interfaces.addresses",
         "control": "control",
         "cpu_latency_us": "cpu_latency_us",
         "port": "port",
@@ -538,6 +541,60 @@ def _check_sense(data: Dict[str, Any], faults: _Faults) -> None:
     if isinstance(rollover_s, float) and rollover_s != rollover_s:
         faults.add(("rollover_s",), "write a number of seconds from 2 to 3600, not nan")
     _check_peers(data, network, own, router, faults)
+    _check_named_addresses(data, network, faults)
+
+
+def _check_named_addresses(
+    data: Dict[str, Any], network: Optional[ipaddress.IPv4Network], faults: _Faults
+) -> None:
+    interfaces = data.get("interfaces")
+    where: KeyPath = ("interfaces", "addresses")
+    named = interfaces.get("addresses") if isinstance(interfaces, dict) else None
+    if not isinstance(named, list):
+        return
+    if data.get("encapsulation") == CLASSIC:
+        faults.add(where, "only the encapsulation secure has this key: remove it")
+        return
+    called = _called(data.get("peers"), _port(data))
+    lines: Dict[str, int] = {}
+    for place, item in enumerate(named):
+        path: KeyPath = (*where, place)
+        if not isinstance(item, str) or faults.spoilt(path):
+            continue
+        address = _ip_address(item)
+        if address is None or "%" in item:
+            faults.add(
+                path,
+                f"{_shown(item)!r} is no IPv4 or IPv6 address: write one without port or prefix"
+                " length, such as 203.0.113.7",
+            )
+            continue
+        text = str(address)
+        if not _is_global(address):
+            faults.add(path, f"{text} reaches no other host: write an address that others send to")
+        elif network and address in network:
+            faults.add(
+                path, f"{text} is an address of the virtual network {network}: write a real one"
+            )
+        elif text in lines:
+            faults.add(path, f"{text} stands in line {lines[text]} already: remove one")
+        elif text in called:
+            faults.add(
+                path, f"{text} is an address of {called[text]} too: write it for one host only"
+            )
+        lines.setdefault(text, faults.line_of.get(path, 1))
+
+
+def _called(peers: Any, default_port: int) -> Dict[str, Any]:
+    """Return the real addresses of other hosts, as far as they are good, with the host of each."""
+    found: Dict[str, Any] = {}
+    for peer in peers if isinstance(peers, list) else ():
+        listed = peer.get("addresses") if isinstance(peer, dict) else None
+        for item in listed if isinstance(listed, list) else ():
+            with contextlib.suppress(ValueError):
+                if isinstance(item, str):
+                    found[endpoint(item, default_port)[0]] = peer.get("host")
+    return found
 
 
 def _check_peers(
@@ -657,22 +714,25 @@ def endpoint(text: str, default_port: int) -> Endpoint:
             f"{_shown(text)!r} is no IPv4 or IPv6 address: write one with or without a port, such"
             ' as 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840"'
         )
-    if isinstance(address, ipaddress.IPv4Address):
-        good = is_unicast(address.packed)
-    else:
-        good = not (
-            address.is_multicast
-            or address.is_loopback
-            or address.is_unspecified
-            or address.is_link_local
-            or address.ipv4_mapped
-        )
-    if not good:
+    if not _is_global(address):
         raise ValueError(
             f"{address} is no address of another host: write one of its real addresses, no"
             " link-local one"
         )
     return str(address), port
+
+
+def _is_global(address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address]) -> bool:
+    """Say whether an address is one of a host and means the same on every link."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return is_unicast(address.packed)
+    return not (
+        address.is_multicast
+        or address.is_loopback
+        or address.is_unspecified
+        or address.is_link_local
+        or address.ipv4_mapped
+    )
 
 
 def _ip_address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address, None]:
@@ -942,6 +1002,9 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         precedence=device.get("precedence", True),
         include=tuple(interfaces.get("include", ("*",))),
         exclude=tuple(interfaces.get("exclude", DEFAULT_EXCLUDE)),
+        named_addresses=tuple(
+            str(ipaddress.ip_address(text)) for text in interfaces.get("addresses", ())
+        ),
         cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),

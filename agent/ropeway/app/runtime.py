@@ -160,7 +160,7 @@ FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 
 # What of the configuration the running agent can take over by itself, whatever the node does.
 APPLIED_LIVE = (
-    *("interfaces.include", "interfaces.exclude"),
+    *("interfaces.include", "interfaces.exclude", "interfaces.addresses"),
     *("cpu_latency_us", "device.precedence"),
 )
 
@@ -845,6 +845,8 @@ class Runtime:
         for one in left_out:
             if one.stacked:
                 self._warn(f"{one.name}({one.index}) takes no part, because it {one.reason}", now)
+        for sentence in self._absent_sentences():
+            self._warn(sentence, now)
         self._check_overlaps(links, now, starting)
         self._follow(links, now)
         self._check_shared_lans(links, now)
@@ -887,6 +889,7 @@ class Runtime:
                 self._device_index,
                 config.network,
                 self._secure,
+                config.named_addresses,
             ),
             _leads_to,
         )
@@ -936,6 +939,17 @@ class Runtime:
         self._overlaps = overlap.find(self._interfaces, self._config.network, self._device_index)
         for sentence in sorted(self._overlap_sentences()):
             self._warn(sentence, now)
+
+    def _absent_sentences(self) -> List[str]:
+        """Return which addresses the configuration names and no interface has."""
+        named = self._config.named_addresses
+        there = selection.present(self._interfaces, named)
+        return [
+            f"interfaces.addresses: no interface has {address}, so nothing comes to it: add it, or"
+            " remove it from the configuration"
+            for address in named
+            if address not in there
+        ]
 
     def _overlap_sentences(self) -> List[str]:
         config = self._config
@@ -1508,7 +1522,7 @@ class Runtime:
     def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
         told = [self._no_link_told, self._steering_fault, *self._overlap_sentences()]
-        told += self._shared_lan_sentences()
+        told += self._shared_lan_sentences() + self._absent_sentences()
         if self._secure:
             told += _reverse_path_sentences(status)
         return [sentence for sentence in told if sentence]

@@ -46,6 +46,8 @@ class Rules:
     """The virtual network, "10.0.0.0/24"."""
     ipv6: bool
     """Whether IPv6 addresses count."""
+    named: Sequence[str] = ()
+    """Addresses that every link gets, wherever they live."""
 
 
 def select(
@@ -58,16 +60,18 @@ def select(
     A name in either list of the configuration counts more than a pattern, and exclusion more than
     inclusion. The loopback, the devices of agents and what is stacked on these never take part. Nor
     does what no packet can use: an interface without an address, unless it is an Ethernet interface
-    that is set up, stands alone, and may get its address any moment.
+    that is set up, stands alone, and may get its address any moment, or unless one of those that
+    every link gets is there.
     """
     above = _stacked(interfaces, rules, leads_to)
+    there = present(interfaces, rules.named)
     links, left_out = [], []
     for interface in interfaces:
         if _is_own(interface, rules):
             continue
-        reason = _why_not(interface, rules, above.get(interface.index))
+        reason = _why_not(interface, rules, above.get(interface.index), bool(there))
         if reason is None:
-            links.append(_link(interface, rules.ipv6))
+            links.append(_link(interface, rules.ipv6, there))
         else:
             stacked = interface.index in above
             left_out.append(LeftOut(interface.index, interface.name, reason, stacked))
@@ -92,6 +96,16 @@ def missing(
     ]
 
 
+def present(interfaces: Iterable[Interface], named: Iterable[str]) -> Tuple[str, ...]:
+    """Return which of the addresses `named` this host has on any of its interfaces."""
+    own = {
+        text.split("/")[0]
+        for interface in interfaces
+        for text in (*interface.addresses, *interface.addresses6)
+    }
+    return tuple(address for address in named if address in own)
+
+
 def _is_own(interface: Interface, rules: Rules) -> bool:
     return rules.device_name == interface.name or rules.device_index == interface.index
 
@@ -101,23 +115,35 @@ def is_device(interface: Interface) -> bool:
     return interface.kind == "tun" and interface.alias == DEVICE_ALIAS
 
 
-def _link(interface: Interface, ipv6: bool) -> Link:
+def _link(interface: Interface, ipv6: bool, named: Sequence[str]) -> Link:
+    addresses6 = interface.addresses6 if ipv6 else ()
     return Link(
         index=interface.index,
         name=interface.name,
-        addresses=interface.addresses,
+        addresses=_with(interface.addresses, [f"{a}/32" for a in named if ":" not in a]),
         mtu=interface.mtu,
         up=interface.up,
         routes=interface.routes,
-        addresses6=interface.addresses6 if ipv6 else (),
+        addresses6=_with(addresses6, [f"{a}/128" for a in named if ":" in a]),
         routes6=interface.routes6 if ipv6 else (),
     )
 
 
-def _why_not(interface: Interface, rules: Rules, device: Optional[str]) -> Optional[str]:
+def _with(own: Tuple[str, ...], further: Sequence[str]) -> Tuple[str, ...]:
+    """Return an interface's `own` addresses, and right after the first one those `further`."""
+    known = {text.split("/")[0] for text in own}
+    new = [text for text in further if text.split("/")[0] not in known]
+    # The first is what a route takes that names none, and the last ones may get no socket.
+    return (*own[:1], *new, *own[1:])
+
+
+def _why_not(
+    interface: Interface, rules: Rules, device: Optional[str], reachable: bool
+) -> Optional[str]:
     """Return why an interface does not take part, or None where it does.
 
-    `device` is what it is stacked on, if that is the device of an agent.
+    `device` is what it is stacked on, if that is the device of an agent; `reachable` says whether
+    there is an address that every link gets.
     """
     if interface.loopback:
         return "is the loopback"
@@ -125,7 +151,7 @@ def _why_not(interface: Interface, rules: Rules, device: Optional[str]) -> Optio
         return "is the device of another virtual network"
     if device is not None:
         return f"sends its packets through {device}, a virtual network"
-    return _not_chosen(interface.name, rules) or _of_no_use(interface, rules.ipv6)
+    return _not_chosen(interface.name, rules) or _of_no_use(interface, rules.ipv6, reachable)
 
 
 def _not_chosen(name: str, rules: Rules) -> Optional[str]:
@@ -141,14 +167,14 @@ def _not_chosen(name: str, rules: Rules) -> Optional[str]:
     return "is not included"
 
 
-def _of_no_use(interface: Interface, ipv6: bool) -> Optional[str]:
+def _of_no_use(interface: Interface, ipv6: bool, reachable: bool) -> Optional[str]:
     if interface.addresses or (ipv6 and interface.addresses6):
         return None
     if interface.master:
         return "is a port of another interface and has no address"
     if not interface.admin_up:
         return "is down and has no address"
-    return None if interface.ethernet else "has no address"
+    return None if interface.ethernet or reachable else "has no address"
 
 
 def _devices(interfaces: Iterable[Interface], rules: Rules) -> Dict[int, List[str]]:

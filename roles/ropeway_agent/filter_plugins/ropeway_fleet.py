@@ -120,6 +120,7 @@ def networks(
             "device_precedence": main["device_precedence"],
             "include": main["include"],
             "exclude": main["exclude"],
+            "addresses": main["addresses"],
             "port": DEFAULT_PORT,
             "rollover_s": main["rollover_s"],
             "offload_disable": main["offload_disable"],

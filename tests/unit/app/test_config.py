@@ -407,6 +407,54 @@ def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation,
     assert config.what_differs(before, after) == differing
 
 
+@pytest.mark.parametrize(
+    ("listed", "error"),
+    [
+        ("203.0.113.7", "write a list of at most 3 IPv4 or IPv6 addresses of this host, not"
+                        " 203.0.113.7"),
+        ("[1.2.3.4, 1.2.3.5, 1.2.3.6, 1.2.3.7]",
+         "write a list of at most 3 IPv4 or IPv6 addresses of this host, not a list"),
+        ("[7]", "[0]: write an IPv4 or IPv6 address without port or prefix length, such as"
+                " 203.0.113.7, not 7"),
+        ("[203.0.113.7/32]", "[0]: '203.0.113.7/32' is no IPv4 or IPv6 address: write one without"
+                             " port or prefix length, such as 203.0.113.7"),
+        ("['fe80::1%eth0']", "[0]: 'fe80::1%eth0' is no IPv4 or IPv6 address: write one without"
+                             " port or prefix length, such as 203.0.113.7"),
+        ("[127.0.0.1]", "[0]: 127.0.0.1 reaches no other host: write an address that others send"
+                        " to"),
+        ("['::1']", "[0]: ::1 reaches no other host: write an address that others send to"),
+        ("['fe80::1']", "[0]: fe80::1 reaches no other host: write an address that others send"
+                        " to"),
+        ("[10.0.0.7]", "[0]: 10.0.0.7 is an address of the virtual network 10.0.0.0/24: write a"
+                       " real one"),
+        ("[203.0.113.7, 203.0.113.7]", "[1]: 203.0.113.7 stands in line 3 already: remove one"),
+        ("['2001:db8::7', '2001:db8:0::7']", "[1]: 2001:db8::7 stands in line 3 already: remove"
+                                             " one"),
+        ("[192.168.0.3]", "[0]: 192.168.0.3 is an address of 10.0.0.2 too: write it for one host"
+                          " only"),
+    ],
+)  # fmt: skip
+def test_named_addresses_that_others_cannot_send_to_are_refused(listed, error):
+    peers = f"peers: [{{host: 10.0.0.2, public_key: {KEY_2}, addresses: ['192.168.0.3:1']}}]\n"
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(f"{SECURE}interfaces: {{addresses: {listed}}}\n{peers}".encode(), "f")
+    joint = "" if error.startswith("[") else ": "
+    assert caught.value.errors == (f"f:3: interfaces.addresses{joint}{error}",)
+
+
+def test_named_addresses_are_for_the_encapsulation_secure():
+    text = f"{SECURE}interfaces: {{addresses: [203.0.113.7, '2001:DB8:0::7']}}\n"
+    after = config.parse(text.encode(), "f")
+    assert after.named_addresses == ("203.0.113.7", "2001:db8::7")
+    before = config.parse(SECURE.encode(), "f")
+    assert config.what_differs(before, after) == ["interfaces.addresses"]
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(f"{text}encapsulation: classic\n".encode(), "f")
+    assert caught.value.errors == (
+        "f:3: interfaces.addresses: only the encapsulation secure has this key: remove it",
+    )
+
+
 def test_whole_numbers_may_be_written_with_a_point():
     text = f"{SECURE}cpu_latency_us: 20.0\ndevice: {{mtu: 1400.0}}\nport: 51841.0\n"
     good = config.parse(text.encode(), "f")

@@ -642,6 +642,49 @@ def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
     ]
 
 
+class TestNamedAddress:
+    """An address that the configuration names belongs to every link."""
+
+    NAMED = "203.0.113.7"
+    LO = interface(1, "lo", "127.0.0.1/8", "203.0.113.7/32", loopback=True, ethernet=False)
+
+    def test_absent_one_is_told_once_and_taken_when_it_appears(self, kernel, tmp_path, caplog):
+        kernel.interfaces = [ETH0, interface(3, "eth1", "192.168.1.1/24")]
+        settings = settings_for(tmp_path, named_addresses=(self.NAMED,))
+        sentence = (
+            "interfaces.addresses: no interface has 203.0.113.7, so nothing comes to it: add it,"
+            " or remove it from the configuration"
+        )
+        own = {(2, "192.168.0.1"), (3, "192.168.1.1")}
+
+        def steps():
+            eventually(lambda: opened(kernel) == own)
+            assert ask(settings, command="status")["warnings"] == [sentence]
+            kernel.change(self.LO, *kernel.interfaces[:2])
+            eventually(lambda: opened(kernel) == own | {(2, self.NAMED), (3, self.NAMED)})
+            status = ask(settings, command="status")
+            assert status["warnings"] == []
+            assert [link["addresses"] for link in status["links"]] == [
+                ["192.168.0.1/24", "203.0.113.7/32"],
+                ["192.168.1.1/24", "203.0.113.7/32"],
+            ]
+            assert not kernel.stray(self.NAMED)
+
+        run(runtime.Runtime(settings), steps)
+        assert [r.getMessage() for r in caplog.records].count(sentence) == 1
+
+    def test_it_has_sockets_whatever_else_a_link_has(self, kernel, tmp_path):
+        kernel.interfaces = [
+            interface(2, "eth0", *(f"192.168.0.{n}/24" for n in range(1, 20))), self.LO,
+        ]  # fmt: skip
+
+        def steps():
+            eventually(lambda: len(opened(kernel)) == runtime.ADDRESSES_PER_LINK_MAX)
+            assert (2, self.NAMED) in opened(kernel)
+
+        run(runtime.Runtime(settings_for(tmp_path, named_addresses=(self.NAMED,))), steps)
+
+
 class TestTwoCardsInOneLan:
     """What comes for a link's address by another interface counts."""
 

@@ -16,9 +16,9 @@ ETH1 = interface(3, "eth1", "192.168.1.1/24")
 DEVICE = interface(20, "ropeway0", "10.0.0.1/24", kind="tun", alias="ropeway", ethernet=False)
 
 
-def select(interfaces, include=("*",), exclude=(), ipv6=False, ways=None):
+def select(interfaces, include=("*",), exclude=(), ipv6=False, ways=None, named=()):
     """Select, where packets to the addresses in `ways` leave by the interface of that index."""
-    rules = selection.Rules(include, exclude, "ropeway0", 20, "10.0.0.0/24", ipv6)
+    rules = selection.Rules(include, exclude, "ropeway0", 20, "10.0.0.0/24", ipv6, named)
     return selection.select(interfaces, rules, lambda address: (ways or {}).get(address, 0))
 
 
@@ -241,3 +241,38 @@ class TestStacked:
                       tunnel_ends=("192.168.0.9",)),
             interface(31, "eth0.7", "172.17.0.1/24", kind="vlan", below=(2,)),
         ) == []  # fmt: skip
+
+
+class TestNamedAddresses:
+    """Addresses that every link gets, wherever they live."""
+
+    LO = interface(1, "lo", "127.0.0.1/8", "203.0.113.7/32", loopback=True, ethernet=False,
+                   addresses6=("2001:db8:9::7/128",))  # fmt: skip
+    NAMED = ("203.0.113.7", "2001:db8:9::7")
+
+    def addresses(self, *interfaces, named=NAMED):
+        links = select([self.LO, *interfaces], ipv6=True, named=named)[0]
+        return {link.name: (link.addresses, link.addresses6) for link in links}
+
+    def test_every_link_gets_those_that_are_there(self):
+        eth0 = interface(2, "eth0", "192.168.0.1/24", "192.168.9.1/24",
+                         addresses6=("2001:db8::1/64",))  # fmt: skip
+        assert self.addresses(eth0, ETH1) == {
+            "eth0": (("192.168.0.1/24", "203.0.113.7/32", "192.168.9.1/24"),
+                     ("2001:db8::1/64", "2001:db8:9::7/128")),
+            "eth1": (("192.168.1.1/24", "203.0.113.7/32"), ("2001:db8:9::7/128",)),
+        }  # fmt: skip
+        assert self.addresses(ETH1, named=("198.51.100.1",)) == {"eth1": (("192.168.1.1/24",), ())}
+        assert self.addresses(ETH1, named=()) == {"eth1": (("192.168.1.1/24",), ())}
+
+    def test_link_keeps_the_prefix_of_its_own(self):
+        assert self.addresses(ETH0, ETH1, named=("192.168.0.1",)) == {
+            "eth0": (("192.168.0.1/24",), ()),
+            "eth1": (("192.168.1.1/24", "192.168.0.1/32"), ()),
+        }
+
+    def test_interface_without_an_address_of_its_own_takes_part(self):
+        ppp0 = interface(5, "ppp0", ethernet=False)
+        port = interface(6, "eth6", master=7)
+        assert self.addresses(ppp0, port) == {"ppp0": (("203.0.113.7/32",), ("2001:db8:9::7/128",))}
+        assert self.addresses(ppp0, named=("198.51.100.1",)) == {}
