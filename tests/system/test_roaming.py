@@ -59,7 +59,10 @@ def test_client_whose_address_changes_loses_nothing_and_is_followed_at_once(pair
     assert max(back_s) < PROBE_S + SLACK_S
 
 
-def test_frames_leave_from_the_address_that_the_gateway_answers(stage: Stage) -> None:
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_frames_leave_from_the_address_that_the_gateway_answers(
+    stage: Stage, encapsulation: str
+) -> None:
     topology = stage.topology("net0")
     a, b = topology.host("vm0"), topology.host("vm1")
     a.connect("net0", "eth0", "10.1.1.5/24", index=2)
@@ -67,7 +70,9 @@ def test_frames_leave_from_the_address_that_the_gateway_answers(stage: Stage) ->
     a.ip("address", "add", "192.168.7.2/24", "dev", "eth0")
     a.ip("route", "add", "default", "via", "192.168.7.1")
     b.ip("address", "add", "198.51.100.3/32", "dev", "eth0")
-    caller = stage.agent(a, "10.0.0.1", encapsulation="secure").peer("10.0.0.2", "198.51.100.3")
-    stage.agent(b, "10.0.0.2", encapsulation="secure").peer("10.0.0.1").start()
+    caller = stage.agent(a, "10.0.0.1", encapsulation=encapsulation)
+    caller.peer("10.0.0.2", "198.51.100.3")
+    called = stage.agent(b, "10.0.0.2", encapsulation=encapsulation).peer("10.0.0.1").start()
     caller.start().wait_carrying("10.0.0.2", ("192.168.7.2", "198.51.100.3"))
+    called.wait_carrying("10.0.0.1", ("198.51.100.3", "192.168.7.2"))
     assert ping(a, "10.0.0.2", count=20, interval_s=0.01).lost == 0

@@ -897,12 +897,12 @@ class Runtime:
     def _set_links(self, links: Sequence[Link], now: float) -> None:
         """Tell the node of the links, as far as there are sockets to use them."""
         sockets = self._sockets
-        if self._sealed is not None:
-            far = self._sealed.called()[: SOURCES_MAX // max(1, len(links))]
+        far = self._node.called()[: SOURCES_MAX // max(1, len(links))]
+        links = [dataclasses.replace(link, sources=_sources(link, far)) for link in links]
+        if self._secure:
             links = [
                 dataclasses.replace(
                     link,
-                    sources=_sources(link, far),
                     addresses=_bound(link.addresses, link.index, sockets),
                     addresses6=_bound(link.addresses6, link.index, sockets),
                 )

@@ -147,6 +147,10 @@ class ClassicNode(Node):
         for index in self._send_errors.keys() - self._peers.links.keys():
             del self._send_errors[index]
 
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        return self._peers.called()
+
     def add_remote(self, host: str, address: str, number: int, now: float) -> None:
         """Make an interface of another host known.
 

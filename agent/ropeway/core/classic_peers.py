@@ -17,7 +17,7 @@ from ropeway.core.handshake import Input, State
 from ropeway.core.link import Link
 from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
-from ropeway.core.strand import advance
+from ropeway.core.strand import NEVER, advance
 from ropeway.core.timers import Timers
 
 _INF = float("inf")
@@ -94,7 +94,14 @@ class ClassicPeers:
             if now - connection.heard_at < tuning.ADDRESS_HOLD_S:
                 return strand
             self._move(connection, source, now)
+        self._answer_from(connection, ipv4.text(frame.destination), now)
         return connection
+
+    def _answer_from(self, connection: ClassicConnection, called: str, now: float) -> None:
+        """Send from the address that the other end calls, unless it hears the one in use."""
+        if called != connection.source and now - connection.heard_at >= tuning.ADDRESS_HOLD_S:
+            connection.near = called
+            self._redirect(connection, connection.address, "it is called at another address", now)
 
     def _sender_fault(self, frame: classic.Frame) -> Optional[Drop]:
         if frame.host == self._own or frame.source in self._owners:
@@ -239,6 +246,13 @@ class ClassicPeers:
             self._follow_links(strand, now)
         self.settle()
 
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once, agreed ones first."""
+        strands = self.strands.values()
+        agreed = [address for strand in strands for address in strand.agreed]
+        known = [remote.address for strand in strands for remote in strand.remotes.values()]
+        return list(dict.fromkeys(agreed + known))
+
     def add_remote(self, host: str, address: str, index: int, now: float) -> None:
         """Make an interface of another host known; ``index`` 0 means that it will be learnt.
 
@@ -366,7 +380,33 @@ class ClassicPeers:
         link = self.links[connection.link]
         if connection.address is None or not link.up:
             return None
-        return link.source_for(connection.address)
+        best = link.source_for(connection.address)
+        heard = connection.heard_at != NEVER
+        for kept in (connection.near, connection.source if heard else None):
+            if best is not None and kept is not None and link.holds(kept):
+                return kept
+        return best
+
+    def _try_next(self, connection: ClassicConnection, now: float) -> None:
+        """Send from the link's next address: only an answer tells which one is let through.
+
+        What the routes prefer comes first. Only an agreed remote is called like that, and only
+        until it has answered: an old node keeps to the address that it heard first.
+        """
+        if connection.heard_at != NEVER or not connection.strand.has_agreed(connection.remote):
+            return
+        if now < connection.try_at < _INF:
+            return
+        link = self.links[connection.link]
+        if connection.try_at < _INF and connection.address is not None:
+            best = link.source_for(connection.address)
+            own = [text.partition("/")[0] for text in link.addresses]
+            order = sorted(own, key=lambda address: address != best)
+            place = order.index(connection.source) + 1 if connection.source in order else 0
+            connection.near = order[place % len(order)]
+            if connection.near != connection.source:
+                self._aim(connection)
+        connection.try_at = now + tuning.SOURCE_TRY_S
 
     def _aim(self, connection: ClassicConnection) -> None:
         self.by_path.pop(connection.receive_path, None)
@@ -381,6 +421,8 @@ class ClassicPeers:
         self, connection: ClassicConnection, address: Optional[str], reason: str, now: float
     ) -> None:
         """Send a connection somewhere else, or nowhere: what it knew of the way holds no more."""
+        if address != connection.address:
+            connection.near = connection.source = None
         connection.address = address
         self._aim(connection)
         self._advance(connection, Input.GONE, now, reason)
@@ -414,6 +456,7 @@ class ClassicPeers:
                 self._unsettled[connection.strand] = None
         elif now >= connection.greet_at:
             if self._may_greet(connection, now):
+                self._try_next(connection, now)
                 self._send_empty(connection, now)
             pause_s = connection.greet_pause_s
             connection.greet_pause_s = min(2 * pause_s, tuning.GREETING_MAX_S)

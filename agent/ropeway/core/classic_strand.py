@@ -40,10 +40,12 @@ class ClassicConnection(Connection):
         "base",
         "confirmed_at",
         "identification",
+        "near",
         "path",
         "receive_path",
         "remote",
         "strand",
+        "try_at",
     )
 
     def __init__(self, strand: ClassicStrand, link: int, remote: Remote) -> None:
@@ -52,6 +54,10 @@ class ClassicConnection(Connection):
         self.remote = remote
         #: Where frames go; None if another connection of the link goes to the remote's address.
         self.address: Optional[str] = None
+        #: The link's address to send from while it is there; None for what the kernel would take.
+        self.near: Optional[str] = None
+        #: When to try another one; infinity until this one was tried.
+        self.try_at = float("inf")
         #: Bytes 12 to 31 of frames to send and of frames received.
         self.path = b""
         self.receive_path = b""

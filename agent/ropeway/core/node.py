@@ -102,6 +102,10 @@ class Node:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
         raise NotImplementedError
 
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        raise NotImplementedError
+
     def add_remote(self, host: str, address: str, number: int, now: float) -> None:
         """Make another way to a host known; ValueError, with a sentence, if it cannot be one."""
         raise NotImplementedError

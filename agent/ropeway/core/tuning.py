@@ -18,6 +18,11 @@ RESTART_S = 0.1
 #: that a forged frame cannot turn a working connection away.
 ADDRESS_HOLD_S = 1.0
 
+#: A classic connection that nobody has answered yet tries another address of its link after this
+#: time: the other end follows with the first greeting after `ADDRESS_HOLD_S`, and its answer comes
+#: within one more.
+SOURCE_TRY_S = 4.0
+
 #: First, and longest, pause between two greetings of an unfinished connection.
 GREETING_MIN_S = 0.1
 GREETING_MAX_S = 1.0

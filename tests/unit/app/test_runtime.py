@@ -978,3 +978,19 @@ def test_pattern_that_matches_nothing_is_told(kernel, tmp_path, caplog):
     settings = settings_for(tmp_path, include=("wlan*",))
     run(runtime.Runtime(settings), lambda: eventually(lambda: kernel.configured))
     assert [r for r in caplog.records if "no interface takes part yet" in r.getMessage()]
+
+
+def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_path):
+    kernel.interfaces = [
+        interface(2, "eth0", "10.1.1.5/24", "192.168.7.2/24", routes=("0.0.0.0/0",))
+    ]
+    kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
+    settings = settings_for(tmp_path, remotes=(config.Remote("10.0.0.2", "198.51.100.3", 0),))
+
+    def steps():
+        eventually(lambda: kernel.links and kernel.link("eth0").sent)
+        to, greeting = kernel.link("eth0").sent[0]
+        assert to == "198.51.100.3"
+        assert socket.inet_ntoa(greeting[12:16]) == "192.168.7.2"
+
+    run(runtime.Runtime(settings), steps)

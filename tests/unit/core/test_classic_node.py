@@ -38,6 +38,21 @@ def steady(world, seconds, then=None, rate=200):
     return sent
 
 
+def several(index, *addresses, sources=None):
+    """A link with several addresses and a default route."""
+    return Link(index, f"eth{index}", addresses, 1500, True, ("0.0.0.0/0",), sources=sources or {})
+
+
+def behind_a_gateway(sources):
+    """Host a calls b, which is in none of its own networks; only one address is answered."""
+    world = World()
+    own = ("192.168.7.1/24", "192.168.0.9/32", "192.168.0.1/32")
+    world.add("a", "10.0.0.1", [several(2, *own, sources=sources)])
+    world.add("b", "10.0.0.2", [link(4, "192.168.0.2")])
+    world.nodes["a"].add_remote("10.0.0.2", "192.168.0.2", 0, world.now)
+    return world
+
+
 class TestConnections:
     def test_a_configured_remote_and_one_learnt_from_traffic_establish_on_every_link(self):
         world = pair()
@@ -70,6 +85,77 @@ class TestConnections:
         far = Link(7, "lte", ("100.64.0.9/30",), 1500, True, ("100.64.0.8/30", "0.0.0.0/0"))
         assert far.source_for("192.168.0.2") == "100.64.0.9"
         assert link(2, "192.168.0.1").source_for("192.168.1.2") is None
+
+    def test_frames_leave_from_the_address_that_the_kernel_would_take(self):
+        world = behind_a_gateway({"192.168.0.2": "192.168.0.1"})
+        world.run(1)
+        assert world.states("a", "10.0.0.2") == {(2, 4): 2}
+        assert world.peer("a", "10.0.0.2")["connections"][0]["source"] == "192.168.0.1"
+
+    def test_connection_that_nobody_answers_tries_the_other_addresses_of_its_link(self):
+        world = behind_a_gateway({})
+        world.run(tuning.SOURCE_TRY_S - 0.5)
+        assert world.states("a", "10.0.0.2") == {(2, 0): 0}
+        world.run(2 * tuning.GREETING_MAX_S + 0.5)
+        assert world.states("a", "10.0.0.2") == {(2, 4): 2}
+        world.run(3 * tuning.SOURCE_TRY_S)
+        assert world.states("b", "10.0.0.1") == {(4, 2): 2}
+        assert world.peer("a", "10.0.0.2")["connections"][0]["source"] == "192.168.0.9"
+
+    def test_address_that_is_heard_but_not_answered_gives_way_to_the_next_one(self):
+        world = behind_a_gateway({"192.168.0.2": "192.168.0.9"})
+        # Its frames arrive, so that the other end learns it and answers there.
+        world.cut.add(("192.168.0.2", "192.168.0.9"))
+        world.run(tuning.SOURCE_TRY_S + 2 * tuning.GREETING_MAX_S + 0.5)
+        while world.states("a", "10.0.0.2") != {(2, 4): 2}:
+            assert world.now < 100 + 3 * tuning.SOURCE_TRY_S
+            world.run(0.1)
+        world.run(10)
+        assert world.states("b", "10.0.0.1") == {(4, 2): 2}
+
+    def test_each_address_of_a_link_is_tried_in_turn_and_greetings_stay_rare(self):
+        world = behind_a_gateway({})
+        world.lost = {"192.168.0.2"}
+        world.run(5)
+        world.captured.clear()
+        world.run(3 * tuning.SOURCE_TRY_S)
+        sources = [ipv4.text(datagram[12:16]) for _, datagram in world.captured]
+        assert set(sources) == {"192.168.7.1", "192.168.0.1", "192.168.0.9"}
+        assert len(sources) <= 3 * tuning.SOURCE_TRY_S / (0.8 * tuning.GREETING_MAX_S) + 1
+
+    def test_preference_that_changes_leaves_what_works_alone(self):
+        world = behind_a_gateway({"192.168.0.2": "192.168.0.1"})
+        world.run(1)
+        (own,) = world.nodes["a"]._peers.links.values()
+        world.events["a"].clear()
+        world.nodes["a"].set_links(
+            [replace(own, sources={"192.168.0.2": "192.168.7.1"})], world.now
+        )
+        world.run(5)
+        assert world.states("a", "10.0.0.2") == {(2, 4): 2}
+        assert world.events["a"] == []
+
+    def test_answers_leave_from_the_address_that_was_called(self):
+        world = World()
+        world.add("a", "10.0.0.1", [link(2, "192.168.0.1")])
+        world.add("b", "10.0.0.2", [several(4, "192.168.9.9/24", "192.168.0.2/32")])
+        world.nodes["a"].add_remote("10.0.0.2", "192.168.0.2", 0, world.now)
+        world.run(1)
+        assert world.states("b", "10.0.0.1") == {(4, 2): 2}
+        assert world.peer("b", "10.0.0.1")["connections"][0]["source"] == "192.168.0.2"
+
+    def test_source_follows_a_remote_into_another_lan(self):
+        world = World()
+        world.add("a", "10.0.0.1", [several(2, "192.168.0.1/24", "192.168.1.1/24")])
+        world.add("b", "10.0.0.2", [link(4, "192.168.0.2")])
+        world.nodes["b"].add_remote("10.0.0.1", "192.168.0.1", 0, world.now)
+        world.run(1)
+        world.nodes["b"].remove_remote("10.0.0.1", "192.168.0.1", world.now)
+        world.nodes["b"].set_links([link(4, "192.168.1.2")], world.now)
+        world.nodes["b"].add_remote("10.0.0.1", "192.168.1.1", 0, world.now)
+        world.run(5)
+        assert world.states("a", "10.0.0.2") == {(2, 4): 2}
+        assert world.peer("a", "10.0.0.2")["connections"][0]["source"] == "192.168.1.1"
 
     def test_greetings_to_a_dead_host_slow_down_to_one_a_second(self):
         world = World()
