@@ -1,11 +1,14 @@
 """Whether the machine goes on as it was: clocks and boots of the test's own."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from ropeway.app import continuity
 from ropeway.app.continuity import STEP_S, Break, Continuity
+
+AGENT = Path(continuity.__file__).parents[1]
 
 
 class Machine:
@@ -75,3 +78,11 @@ def test_this_machine_goes_on(tmp_path, monkeypatch):
     assert len(continuity.boot_id()) == 36
     monkeypatch.setattr(continuity, "BOOT_ID", str(tmp_path / "none"))
     assert continuity.boot_id() == ""
+
+
+def test_no_time_of_the_agent_stands_still_while_the_machine_sleeps():
+    """Two clocks would part in suspend, and what is due by the other one come too late or never."""
+    sources = [*(AGENT / "core").glob("*.py"), *(AGENT / "app").glob("*.py")]
+    assert len(sources) > 40
+    stopping = ("time.monotonic", "time.perf_counter", "CLOCK_MONOTONIC")
+    assert not [path.name for path in sources if any(c in path.read_text() for c in stopping)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ropeway.app import state
+from ropeway.app import continuity, state
 from ropeway.core import (
     aead,
     clones,
@@ -126,6 +126,8 @@ def test_the_diagram_of_states_is_the_table():
         f"What is {dedup.REPLAY_REACH} or more below the highest",
         f"each skips 2^{session.ROLLOVER_FRAMES.bit_length() - 1} and a random number below"
         f" 2^{session.SKIP_COUNTERS.bit_length() - 1} once more",
+        f"those of the last {state.RESET_KEYS_MAX} starts are kept",
+        f"the wall clock jumps by {continuity.STEP_S:g} s or more against `CLOCK_BOOTTIME`",
         f"after {resets.MAX_TOLD} of a peer none is",
         f"limited to {resets.RESET_RATE:g} a second, one per index each"
         f" {seconds(resets.RESET_PAUSE_S)}",
