@@ -86,7 +86,7 @@ INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "router", "forward", "device_name"),
     *("device_mtu", "port", "rollover_s", "offload_disable", "cpu_latency_us"),
-    *("device_precedence", "include", "exclude", "peers", "expected_peers"),
+    *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
 # IFNAMSIZ of linux/if.h without the closing zero.
