@@ -121,7 +121,10 @@ def _remotes(peer: Dict[str, Any]) -> List[Tuple[int, str]]:
         return [(remote["index"], remote["address"]) for remote in peer["remotes"]]
     known = {(c["remote"], _endpoint(c)): None for c in peer["connections"] if c["remote"]}
     reached = {endpoint for _, endpoint in known}
-    return [*known, *((0, text) for text in peer["endpoints"] if text not in reached)]
+    known.update(((0, text), None) for text in peer["endpoints"] if text not in reached)
+    reached.update(peer["endpoints"])
+    claimed = [one for one in peer["announced"] if one["endpoint"] not in reached]
+    return [*known, *((one["remote"], f"{one['endpoint']}, announced") for one in claimed)]
 
 
 def _endpoint(connection: Dict[str, Any]) -> str:

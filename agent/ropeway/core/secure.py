@@ -65,14 +65,22 @@ NONCE = struct.Struct("<4xQ")
 #: An endpoint: an IPv4 or IPv6 address as text, and a UDP port.
 Endpoint = Tuple[str, int]
 
+#: Where a link can be called: its interface's index on its host, and an endpoint.
+Place = Tuple[int, Endpoint]
+
 #: What a socket gives: the bytes of one or more datagrams from one sender, one after the other,
 #: where they came from, and the size, 1 or more, of each but the last, which may be shorter.
 Received = Tuple[bytes, Endpoint, int]
 
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
-#: received``; zeros follow in a frame that probes the path MTU.
+#: received``; what is announced may follow, and zeros in a frame that probes the path MTU.
 _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
+#: Endpoints that one frame announces: eight links with IPv4 and IPv6 each. The frame stays below
+#: :data:`IPV4_MTU_MIN` that way.
+MAX_ANNOUNCED = 16
+#: ``index, address, port`` of each, after one byte that counts them.
+_PLACE = struct.Struct("<I16sH")
 _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
@@ -140,6 +148,9 @@ class Control:
     takes_partial: bool = False
     #: Whether the receiver no longer belongs to the sender's network: the session ends with this.
     shuts_out: bool = False
+    #: Where the sender's links can be called, at most :data:`MAX_ANNOUNCED`; nothing where this
+    #: frame does not say.
+    announced: Tuple[Place, ...] = ()
 
 
 def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
@@ -186,6 +197,11 @@ def encode_control(control: Control, size: int = 0) -> bytes:
         port,
         control.received & 0xFFFFFFFF,
     )
+    if control.announced:
+        places = control.announced[:MAX_ANNOUNCED]
+        body += bytes((len(places),)) + b"".join(
+            _PLACE.pack(index, _packed(endpoint[0]), endpoint[1]) for index, endpoint in places
+        )
     return body + bytes(max(0, size - len(body)))
 
 
@@ -202,6 +218,9 @@ def decode_control(body: bytes) -> Optional[Control]:
     probe, probe_heard, address, port, received = struct.unpack_from("<HH16sHI", body, 24)
     state = flags & _STATE_MASK
     if state > 2 or not src_index or not way or not mark:
+        return None
+    announced = _announced(body)
+    if announced is None:
         return None
     return Control(
         state=state,
@@ -221,7 +240,18 @@ def decode_control(body: bytes) -> Optional[Control]:
         received=received,
         takes_partial=flags & _TAKES_PARTIAL != 0,
         shuts_out=flags & _SHUTS_OUT != 0,
+        announced=announced,
     )
+
+
+def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:
+    """Read the list that may follow the fields; None if there is less than it counts."""
+    count = body[CONTROL_SIZE] if len(body) > CONTROL_SIZE else 0
+    start = CONTROL_SIZE + 1
+    if len(body) < start + count * _PLACE.size and count:
+        return None
+    used = body[start : start + min(count, MAX_ANNOUNCED) * _PLACE.size]
+    return tuple((index, (_text(where), port)) for index, where, port in _PLACE.iter_unpack(used))
 
 
 def outer_size(address: str) -> int:

@@ -495,6 +495,11 @@ class SecureNode(Node):
             },
             "handshake": self._peers.handshake_status(strand, now),
             "endpoints": [_endpoint_text(endpoint) for endpoint in strand.endpoints],
+            "announced": [
+                {"remote": index, "endpoint": _endpoint_text(endpoint)}
+                for endpoint, indices in strand.announced.places.items()
+                for index in indices
+            ],
             "connections": [
                 _connection_status(strand, connection, now)
                 for connection in strand.connections.values()
@@ -518,7 +523,7 @@ def _connection_status(
         "source": connection.source,
         "address": connection.endpoint[0],
         "port": connection.endpoint[1],
-        "origin": "configured" if connection.calls else "learnt",
+        "origin": _origin(connection),
         "state": int(connection.state),
         "carries": connection in strand.carrying,
         "routed": connection.source is not None,
@@ -537,6 +542,13 @@ def _connection_status(
         "duplicates": connection.duplicates,
         "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
     }
+
+
+def _origin(connection: SecureConnection) -> str:
+    """Say from where it is known that the other end is there."""
+    if any(endpoint in connection.strand.endpoints for endpoint in connection.candidates):
+        return "configured"
+    return "announced" if connection.calls else "learnt"
 
 
 def _key_text(key: bytes) -> str:

@@ -15,7 +15,7 @@ import random as random_module
 from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ropeway.core import events, ipv4, secure, tuning
+from ropeway.core import announcement, events, ipv4, secure, tuning
 from ropeway.core.clones import CLONE_PAUSE_S
 from ropeway.core.counters import Drop, SharedBudget, TokenBucket
 from ropeway.core.handshake import Input, State, answers
@@ -35,7 +35,7 @@ from ropeway.core.link import Link
 from ropeway.core.noise import KEY_BYTES, KeyPair
 from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
-from ropeway.core.secure import Control, Endpoint
+from ropeway.core.secure import Control, Endpoint, Place
 from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
 from ropeway.core.session import (
     MAX_SESSIONS,
@@ -102,6 +102,9 @@ class SecurePeers:
         self._random = random
         self._rollover_s = settings.rollover_s
         self.links: Dict[int, Link] = {}
+        self._port = settings.port
+        #: Where this host's links can be called.
+        self._places: Tuple[Place, ...] = ()
         self._entropy = entropy
         self._identity = KeyPair.of(settings.private_key)
         self.handshakes = Handshakes(
@@ -207,7 +210,7 @@ class SecurePeers:
         """
         strand = self._known_strand(host)
         endpoint = _endpoint(address, port)
-        if any(link.holds(endpoint[0]) for link in self.links.values()):
+        if self._holds(endpoint[0]):
             raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
         if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
             raise ValueError(
@@ -229,6 +232,7 @@ class SecurePeers:
         learnt = [c for c in strand.connections.values() if address in (None, c.endpoint[0])]
         if not gone and not learnt:
             raise ValueError(f"host {strand.host} has no endpoint at {address or 'all'}")
+        strand.announced.forget(address)
         for endpoint in gone:
             self._added.get(strand.host, {}).pop(endpoint, None)
         self._configured[strand.host] = tuple(
@@ -239,6 +243,9 @@ class SecurePeers:
             if strand.connections.get((connection.link, _key(connection))) is connection:
                 self._end(connection, "it was removed", now)
         self.settle(now)
+
+    def _holds(self, address: str) -> bool:
+        return any(link.holds(address) for link in self.links.values())
 
     def _known_strand(self, host: str) -> SecureStrand:
         strand = self.strands.get(str(_address(host)))
@@ -252,8 +259,17 @@ class SecurePeers:
     def _set_endpoints(self, strand: SecureStrand, now: float) -> None:
         wanted = dict.fromkeys(self._configured[strand.host])
         wanted.update(self._added.get(strand.host, {}))
+        strand.endpoints = wanted
+        if not wanted:
+            strand.announced.forget(None)
+        self._leave_candidates(strand, now)
+        self._follow_links(strand, now)
+
+    def _leave_candidates(self, strand: SecureStrand, now: float) -> None:
+        """Call no endpoint that is neither configured nor announced any more."""
+        called = {*strand.endpoints, *strand.announced.places}
         for connection in list(strand.connections.values()):
-            kept = [e for e in connection.candidates if e in wanted]
+            kept = [e for e in connection.candidates if e in called]
             if kept == connection.candidates:
                 continue
             connection.candidates = kept
@@ -261,17 +277,15 @@ class SecurePeers:
                 self._end(connection, "its endpoint was removed", now)
             elif connection.state == State.SENDING:
                 self._go_home(connection, now)
-        strand.endpoints = wanted
-        self._follow_links(strand, now)
 
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
-        """Give where the hosts are that have called: what no configuration could tell."""
+        """Give where the hosts are as no configuration could tell: they called, or moved."""
         callers = {}
         for host, strand in self.strands.items():
             endpoints = tuple(
                 connection.endpoint
                 for connection in strand.connections.values()
-                if connection.state == State.ESTABLISHED and not connection.calls
+                if connection.state == State.ESTABLISHED and not connection.configured
             )
             if endpoints:
                 callers[host] = endpoints
@@ -279,7 +293,9 @@ class SecurePeers:
 
     def called(self) -> List[str]:
         """Give the addresses at which hosts are called from here, each once."""
-        known = [*self._recalled.values(), *(strand.endpoints for strand in self.strands.values())]
+        strands = self.strands.values()
+        known = [*self._recalled.values(), *(strand.endpoints for strand in strands)]
+        known += [strand.announced.places for strand in strands]
         return list(dict.fromkeys(address for some in known for address, _ in some))
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
@@ -312,7 +328,14 @@ class SecurePeers:
         for event in events.of_links(before, after):
             self._log.report(event, now)
         for strand in self.strands.values():
+            strand.announced.ask_anew()
             self._follow_links(strand, now)
+        places = announcement.of_links(links, self._port) if self._port else ()
+        if places != self._places:
+            self._places = places
+            for strand in self.strands.values():
+                for connection in strand.connections.values():
+                    self._announce(connection, now)
         self.settle(now)
 
     def _follow_links(self, strand: SecureStrand, now: float) -> None:
@@ -398,9 +421,11 @@ class SecurePeers:
         """Go on to the next endpoint that there is a way to; give the source, None without."""
         candidates = connection.candidates
         for _ in range(len(candidates)):
-            if connection.endpoint != candidates[0]:
-                connection.proven = False
+            before = connection.endpoint
             connection.endpoint = candidates[0]
+            # What was announced carries nothing where it answered long ago.
+            if before != connection.endpoint or not connection.configured:
+                connection.proven = False
             candidates.append(candidates.pop(0))
             source = self._source(connection)
             if source is not None:
@@ -682,6 +707,8 @@ class SecurePeers:
         strand.told = strand.shut_out = False
         strand.initiate_pause_s = tuning.INITIATE_MIN_S
         for connection in strand.connections.values():
+            # The other end may have started anew and know nothing.
+            connection.told_places = ()
             # The first frame under it tells the other end that it can be used.
             if connection.may_speak:
                 self._send_control(connection, now)
@@ -771,14 +798,95 @@ class SecurePeers:
                 self._end_session(one, _SHUT_OUT, now)
             return
         strand.sessions.note_partial(session, control.takes_partial)
+        counter = int.from_bytes(datagram[8:16], "little")
+        size = secure.outer_size(endpoint[0]) + len(datagram)
+        # Who is not called from here finds the way by itself.
+        heeded = control.announced and strand.endpoints
+        if heeded and strand.announced.is_due(session.local_index, counter, now):
+            self._take_announcement(strand, control.announced, size, now)
         connection = self._find(strand, control, key, endpoint, now)
         if connection is None:
             self._dropped[Drop.LIMIT] += 1
             return
-        counter = int.from_bytes(datagram[8:16], "little")
         if self._is_newer(connection, session, counter):
-            size = secure.outer_size(endpoint[0]) + len(datagram)
             self._hear(connection, control, key, endpoint, size, now)
+
+    def _take_announcement(
+        self, strand: SecureStrand, announced: Sequence[Place], size: int, now: float
+    ) -> None:
+        """Take where a host says that it can be called, and ask there if a way to it is lost."""
+        places: Dict[Endpoint, Tuple[int, ...]] = {}
+        for index, (address, port) in announced:
+            try:
+                endpoint = _endpoint(address, port)
+            except ValueError:
+                continue
+            if 0 < index <= _INDEX_MAX:
+                places[endpoint] = (*places.get(endpoint, ()), index)
+        strand.announced.take(places, size)
+        self._leave_candidates(strand, now)
+        for link in self.links.values():
+            self._seek(strand, link, now)
+
+    def _seek(self, strand: SecureStrand, link: Link, now: float) -> None:
+        """Ask where a host has announced itself, if a link calls it in vain.
+
+        That is where it did reach it, or reaches it nowhere.
+        """
+        there = [c for c in strand.connections.values() if c.link == link.index]
+        works = any(c.state == State.ESTABLISHED for c in there)
+        called = [c for c in there if c.calls and (c.heard_at != NEVER or not works)]
+        # One that was greeted only now may come up in a moment.
+        in_vain = any(
+            c.state == State.SENDING and c.greet_pause_s >= tuning.PROBE_S for c in called
+        )
+        left = any(c.endpoint in strand.announced.withdrawn for c in there)
+        if link.up and (in_vain or left):
+            self._ask(strand, link, there, now)
+
+    def _ask(
+        self, strand: SecureStrand, link: Link, there: Sequence[SecureConnection], now: float
+    ) -> None:
+        """Ask a host to answer where it has announced itself and this link does not reach it."""
+        announced, questions = strand.announced, []
+        called = {endpoint for c in there for endpoint in c.candidates}
+        known = {(c.remote, c.ipv6): c for c in there}
+        for endpoint, indices in announced.places.items():
+            ipv6 = secure.is_ipv6(endpoint[0])
+            met = [known[index, ipv6] for index in indices if (index, ipv6) in known]
+            lost = [c for c in met if not c.state or c.endpoint in announced.withdrawn]
+            if endpoint in called or self._holds(endpoint[0]):
+                continue
+            if lost or len(met) < len(indices):
+                questions.append((lost, endpoint))
+        # What takes the place of a lost connection comes first.
+        for lost, endpoint in sorted(questions, key=lambda one: not one[0]):
+            way = lost[0].way if lost else strand.free_way()
+            self._send_question(strand, link, way, endpoint, now)
+
+    def _send_question(
+        self, strand: SecureStrand, link: Link, way: int, endpoint: Endpoint, now: float
+    ) -> None:
+        session, source = strand.session, link.source_for(endpoint[0])
+        size = secure.outer_size(endpoint[0]) + secure.OVERHEAD + secure.CONTROL_SIZE
+        if session is None or source is None or not way:
+            return
+        if strand.announced.may_ask(link.index, endpoint, size, now):
+            mark = self._draw_mark()
+            strand.announced.note(mark, (endpoint, source), now)
+            question = Control(
+                state=State.SENDING,
+                src_index=link.index,
+                dst_index=0,
+                way=way,
+                pause_s=tuning.PROBE_S,
+                answer=True,
+                challenge=True,
+                mark=mark,
+                takes_partial=self.takes_partial,
+            )
+            frame = _seal(session, secure.encode_control(question))
+            self.outgoing.append(((link.index, source), endpoint, frame))
 
     def _is_newer(self, connection: SecureConnection, session: Session, counter: int) -> bool:
         """Say whether a frame was sent after all that were heard on the connection, and note it."""
@@ -863,14 +971,17 @@ class SecurePeers:
         link = self.links[connection.link]
         # A frame may have waited here while the address that it came to went away.
         routed = link.source_for(endpoint[0]) is not None and link.holds(key[1])
-        echoed = connection.marks.get(control.echo)
+        strand = connection.strand
+        echoed = connection.marks.get(control.echo) or strand.announced.marks.get(control.echo)
         aim = (endpoint, key[1] if routed else None)
         self._follow(connection, aim, echoed, now)
         there = aim == connection.aim
         heard_back = echoed is not None and echoed[1] == connection.aim
         if heard_back and not connection.proven:
             connection.proven = True
-            self.unsettled[connection.strand] = None
+            self.unsettled[strand] = None
+        if heard_back:
+            self._call_from_now_on(connection)
         connection.heard_at = now
         connection.far_way = control.way
         connection.far_pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
@@ -904,7 +1015,20 @@ class SecurePeers:
         if wanted and (there or connection.assured):
             connection.answered_at = now
             self._send_control(connection, now)
+        self._announce(connection, now)
         self._schedule(connection, now)
+
+    def _call_from_now_on(self, connection: SecureConnection) -> None:
+        """Call a host, if it is called, also where it announced itself and has answered."""
+        strand, endpoint = connection.strand, connection.endpoint
+        if not strand.endpoints or connection.remote not in strand.announced.places.get(
+            endpoint, ()
+        ):
+            return
+        there = [c for c in strand.connections.values() if c.link == connection.link]
+        # Interfaces are claimed without an end, endpoints are not.
+        if not any(endpoint in c.candidates for c in there):
+            connection.candidates.append(endpoint)
 
     def _measure_rtt(self, connection: SecureConnection, passed_s: float, held_ms: int) -> None:
         sample_ms = max(0.0, 1000 * passed_s - held_ms)
@@ -989,15 +1113,23 @@ class SecurePeers:
             connection.told_mtu = path.mtu
             self._log.report(events.PathMtuFound(*connection.ends, path.mtu), now)
 
-    def _send_control(self, connection: SecureConnection, now: float, probe: int = 0) -> None:
+    def _send_control(
+        self,
+        connection: SecureConnection,
+        now: float,
+        probe: int = 0,
+        announced: Tuple[Place, ...] = (),
+    ) -> None:
         """Say where this end stands; the next frame is due a pause from now.
 
-        With ``probe`` the frame fills an outer packet of that size.
+        With ``probe`` the frame fills an outer packet of that size. ``announced`` goes with it.
         """
         source = connection.source
-        frame = self._control_frame(connection, connection.aim, now, probe)
+        frame = self._control_frame(connection, connection.aim, now, probe, announced=announced)
         if source is None or frame is None:
             return
+        if announced:
+            connection.told_places = announced
         if not probe:
             # A probe may be too large for the path: small frames keep to their times beside it.
             connection.sent_at = now
@@ -1012,13 +1144,14 @@ class SecurePeers:
         probe: int = 0,
         challenge: bool = False,
         shuts_out: bool = False,
+        announced: Tuple[Place, ...] = (),
     ) -> Optional[bytes]:
         strand = connection.strand
         session = strand.session
         if session is None:
             return None
         marks = connection.marks
-        mark = int.from_bytes(self._entropy(4), "little") or 1
+        mark = self._draw_mark()
         marks[mark] = (now, aim)
         if len(marks) > tuning.MAX_MARKS:
             del marks[next(iter(marks))]
@@ -1044,10 +1177,29 @@ class SecurePeers:
                 received=connection.received,
                 takes_partial=self.takes_partial,
                 shuts_out=shuts_out,
+                announced=announced,
             ),
             max(0, probe - secure.outer_size(connection.endpoint[0]) - secure.OVERHEAD),
         )
-        return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
+        return _seal(session, body)
+
+    def _draw_mark(self) -> int:
+        return int.from_bytes(self._entropy(4), "little") or 1
+
+    def _announce(self, connection: SecureConnection, now: float) -> None:
+        """Say where this host can be called, if the other end was not told on this connection."""
+        announced = self._announced_on(connection)
+        known = not announced or announced == connection.told_places
+        if connection.state == State.ESTABLISHED and not known:
+            self._send_control(connection, now, announced=announced)
+
+    def _announced_on(self, connection: SecureConnection) -> Tuple[Place, ...]:
+        """Give what a frame that nobody asked for says about where this host can be called.
+
+        That is nothing where the other end does not call: it has no use for it.
+        """
+        useful = connection.far_calls or not connection.calls
+        return self._places if useful and connection.proven else ()
 
     def _wants_answer(self, connection: SecureConnection, now: float) -> bool:
         """Say whether the other end would otherwise leave this one waiting."""
@@ -1156,7 +1308,7 @@ class SecurePeers:
         if connection.state == State.ESTABLISHED:
             if now >= self._next_at(connection, now):
                 self._judge_pause(connection, now)
-                self._send_control(connection, now)
+                self._send_control(connection, now, announced=self._announced_on(connection))
             probe = connection.path_mtu.probe(now, strand.is_active(now))
             if probe:
                 self._send_control(connection, now, probe)
@@ -1186,6 +1338,8 @@ class SecurePeers:
         connection.greet_pause_s = min(2 * pause_s, longest_s)
         spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
         connection.greet_at = now + pause_s * spread
+        if connection.strand.announced.places:
+            self._seek(connection.strand, self.links[connection.link], now)
 
     def _silent_at(self, connection: SecureConnection, now: float) -> float:
         since = max(connection.heard_at, connection.awoken_at)
@@ -1301,6 +1455,11 @@ def check_peers(peers: Iterable[Any]) -> None:
 def _key(connection: SecureConnection) -> Any:
     """What a connection stands under in its strand, beside its link."""
     return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint
+
+
+def _seal(session: Session, body: bytes) -> bytes:
+    """Give the control frame of a body."""
+    return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
 
 
 def _input(state: int, heard_back: bool, anew: bool) -> Input:

@@ -6,10 +6,11 @@ import functools
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ropeway.core import ipv4, secure, tuning
+from ropeway.core.announcement import Announced
 from ropeway.core.clones import Clones
 from ropeway.core.keepalive import Keepalive
 from ropeway.core.path_mtu import BASE_MTU, PathMtu
-from ropeway.core.secure import Endpoint, Train
+from ropeway.core.secure import Endpoint, Place, Train
 from ropeway.core.session import PeerSessions, Session
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 
@@ -64,6 +65,7 @@ class SecureConnection(Connection):
         "strand",
         "told_mtu",
         "told_pause_s",
+        "told_places",
     )
 
     def __init__(
@@ -87,8 +89,9 @@ class SecureConnection(Connection):
         self.move_at = _INF
         self.challenged_at = NEVER
         self.ipv6 = secure.is_ipv6(endpoint[0])
-        #: The configured endpoints that lead to this interface: this end calls, they are greeted
-        #: for good. Without any the connection was learnt, and is forgotten when it is silent.
+        #: The endpoints that lead to this interface: this end calls, they are greeted for good.
+        #: They are configured, or announced and have answered once. Without any the connection was
+        #: learnt, and is forgotten when it is silent.
         self.candidates: List[Endpoint] = []
         floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
         self.path_mtu = PathMtu(link_mtu, floor, now)
@@ -120,6 +123,8 @@ class SecureConnection(Connection):
         self.far_received = 0
         #: The pause that the last frame announced.
         self.told_pause_s = 0.0
+        #: Where this host can be called, as it has said on this connection.
+        self.told_places: Tuple[Place, ...] = ()
         self.probe_heard = 0
         #: Where the other end sees this one.
         self.observed: Optional[Endpoint] = None
@@ -158,12 +163,17 @@ class SecureConnection(Connection):
 
         Not where only a frame has said that somebody is: that is no more than a claim.
         """
-        return self.assured or not self.remote
+        return self.assured or not self.remote or self.endpoint in self.candidates
 
     @property
     def assured(self) -> bool:
         """Whether its endpoint is a configured one, or has answered there."""
-        return self.proven or self.endpoint in self.candidates
+        return self.proven or self.configured
+
+    @property
+    def configured(self) -> bool:
+        """Whether it sends to an endpoint that the configuration or an operator named."""
+        return self.endpoint in self.candidates and self.endpoint in self.strand.endpoints
 
     @property
     def calls(self) -> bool:
@@ -198,6 +208,7 @@ class SecureStrand(Strand[SecureConnection]):
     """
 
     __slots__ = (
+        "announced",
         "asked_at",
         "by_way",
         "called_back",
@@ -232,6 +243,8 @@ class SecureStrand(Strand[SecureConnection]):
         self.session: Optional[Session] = None
         #: The endpoints that the configuration or an operator named.
         self.endpoints: Dict[Endpoint, None] = {}
+        #: Where the other end says that it can be called.
+        self.announced = Announced(now)
         #: What the other end calls our connections by, for statistics.
         self.by_way: Dict[int, SecureConnection] = {}
         #: Strands that began to carry data, for the control side to see.

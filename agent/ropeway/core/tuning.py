@@ -102,6 +102,18 @@ DEFAULT_LINK_MTU = 1500
 
 #: An endpoint that a connection was heard from besides its own is challenged no more often.
 CHALLENGE_PAUSE_S = 0.1
+#: Announcements of one host that are looked at, a second and at once: each of many connections has
+#: one, the same ones again.
+ANNOUNCEMENTS_PER_S = 10.0
+ANNOUNCEMENTS_BURST = 20
+#: Questions to what one host has announced, a second and at once.
+QUESTIONS_PER_S = 5.0
+QUESTIONS_BURST = 32
+#: Bytes of announcements that questions may yet be sent for.
+QUESTIONS_BYTES = 2048
+#: First, and longest, pause between two questions from a link to an endpoint.
+QUESTION_MIN_S = 0.4
+QUESTION_MAX_S = 60.0
 #: Where it has answered, the endpoint in use has so many round trips, and this much more, to answer
 #: as well and so to stay; at most the last.
 STAY_ROUND_TRIPS = 2.0

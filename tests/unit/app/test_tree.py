@@ -180,6 +180,7 @@ SECURE = {
             "session": {"age_s": 61.4, "initiated": True, "rollovers": 2},
             "handshake": None,
             "endpoints": ["192.168.18.186:51840", "[2001:db8::2]:51840"],
+            "announced": [{"remote": 4, "endpoint": "192.168.18.186:51840"}],
             "connections": [
                 connection(
                     0, "2001:db8::2", port=51840, state=0, routed=False, heard_s=None,
@@ -215,6 +216,15 @@ class TestSecure:
             " never heard, no route, mtu 1500",
             "    - 2 -> 4 : state 2, sent 10, received 9, first 5, duplicates 4, heard 0.1 s ago,"
             " rtt 12.3 ms, mtu 1492, NAT, seen as 203.0.113.7:40001",
+        ]
+
+    def test_address_that_a_host_gives_as_its_own_and_where_it_was_not_reached(self):
+        places = ["192.168.18.186:51840", "[2001:db8::2]:51840", "192.168.18.77:51840"]
+        announced = [{"remote": 4, "endpoint": text} for text in places]
+        assert self.lines(announced=announced)[5:8] == [
+            "    - 4: 192.168.18.186:51840",
+            "    - ?: [2001:db8::2]:51840",
+            "    - 4: 192.168.18.77:51840, announced",
         ]
 
     def test_host_without_a_session(self):

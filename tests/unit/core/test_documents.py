@@ -77,7 +77,8 @@ def test_the_diagram_of_states_is_the_table():
         f"| {secure.RESPONSE} | response | {initiation.RESPONSE_SIZE} |",
         f"| {secure.COOKIE} | cookie | {initiation.COOKIE_SIZE} |",
         f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
-        f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe |",
+        f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe or with an"
+        " announcement |",
         f"| {secure.RESET} | reset | {resets.RESET_SIZE} |",
         f"| {secure.PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {secure.OVERHEAD} and the packet |",
@@ -86,7 +87,15 @@ def test_the_diagram_of_states_is_the_table():
         f"adds {secure.OVERHEAD} bytes to its packet; with the outer headers that is"
         f" {secure.outer_size('192.0.2.1') + secure.OVERHEAD} bytes over IPv4 and"
         f" {secure.outer_size('2001:db8::1') + secure.OVERHEAD} over IPv6",
-        f"| {secure.CONTROL_SIZE} | | padding |",
+        f"| {secure.CONTROL_SIZE} | 1 | announced |",
+        f"of more than {secure.MAX_ANNOUNCED} endpoints the first {secure.MAX_ANNOUNCED} count",
+        f"beyond {secure.MAX_ANNOUNCED} none is announced",
+        f"greetings have come to pauses of {seconds(tuning.PROBE_S).replace('500 ms', '0.5 s')}",
+        f"a control frame of {secure.OVERHEAD + secure.CONTROL_SIZE} bytes with a challenge",
+        f"at most {tuning.QUESTIONS_PER_S:g} a second, {tuning.QUESTIONS_BURST} at once",
+        f"the pauses double from {tuning.QUESTION_MIN_S} s to {tuning.QUESTION_MAX_S:g} s",
+        f"At most {tuning.ANNOUNCEMENTS_PER_S:g} announcements of a host a second are looked at,"
+        f" {tuning.ANNOUNCEMENTS_BURST} at once",
         f"prologue `{initiation.PROLOGUE.decode()}`",
         aead.CIPHER_NAME,
         # Handshakes.
@@ -181,7 +190,7 @@ def test_the_search_of_the_path_mtu_is_as_quick_as_said():
     ("bit", "flag", "said"),
     [
         (2, "answer", "answer wanted"),
-        (3, "calls", "the sender knows by its configuration where the receiver is"),
+        (3, "calls", "the sender calls: it knows where the receiver is"),
         (4, "challenge", "challenge"),
         (5, "takes_partial", "the sender takes frames of type 7"),
     ],
