@@ -20,6 +20,9 @@ PROBE_S = 0.5
 SLACK_S = 0.25
 #: Copies that were under way when the binding went.
 UNDER_WAY = 25
+#: A link that moved is announced and asked at once; that it is silent would be seen after 2 s. The
+#: interface is without an address for a moment.
+MOVED_S = 1.5
 HOLD_S = 4
 HOLD_LONG_S = 120
 LONGEST_S = 6.0
@@ -90,6 +93,33 @@ def test_other_end_is_told_that_there_is_a_nat(stage: Stage) -> None:
     for known in client.connections(ROUTER):
         if known["state"] == 2:
             assert known["nat"] is True, known
+
+
+def test_links_of_a_router_that_move_one_by_one_come_back(stage: Stage) -> None:
+    pair = NatPair(stage)
+    client, router = pair.start()
+    back_s: list[float] = []
+    with both_ways(pair.client, CLIENT, pair.router, ROUTER, rate=100) as verdicts:
+        until(lambda: client.delivered() > RATE // 10, 10, "traffic flows")
+        for number in (0, 1):
+            address = f"192.168.{number}.77"
+            began = time.monotonic()
+            pair.router.ports[f"net{number}"].change_address(f"{address}/24")
+            until(
+                lambda address=address: {to for _, to in client.carrying(ROUTER)} >= {address},
+                10,
+                lambda: f"vm0 sends there: {client.connections(ROUTER)}\n{client.log()}",
+                every_s=0.05,
+            )
+            back_s.append(time.monotonic() - began)
+            pair.wait_whole(client, router)
+    shown = ", ".join(f"{seconds:.2f}" for seconds in back_s)
+    print(f"links that moved carry again after {shown} s")
+    assert_whole(verdicts)
+    assert max(back_s) < MOVED_S, shown
+    announced = {one["endpoint"] for one in client.peer_status(ROUTER)["announced"]}
+    assert announced == {"192.168.0.77:51840", "192.168.1.77:51840"}
+    assert router.peer_status(CLIENT)["announced"] == []
 
 
 @pytest.mark.parametrize(
