@@ -13,7 +13,11 @@ from jinja2.exceptions import UndefinedError
 from tests.fleet import role_tables
 from tests.fleet.inventory import Inventory
 
-ROLE_VARIABLES = sorted(name for role in role_tables.roles() for name in role_tables.defaults(role))
+ROLE_OPTIONS = {
+    name: option
+    for role in role_tables.roles()
+    for name, option in role_tables.specs(role)["main"]["options"].items()
+}
 RECORD_PATH = "inventories/x/ropeway_addresses.yml"
 
 
@@ -28,7 +32,7 @@ def problems(preflight: ModuleType) -> Callable[..., List[str]]:
 
     def find(inventory: Inventory, recorded: Optional[Dict[str, Any]] = None) -> List[str]:
         found: List[str] = preflight.inventory_problems(
-            inventory.groups, inventory.hostvars, recorded, RECORD_PATH, ROLE_VARIABLES
+            inventory.groups, inventory.hostvars, recorded, RECORD_PATH, ROLE_OPTIONS
         )
         return found
 
@@ -955,4 +959,38 @@ def test_variables_of_others_are_nobodys_mistake(
         inventory["vm0"][name] = 1
     for name in ("ropeway_recorded_keys", "ropeway_preflight_addresses", "ropeway_agent_keys"):
         inventory["vm0"][name] = {}
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ropeway_agent_gate_timeout_s", "soon", "'ropeway_agent_gate_timeout_s' is of type str"),
+        (
+            "ropeway_underlay_renderer",
+            "networkmanager",
+            "value of ropeway_underlay_renderer must be",
+        ),
+        ("ropeway_underlay_install", "perhaps", "'ropeway_underlay_install' is of type str"),
+        ("ropeway_agent_extra_networks", [{"name": "lab"}], "missing required arguments"),
+    ],
+)
+def test_a_variable_of_a_role_that_is_not_of_its_kind_is_named_with_its_host(
+    inventory: Inventory,
+    problems: Callable[..., List[str]],
+    variable: str,
+    value: Any,
+    words: str,
+) -> None:
+    inventory["vm2"][variable] = value
+    assert any(text.startswith("vm2: ") and words in text for text in problems(inventory))
+
+
+def test_a_variable_of_a_role_that_needs_facts_is_judged_where_it_is_used(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    needs_facts = UndefinedError("'ansible_facts' is undefined")
+    inventory.hostvars["vm2"] = Templated(
+        inventory["vm2"], ropeway_agent_gate_timeout_s=needs_facts
+    )
     assert problems(inventory) == []

@@ -247,6 +247,17 @@ def test_an_unknown_variable_stops_the_run_and_names_the_group_that_has_it(
     assert "UNREACHABLE" not in run.output
 
 
+def test_a_variable_of_a_role_that_is_not_of_its_kind_stops_before_any_host_is_touched(
+    unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    unreachable["vm0"]["ropeway_underlay_connect_timeout_s"] = "a minute"
+    run = playbook(unreachable.write(tmp_path / "inventory"))
+    assert run.status != 0
+    assert "vm0: argument 'ropeway_underlay_connect_timeout_s' is of type str" in run.words
+    assert "The inventory has 1 problem. No host was touched." in run.words
+    assert "UNREACHABLE" not in run.output
+
+
 def changed(output: str) -> List[str]:
     """Lines of the recap that count changes."""
     return [line for line in output.splitlines() if "changed=" in line and "changed=0" not in line]

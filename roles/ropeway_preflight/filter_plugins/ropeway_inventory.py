@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2.exceptions import TemplateError
 
 ALL_GROUP = "ropeway"
@@ -134,13 +135,14 @@ def inventory_problems(
     hostvars: Mapping[str, Mapping[str, Any]],
     record: Any = None,
     record_path: str = "the record of addresses",
-    role_variables: Sequence[str] = (),
+    role_options: Optional[Mapping[str, Mapping[str, Any]]] = None,
 ) -> List[str]:
     """Every problem of the inventory, as sentences in a stable order; empty if there is none.
 
     ``record`` is the parsed content of the file of recorded addresses, or None if there is none.
-    ``role_variables`` are the names that the roles' defaults have. While a variable can't be read,
-    the rest can't be judged: then the problems are those of the groups and of reading.
+    ``role_options`` are the roles' own variables, as their meta/argument_specs.yml describe them.
+    While a variable can't be read, the rest can't be judged: then the problems are those of the
+    groups and of reading.
     """
     names = _members(groups, ALL_GROUP)
     if not names:
@@ -150,13 +152,15 @@ def inventory_problems(
         )
         return [sentence]
     problems = list(_group_problems(groups, names))
-    known = (*INVENTORY_VARIABLES, *role_variables)
+    options = role_options or {}
+    known = (*INVENTORY_VARIABLES, *options)
     read, found = _read_variables(names, hostvars, known)
     problems += found
     problems += _unknown_variable_problems(groups, read, known)
     if found:
         return _merged(problems, names, groups)
     problems += _value_problems(groups, names, read)
+    problems += _option_problems(names, hostvars, options)
     recorded, found = _read_record(record, record_path)
     problems += found
     hosts = [_read_host(name, read[name])[0] for name in names]
@@ -393,6 +397,29 @@ def _early_problems(name: str, variables: Mapping[str, Any], key: str) -> Iterat
         lacking = needs is not None and not needs[1].startswith((VARIABLE_PREFIX, "ansible_", "_"))
         if lacking or "vault secret" in sentence:
             yield f"{name}: {sentence}"
+
+
+def _option_problems(
+    names: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """What of the roles' own variables is not of the kind that their argument_specs.yml says.
+
+    Asked here for all hosts in one process, and not by each role on each host. What can't be read
+    yet, since it needs facts, is judged where it is used.
+    """
+    for name in names:
+        given = {}
+        for key in hostvars[name]:
+            unreadable: List[str] = []
+            if key in options:
+                value = _plain(hostvars[name], key, str(key), unreadable)
+                if not unreadable:
+                    given[str(key)] = value
+        validator = ArgumentSpecValidator({key: dict(options[key]) for key in given})
+        for sentence in validator.validate(given, validate_role_argument_spec=True).error_messages:
+            yield f"{name}: {sentence.rstrip('.')}."
 
 
 def _why_unreadable(error: Exception) -> str:

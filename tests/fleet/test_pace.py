@@ -1,0 +1,91 @@
+"""What a roll-out takes as its fleet grows: counted where it can be, and else as a ratio."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable, Dict, Tuple
+
+import yaml
+
+from tests.fleet.inventory import CHECKOUT, Inventory
+from tests.fleet.test_playbook import ONLY_INVENTORY
+
+FEW, MANY = 9, 81
+RECAP = re.compile(r"^(r\d+)\s+: ok=(\d+) .*skipped=(\d+)", re.MULTILINE)
+# A process for a step on a host takes about 30 ms of a slow machine, and Ansible starts in 2 s.
+SECONDS_RATIO_MAX = 4
+
+
+def fleet_of(number: int) -> Inventory:
+    """The lab with as many hosts, which nobody can reach."""
+    inventory = Inventory()
+    for position in range(number - len(inventory.groups["ropeway"])):
+        name, address = f"r{position}", f"192.168.0.{position + 10}/24"
+        inventory.add_client(name, {"name": "eth0", "lan": "net0", "address": address})
+        inventory[name]["ansible_host"] = f"192.0.2.{position + 1}"
+    return inventory
+
+
+def check(playbook: Callable[..., Any], folder: Path, number: int) -> Tuple[Dict[str, int], float]:
+    """The steps that each host takes in a check of the inventory, and the seconds of all."""
+    run = playbook(fleet_of(number).write(folder / str(number)), *ONLY_INVENTORY)
+    assert run.status == 0, run.output
+    assert "Find every problem of the inventory" in run.output
+    # Who has taken none is not in the recap.
+    steps = {name: int(ok) + int(skipped) for name, ok, skipped in RECAP.findall(run.output)}
+    return steps, run.seconds
+
+
+def test_the_check_of_an_inventory_does_not_ask_host_by_host(
+    playbook: Callable[..., Any], tmp_path: Path
+) -> None:
+    few, few_s = check(playbook, tmp_path, FEW)
+    many, many_s = check(playbook, tmp_path, MANY)
+    # The two are those that see at each batch whether a host was lost, once for a batch.
+    assert max(*few.values(), *many.values()) <= 2
+    assert sum(many.values()) <= sum(few.values()) + MANY // 10
+    print(f"{FEW} hosts {few_s:.1f} s, {MANY} hosts {many_s:.1f} s")
+    assert many_s < SECONDS_RATIO_MAX * few_s
+
+
+class Counted(Dict[str, Any]):
+    """Variables of hosts that count how often a host is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked += 1
+        return super().__getitem__(key)
+
+
+def test_variables_are_asked_for_as_often_as_there_are_hosts(preflight: ModuleType) -> None:
+    """Ansible puts a host's variables together whenever they are asked for."""
+    for number in (FEW, MANY):
+        inventory = fleet_of(number)
+        hostvars = Counted(inventory.hostvars)
+        assert preflight.inventory_problems(inventory.groups, hostvars) == []
+        assert hostvars.asked <= 3 * number
+
+
+def test_whether_anybody_needs_keys_is_found_out_once() -> None:
+    """It asks all hosts; as a condition of each task on each host it would ask n x n."""
+    plays = yaml.safe_load((CHECKOUT / "playbooks" / "site.yml").read_text())
+    tasks = [task for play in plays for task in play.get("tasks", [])]
+    users = [task for task in tasks if task.get("when") == "__ropeway_agent_needs_keys"]
+    assert len(users) == 2
+    (found,) = [
+        task
+        for task in tasks
+        if "__ropeway_agent_needs_keys" in task.get("ansible.builtin.set_fact", {})
+    ]
+    assert found["run_once"] is True
+    assert tasks.index(found) < min(map(tasks.index, users))
+
+
+def test_more_hosts_than_ansibles_five_are_driven_at_a_time() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(CHECKOUT / "ansible.cfg")
+    assert settings.getint("defaults", "forks") == 20
