@@ -146,9 +146,12 @@ def test_a_host_that_prints_no_public_key_ends_the_run(
     command.chmod(0o755)
     own_key = tmp_path / "private.key"
     own_key.write_text("")
+    own_key.chmod(0o600)
+    # A role's own variables give way to those of the command line. There is no user ropeway here.
+    owned = {"mode": "0600", "owner": own_key.owner(), "group": own_key.group()}
+    given = {"__ropeway_agent_private_key": str(own_key), "__ropeway_agent_key_attributes": owned}
+    values = ["-e", json.dumps(given)]
     tasks = yaml.safe_load((ROLE / "tasks" / "own_key.yml").read_text())
-    # There is no user ropeway here.
-    tasks = [task for task in tasks if "ansible.builtin.file" not in task]
     seen = {"ansible.builtin.copy": {"content": "{{ __ropeway_agent_public_key }}",
                                      "dest": str(tmp_path / "taken"), "mode": "0600"}}  # fmt: skip
     book = tmp_path / "own_key.yml"
@@ -157,28 +160,22 @@ def test_a_host_that_prints_no_public_key_ends_the_run(
         "gather_facts": False,
         "environment": {"PATH": f"{command.parent}:{os.environ['PATH']}"},
         "vars": {
-            "__ropeway_agent_private_key": str(own_key),
             "__ropeway_agent_make": False,
+            "role_path": str(ROLE),
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         },
         "roles": [{"name": str(ROLE), "when": False}],
         "tasks": [*tasks, seen],
     }
     book.write_text(json.dumps([play]))
-    run = playbook(
-        Path("localhost,"), "-c", "local", "-e", f"__ropeway_agent_private_key={own_key}",
-        book=str(book),
-    )  # fmt: skip
+    run = playbook(Path("localhost,"), "-c", "local", *values, book=str(book))
     assert run.status != 0
     assert "localhost prints " in run.words, run.output
     assert "\x1b" not in run.output
     assert not (tmp_path / "taken").exists()
     assert not (CHECKOUT / "pwned").exists()
     (tmp_path / "printed").write_text(f"{OLD}\n")
-    run = playbook(
-        Path("localhost,"), "-c", "local", "-e", f"__ropeway_agent_private_key={own_key}",
-        book=str(book),
-    )  # fmt: skip
+    run = playbook(Path("localhost,"), "-c", "local", *values, book=str(book))
     assert run.status == 0, run.output
     assert (tmp_path / "taken").read_text() == OLD
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 # The file name that dpkg-deb and debhelper give: NAME_VERSION_ARCHITECTURE.deb.
@@ -142,6 +144,21 @@ def networks(
             if not secure or peer.get("public_key") or (keys or {}).get(peer.get("name"))
         ]
         found.append(network)
+    return found
+
+
+def run_questions(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
+    """The commands by which look.py learns how the agents of `networks` run.
+
+    "status NAME" asks the agent, "active NAME" and "enabled NAME" systemd.
+    """
+    found = {}
+    for network in networks:
+        name, unit = network["name"], network["unit"]
+        path = network["control"]["path"]
+        found[f"status {name}"] = ["ropeway", "status", "--json", "--control", path]
+        found[f"active {name}"] = ["systemctl", "is-active", unit]
+        found[f"enabled {name}"] = ["systemctl", "is-enabled", unit]
     return found
 
 
@@ -339,6 +356,14 @@ def package_version(path: str) -> str:
     return match["version"] if match else ""
 
 
+def package_sha256(path: str) -> str:
+    """The SHA-256 of a file on the controller, in hexadecimal; "" if there is none."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def carrying_peers(status: Mapping[str, Any]) -> List[str]:
     """Virtual addresses of the peers in state 2 (both ways work) in what `status_of` gives."""
     peers = status.get("peers")
@@ -504,11 +529,13 @@ class FilterModule:
             "ropeway_needs_keys": needs_keys,
             "ropeway_networks": networks,
             "ropeway_newest_package": newest_package,
+            "ropeway_package_sha256": package_sha256,
             "ropeway_package_version": package_version,
             "ropeway_peers": peers,
             "ropeway_printed_key_problems": printed_key_problems,
             "ropeway_recorded_keys": recorded_keys,
             "ropeway_rotation": rotation,
+            "ropeway_run_questions": run_questions,
             "ropeway_shown": shown,
             "ropeway_status": status_of,
         }
