@@ -16,6 +16,7 @@ from ropeway.app.config import (
     DEFAULT_CONTROL_PATH,
     DEFAULT_DEVICE_NAME,
     DEFAULT_PATH,
+    Config,
     ConfigError,
 )
 
@@ -209,10 +210,27 @@ def _check_config(options: argparse.Namespace) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EXIT_FAILED
+    if not options.without_keys and _misses_the_mark(options.file, found):
+        return EXIT_FAILED
     print(f"{options.file}: ok")
     if not options.without_keys and found.encapsulation == config.SECURE:
         _warn_of_port(options.file, found.control.path, found.port)
     return EXIT_OK
+
+
+def _misses_the_mark(file: str, found: Config) -> bool:
+    """Name this host's addresses that stand for others; say whether a host has none besides."""
+    from ropeway.app import own_address
+    from ropeway.kernel import netlink
+
+    try:
+        own = own_address.find(found, netlink.dump(ipv6=True))
+    except OSError:
+        # Where the interfaces cannot be seen, the agent will tell.
+        return False
+    for one in own:
+        print(f"{file}: peers: {one}", file=sys.stderr)
+    return any(one.only for one in own)
 
 
 def _warn_of_port(file: str, control_path: str, port: int) -> None:

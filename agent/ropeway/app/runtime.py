@@ -47,7 +47,7 @@ from typing import (
 
 from ropeway import __version__
 from ropeway.app import config as configuration
-from ropeway.app import no_device, overlap, selection, shared_lan, state, systemd
+from ropeway.app import no_device, overlap, own_address, selection, shared_lan, state, systemd
 from ropeway.app.cleanup import DEVICE_ALIAS
 from ropeway.app.config import Config, ConfigError
 from ropeway.app.continuity import Break, Continuity, boot_clock
@@ -246,6 +246,7 @@ class Runtime:
         self._left_out: Dict[int, str] = {}
         self._no_link_told = ""
         self._overlaps: List[overlap.Overlap] = []
+        self._own_addresses: List[own_address.OwnAddress] = []
         self._shared_lans: List[shared_lan.SharedLan] = []
         self._warned_at: Dict[str, float] = {}
         # What the kernel makes by itself when the device gets its address.
@@ -848,6 +849,9 @@ class Runtime:
         for sentence in self._absent_sentences():
             self._warn(sentence, now)
         self._check_overlaps(links, now, starting)
+        self._own_addresses = own_address.find(self._config, interfaces)
+        for own in self._own_addresses:
+            self._warn(str(own), now)
         self._follow(links, now)
         self._check_shared_lans(links, now)
         self._set_links(links, now)
@@ -1522,6 +1526,7 @@ class Runtime:
     def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
         told = [self._no_link_told, self._steering_fault, *self._overlap_sentences()]
+        told += [str(one) for one in self._own_addresses]
         told += self._shared_lan_sentences() + self._absent_sentences()
         if self._secure:
             told += _reverse_path_sentences(status)

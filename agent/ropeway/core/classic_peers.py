@@ -265,6 +265,8 @@ class ClassicPeers:
             raise ValueError(f"host {host} is this host's own address; name another host")
         if not ipv4.is_unicast(ipv4.pack(address)):
             raise ValueError(f"{address} cannot be the address of a network interface")
+        if ipv4.pack(address) in self._owners:
+            raise ValueError(f"{address} is an address of this host; name one of {host}")
         if not 0 <= index <= _INDEX_MAX:
             raise ValueError(f"interface index {index} is not between 0 and {_INDEX_MAX}")
         strand = self.strands.get(host)
@@ -379,6 +381,9 @@ class ClassicPeers:
     def _source(self, connection: ClassicConnection) -> Optional[str]:
         link = self.links[connection.link]
         if connection.address is None or not link.up:
+            return None
+        # Whoever names this host's own address as another's is told so elsewhere.
+        if ipv4.pack(connection.address) in self._owners:
             return None
         best = link.source_for(connection.address)
         heard = connection.heard_at != NEVER

@@ -383,14 +383,16 @@ class SecurePeers:
         for connection in strand.connections.values():
             known[connection.link].update(dict.fromkeys(connection.candidates))
         called = sum(connection.calls for connection in strand.connections.values())
-        many = len(self.links) * len(strand.endpoints) > tuning.CALLED_ENOUGH
+        # Whoever names this host's own address as another's is told so elsewhere.
+        endpoints = [one for one in strand.endpoints if not self._holds(one[0])]
+        many = len(self.links) * len(endpoints) > tuning.CALLED_ENOUGH
         missing = []
         for number, (index, link) in enumerate(self.links.items()):
             if not link.up:
                 continue
             # Where not all can be met over each link, each begins with another one.
-            first = number % len(strand.endpoints) if many else 0
-            order = [*strand.endpoints][first:] + [*strand.endpoints][:first]
+            first = number % len(endpoints) if many else 0
+            order = endpoints[first:] + endpoints[:first]
             place = len(known[index])
             for endpoint in order:
                 if endpoint not in known[index] and link.source_for(endpoint[0]) is not None:

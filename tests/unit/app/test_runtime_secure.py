@@ -160,7 +160,7 @@ def test_sockets_are_bounded_in_all(secure):
 
 
 def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
-    many = interface(2, "eth0", *(f"192.168.0.{n}/24" for n in range(1, 100)))
+    many = interface(2, "eth0", *(f"192.168.0.{n}/24" for n in range(101, 200)))
     kernel.interfaces = [many]
     settings = settings_for(tmp_path)
 
@@ -553,6 +553,31 @@ def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
         assert int(path.read_text()) > real() - 60.0
 
     run(runtime.Runtime(settings), steps)
+
+
+def test_own_address_that_stands_for_another_host_is_told_and_not_called(kernel, tmp_path, caplog):
+    far = config.Peer(
+        "10.0.0.2", (keys.public_of(FAR),), (("192.168.0.1", PORT), ("192.168.0.2", PORT))
+    )
+    settings = settings_for(tmp_path, peers=(far,))
+    sentence = (
+        "192.168.0.1 of host 10.0.0.2 is an address of this host, at eth0(2), and is left out:"
+        " write one of that host's own"
+    )
+
+    def steps():
+        eventually(lambda: kernel.links)
+        other = FarHost(kernel)
+        other.until(other.established)
+        status = ask(settings, command="status")
+        assert status["warnings"] == [sentence]
+        found = [c["address"] for peer in status["peers"] for c in peer["connections"]]
+        assert found == ["192.168.0.2"]
+        kernel.change(interface(2, "eth0", "192.168.0.9/24"))
+        eventually(lambda: ask(settings, command="status")["warnings"] == [])
+
+    run(runtime.Runtime(settings), steps)
+    assert [r.getMessage() for r in caplog.records].count(sentence) == 1
 
 
 def test_sockets_follow_the_addresses(kernel, tmp_path):

@@ -235,6 +235,20 @@ class TestConnections:
         world.run(0.05)
         assert world.states("b", "10.0.0.1") == {(4, 2): 2, (5, 9): 2}
 
+    def test_an_own_address_is_not_taken_for_another_hosts(self):
+        world = World()
+        world.add("a", "10.0.0.1", [])
+        a = world.nodes["a"]
+        a.add_remote("10.0.0.2", "192.168.0.1", 0, world.now)
+        a.set_links([link(2, "192.168.0.1"), link(3, "192.168.0.5")], world.now)
+        world.run(3.0)
+        assert world.captured == []
+        with pytest.raises(ValueError, match=r"192\.168\.0\.5 is an address of this host"):
+            a.add_remote("10.0.0.2", "192.168.0.5", 0, world.now)
+        a.set_links([link(2, "192.168.0.7")], world.now)
+        world.run(1.0)
+        assert world.captured != []
+
     def test_an_address_change_is_followed_by_the_other_end(self):
         world = pair()
         world.run(2)

@@ -910,6 +910,18 @@ def test_an_endpoint_can_be_added_and_removed_while_it_runs():
         world.nodes["a"].add_remote("10.0.0.9", "192.168.0.9", PORT, world.now)
 
 
+def test_an_own_address_is_not_called_in_the_place_of_another_hosts():
+    world = SecureWorld()
+    links = [link(2, "192.168.0.2"), link(3, "192.168.1.2")]
+    world.add("a", A, links, [peer("b", B, "192.168.0.2", "192.168.1.2")])
+    world.run(3.0)
+    assert world.captured == []
+    assert world.dropped("a") == {}
+    world.nodes["a"].set_links([link(2, "192.168.0.4")], world.now)
+    world.run(1.0)
+    assert world.captured != []
+
+
 def test_no_status_and_no_event_holds_a_key_that_is_secret():
     world = pair()
     world.run(2.0)
