@@ -50,6 +50,12 @@ def preflight() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def host_filters() -> ModuleType:
+    """The filters of ropeway_preflight for what a host says."""
+    return load_filters("ropeway_preflight", "ropeway_hosts")
+
+
+@pytest.fixture(scope="session")
 def fleet() -> ModuleType:
     """The filters of ropeway_agent."""
     return load_filters("ropeway_agent", "ropeway_fleet")

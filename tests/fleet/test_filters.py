@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 from typing import Any, Dict, List
 
@@ -81,6 +82,7 @@ WANTED = [{"name": "enp0s3", "address": "192.168.0.2/24"}]
 def test_missing_addresses(
     underlay: ModuleType, dump: List[Dict[str, Any]], missing: List[str]
 ) -> None:
-    assert underlay.missing_addresses(dump, WANTED) == missing
+    said = json.dumps(dump)
+    assert underlay.missing_addresses(said, WANTED) == missing
     others = [{**interface, "configure": False} for interface in WANTED]
-    assert underlay.missing_addresses(dump, [*others, {"name": "wlan0", "configure": False}]) == []
+    assert underlay.missing_addresses(said, [*others, {"name": "wlan0", "configure": False}]) == []

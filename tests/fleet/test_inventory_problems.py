@@ -790,7 +790,7 @@ def test_recorded_address_outside_of_a_changed_network(
     assert problems(inventory, record(vm2="10.0.0.3")) == []
 
 
-def test_addresses_of_facts_and_their_overlap(preflight: ModuleType) -> None:
+def test_addresses_of_facts_and_their_overlap(host_filters: ModuleType) -> None:
     facts = {
         "interfaces": ["lo", "br-x", "eth0.7", "ropeway0", "down0"],
         "lo": {"ipv4": {"address": "127.0.0.1", "prefix": "8"}},
@@ -801,9 +801,9 @@ def test_addresses_of_facts_and_their_overlap(preflight: ModuleType) -> None:
         "eth0.7": {"ipv4": {"address": "10.3.0.1", "netmask": "255.0.0.0"}},
         "ropeway0": {"ipv4": {"address": "10.0.0.1", "prefix": "24"}},
     }
-    addresses = preflight.fact_addresses(facts)
+    addresses = host_filters.fact_addresses(facts)
     assert {"interface": "br-x", "cidr": "10.1.0.1/16"} in addresses
-    found = preflight.overlapping_addresses(addresses, "10.0.0.0/24", "ropeway0")
+    found = host_filters.overlapping_addresses(addresses, "10.0.0.0/24", "ropeway0")
     assert found == ["br-x 10.0.0.77/32", "eth0.7 10.3.0.1/255.0.0.0"]
 
 

@@ -85,8 +85,8 @@ MAIN_NETWORK = "ropeway"
 
 INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 EXTRA_NETWORK_KEYS = (
-    *("name", "encapsulation", "network", "address", "router", "forward", "device_name"),
-    *("device_mtu", "port", "rollover_s", "offload_disable", "cpu_latency_us"),
+    *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
+    *("device_name", "device_mtu", "port", "rollover_s", "offload_disable", "cpu_latency_us"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
@@ -158,14 +158,14 @@ def inventory_problems(
     problems += found
     problems += _unknown_variable_problems(groups, read, known)
     if found:
-        return _merged(problems, names, groups)
+        return shared_problems(problems, groups)
     problems += _value_problems(groups, names, read)
     problems += _option_problems(names, hostvars, options)
     recorded, found = _read_record(record, record_path)
     problems += found
     hosts = [_read_host(name, read[name])[0] for name in names]
     problems += _virtual_address_problems(hosts, _kept(recorded, names, read), record_path, groups)
-    return _merged(problems, names, groups)
+    return shared_problems(problems, groups)
 
 
 def _value_problems(
@@ -247,33 +247,23 @@ def first_value(
     return ""
 
 
-def overlapping_addresses(
-    addresses: Sequence[Mapping[str, str]], network: str, device: str = DEFAULT_DEVICE
-) -> List[str]:
-    """Which of a host's own addresses collide with the virtual network, as "NAME ADDRESS".
-
-    ``addresses`` are items of {"interface", "cidr"}; those of the agent's own device don't count.
-    """
-    virtual = ipaddress.IPv4Network(network)
+def shared_problems(problems: Sequence[str], groups: Mapping[str, Sequence[str]]) -> List[str]:
+    """The sentences, where hosts that have the same one after "NAME: " share it."""
+    names = _members(groups, ALL_GROUP)
+    owners: Dict[Tuple[str, str], List[str]] = {}
+    for sentence in problems:
+        subject, colon, rest = sentence.partition(": ")
+        name, comma, network = subject.partition(", network ")
+        if name in names:
+            sharing = owners.setdefault((comma + network + colon + rest, ""), [])
+            if name not in sharing:
+                sharing.append(name)
+        else:
+            owners[sentence, "alone"] = []
     return [
-        f"{item['interface']} {item['cidr']}"
-        for item in addresses
-        if item["interface"] != device
-        and ipaddress.IPv4Interface(str(item["cidr"])).network.overlaps(virtual)
+        f"{_owners(sharing, groups)}{rest}" if sharing else rest
+        for (rest, _), sharing in owners.items()
     ]
-
-
-def fact_addresses(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """The IPv4 addresses in Ansible's network facts as items of {"interface", "cidr"}."""
-    found = []
-    for name in facts.get("interfaces", []):
-        # Ansible's own spelling of an interface's name as the name of a fact.
-        entry = facts.get(str(name).replace("-", "_").replace(":", "_"), {})
-        first = entry.get("ipv4")
-        for item in ([first] if first else []) + list(entry.get("ipv4_secondaries", [])):
-            prefix = item.get("prefix") or item.get("netmask")
-            found.append({"interface": str(name), "cidr": f"{item['address']}/{prefix}"})
-    return found
 
 
 def _members(groups: Mapping[str, Sequence[str]], group: str) -> List[str]:
@@ -314,26 +304,6 @@ def _owners(owners: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
         if len(rest) <= NAMES_MAX and set(owners) <= set(_members(groups, group)):
             return f"group {group} without {_listing(rest)} ({len(owners)} hosts)"
     return _listing(owners)
-
-
-def _merged(
-    problems: Sequence[str], names: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> List[str]:
-    """The sentences, where hosts that have the same one after "NAME: " share it."""
-    owners: Dict[Tuple[str, str], List[str]] = {}
-    for sentence in problems:
-        subject, colon, rest = sentence.partition(": ")
-        name, comma, network = subject.partition(", network ")
-        if name in names:
-            sharing = owners.setdefault((comma + network + colon + rest, ""), [])
-            if name not in sharing:
-                sharing.append(name)
-        else:
-            owners[sentence, "alone"] = []
-    return [
-        f"{_owners(sharing, groups)}{rest}" if sharing else rest
-        for (rest, _), sharing in owners.items()
-    ]
 
 
 def _read_variables(
@@ -1302,10 +1272,9 @@ class FilterModule:
     def filters(self) -> Dict[str, Any]:
         """The filters by the name that a template uses."""
         return {
-            "ropeway_fact_addresses": fact_addresses,
             "ropeway_first_value": first_value,
             "ropeway_inventory_problems": inventory_problems,
-            "ropeway_overlapping_addresses": overlapping_addresses,
+            "ropeway_shared_problems": shared_problems,
             "ropeway_recorded_addresses": recorded_addresses,
             "ropeway_virtual_addresses": virtual_addresses,
         }

@@ -1,40 +1,68 @@
-"""Reads the addresses of a host out of iproute2's JSON."""
+"""Reads what a host says about its addresses and about a change of them that failed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Dict, List
 
+# Of what a host has said, as much is shown.
+WORDS_MAX = 200
 
-def missing_addresses(
-    dump: Sequence[Mapping[str, Any]], interfaces: Sequence[Mapping[str, Any]]
-) -> List[str]:
-    """Addresses of ``interfaces`` that ``dump`` lacks, as "NAME ADDRESS/PREFIX".
 
-    ``dump`` is the parsed output of ``ip -j -4 address show`` (all links, those without an address
-    too). An interface without carrier (no flag LOWER_UP) is let off: networkd gives it its address
-    when the link comes. An interface that does not exist is missing its address. One with
-    ``configure: false`` is somebody else's to address, and is let off as well.
+def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Addresses of ``interfaces`` that a host lacks, as "NAME ADDRESS/PREFIX".
+
+    ``said`` is the output of ``ip -j address show`` (all links, those without an address too);
+    what is no such thing names no address. An interface without carrier (no flag LOWER_UP) is let
+    off: networkd gives it its address when the link comes. An interface that does not exist is
+    missing its address. One with ``configure: false`` is somebody else's to address, and is let
+    off as well.
     """
-    links: Dict[str, Mapping[str, Any]] = {
-        str(link["ifname"]): link for link in dump if "ifname" in link
-    }
+    links = _links(said)
     missing = []
     for interface in interfaces:
         if not interface.get("configure", True):
             continue
         name, address = str(interface["name"]), str(interface["address"])
         link = links.get(name)
-        if link is not None and "LOWER_UP" not in link.get("flags", ()):
+        if link is not None and "LOWER_UP" not in _items(link, "flags"):
             continue
         present = [
             f"{item.get('local')}/{item.get('prefixlen')}"
-            for item in (link or {}).get("addr_info", ())
-            if item.get("family") == "inet"
+            for item in _items(link or {}, "addr_info")
+            if isinstance(item, Mapping) and item.get("family") == "inet"
         ]
         if address not in present:
             missing.append(f"{name} {address}")
     return missing
+
+
+def failure_words(result: Any) -> str:
+    """The last line that a failed task has said, in quotes, without control characters, and cut."""
+    said = result if isinstance(result, Mapping) else {}
+    lines = str(said.get("stderr") or said.get("msg") or "").strip().splitlines()
+    if not lines:
+        return "no word"
+    words = "".join(c if c.isprintable() else "?" for c in lines[-1])
+    return json.dumps(words[:WORDS_MAX] + ("..." if len(words) > WORDS_MAX else ""))
+
+
+def _links(said: Any) -> Dict[str, Mapping[str, Any]]:
+    try:
+        dump = json.loads(said)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return {
+        str(link["ifname"]): link
+        for link in (dump if isinstance(dump, list) else ())
+        if isinstance(link, Mapping) and "ifname" in link
+    }
+
+
+def _items(link: Mapping[str, Any], key: str) -> List[Any]:
+    listed = link.get(key)
+    return listed if isinstance(listed, list) else []
 
 
 class FilterModule:
@@ -42,4 +70,7 @@ class FilterModule:
 
     def filters(self) -> Dict[str, Any]:
         """The filters by the name that a template uses."""
-        return {"ropeway_missing_addresses": missing_addresses}
+        return {
+            "ropeway_missing_addresses": missing_addresses,
+            "ropeway_underlay_words": failure_words,
+        }
