@@ -6,6 +6,8 @@ from typing import Any, Dict, List, Tuple
 
 STATE_ESTABLISHED = 2
 NOT_ASKED_FOR = "not asked for"
+NOT_CARRIED = (("multicast", "multicast"), ("broadcast", "broadcast"), ("ipv6", "IPv6"))
+"""Reasons of drops that are told, with their names."""
 LEFT_OUT_SHOWN = 16
 """A host of containers has hundreds of interfaces that take no part."""
 
@@ -14,6 +16,7 @@ def render(status: Dict[str, Any]) -> str:
     """Return the tree for `status`, the result of the control command of that name."""
     device = status["device"]
     lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
+    lines += _not_carried(status.get("counters", {}).get("dropped", {}))
     lines += [f"- warning: {sentence}" for sentence in status.get("warnings", [])]
     helpless = [f"{name} {why}" for name, why in status.get("offload", {}).items() if why != "on"]
     wakes = status.get("process", {}).get("cpu_latency_us", NOT_ASKED_FOR)
@@ -40,6 +43,14 @@ def render(status: Dict[str, Any]) -> str:
         for connection in peer["connections"]:
             lines.append("    - " + _connection(connection))
     return "\n".join(lines)
+
+
+def _not_carried(dropped: Dict[str, int]) -> List[str]:
+    """Return the line about packets of kinds that a virtual network never carries."""
+    counted = [f"{dropped[kind]} {name}" for kind, name in NOT_CARRIED if dropped.get(kind)]
+    if not counted:
+        return []
+    return ["- not carried, since only IPv4 unicast is: " + ", ".join(counted)]
 
 
 def _carrying(links: List[Dict[str, Any]], missing: int) -> str:
@@ -147,6 +158,8 @@ def _connection(connection: Dict[str, Any]) -> str:
         parts.append("spare")
     if connection.get("rtt_ms") is not None:
         parts.append("rtt {:.1f} ms".format(connection["rtt_ms"]))
+    if connection["state"] == STATE_ESTABLISHED and connection.get("loss") is not None:
+        parts.append("loss {:.1f} %".format(100 * connection["loss"]))
     if connection.get("mtu"):
         parts.append("mtu {}".format(connection["mtu"]))
     if connection.get("nat"):

@@ -23,9 +23,15 @@ class Drop(enum.Enum):
     LIMIT = "limit"
     #: The inner packet is not a whole IPv4 packet.
     MALFORMED_INNER = "malformed_inner"
-    #: The packet from the device is not IPv4.
+    #: The packet from the device is IPv6, which the virtual network does not carry.
+    IPV6 = "ipv6"
+    #: The packet from the device is neither IPv4 nor IPv6.
     NOT_IPV4 = "not_ipv4"
-    #: The inner destination is a multicast or broadcast address.
+    #: The inner destination is a multicast address, 224.0.0.0/4 (RFC 5771).
+    MULTICAST = "multicast"
+    #: The inner destination is the network's broadcast address, or 255.255.255.255.
+    BROADCAST = "broadcast"
+    #: The inner destination is another address that no host can have, such as 127.0.0.1.
     NOT_UNICAST = "not_unicast"
     #: The inner packet is for another host, and this host does not forward.
     NOT_FORWARDING = "not_forwarding"

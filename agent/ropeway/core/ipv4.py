@@ -74,6 +74,11 @@ def text(address: bytes) -> str:
     return ".".join(map(str, address))
 
 
+def is_multicast(address: bytes) -> bool:
+    """Say whether a four-byte address names a group of hosts (RFC 5771)."""
+    return 224 <= address[0] < 240
+
+
 def is_unicast(address: bytes) -> bool:
     """Say whether a four-byte address can name one host (not 0/8, 127/8, or 224/4 and up)."""
     return address[0] not in (0, 127) and address[0] < 224

@@ -25,6 +25,11 @@ from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.routes import Routes
 from ropeway.core.strand import NEVER, Strand
 
+#: The header of an IPv6 packet, in bytes (RFC 8200, section 3).
+_IPV6_HEADER_SIZE = 40
+#: The limited broadcast address (RFC 919).
+_EVERYBODY = bytes((255, 255, 255, 255))
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -211,7 +216,9 @@ class Node:
                 room -= 1
                 continue
             if not ipv4.is_whole(packet):
-                self._dropped[reason] += 1
+                from_device = reason is Drop.NOT_IPV4
+                six = from_device and len(packet) >= _IPV6_HEADER_SIZE and packet[0] >> 4 == 6
+                self._dropped[Drop.IPV6 if six else reason] += 1
                 continue
             if room > 0 and len(packet) <= size and ipv4.is_next_fragment(packet, run[-1]):
                 run.append(packet)
@@ -266,7 +273,7 @@ class Node:
         """
         destination = packet[16:20]
         if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
-            self._dropped[Drop.NOT_UNICAST] += 1
+            self._dropped[self._cast_of(destination)] += 1
             return False
         strand = self._routes.next_hop(destination)
         if strand is None:
@@ -306,7 +313,15 @@ class Node:
         self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
         return False
 
+    def _cast_of(self, address: bytes) -> Drop:
+        """Give for which reason nothing is carried to ``address``."""
+        if ipv4.is_multicast(address):
+            return Drop.MULTICAST
+        return Drop.BROADCAST if self._is_broadcast(address) else Drop.NOT_UNICAST
+
     def _is_broadcast(self, address: bytes) -> bool:
+        if address == _EVERYBODY:
+            return True
         network = self._routes.network
         return network.prefixlen < 31 and address == network.broadcast_address.packed
 

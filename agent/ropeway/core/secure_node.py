@@ -538,6 +538,7 @@ def _connection_status(
         "sent_bytes": connection.sent_bytes,
         "received_bytes": connection.received_bytes,
         "far_received": connection.far_received,
+        "loss": None if connection.loss.share is None else round(connection.loss.share, 4),
         "first": connection.first,
         "duplicates": connection.duplicates,
         "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),

@@ -989,6 +989,8 @@ class SecurePeers:
         connection.far_pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
         connection.far_calls = control.calls
         connection.far_received = control.received
+        held_s = control.held_ms / 1000
+        connection.loss.note(control.echo, held_s, connection.sent, control.received, now)
         connection.observed = control.observed
         connection.far_mark = control.mark
         connection.far_mark_at = now
@@ -1155,6 +1157,7 @@ class SecurePeers:
         marks = connection.marks
         mark = self._draw_mark()
         marks[mark] = (now, aim)
+        connection.loss.mark(mark, connection.sent, now)
         if len(marks) > tuning.MAX_MARKS:
             del marks[next(iter(marks))]
         known = connection.state != State.SENDING and connection.order_session is session

@@ -9,6 +9,7 @@ from ropeway.core import ipv4, secure, tuning
 from ropeway.core.announcement import Announced
 from ropeway.core.clones import Clones
 from ropeway.core.keepalive import Keepalive
+from ropeway.core.loss import Loss
 from ropeway.core.path_mtu import BASE_MTU, PathMtu
 from ropeway.core.secure import Endpoint, Place, Train
 from ropeway.core.session import PeerSessions, Session
@@ -48,6 +49,7 @@ class SecureConnection(Connection):
         "heard_session",
         "ipv6",
         "keepalive",
+        "loss",
         "marks",
         "move_asked_at",
         "move_at",
@@ -121,6 +123,7 @@ class SecureConnection(Connection):
         self.far_mark_at = NEVER
         #: Data frames that the other end received, as it said last.
         self.far_received = 0
+        self.loss = Loss()
         #: The pause that the last frame announced.
         self.told_pause_s = 0.0
         #: Where this host can be called, as it has said on this connection.

@@ -179,5 +179,9 @@ COOKIE_PAUSE_S = 1.0
 #: Packets, and seconds, that wait for a host's session.
 HELD_PACKETS = 256
 HELD_S = 2.0
+#: What of a connection's frames is lost is counted over this time, and so many frames, at least: a
+#: single one of fewer would make several percent.
+LOSS_S = 5.0
+LOSS_FRAMES_MIN = 50
 #: Smoothing of round-trip times (RFC 6298, section 2).
 RTT_SHARE = 0.125

@@ -149,6 +149,23 @@ def test_host_that_is_not_reached_over_all_links_says_over_which():
     assert render(status) == TREE
 
 
+def test_what_a_virtual_network_does_not_carry_is_told_when_it_has_happened():
+    dropped = {"multicast": 12, "broadcast": 0, "ipv6": 3, "malformed": 7}
+    lines = render({**STATUS, "counters": {"dropped": dropped}}).splitlines()
+    assert lines[1] == "- not carried, since only IPv4 unicast is: 12 multicast, 3 IPv6"
+    nothing = dict.fromkeys(dropped, 0)
+    assert render({**STATUS, "counters": {"dropped": nothing}}) == TREE
+
+
+def test_connection_shows_what_share_of_its_frames_is_lost_while_it_works():
+    status = copy.deepcopy(STATUS)
+    spec, works = status["peers"][0]["connections"]
+    spec["loss"] = works["loss"] = 0.0213
+    lines = render(status).splitlines()
+    assert lines[-1].endswith("heard 0.1 s ago, loss 2.1 %")
+    assert "loss" not in lines[-2]
+
+
 def test_link_with_several_addresses():
     status = copy.deepcopy(STATUS)
     status["links"][0]["addresses"] = ["192.168.18.185/24", "10.9.9.9/8"]

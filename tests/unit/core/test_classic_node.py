@@ -505,12 +505,20 @@ class TestPackets:
         world = pair()
         world.send(
             "a",
-            udp("10.0.0.1", "224.0.0.251"),
-            udp("10.0.0.1", "10.0.0.255"),
+            *(udp("10.0.0.1", group) for group in ("224.0.0.251", "239.255.0.1", "224.0.0.22")),
+            *(udp("10.0.0.1", everybody) for everybody in ("10.0.0.255", "255.255.255.255")),
+            *(udp("10.0.0.1", nobody) for nobody in ("127.0.0.1", "0.1.2.3", "240.0.0.1")),
             b"\x60" + bytes(60),
+            b"\x60" + bytes(20),
             b"",
         )
-        assert world.dropped("a") == {"not_unicast": 2, "not_ipv4": 2}
+        assert world.dropped("a") == {
+            "multicast": 3,
+            "broadcast": 2,
+            "not_unicast": 3,
+            "ipv6": 1,
+            "not_ipv4": 2,
+        }
         assert world.nodes["a"].take_packets() == []
 
     def test_the_device_mtu_follows_the_smallest_link_that_is_up(self):
@@ -644,7 +652,7 @@ class TestRuns:
         assert [node.carried for node in world.nodes.values()] == [70, 70, 70]
         world.send("a", *numbered(9, dst="10.0.0.255"))
         world.run(5)
-        assert world.dropped("a") == {"not_unicast": 9}
+        assert world.dropped("a") == {"broadcast": 9}
         assert world.nodes["a"].carried == 70, "what goes nowhere is carried by nobody"
 
     def test_what_is_no_packet_leaves_the_run_whole(self):
@@ -653,7 +661,7 @@ class TestRuns:
         world.send("a", one, b"", two, one[:-1], b"\x60" * 60, three_)
         world.run(0.1)
         assert world.delivered["b"] == [one, two, three_]
-        assert world.dropped("a") == {"not_ipv4": 3}
+        assert world.dropped("a") == {"not_ipv4": 2, "ipv6": 1}
 
     def test_a_datagram_is_one_packet_of_its_hosts_flow(self):
         world = self.met()

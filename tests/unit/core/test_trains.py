@@ -282,7 +282,7 @@ class TestRuns:
         mixed = [junk[0], good[0], junk[1], good[1], junk[2], junk[3], good[2], good[3], junk[4]]
         (train,) = sent(world, "a", mixed)
         assert train.count == 4
-        assert world.dropped("a") == {"not_ipv4": 5}
+        assert world.dropped("a") == {"not_ipv4": 4, "ipv6": 1}
 
     def test_packets_of_another_source_are_left_out_of_a_run(self):
         world = connected()
