@@ -65,6 +65,8 @@ def test_router_has_to_be_called_over_the_lans_of_clients_that_are_up(
     assert fleet.expected_links("vm1", ["vm0", "vm2"], [], inventory.hostvars) == list(
         lans.values()
     )
+    inventory["vm0"]["ropeway_tolerated_links"] = "enp0s3"
+    assert fleet.expected_links("vm1", ["vm0"], [], inventory.hostvars) == of_vm0[1:]
     uplink = {"name": "wan0", "lan": "internet", "address": "203.0.113.7/24"}
     inventory["vm1"]["ropeway_interfaces"].append(uplink)
     assert "wan0" not in fleet.expected_links("vm1", ["vm0"], [], inventory.hostvars)
