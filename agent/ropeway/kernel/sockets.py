@@ -5,12 +5,13 @@ socket receives them, because the kernel itself throws away packets whose option
 Source of the formats: packet(7), raw(7), `include/uapi/linux/if_packet.h`,
 `include/uapi/linux/filter.h`.
 
-What others need as well stands here too: counting refusals, the sizes of buffers, and words for
-what a kernel can.
+What others need as well stands here too: counting refusals, the sizes of buffers, when a datagram
+came, and words for what a kernel can.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -53,6 +54,11 @@ NOT_ASKED_FOR = "not asked for"
 
 SIOCOUTQ = termios.TIOCOUTQ  # include/uapi/linux/sockios.h
 OUTQ = struct.Struct("=i")
+
+# include/uapi/linux/sockios.h (SIOCGSTAMPNS_OLD), socket(7)
+#   struct timespec { long tv_sec; long tv_nsec; };
+SIOCGSTAMPNS = 0x8907
+TIMESPEC = struct.Struct("@ll")
 
 # Tuning, in bytes as the kernel counts them, its bookkeeping included (socket(7)).
 # Receiving: 0.1 s at 1 Gbit/s, so that a busy moment of the loop loses nothing.
@@ -106,6 +112,8 @@ class LinkSockets:
         #: What the node knows these sockets by: the link's index.
         self.key = index
         self.name = name
+        #: Whether the last batch took all there was.
+        self.emptied = False
         self._dropped = 0
         self._send = socket.socket(
             socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW
@@ -123,6 +131,7 @@ class LinkSockets:
         try:
             self._buffer = SendBuffer(self._send)
             set_receive_buffer(self._receive)
+            note_arrivals(self._receive)
             self._send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
             _attach(self._receive, receive_filter())
             self._receive.bind((name, ETH_P_IP))
@@ -153,15 +162,20 @@ class LinkSockets:
         """
         datagrams: List[bytes] = []
         append, receive = datagrams.append, self._receive.recv
+        self.emptied = False
         try:
             for _ in range(limit):
                 append(receive(DATAGRAM_BYTES_MAX))
         except BlockingIOError:
-            pass
+            self.emptied = True
         except OSError:
             if not datagrams:
                 raise
         return datagrams
+
+    def arrived_at(self) -> float:
+        """Return when the datagram that was received last came, in seconds by the wall clock."""
+        return arrived_at(self._receive)
 
     def send_batch(self, address: str, datagrams: Iterable[bytes]) -> Dict[str, int]:
         """Send whole IPv4 packets to the neighbour or route of `address`.
@@ -299,6 +313,23 @@ class SendBuffer:
     def _resize(self, size: int) -> None:
         self.size = min(max(size, SEND_BYTES_MIN), SEND_BYTES_MAX)
         _set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF, self.size)
+
+
+def note_arrivals(which: socket.socket) -> None:
+    """Have the kernel take note from now on when datagrams come, for `arrived_at`."""
+    # The first question has that effect, whatever its answer (sock_gettstamp() of
+    # net/core/sock.c). As SO_TIMESTAMPNS would, but that one makes each datagram dearer to receive.
+    with contextlib.suppress(OSError):
+        arrived_at(which)
+
+
+def arrived_at(which: socket.socket) -> float:
+    """Return when the datagram that was received last came, in seconds by the wall clock.
+
+    For one that came before `note_arrivals` that is now. `OSError` where none came.
+    """
+    seconds, nanoseconds = TIMESPEC.unpack(fcntl.ioctl(which, SIOCGSTAMPNS, bytes(TIMESPEC.size)))
+    return float(seconds + nanoseconds * 1e-9)
 
 
 def set_receive_buffer(which: socket.socket) -> None:

@@ -6,9 +6,11 @@ Source of the formats: Linux `Documentation/networking/tuntap.rst` and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import socket
 import struct
 from typing import Dict, FrozenSet, List, Sequence
 
@@ -52,6 +54,11 @@ NEEDS_VNET_HDR = "needs vnet_hdr"
 #   struct ifreq { char ifr_name[IFNAMSIZ /* 16 */]; union { short ifr_flags; ... } ifr_ifru; };
 IFREQ = struct.Struct("16sH22x")
 
+SIOCGIFTXQLEN = 0x8942  # include/uapi/linux/sockios.h
+#   The same struct ifreq with `int ifr_qlen`.
+IFREQ_QLEN = struct.Struct("16si20x")
+TUN_READQ_SIZE = 500  # drivers/net/tun.c: what the length is at first
+
 NAME_BYTES_MAX = 15
 QUEUES = 8
 """Queues of a device: a flood that cannot even be read fills one of them, and no other loses."""
@@ -67,6 +74,8 @@ class Queue:
         self._fd = fd
         #: Where the packet begins in what is read.
         self.start = 0
+        #: Whether the last batch took all there was.
+        self.emptied = False
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll."""
@@ -82,6 +91,7 @@ class Queue:
         """
         packets: List[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
+        self.emptied = False
         try:
             for _ in range(limit):
                 append(read(fd, READ_BYTES_MAX))
@@ -90,7 +100,7 @@ class Queue:
                     break
                 append(read(fd, READ_BYTES_MAX))
         except BlockingIOError:
-            pass
+            self.emptied = True
         except OSError:
             # What was read before the failure still counts; a failure that stays comes again.
             if not packets:
@@ -137,6 +147,9 @@ class Tun:
             raise
         self._fd = self._queues[0].fileno()
         self._negotiate(features)
+        #: How many packets or super-packets each of `queues` holds at most.
+        self.capacity = TUN_READQ_SIZE
+        self.measure()
         for queue in self._queues:
             queue.start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
 
@@ -189,6 +202,13 @@ class Tun:
             granted |= more
             if name:
                 self.features[name] = ON
+
+    def measure(self) -> None:
+        """Look up `capacity`, which users may change; where that fails it stays what it was."""
+        request = IFREQ_QLEN.pack(self.name.encode(), 0)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_:
+            answer = fcntl.ioctl(any_, SIOCGIFTXQLEN, request)
+            self.capacity = int(IFREQ_QLEN.unpack(answer)[1])
 
     @property
     def queues(self) -> Sequence[Queue]:

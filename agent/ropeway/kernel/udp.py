@@ -23,7 +23,9 @@ from ropeway.kernel.sockets import (
     NOT_ASKED_FOR,
     ON,
     SendBuffer,
+    arrived_at,
     count_refused,
+    note_arrivals,
     set_receive_buffer,
 )
 
@@ -103,6 +105,8 @@ class Receiver:
         self.port = port
         #: What the node knows it by: link index and local address.
         self.key = (index, address)
+        #: Whether the last batch took all there was.
+        self.emptied = False
         self._ipv6 = ":" in address
         self._socket = socket.socket(
             socket.AF_INET6 if self._ipv6 else socket.AF_INET,
@@ -114,6 +118,7 @@ class Receiver:
         """Bind to address, port and the interface `name`."""
         option = self._socket.setsockopt
         set_receive_buffer(self._socket)
+        note_arrivals(self._socket)
         option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
         if self._ipv6:
             option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -146,11 +151,13 @@ class Receiver:
         """
         received: List[Received] = []
         append, receive = received.append, self._socket.recvmsg
+        self.emptied = False
         for _ in range(limit):
             try:
                 # A buffer of our own for all would have to be copied from; this one shrinks.
                 whole, ancillary, _, source = receive(DATAGRAM_BYTES_MAX, GRO_SPACE)
             except BlockingIOError:
+                self.emptied = True
                 break
             except OSError as error:
                 if error.errno in _TOLD_ONCE:
@@ -163,6 +170,13 @@ class Receiver:
             # struct sockaddr_in6 has a flow label and a scope besides.
             return [(whole, source[:2], size) for whole, source, size in received]
         return received
+
+    def arrived_at(self) -> float:
+        """Return when what was received last came, in seconds by the wall clock.
+
+        For datagrams that came in one piece it is the time of the first.
+        """
+        return arrived_at(self._socket)
 
     def receive_drops(self) -> int:
         """Return how many datagrams the kernel dropped because the receive buffer was full.

@@ -153,12 +153,20 @@ class Kernel:
 
     def __init__(self, monkeypatch):
         self.asked = []
+        self.length = 500
         self.refused = 0
         self.taken = 0
         monkeypatch.setattr(tun.os, "open", lambda *_: os.dup(0))
         monkeypatch.setattr(tun.fcntl, "ioctl", self.ioctl)
 
     def ioctl(self, _, request, argument):
+        if request == tun.SIOCGIFTXQLEN:
+            if self.length is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            return tun.IFREQ_QLEN.pack(tun.IFREQ_QLEN.unpack(argument)[0], self.length)
+        return self.configure(request, argument)
+
+    def configure(self, request, argument):
         if request == tun.TUNSETIFF:
             argument = struct.unpack_from("=H", argument, 16)[0]
             if argument & self.taken:
@@ -184,6 +192,35 @@ def test_a_device_without_features(kernel):
     made.close()
     assert kernel.asked == queues(0x1001)
     assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "not asked for")
+
+
+def test_a_device_knows_how_much_its_queues_hold(kernel):
+    kernel.length = 1000
+    made = tun.Tun("ropeway0")
+    assert made.capacity == 1000
+    kernel.length = 200
+    made.measure()
+    assert made.capacity == 200
+    kernel.length = None  # the device is gone, or has another name
+    made.measure()
+    assert made.capacity == 200
+    made.close()
+    made = tun.Tun("ropeway0")
+    assert made.capacity == tun.TUN_READQ_SIZE
+    made.close()
+
+
+def test_a_queue_tells_whether_a_batch_was_the_last(device):
+    made, far = device
+    queue = made.queues[0]
+    far.send(b"one")
+    far.send(b"two")
+    assert (queue.read_batch(1), queue.emptied) == ([b"one"], False)
+    assert (queue.read_batch(1), queue.emptied) == ([b"two"], False)
+    assert (queue.read_batch(1), queue.emptied) == ([], True)
+    far.send(b"three")
+    assert (queue.read_batch(1), queue.emptied) == ([b"three"], False)
+    assert (queue.read_batch(1), queue.emptied) == ([], True)
 
 
 def test_a_device_that_was_there_before_keeps_its_one_queue(kernel):

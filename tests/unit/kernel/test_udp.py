@@ -7,6 +7,7 @@ import os
 import random
 import select
 import socket
+import time
 
 import pytest
 
@@ -76,6 +77,32 @@ def beside(link):
 def far(link):
     with beside(link) as other:
         yield other
+
+
+def test_a_socket_tells_whether_a_batch_was_the_last(link, far):
+    for number in range(2):
+        far.sendto(bytes([number]) * (number + 1), (link.address, link.port))
+    select.select([link.fileno()], [], [], ANSWER_LIMIT_S)
+    told = [(len(link.receive_batch(1)), link.emptied) for _ in range(3)]
+    assert told == [(1, False), (1, False), (0, True)]
+
+
+def test_the_kernel_says_when_a_datagram_came_and_not_when_it_was_read(link, far):
+    with pytest.raises(OSError, match="No such file"):
+        link.arrived_at()
+    until = time.monotonic() + ANSWER_LIMIT_S
+    # The kernel begins to take note a moment after it was asked to.
+    while time.monotonic() < until:
+        before = time.time()
+        far.sendto(b"x", (link.address, link.port))
+        select.select([link.fileno()], [], [], ANSWER_LIMIT_S)
+        came = time.time()
+        assert link.receive_batch(1)
+        arrived_at = link.arrived_at()
+        assert arrived_at >= before - 0.001
+        if arrived_at <= came:
+            return
+    raise AssertionError("each datagram came after it was there")
 
 
 @pytest.fixture
