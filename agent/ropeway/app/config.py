@@ -48,6 +48,9 @@ through the virtual network."""
 DEFAULT_PORT = 51840
 DEFAULT_PRIVATE_KEY_PATH = "/etc/ropeway/private.key"
 DEFAULT_ROLLOVER_S = 120.0
+DEFAULT_MAX_AGE_S = 1.0
+MAX_AGE_MIN_S = 0.1
+"""A turn of a busy loop on a small board takes some hundredths of a second."""
 SECURE_KEYS = ("port", "private_key_file", "rollover_s", "offload")
 SECURE_PEER_KEYS = ("public_key", "next_public_key", "psk_file")
 NO_PSK = bytes(keys.KEY_BYTES)
@@ -119,6 +122,8 @@ class Config:
     control: Control
     named_addresses: Tuple[str, ...] = ()
     """Addresses that every link sends from and receives at, wherever they live; secure only."""
+    max_age_s: float = DEFAULT_MAX_AGE_S
+    """How long a packet may wait on this host; 0 for no bound."""
     cpu_latency_us: Optional[int] = None
     """How soon processors have to wake while packets pass; None leaves them alone."""
     precedence: bool = True
@@ -319,6 +324,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "exclude": "interfaces.exclude",
         "named_addresses": "interfaces.addresses",
         "control": "control",
+        "max_age_s": "max_age_s",
         "cpu_latency_us": "cpu_latency_us",
         "port": "port",
         "rollover_s": "rollover_s",
@@ -540,6 +546,12 @@ def _check_sense(data: Dict[str, Any], faults: _Faults) -> None:
     rollover_s = data.get("rollover_s")
     if isinstance(rollover_s, float) and rollover_s != rollover_s:
         faults.add(("rollover_s",), "write a number of seconds from 2 to 3600, not nan")
+    max_age_s = data.get("max_age_s")
+    if isinstance(max_age_s, float) and not (max_age_s <= 0 or max_age_s >= MAX_AGE_MIN_S):
+        faults.add(
+            ("max_age_s",),
+            f"write a number of seconds from 0.1 to 60, or 0 for no bound, not {max_age_s:g}",
+        )
     _check_peers(data, network, own, router, faults)
     _check_named_addresses(data, network, faults)
 
@@ -1005,6 +1017,7 @@ def _config(data: Dict[str, Any], secrets: _Secrets) -> Config:
         named_addresses=tuple(
             str(ipaddress.ip_address(text)) for text in interfaces.get("addresses", ())
         ),
+        max_age_s=float(data.get("max_age_s", DEFAULT_MAX_AGE_S)),
         cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, _port(data), secrets) for peer in listed) if secure else (),

@@ -4,7 +4,8 @@ As long as everything that comes can be handled, it is, in the order in which it
 comes, it waits in a fair queue, so that a call does not wait behind a transfer. Reading is so much
 cheaper than handling that what waits is read first and handled a batch a turn. While a burst lasts,
 only enough is read and the rest is left to the kernel's queues; where more comes for longer, what
-comes is read nonetheless, and the longest flow loses packets.
+comes is read nonetheless, and the longest flow loses packets. What has waited for too long is
+dropped.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Callable, Dict, Hashable, List, Sequence
+from typing import Any, Callable, Dict, Hashable, List, Sequence, Tuple
 
-from ropeway.core.fair_queue import FairQueue
+from ropeway.core.fair_queue import EXPIRED, FairQueue
 
 # Tuning
 BATCH_PACKETS = 32
@@ -56,14 +57,31 @@ ITEM_PACKETS = 16
 """Packets of one flow that came one after the other wait as one item, so many at most."""
 
 Handle = Callable[[List[Any], Any, float], None]
-Read = Callable[[int], List[Any]]
+Strip = Callable[[List[Any]], Tuple[List[Any], int]]
+
+_INF = float("inf")
+_since = itemgetter(3)
+
+
+class Source:
+    """What an intake reads from."""
+
+    #: What tells it apart from the others.
+    key: Hashable
+    #: Nothing that was read last came to this host before that.
+    since: float = _INF
+
+    def read(self, limit: int) -> List[Any]:
+        """Return what waits, at most `limit` reads, 1 or more; `OSError` where that fails."""
+        raise NotImplementedError
 
 
 class Intake:
-    """One direction. Sources are told apart by keys; what comes from them may be anything.
+    """One direction. What comes from its sources may be anything.
 
     `handle` takes what a source gave, its key, and the time in monotonic seconds; `flow` tells
-    flows of one source apart; `packets` counts the packets in what was read, 1 or more.
+    flows of one source apart; `packets` counts the packets in what was read, 1 or more; `strip`
+    gives what is left of reads that have waited for too long, and how many packets it left out.
     `overrun_pieces` are read a turn of a source that brings more than can be read, 1 or more: few
     leave time for others, and let what else comes from that source get lost with the flood.
     """
@@ -73,15 +91,21 @@ class Intake:
         handle: Handle,
         flow: Callable[[Any], Hashable],
         packets: Callable[[Any], int],
+        strip: Strip,
         overrun_pieces: int = PIECES_AHEAD,
     ) -> None:
         self._handle = handle
         self._flow = flow
         self._packets = packets
+        self._strip = strip
         self._overrun_pieces = overrun_pieces
-        self._queue = FairQueue(LIMIT_PACKETS, self._count_dropped)
+        self._queue = FairQueue(LIMIT_PACKETS, self._note_dropped)
         self.waits = False
         """Whether anything waits."""
+        self.oldest = _INF
+        """Nothing that was handed on came before that; whoever has carried it on sets it anew."""
+        # What is left of what has just expired in the queue.
+        self._remains: List[Tuple[Hashable, List[Any]]] = []
         # When what waits began to, had it never stopped for a moment, and when nothing did.
         self._since = 0.0
         self._empty_at = 0.0
@@ -94,7 +118,7 @@ class Intake:
         self._unfinished: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
         self.dropped: Dict[Hashable, Counter[str]] = {}
-        """Packets dropped because more came than was handled, by source and reason.
+        """Packets dropped because more came than was handled, or too late, by source and reason.
 
         None of sources that were forgotten.
         """
@@ -107,35 +131,45 @@ class Intake:
         """Say whether a source brings more than can be read: what it has no room for is lost."""
         return self._unfinished.get(key, 0) >= OVERRUN_TURNS
 
-    def read(self, key: Hashable, read: Read, turn: int, now: float) -> None:
-        """Read from a source with `read(limit)`, and handle what comes or have it wait.
+    def read(self, source: Source, turn: int, now: float) -> None:
+        """Read from a source, and handle what comes or have it wait.
 
         `turn` counts the times that all sources were looked at. What comes alone is handled before
         it is asked whether there is more: 1 is read of a source that was not looked at in the turn
-        before, unless something waits or it is read ahead. What `read` raises is raised.
+        before, unless something waits or it is read ahead. What the source raises is raised.
         """
+        key = source.key
         last = self._last_turn.get(key, -2)
         self._last_turn[key] = turn
         if turn != self._turn:
             self._turn = turn
             self._pieces = self._full = 0
         if self.waits or self._crowded.get(key, 0) >= CROWDED_TURNS:
-            self._read_ahead(key, read, now)
+            self._read_ahead(source, now)
             return
         # What comes now may be larger than what came last, so no more is read than fits anyway.
         if self._unfinished:
             self._unfinished.pop(key, None)
         batch = min(int(BATCH_PACKETS / self._packets_per_read) + 2, PIECE_READS)
-        reads = read(1 if turn - last > 1 else batch)
+        reads = source.read(1 if turn - last > 1 else batch)
         if not reads:
             return
+        if source.since < self.oldest:
+            self.oldest = source.since
         if len(reads) == 1:
             self._crowded.pop(key, None)
             self._handle(reads, key, now)
         else:
-            self._take(key, reads, now)
+            self._take(source, reads, now)
 
-    def _read_ahead(self, key: Hashable, read: Read, now: float) -> None:
+    def hand_on(self, key: Hashable, reads: List[Any], since: float, now: float) -> None:
+        """Handle what was read of a source otherwise, and may have come at `since`."""
+        if since < self.oldest:
+            self.oldest = since
+        self._handle(reads, key, now)
+
+    def _read_ahead(self, source: Source, now: float) -> None:
+        key, read = source.key, source.read
         packets = count = 0
         reads: Sequence[Any] = ()
         unfinished = self._unfinished.get(key, 0)
@@ -153,7 +187,7 @@ class Intake:
             reads = read(limit)
             if reads:
                 count += len(reads)
-                packets += self._enqueue(key, reads, now)
+                packets += self._enqueue(source, reads, now)
             if len(reads) < PIECE_READS:
                 self._unfinished.pop(key, None)
                 break
@@ -166,8 +200,9 @@ class Intake:
             self._unfinished[key] = unfinished + 1
         self._note(key, packets, count)
 
-    def _take(self, key: Hashable, reads: List[Any], now: float) -> None:
+    def _take(self, source: Source, reads: List[Any], now: float) -> None:
         """Handle a batch of what was read, and have the rest wait."""
+        key = source.key
         at = handled = 0
         while at < len(reads) and handled < BATCH_PACKETS:
             handled += self._packets(reads[at])
@@ -176,7 +211,7 @@ class Intake:
         self._note(key, handled + sum(map(self._packets, rest)), len(reads))
         self._handle(reads[:at], key, now)
         if rest:
-            self._enqueue(key, rest, now)
+            self._enqueue(source, rest, now)
 
     def _note(self, key: Hashable, packets: int, reads: int) -> None:
         self._packets_per_read = packets / (reads or 1) or 1.0
@@ -185,21 +220,44 @@ class Intake:
         else:
             self._crowded[key] = self._crowded.get(key, 0) + 1
 
-    def serve(self, now: float) -> None:
-        """Handle a batch of what waits, and one for each further source that brought too much."""
+    def serve(self, now: float, expired_at: float) -> None:
+        """Handle a batch of what waits, and one for each further source that brought too much.
+
+        What may have come before `expired_at` is dropped.
+        """
         # Or else, the more sources are flooded, the less time would be left for the others.
         for _ in range(max(1, self._full)):
-            taken = self._queue.take(BATCH_PACKETS, now)
+            taken = self._queue.take(BATCH_PACKETS, now, expired_at)
+            if self._remains:
+                remains, self._remains = self._remains, []
+                for key, reads in remains:
+                    self._handle(reads, key, now)
+            if taken:
+                self.oldest = min(self.oldest, min(map(_since, taken)))
             for key, items in groupby(taken, itemgetter(0)):
-                self._handle([read for _, reads, _ in items for read in reads], key, now)
+                self._handle([read for _, reads, _, _ in items for read in reads], key, now)
         self._full = 0
         self.waits = len(self._queue) > 0
         if not self.waits:
             self._empty_at = now
 
-    def _count_dropped(self, item: Any, reason: str) -> None:
-        key, _, count = item
-        if key in self._last_turn:
+    def expire(self, key: Hashable, reads: List[Any]) -> List[Any]:
+        """Drop packets of a source that have waited for too long; return what is left."""
+        left, count = self._strip(reads)
+        self._count(key, EXPIRED, count)
+        return left
+
+    def _note_dropped(self, item: Any, reason: str) -> None:
+        key, reads, count, _ = item
+        if reason != EXPIRED:
+            self._count(key, reason, count)
+            return
+        left = self.expire(key, reads)
+        if left:
+            self._remains.append((key, left))
+
+    def _count(self, key: Hashable, reason: str, count: int) -> None:
+        if count and key in self._last_turn:
             self.dropped.setdefault(key, Counter())[reason] += count
 
     def forget(self, key: Hashable) -> None:
@@ -209,9 +267,9 @@ class Intake:
         self._last_turn.pop(key, None)
         self.dropped.pop(key, None)
 
-    def _enqueue(self, key: Hashable, reads: Sequence[Any], now: float) -> int:
+    def _enqueue(self, source: Source, reads: Sequence[Any], now: float) -> int:
         """Have something wait, at least one read; give how many packets."""
-        put = self._queue.put
+        put, key, since = self._queue.put, source.key, source.since
         packets = 0
         together: List[Any] = []
         flow: Hashable = None
@@ -220,12 +278,12 @@ class Intake:
             other, count = self._flow(read), self._packets(read)
             packets += count
             if together and (other != flow or size + count > ITEM_PACKETS):
-                put((key, flow), (key, together, size), size, now)
+                put((key, flow), (key, together, size, since), size, now, since)
                 together, size = [], 0
             flow = other
             together.append(read)
             size += count
-        put((key, flow), (key, together, size), size, now)
+        put((key, flow), (key, together, size, since), size, now, since)
         if not self.waits:
             self.waits = True
             age_s = min(BURST_S, self._empty_at - self._since)

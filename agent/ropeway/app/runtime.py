@@ -60,6 +60,7 @@ from ropeway.app.control import (
     Later,
     Refusal,
 )
+from ropeway.app.freshness import Bound, DeviceSource, LinkMerge, LinkSource
 from ropeway.app.intake import Intake
 from ropeway.app.polling import BusyPoll
 from ropeway.app.wakefulness import Wakefulness
@@ -83,8 +84,14 @@ from ropeway.kernel import (
 )
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.sockets import ON, LinkSockets, count_refused
-from ropeway.kernel.tun import Queue, Tun
-from ropeway.kernel.udp import UDP_FEATURES, StraySocket, UdpSocket, preferred_source
+from ropeway.kernel.tun import Tun
+from ropeway.kernel.udp import (
+    UDP_FEATURES,
+    Receiver,
+    StraySocket,
+    UdpSocket,
+    preferred_source,
+)
 
 if TYPE_CHECKING:
     from ropeway.core.secure_node import SecureNode, SecureSettings
@@ -145,7 +152,7 @@ DEVICE_MTU_MIN = 68
 
 
 Sockets = Union[LinkSockets, UdpSocket]
-Receivers = Union[Sockets, StraySocket]
+Receivers = Union[LinkSockets, Receiver]
 
 OVERRUN_PIECES = 4
 """Read a turn of a queue of the device that brings too much: answered flows have left it."""
@@ -161,7 +168,7 @@ FEATURES = DEVICE_FEATURES | frozenset(UDP_FEATURES)
 # What of the configuration the running agent can take over by itself, whatever the node does.
 APPLIED_LIVE = (
     *("interfaces.include", "interfaces.exclude", "interfaces.addresses"),
-    *("cpu_latency_us", "device.precedence"),
+    *("cpu_latency_us", "max_age_s", "device.precedence"),
 )
 
 
@@ -225,7 +232,8 @@ class Runtime:
         self._epoll = select.epoll()
         self._tun: Optional[Tun] = None
         #: The device's queues by descriptor, each with its number.
-        self._queues: Dict[int, Tuple[int, Queue]] = {}
+        self._queues: Dict[int, Tuple[int, DeviceSource]] = {}
+        self._device_sources: List[DeviceSource] = []
         #: The number of the one that answered flows go to.
         self._answered = 0
         self._device_index = 0
@@ -240,7 +248,7 @@ class Runtime:
         #: where there is none, why not.
         self._strays: Dict[Hashable, StraySocket] = {}
         self._no_strays: Dict[Hashable, str] = {}
-        self._receivers: Dict[int, Receivers] = {}
+        self._receivers: Dict[int, LinkSource] = {}
         self._sockets_max = _sockets_max()
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
@@ -254,6 +262,8 @@ class Runtime:
         self._steering_fault = ""
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
+        self._bound = Bound(config.max_age_s, boot_clock)
+        self._merge = LinkMerge(self._bound)
         self._turn = 0
         self._occasion = ""
         self._packet_at = float("-inf")
@@ -370,7 +380,10 @@ class Runtime:
             classic = self._classic_node()
             self._node = classic
             self._take_frames = classic.take_datagrams
-        self._incoming = Intake(self._node.inbound, self._node.flow, self._node.packets_in)
+        self._node.set_max_age(self._bound.max_age_s)
+        self._incoming = Intake(
+            self._node.inbound, self._node.flow, self._node.packets_in, self._node.without_packets
+        )
         stack.callback(self._close_links)
         stack.callback(self._close_device)
         try:
@@ -381,11 +394,15 @@ class Runtime:
                 raise ConfigError([sentence]) from error
             raise StartError(sentence) from error
         assert self._tun is not None
-        self._outgoing = Intake(self._outbound, ipv4.flow, _one, OVERRUN_PIECES)
+        self._outgoing = Intake(self._outbound, ipv4.flow, _one, _nothing_left, OVERRUN_PIECES)
         if self._sealed is not None and self._tun.features["vnet_hdr"] == ON:
             self._sealed.take_partial()
             self._outgoing = Intake(
-                self._outbound_split, segments.flow, segments.count, OVERRUN_PIECES
+                self._outbound_split,
+                segments.flow,
+                segments.count,
+                _nothing_left_of_super_packets,
+                OVERRUN_PIECES,
             )
         self._wakefulness = Wakefulness(config.cpu_latency_us)
         stack.callback(lambda: self._wakefulness.close())
@@ -518,7 +535,7 @@ class Runtime:
 
     def _loop(self, wake: socket.socket) -> None:
         clock, poll, node = boot_clock, self._epoll.poll, self._node
-        receivers = self._receivers
+        receivers, bound, merge = self._receivers, self._bound, self._merge
         control, wake_fd = self._control, wake.fileno()
         hints_fd, firewall_fd = self._hints.fileno(), self._firewall_fd
         copies_fd = self._copies_fd
@@ -526,23 +543,33 @@ class Runtime:
         now, due = clock(), self._due()
         while not self._stop_signal:
             wait_s = 0.0
-            if not outgoing.waits and not incoming.waits:
-                wait_s = max(0.0, min(node.deadline(), due) - clock())
+            if not outgoing.waits and not incoming.waits and not merge.goes_on:
+                wait_s = max(0.0, min(min(node.deadline(), due) - clock(), bound.wake_s))
             occasion, self._occasion = self._occasion, ""
             if occasion and wait_s:
                 ready = self._wait(occasion, wait_s)
             else:
                 ready = poll(wait_s, EVENTS_MAX)
             before, now = now, clock()
+            if not bound.note_poll(now, len(ready) < EVENTS_MAX):
+                ready = poll(0.0, EVENTS_MAX)
+                bound.note_poll(now, len(ready) < EVENTS_MAX)
+                merge.begin(receivers.values())
             self._turn += 1
             if now - before >= STOOD_STILL_S:
                 self._catch_up(now)
+            links_wait = merge.goes_on
+            if links_wait:
+                self._read_merged(now)
             if len(ready) > 1:
                 # What other hosts wait for goes out before copies of what came are looked at.
                 ready.sort(key=self._is_no_device)
             for descriptor, occasions in ready:
                 if descriptor in receivers:
-                    self._receive(receivers[descriptor], now)
+                    source = receivers[descriptor]
+                    source.look()
+                    if not links_wait:
+                        self._receive(source, now)
                 elif descriptor in self._queues:
                     self._read_device(*self._queues[descriptor], now)
                 elif descriptor == hints_fd:
@@ -563,9 +590,9 @@ class Runtime:
                     control.handle(descriptor, occasions, now)
             waited = incoming.waits or outgoing.waits
             if incoming.waits:
-                incoming.serve(now)
+                incoming.serve(now, now - bound.max_age_s)
             if outgoing.waits:
-                outgoing.serve(now)
+                outgoing.serve(now, now - bound.max_age_s)
             if now >= node.deadline():
                 node.tick(now)
             self._flush()
@@ -613,22 +640,30 @@ class Runtime:
             self._wakefulness.deadline(),
         )
 
-    def _receive(self, receiver: Receivers, now: float) -> None:
+    def _read_merged(self, now: float) -> None:
+        """Handle some of what came to the links while the agent stood still."""
+        for source, dated in self._merge.take():
+            self._incoming.hand_on(source.key, dated.reads, dated.since, now)
+        if self._deliver():
+            self._occasion = DELIVERED
+
+    def _receive(self, source: LinkSource, now: float) -> None:
         try:
-            self._incoming.read(receiver.key, receiver.receive_batch, self._turn, now)
+            self._incoming.read(source, self._turn, now)
         except OSError as error:
-            self._receive_failed(receiver, error, now)
+            self._receive_failed(source.sockets, error, now)
         if self._deliver():
             self._occasion = DELIVERED
             # The kernel answers some at once: echoes, acknowledgements.
             if self._tun is not None:
-                self._read_device(self._answered, self._tun.queues[self._answered], now)
+                self._read_device(self._answered, self._device_sources[self._answered], now)
         elif self._send():
             self._occasion = SENT
 
-    def _read_device(self, number: int, queue: Queue, now: float) -> None:
+    def _read_device(self, number: int, source: DeviceSource, now: float) -> None:
         try:
-            self._outgoing.read((DEVICE, number), queue.read_batch, self._turn, now)
+            source.look()
+            self._outgoing.read(source, self._turn, now)
         except OSError as error:
             if error.errno == errno.EBADFD:
                 log.warning("device %s is gone: making it again", self._config.device_name)
@@ -664,15 +699,28 @@ class Runtime:
         """Carry out what the node has decided."""
         self._send()
         self._deliver()
+        self._incoming.oldest = self._outgoing.oldest = float("inf")
         happened = self._node.take_events()
         if happened:
             for event in happened:
                 log.log(logging.WARNING if events.is_warning(event) else logging.INFO, "%s", event)
             self._status_due = min(self._status_due, self._told_at + STATUS_EVERY_S)
 
+    def _expire(self) -> None:
+        """Have the node drop what became too old in its hands: the agent stood still just now."""
+        expired_at = self._bound.expired_at()
+        if self._incoming.oldest < expired_at or self._outgoing.oldest < expired_at:
+            self._node.expire_packets()
+
+    def _expire_read(self, key: Hashable, reads: List[bytes]) -> List[bytes]:
+        """Drop what was read from the device too late."""
+        return self._outgoing.expire(key, reads)
+
     def _send(self) -> bool:
         """Send what the node has for others; say whether that was anything."""
         node, sockets = self._node, self._sockets
+        if node.touched:
+            self._expire()
         outgoing = self._take_frames()
         for (key, destination), frames in outgoing.items():
             link = sockets.get(key)
@@ -690,6 +738,7 @@ class Runtime:
         node = self._node
         if not (node.packets or node.partial_packets):
             return False
+        self._expire()
         if node.packets:
             write = self._tun.write_batch if self._tun else _no_device
             self._note_refused(write(node.take_packets()))
@@ -1036,9 +1085,14 @@ class Runtime:
                 continue
             self._unusable.pop(key, None)
             self._sockets[key] = opened
-            self._receivers[opened.fileno()] = opened
+            self._note_receiver(opened)
         self._open_strays({key: wanted[key] for key in unshared})
         self._note_no_link(now)
+
+    def _note_receiver(self, receiver: Receivers) -> None:
+        self._receivers[receiver.fileno()] = LinkSource(
+            receiver, self._bound, self._incoming.expire
+        )
 
     def _open_strays(self, wanted: Dict[Hashable, Tuple[Link, str]]) -> None:
         """Receive by every interface what comes for an address that only one link has."""
@@ -1055,7 +1109,7 @@ class Runtime:
                 self._no_strays[key] = error.strerror or str(error)
                 continue
             self._strays[key] = stray
-            self._receivers[stray.fileno()] = stray
+            self._note_receiver(stray)
 
     def _note_no_link(self, now: float) -> None:
         """Tell, when that begins and ends, that there are links but none can be used."""
@@ -1118,6 +1172,8 @@ class Runtime:
         config = self._config
         mtu = max(self._node.device_mtu, DEVICE_MTU_MIN)
         device = self._device_in(interfaces)
+        if self._tun is not None:
+            self._tun.measure()
         faults = []
         if self._tun is None or device is None or device.name != config.device_name:
             faults.append("it is gone")
@@ -1222,7 +1278,11 @@ class Runtime:
         try:
             for number, queue in enumerate(self._tun.queues):
                 self._epoll.register(queue.fileno(), select.EPOLLIN)
-                self._queues[queue.fileno()] = number, queue
+                source = DeviceSource(
+                    (DEVICE, number), queue, self._tun, self._bound, self._expire_read
+                )
+                self._device_sources.append(source)
+                self._queues[queue.fileno()] = number, source
         except OSError:
             self._close_device()
             raise
@@ -1235,6 +1295,7 @@ class Runtime:
             for descriptor in self._queues:
                 self._epoll.unregister(descriptor)
             self._queues.clear()
+            self._device_sources.clear()
             self._tun.close()
             self._tun = None
             self._device_index = 0
@@ -1249,7 +1310,7 @@ class Runtime:
         self._close_receiver(self._strays.pop(key))
 
     def _close_receiver(self, receiver: Receivers) -> None:
-        del self._receivers[receiver.fileno()]
+        self._merge.forget(self._receivers.pop(receiver.fileno()))
         self._epoll.unregister(receiver.fileno())
         receiver.close()
 
@@ -1368,6 +1429,8 @@ class Runtime:
         if config.cpu_latency_us != before.cpu_latency_us or self._wakefulness.refused:
             self._wakefulness.close()
             self._wakefulness = Wakefulness(config.cpu_latency_us, self._node.carried)
+        self._bound.set(config.max_age_s)
+        self._node.set_max_age(self._bound.max_age_s)
         self._config = config
         self._look_soon(now)
 
@@ -1476,7 +1539,7 @@ class Runtime:
         if self._secure:
             status["offload"] = self._offload()
         drops: Dict[int, int] = {}
-        for receiver in self._receivers.values():
+        for receiver in (source.sockets for source in self._receivers.values()):
             drops[receiver.index] = drops.get(receiver.index, 0) + receiver.receive_drops()
         status["not_taking_part"] = [dataclasses.asdict(one) for one in self._select()[1]]
         for link in self._with_links(status)["links"]:
@@ -1663,6 +1726,14 @@ def _what_lacks(found: steering.Steering, wanted: steering.Steering) -> str:
 
 def _one(_: bytes) -> int:
     return 1
+
+
+def _nothing_left(reads: List[bytes]) -> Tuple[List[bytes], int]:
+    return [], len(reads)
+
+
+def _nothing_left_of_super_packets(reads: List[bytes]) -> Tuple[List[bytes], int]:
+    return [], sum(map(segments.count, reads))
 
 
 def _frames_in(sent: Union[Train, bytes]) -> int:

@@ -105,7 +105,7 @@ def _link(link: Dict[str, Any]) -> str:
 
 
 def _dropped(place: Dict[str, Any]) -> str:
-    """Return what of a place was dropped because more came than this host could handle."""
+    """Return what of a place was dropped because too much came, or was handled too late."""
     return "".join(
         f", {reason} {count}" for reason, count in sorted(place.get("dropped", {}).items())
     )

@@ -140,6 +140,21 @@ def state_of(datagram: bytes) -> int:
     return min(datagram[32] & STATE_MASK, 2)
 
 
+def carries_packet(datagram: bytes) -> bool:
+    """Say whether a received datagram is a frame with a packet in it."""
+    return fault(datagram) is None and bool(datagram[32] & FORWARD)
+
+
+def without_packet(datagram: bytes) -> bytes:
+    """Give a received frame with the packet in it left out; what carries none as it is."""
+    if not carries_packet(datagram):
+        return datagram
+    path_bytes = datagram[12:32]
+    identification = datagram[4] | datagram[5] << 8
+    extra = (datagram[32] | datagram[33] << 8) & ~FORWARD
+    return header(path_bytes, base_sum(path_bytes), 0, identification, extra)
+
+
 def decode(datagram: bytes) -> Frame:
     """Give the frame in a datagram in which :func:`fault` found nothing wrong."""
     source, destination, host = _ADDRESSES.unpack_from(datagram, 12)

@@ -38,7 +38,7 @@ class ClassicNode(Node):
             self._own,
             self._strands,
             self._routes,
-            self._touched,
+            self.touched,
             self._log,
             self.watch,
             now,
@@ -48,13 +48,23 @@ class ClassicNode(Node):
     def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
         """Give what is to be sent: (link index, remote address) -> datagrams, in order."""
         result: Dict[Tuple[Hashable, Hashable], List[bytes]] = {}
-        for connection in self._touched:
+        for connection in self.touched:
             if connection.outbox and connection.address is not None:
                 key = (connection.link, connection.address)
                 result.setdefault(key, []).extend(connection.outbox)
                 connection.outbox = []
-        self._touched.clear()
+        self.touched.clear()
         return result
+
+    def _expire_frames(self) -> int:
+        packets: Dict[ClassicStrand, int] = {}
+        for connection in self.touched:
+            left = [frame for frame in connection.outbox if len(frame) <= classic.OVERHEAD]
+            count = len(connection.outbox) - len(left)
+            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
+            connection.outbox = left
+        self.touched[:] = [connection for connection in self.touched if connection.outbox]
+        return sum(packets.values())
 
     def send_failed(self, key: int, reason: str, count: int) -> None:
         """Count datagrams that a link refused; ``reason`` is the errno's name."""
@@ -101,6 +111,14 @@ class ClassicNode(Node):
     def packets_in(self, received: bytes) -> int:
         """Give 1: a datagram holds one packet at most."""
         return 1
+
+    def without_packets(self, received: Sequence[bytes]) -> Tuple[List[bytes], int]:
+        """Give the frames without the packets in them, and how many there were.
+
+        Each frame says its sender's state, and nothing else does while packets flow.
+        """
+        count = sum(classic.carries_packet(datagram) for datagram in received)
+        return [classic.without_packet(datagram) for datagram in received], count
 
     def flow(self, received: bytes) -> Hashable:
         """Give the host of a known connection, and whether the frame is small; None for others.

@@ -45,6 +45,8 @@ class Drop(enum.Enum):
     TTL = "ttl"
     #: The packet must not be fragmented and fits no link.
     TOO_BIG = "too_big"
+    #: The packet has waited on this host for longer than it may.
+    EXPIRED = "expired"
 
     # What follows happens to the secure encapsulation only.
 

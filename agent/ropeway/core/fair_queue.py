@@ -6,7 +6,7 @@ that of its handling and hardly that of its length.
 The way of an item: ``put`` finds its flow (section 4.1); a flow that begins to wait stands in the
 list of new flows, which is served first; a flow that has used up its quantum goes to the end of
 the old ones (section 4.2). CoDel (RFC 8289, section 5) looks at each item on its way out and drops
-from a flow whose delay stands.
+from a flow whose delay stands, and before that what has waited for too long altogether.
 
 Two things differ from RFC 8290. A flow that is empty keeps what is left of its quantum until the
 old list comes round to it, and may use it ahead of the old flows: nobody gets more than a quantum
@@ -35,6 +35,9 @@ SHARED_FLOWS = 64
 #: Why an item was dropped.
 OVERLOAD = "overload"
 FULL = "full"
+EXPIRED = "expired"
+
+_INF = float("inf")
 
 
 class _Flow:
@@ -62,7 +65,7 @@ class _Flow:
     def __init__(self, key: Hashable, shared: bool) -> None:
         self.key = key
         self.shared = shared
-        self.items: Deque[Tuple[Any, int, float]] = deque()
+        self.items: Deque[Tuple[Any, int, float, float]] = deque()
         self.waiting = 0
         self.largest = 0
         self.credit = QUANTUM
@@ -105,8 +108,9 @@ class FairQueue:
     """Flow queues served in turn, sparse flows first, CoDel per flow (RFC 8290, RFC 8289).
 
     ``limit``: packets of all flows together, 1 or more. ``dropped`` is called with each item that
-    is dropped and why, OVERLOAD by CoDel, FULL for want of room; it leaves the queue alone. Inside
-    a flow nothing changes its order. Times are monotonic seconds that never go back.
+    is dropped and why, OVERLOAD by CoDel, FULL for want of room, EXPIRED because of its age; it
+    leaves the queue alone. Inside a flow nothing changes its order. Times are monotonic seconds
+    that never go back.
     """
 
     __slots__ = ("_dropped", "_limit", "_new", "_old", "_own", "_shared", "_waiting")
@@ -130,13 +134,14 @@ class FairQueue:
         """Flows that something is remembered of, 0 to 1024."""
         return len(self._own) + len(self._shared)
 
-    def put(self, flow: Hashable, item: Any, size: int, now: float) -> None:
+    def put(self, flow: Hashable, item: Any, size: int, now: float, since: float = _INF) -> None:
         """Let an item of ``size`` packets, 1 or more, wait in ``flow`` (RFC 8290, section 4.1).
 
-        Over the limit the longest flow loses items from its head.
+        It came to this host at ``since`` or later. Over the limit the
+        longest flow loses items from its head.
         """
         found = self._own.get(flow) or self._classify(flow)
-        found.items.append((item, size, now))
+        found.items.append((item, size, now, since))
         found.waiting += size
         if size > found.largest:
             found.largest = size
@@ -147,10 +152,11 @@ class FairQueue:
         if self._waiting > self._limit:
             self._shed()
 
-    def take(self, budget: int, now: float) -> List[Any]:
+    def take(self, budget: int, now: float, expired_at: float = -_INF) -> List[Any]:
         """Items in the order to be served (RFC 8290, section 4.2).
 
-        At least one if any is left by CoDel, and no more once they have ``budget`` packets.
+        At least one if any is left by CoDel, and no more once they have ``budget`` packets. What
+        may have come before ``expired_at`` is dropped.
         """
         taken: List[Any] = []
         new = self._new
@@ -169,8 +175,11 @@ class FairQueue:
             waiting = flow.waiting
             before = waiting
             while items and credit > 0 and (left > 0 or not taken):
-                item, size, at = items.popleft()
+                item, size, at, since = items.popleft()
                 waiting -= size
+                if since < expired_at:
+                    self._dropped(item, EXPIRED)
+                    continue
                 if at > fresh_at or waiting <= flow.largest:
                     flow.above = 0.0
                     flow.dropping = False
@@ -238,7 +247,7 @@ class FairQueue:
             for flow in flows:
                 half = flow.waiting // 2
                 while flow.waiting > half and self._waiting > room:
-                    item, size, _ = flow.items.popleft()
+                    item, size, _, _ = flow.items.popleft()
                     flow.waiting -= size
                     self._waiting -= size
                     self._dropped(item, FULL)

@@ -16,7 +16,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import (
+    Any,
+    Dict,
+    Hashable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from ropeway.core import events, ipv4, redundancy, tuning
 from ropeway.core.counters import Drop, SharedBudget
@@ -68,8 +80,8 @@ class Node:
         self._unusable: Sequence[LinkHealth] = ()
         #: By link index and errno's name.
         self._send_errors: Dict[int, Counter[str]] = {}
-        #: The connections whose outbox holds something.
-        self._touched: List[Any] = []
+        #: The connections whose outbox holds something, for a glance.
+        self.touched: List[Any] = []
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
         self.packets: List[bytes] = []
         self.partial_packets: List[bytes] = []
@@ -98,6 +110,21 @@ class Node:
         Each host has flows of its own; what is not known to come from one shares a flow.
         """
         raise NotImplementedError
+
+    def without_packets(self, received: Sequence[Any]) -> Tuple[List[Any], int]:
+        """Give what is left of things that sockets gave but too late, and how many packets are not.
+
+        Packets are not worth anything any more; what ends say to each other besides is: a
+        connection is not to look dead because this host stood still.
+        """
+        raise NotImplementedError
+
+    def _expire_frames(self) -> int:
+        """Drop frames that wait to be taken and carry a packet; give how many packets."""
+        raise NotImplementedError
+
+    def set_max_age(self, max_age_s: float) -> None:
+        """Have no packet wait for longer than that where an encapsulation has some wait."""
 
     def send_failed(self, key: Any, reason: str, count: int) -> None:
         """Count datagrams that a socket refused; ``reason`` is the errno's name."""
@@ -255,7 +282,7 @@ class Node:
         """Send a run that came from ``origin``, None for this host, and count what went out."""
         strand = self._routes.next_hops.get(run[0][16:20])
         known = strand is not None and strand is not origin
-        if known and strand.send(run, now, self._touched, partial):  # type: ignore[union-attr]
+        if known and strand.send(run, now, self.touched, partial):  # type: ignore[union-attr]
             count = len(run)
         else:
             if partial:
@@ -286,15 +313,15 @@ class Node:
             if strand.hold(packet, origin, now):
                 return False
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
-        if strand.send((packet,), now, self._touched):
+        if strand.send((packet,), now, self.touched):
             return True
         if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
             pieces = ipv4.fragments(packet, strand.limit)
             for run in self._cut_into_runs(pieces, Drop.MALFORMED_INNER):
-                strand.send(run, now, self._touched)
+                strand.send(run, now, self.touched)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.
-        sent = strand.send_where_it_fits(packet, now, self._touched)
+        sent = strand.send_where_it_fits(packet, now, self.touched)
         if not sent:
             self._dropped[Drop.TOO_BIG] += 1
         unreachable, too_big = ipv4.ICMP_UNREACHABLE, ipv4.CODE_TOO_BIG
@@ -347,7 +374,7 @@ class Node:
             return
         strand = self._routes.next_hop(target)
         if strand is not None:
-            strand.send((error,), now, self._touched)
+            strand.send((error,), now, self.touched)
 
     # The way in.
 
@@ -389,6 +416,13 @@ class Node:
         """Give those whose TCP or UDP checksum is yet to be completed, in order."""
         packets, self.partial_packets = self.partial_packets, []
         return packets
+
+    def expire_packets(self) -> None:
+        """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
+        count = len(self.packets) + len(self.partial_packets) + self._expire_frames()
+        self._dropped[Drop.EXPIRED] += count
+        self.packets.clear()
+        self.partial_packets.clear()
 
     # What can be seen.
 

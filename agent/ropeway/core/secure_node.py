@@ -93,7 +93,7 @@ class SecureNode(Node):
             self._own,
             self._strands,
             self._routes,
-            self._touched,
+            self.touched,
             self._dropped,
             self._log,
             self.watch,
@@ -125,7 +125,7 @@ class SecureNode(Node):
             if run[0][12:16] == own:
                 # Most packets have a known way; to take it here saves them a call.
                 strand = self._routes.next_hops.get(run[0][16:20])
-                if strand is not None and strand.send(run, now, self._touched, partial):
+                if strand is not None and strand.send(run, now, self.touched, partial):
                     self.carried += len(run)
                 else:
                     self._send(run, None, now, partial)
@@ -139,22 +139,35 @@ class SecureNode(Node):
         peers.settle(now)
         if peers.released:
             released, peers.released = peers.released, []
-            for packet, origin in released:
+            for packet, origin, _ in released:
                 self._send((packet,), origin, now, False)
         if peers.given_up:
             given_up, peers.given_up = peers.given_up, []
-            for packet, origin in given_up:
+            for packet, origin, _ in given_up:
                 self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
+
+    def _expire_frames(self) -> int:
+        packets: Dict[SecureStrand, int] = {}
+        for connection in self.touched:
+            count = sum(train.count for train in connection.outbox)
+            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
+            connection.outbox = []
+        self.touched.clear()
+        return sum(packets.values())
+
+    def set_max_age(self, max_age_s: float) -> None:
+        """Have no packet wait for a session for longer than that, in seconds."""
+        self._peers.max_age_s = max_age_s
 
     def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
         """Give what is to be sent: (socket's key, endpoint) -> trains of frames, in order."""
         result: Dict[Tuple[Hashable, Hashable], List[Train]] = {}
-        for connection in self._touched:
+        for connection in self.touched:
             if connection.outbox and connection.source is not None:
                 key = ((connection.link, connection.source), connection.endpoint)
                 result.setdefault(key, []).extend(connection.outbox)
             connection.outbox = []
-        self._touched.clear()
+        self.touched.clear()
         for socket, endpoint, datagram in self._peers.outgoing:
             train = Train(len(datagram), 1, [datagram])
             result.setdefault((socket, endpoint), []).append(train)
@@ -217,6 +230,22 @@ class SecureNode(Node):
         # To look at all would make reading as dear as handling.
         last = (len(data) - 1) // size * size
         return handshakes.credible(data[:size]) or handshakes.credible(data[last:])
+
+    def without_packets(self, received: Sequence[Received]) -> Tuple[List[Received], int]:
+        """Give the frames that are no data frames, and how many are.
+
+        Data frames count for no connection's life, and the control side does not see them.
+        """
+        left: List[Received] = []
+        count = 0
+        for data, endpoint, size in received:
+            for at in range(0, len(data) or 1, size):
+                if data[at : at + 1] in _ALL:
+                    count += 1
+                else:
+                    datagram = data[at : at + size]
+                    left.append((datagram, endpoint, len(datagram) or 1))
+        return left, count
 
     def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
         """Take data frames of one kind and way that claim to be of a session.

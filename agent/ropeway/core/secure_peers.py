@@ -36,7 +36,7 @@ from ropeway.core.noise import KEY_BYTES, KeyPair
 from ropeway.core.redundancy import Watch
 from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint, Place
-from ropeway.core.secure_strand import Aim, SecureConnection, SecureStrand
+from ropeway.core.secure_strand import Aim, Held, SecureConnection, SecureStrand
 from ropeway.core.session import (
     MAX_SESSIONS,
     SIMULTANEOUS_S,
@@ -44,7 +44,7 @@ from ropeway.core.session import (
     PeerSessions,
     Session,
 )
-from ropeway.core.strand import NEVER, Strand, advance
+from ropeway.core.strand import NEVER, advance
 from ropeway.core.timers import Timers
 
 #: What a socket is known by: the link's index and the local address.
@@ -114,10 +114,11 @@ class SecurePeers:
         self.takes_partial = False
         #: What belongs to no connection: (socket, endpoint, datagram).
         self.outgoing: List[Tuple[SocketKey, Endpoint, bytes]] = []
-        #: Packets that waited for a session, each with the strand that it came from: they can be
-        #: sent now, or have waited for too long.
-        self.released: List[Tuple[bytes, Optional[Strand[Any]]]] = []
-        self.given_up: List[Tuple[bytes, Optional[Strand[Any]]]] = []
+        #: Packets that waited for a session: they can be sent now, or it did not come.
+        self.released: List[Held] = []
+        self.given_up: List[Held] = []
+        #: Those that waited for longer than that, in seconds, are not sent any more.
+        self.max_age_s = _INF
         #: Strands that began to carry data since the last look.
         self.woken: List[SecureStrand] = []
         #: Strands whose carrying connections are to be chosen anew.
@@ -1270,9 +1271,15 @@ class SecurePeers:
             if strand.choose():
                 self._routes.forget()
             if strand.held and strand.carrying:
-                self.released += strand.held
-                strand.held = []
+                self._release(strand, now)
         self.unsettled.clear()
+
+    def _release(self, strand: SecureStrand, now: float) -> None:
+        """Have packets sent that waited for a session, but for those that waited for too long."""
+        fresh = [held for held in strand.held if now - held[2] <= self.max_age_s]
+        self._dropped[Drop.EXPIRED] += len(strand.held) - len(fresh)
+        self.released += fresh
+        strand.held = []
 
     def _wake(self, strand: SecureStrand, now: float) -> None:
         """Data flows again: find out soon which ways still work."""

@@ -18,6 +18,9 @@ from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
 Aim = Tuple[Endpoint, Optional[str]]
 
+#: A packet that waits for a session, the strand that it came from, and since when it waits.
+Held = Tuple[bytes, Optional[Strand[Any]], float]
+
 _INF = float("inf")
 #: Makes a train without the steps of its constructor.
 _train = functools.partial(tuple.__new__, Train)
@@ -256,8 +259,8 @@ class SecureStrand(Strand[SecureConnection]):
         self.idle_at = now
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
-        #: Packets that wait for a session, with the strand that each came from, and since when.
-        self.held: List[Tuple[bytes, Optional[Strand[Any]]]] = []
+        #: Packets that wait for a session, and since when the first does.
+        self.held: List[Held] = []
         self.held_since = NEVER
         #: When a packet could not be sent at once.
         self.asked_at = NEVER
@@ -362,7 +365,7 @@ class SecureStrand(Strand[SecureConnection]):
             self.held_since = now
         if now - self.held_since >= tuning.HELD_S or len(self.held) >= tuning.HELD_PACKETS:
             return False
-        self.held.append((packet, origin))
+        self.held.append((packet, origin, now))
         return True
 
     def _send_over(

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from typing import Dict, List, Set, Tuple
 
 from ropeway.kernel.netlink import Change, Interface
@@ -41,17 +42,26 @@ class Ready:
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
         self.closed = False
+        self.emptied = False
+        self._came: List[float] = []
+        self._last_came = 0.0
 
     def fileno(self):
         return self._here.fileno()
 
-    def put(self, item):
+    def put(self, item, age_s=0.0):
+        """Let something wait that came `age_s` ago."""
         self.waiting.append(item)
+        self._came.append(time.time() - age_s)
         self._there.send(b"x")
 
     def take(self, limit):
         taken = []
-        while self.waiting and len(taken) < limit:
+        self.emptied = False
+        while len(taken) < limit:
+            if not self.waiting:
+                self.emptied = True
+                break
             if isinstance(self.waiting[0], OSError) and taken:
                 break
             try:
@@ -59,9 +69,13 @@ class Ready:
             except BlockingIOError:
                 break  # the other thread is still in the middle of `put`
             taken.append(self.waiting.pop(0))
+            self._last_came = self._came.pop(0)
             if isinstance(taken[0], OSError):
                 raise taken[0]
         return taken
+
+    def arrived_at(self):
+        return self._last_came
 
     def close(self):
         if not self.closed:
@@ -79,11 +93,15 @@ class FakeTun(Ready):
         self.features = kernel.granted(("vnet_hdr", "tso", "uso"), features)
         self.asked_for = features
         self.queues = (self,)
+        self.capacity = 500
         self.written: List[bytes] = []
         self.written_partial: List[bytes] = []
 
     def read_batch(self, limit):
         return self.take(limit)
+
+    def measure(self):
+        pass
 
     def write_batch(self, packets):
         self.written += packets

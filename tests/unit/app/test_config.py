@@ -162,7 +162,13 @@ def test_not_a_configuration_at_all(text, error):
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
                    " network, address, router, forward, device, interfaces, port,"
-                   " private_key_file, rollover_s, cpu_latency_us, offload, peers, control"),
+                   " private_key_file, rollover_s, max_age_s, cpu_latency_us, offload, peers,"
+                   " control"),
+        *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
+                                   f" for no bound, not {number}")
+          for number in (0.09, 60.1, -1, "true")),
+        ("max_age_s: .nan", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0 for no"
+                            " bound, not nan"),
         ("cpu_latency_us: -1", "4: cpu_latency_us: write a number of microseconds from 0 to"
                                " 1000000, or null, not -1"),
         ("cpu_latency_us: 1000001", "4: cpu_latency_us: write a number of microseconds from 0 to"

@@ -22,6 +22,7 @@ from ropeway.app.intake import (
     RETRY_TURNS,
     SPARSE_READS,
     Intake,
+    Source,
 )
 from ropeway.core.fair_queue import QUANTUM
 
@@ -41,23 +42,40 @@ class Read:
         return f"{self.flow}{self.number}"
 
 
+class Given(Source):
+    """A source whose reads are given, and came when they are read."""
+
+    def __init__(self, key, read, since):
+        self.key, self.read, self.since = key, read, since
+
+
 class Engine:
     """An intake whose handling only notes what it was handed, and whose sources are lists."""
 
     def __init__(self, **options):
         self.now = 50.0
+        self.max_age_s = float("inf")
         self.turn = 0
         self.handed = []
         self.most = 0
         """The most packets that waited or were about to."""
         self.intake = Intake(
-            self.handle, lambda read: read.flow, lambda read: read.packets, **options
+            self.handle,
+            lambda read: read.flow,
+            lambda read: read.packets,
+            self.strip,
+            **options,
         )
 
     def handle(self, reads, key, now):
         assert reads
         assert now == self.now
         self.handed.append((key, reads))
+
+    def strip(self, reads):
+        """Leave what is a mark; of all else nothing."""
+        marks = [read for read in reads if read.flow == "mark"]
+        return marks, sum(read.packets for read in reads if read.flow != "mark")
 
     def give(self, source, asked, limit):
         assert limit >= 1
@@ -72,7 +90,8 @@ class Engine:
         self.turn += 1
         asked = []
         for key, source in sources.items():
-            self.intake.read(key, partial(self.give, source, asked), self.turn, self.now)
+            given = Given(key, partial(self.give, source, asked), self.now)
+            self.intake.read(given, self.turn, self.now)
         return asked
 
     def look_on(self, **sources):
@@ -84,7 +103,7 @@ class Engine:
         """Have one turn as the agent does, which takes so long."""
         self.look(**{key: source for key, source in sources.items() if source})
         if self.intake.waits:
-            self.intake.serve(self.now)
+            self.intake.serve(self.now, self.now - self.max_age_s)
         self.now += seconds
 
     def taken(self):
@@ -95,7 +114,7 @@ class Engine:
 
     def serve(self, turns=1):
         for _ in range(turns):
-            self.intake.serve(self.now)
+            self.intake.serve(self.now, self.now - self.max_age_s)
         return self.taken()
 
     def drain(self):
@@ -241,7 +260,7 @@ def test_what_a_read_raises_is_raised_and_what_came_before_is_handed_on():
         return given
 
     with pytest.raises(OSError, match="gone"):
-        engine.intake.read("one", read, engine.turn + 1, engine.now)
+        engine.intake.read(Given("one", read, engine.now), engine.turn + 1, engine.now)
     assert engine.drain() == reads
 
 
@@ -316,7 +335,9 @@ def test_packets_of_one_flow_wait_together_but_not_too_many(monkeypatch):
     monkeypatch.setattr(
         type(engine.intake._queue),
         "put",
-        lambda queue, flow, item, size, now: (sizes.append(size), put(flow, item, size, now)),
+        lambda queue, flow, item, size, now, since: (
+            sizes.append(size) or put(flow, item, size, now, since)
+        ),
     )
     engine.look(one=[*some("a", 20), *some("b", 3), *some("a", 1), Read("a", 0, 64)])
     assert sizes == [16, 4, 3, 1, 64]
@@ -341,7 +362,7 @@ def test_a_sparse_source_does_not_wait_behind_a_full_one():
     engine.look(one=some("a", 4 * BATCH_PACKETS))
     engine.serve()
     engine.look(other=some("a", 1, start=1000))
-    engine.intake.serve(engine.now)
+    engine.intake.serve(engine.now, engine.now - engine.max_age_s)
     assert engine.handed[0][0] == "other"
     assert {key for key, _ in engine.handed} == {"one", "other"}
 
@@ -565,10 +586,42 @@ def test_drops_are_counted_however_many_a_turn_brings():
     # Each waits alone, as the next is of another flow.
     source = [Read("ab"[number % 2], number) for number in range(count)]
     for at in range(0, count, PIECE_READS):
-        engine.intake._enqueue("one", source[at : at + PIECE_READS], engine.now)
+        given = Given("one", None, engine.now)
+        engine.intake._enqueue(given, source[at : at + PIECE_READS], engine.now)
     left = len(engine.drain())
     assert left <= LIMIT_PACKETS
     assert engine.intake.dropped == {"one": {"full": count - left}}
+
+
+def test_what_came_too_long_ago_is_dropped_and_marks_are_handled():
+    engine = Engine()
+    engine.max_age_s = 1.0
+    engine.crowd()
+    old = some("a", 20) + some("mark", 2) + some("b", 20)
+    engine.look(one=list(old))
+    engine.now += 1.1
+    engine.look(one=some("a", 20, start=20))
+    assert engine.intake.oldest == engine.now - 1.1, "some of it was handed on"
+    engine.taken()
+    engine.intake.oldest = float("inf")
+    handled = engine.drain()
+    assert [read.number for read in handled if read.flow == "mark"] == [0, 1]
+    assert {read.number for read in handled if read.flow == "a"} == set(range(20, 40))
+    assert not [read for read in handled if read.flow == "b"]
+    assert engine.intake.dropped == {"one": {"expired": 40}}
+    assert engine.intake.oldest == engine.now
+
+
+def test_what_is_handed_on_at_once_says_how_old_it_may_be():
+    engine = Engine()
+    engine.look(one=[])
+    assert engine.intake.oldest == float("inf")
+    engine.look(one=some("a", 1))
+    first = engine.now
+    assert engine.intake.oldest == first
+    engine.now += 1.0
+    engine.look(one=some("a", 1))
+    assert engine.intake.oldest == first
 
 
 def test_what_waits_for_too_long_is_dropped_as_overload():

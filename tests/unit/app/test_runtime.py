@@ -18,6 +18,7 @@ import time
 import pytest
 
 from ropeway.app import config, control, polling, runtime
+from ropeway.app.continuity import boot_clock
 from ropeway.core import classic, redundancy
 from ropeway.kernel import steering
 from ropeway.kernel.netlink import Change
@@ -70,6 +71,8 @@ def settings_for(tmp_path, **changes):
         "device_mtu": None,
         "include": ("*",),
         "exclude": (),
+        # A machine that stands still for a second is no matter of these tests.
+        "max_age_s": 60.0,
         "remotes": (config.Remote("10.0.0.2", "192.168.0.2", 0),),
         "control": config.Control(path=str(tmp_path / "control.sock")),
         **changes,
@@ -184,6 +187,146 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         assert kernel.tun.written == [inward]
 
     run(runtime.Runtime(settings), steps)
+
+
+@pytest.fixture
+def stand_still(kernel, monkeypatch):
+    """Return a function that lets the agent stand still while something is done."""
+    ahead = [0.0]
+    monkeypatch.setattr(runtime, "boot_clock", lambda: boot_clock() + ahead[0])
+
+    def stand(settings, seconds, do):
+        stands, goes_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(
+            kernel.link("eth0"), "receive_drops", lambda: stands.set() or goes_on.wait() * 7
+        )
+        asking = threading.Thread(target=ask, args=(settings,), kwargs={"command": "status"})
+        asking.start()
+        assert stands.wait(PATIENCE_S)
+        ahead[0] += seconds
+        do()
+        goes_on.set()
+        asking.join()
+
+    return stand
+
+
+def expired(settings):
+    """Return how many packets were too old: of the device, of the links, in the agent's hands."""
+    status = ask(settings, command="status")
+    return [
+        place["dropped"].get("expired", 0)
+        for place in (status["device"], *status["links"], status["counters"])
+    ]
+
+
+def test_what_waited_while_the_agent_stood_still_is_dropped_and_what_is_fresh_is_not(
+    kernel, tmp_path, stand_still
+):
+    # So much that a busy machine makes nothing of it too old.
+    settings = settings_for(tmp_path, max_age_s=15.0)
+    outward = [packet("10.0.0.1", f"10.0.0.{number}") for number in range(2, 250)]
+    inward = [packet("10.0.0.2", "10.0.0.1")[:4] + bytes([0, n]) + bytes(2)
+              + packet("10.0.0.2", "10.0.0.1")[8:] for n in range(200)]  # fmt: skip
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        link.put(frame())
+        (before,) = eventually(lambda: [c for c in connections(settings) if c["carries"]])
+
+        def come():
+            for one in outward:
+                kernel.tun.put(one)
+            for number, one in enumerate(inward):
+                age_s = 30.0 - number / 20 if number < 190 else 0.0
+                link.put(frame(payload=one, id_=number), age_s)
+
+        stand_still(settings, 30.0, come)
+        eventually(lambda: not kernel.tun.waiting and not link.waiting)
+        eventually(lambda: len(kernel.tun.written) >= 10)
+        assert kernel.tun.written == inward[190:]
+        assert not [one for _, one in link.sent if len(one) > classic.OVERHEAD]
+        assert expired(settings) == [len(outward), 190, 0]
+        (after,) = connections(settings)
+        assert after["received"] >= before["received"] + 200, "each frame was heard"
+        assert after["state"] == 2
+        kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
+        eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_what_the_agent_has_in_hand_when_it_is_stopped_is_dropped(kernel, tmp_path, monkeypatch):
+    settings, ahead = settings_for(tmp_path, max_age_s=15.0), [0.0]
+    monkeypatch.setattr(runtime, "boot_clock", lambda: boot_clock() + ahead[0])
+    agent = runtime.Runtime(settings)
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        link.put(frame())
+        eventually(lambda: [c for c in connections(settings) if c["carries"]])
+        outbound = agent._node.outbound
+
+        def stopped(*arguments):
+            outbound(*arguments)
+            ahead[0] += 16.0
+
+        monkeypatch.setattr(agent._node, "outbound", stopped)
+        kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
+        eventually(lambda: expired(settings) == [0, 0, 1])
+        monkeypatch.setattr(agent._node, "outbound", outbound)
+        link.put(frame(payload=packet("10.0.0.2", "10.0.0.1"), id_=1))
+        eventually(lambda: kernel.tun.written)
+        assert not [one for _, one in link.sent if len(one) > classic.OVERHEAD]
+
+    run(agent, steps)
+
+
+def test_without_a_bound_everything_is_delivered_however_old(kernel, tmp_path, stand_still):
+    settings = settings_for(tmp_path, max_age_s=0.0)
+
+    def steps():
+        link = eventually(lambda: kernel.links and kernel.link("eth0"))
+        link.put(frame())
+        eventually(lambda: [c for c in connections(settings) if c["carries"]])
+
+        def come():
+            kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
+            link.put(frame(payload=packet("10.0.0.2", "10.0.0.1")), age_s=30.0)
+
+        stand_still(settings, 30.0, come)
+        eventually(lambda: kernel.tun.written)
+        eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
+        assert expired(settings) == [0, 0, 0]
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_a_quiet_agent_sleeps_for_a_fifth_of_the_bound_at_most(kernel, tmp_path):
+    agent = runtime.Runtime(settings_for(tmp_path, max_age_s=0.5))
+    asked = []
+
+    class Watched:
+        def __init__(self, epoll):
+            self.register, self.unregister, self.close = (
+                epoll.register,
+                epoll.unregister,
+                epoll.close,
+            )
+            self._poll = epoll.poll
+
+        def poll(self, wait_s, events):
+            asked.append(wait_s)
+            return self._poll(wait_s, events)
+
+    agent._epoll = Watched(agent._epoll)
+
+    def steps():
+        settled(kernel)
+        eventually(lambda: len([wait_s for wait_s in asked if wait_s > 0]) > 10)
+
+    run(agent, steps)
+    assert max(asked) <= 0.1 + 1e-9
 
 
 def test_interfaces_that_come_and_go_become_links_at_once(kernel, tmp_path):
@@ -507,8 +650,8 @@ def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
     served = []
 
     class Watched(runtime.Intake):
-        def serve(self, now):
-            super().serve(now)
+        def serve(self, now, expired_at):
+            super().serve(now, expired_at)
             served.append((agent._turn, now))
 
     monkeypatch.setattr(runtime, "Intake", Watched)

@@ -45,6 +45,8 @@ def settings_for(tmp_path, **changes):
         "device_mtu": None,
         "include": ("*",),
         "exclude": (),
+        # A machine that stands still for a second is no matter of these tests.
+        "max_age_s": 60.0,
         "peers": (config.Peer("10.0.0.2", (keys.public_of(FAR),), (("192.168.0.2", PORT),)),),
         "private_key": OWN,
         "control": config.Control(path=str(tmp_path / "control.sock")),
@@ -1023,6 +1025,22 @@ class TestReload:
             eventually(lambda: opened(kernel) == set())
 
         run(file.agent(), steps)
+
+    def test_bound_of_a_packets_age_changes(self, kernel, file):
+        agent = file.agent()
+
+        def steps():
+            eventually(lambda: kernel.links)
+            for more, max_age_s in (("max_age_s: 5\n", 5.0), ("max_age_s: 0\n", float("inf"))):
+                file.write(more=more)
+                ask(file.settings, command="reload")
+                assert agent._bound.max_age_s == max_age_s
+                assert agent._sealed._peers.max_age_s == max_age_s
+            file.write()
+            ask(file.settings, command="reload")
+            assert agent._bound.max_age_s == config.DEFAULT_MAX_AGE_S
+
+        run(agent, steps)
 
     def test_limit_for_processors_changes(self, kernel, file, latency_file):
         def granted():

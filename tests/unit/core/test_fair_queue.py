@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.core.fair_queue import (
+    EXPIRED,
     FULL,
     INTERVAL_S,
     MAX_OWN_FLOWS,
@@ -206,6 +207,29 @@ def overload(queue, start, seconds, arriving, served):
             delays.append((now, now - at))
         drops += [(now, why) for _, why in queue.take_dropped()]
     return drops, delays
+
+
+def test_what_came_too_long_ago_is_dropped_and_the_rest_keeps_its_order():
+    queue = Noting(1000)
+    for number in range(6):
+        queue.put(BULK, (BULK, number), 2, 1.0, since=10.0 + number)
+        queue.put(CALL, (CALL, number), 1, 1.0, since=10.0 + number)
+    assert queue.take(1, 1.001, expired_at=10.0) == [(BULK, 0)]
+    taken = queue.take(100, 1.001, expired_at=13.0)
+    assert by_flow(taken) == {BULK: [3, 4, 5], CALL: [3, 4, 5]}
+    lost = queue.take_dropped()
+    assert {why for _, why in lost} == {EXPIRED}
+    assert by_flow(item for item, _ in lost) == {BULK: [1, 2], CALL: [0, 1, 2]}
+    assert (len(queue), queue.flows) == (0, 0)
+
+
+def test_where_all_came_too_long_ago_nothing_is_left_after_one_take():
+    queue = Noting(5000)
+    for number in range(4000):
+        queue.put(number % 50, (number % 50, number), 1, 1.0, since=10.0)
+    assert queue.take(32, 31.0, expired_at=40.0) == []
+    assert (len(queue), queue.flows) == (0, 0)
+    assert len(queue.take_dropped()) == 4000
 
 
 def test_codel_waits_an_interval_and_then_follows_the_control_law():
