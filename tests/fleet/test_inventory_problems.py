@@ -622,7 +622,8 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_device_name", "ropeway_device_mtu", "ansible_host", "ansible_port"),
         *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
-        *("ropeway_offload_disable", "ropeway_cpu_latency_us", "ropeway_tolerated_links"),
+        *("ropeway_offload_disable", "ropeway_cpu_latency_us", "ropeway_max_age_s"),
+        "ropeway_tolerated_links",
     ):
         for value in garbage:
             broken = Inventory()
@@ -630,7 +631,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
             problems(broken)
     for key in (
         *("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"),
-        "cpu_latency_us",
+        *("cpu_latency_us", "max_age_s"),
     ):
         for value in garbage:
             broken = Inventory()
@@ -660,6 +661,28 @@ def test_links_that_may_be_off(
 ) -> None:
     inventory.everywhere(ropeway_tolerated_links=links)
     assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("max_age_s", [None, 0, 0.1, 1, "1.5", 60])
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_bound_of_ages_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], encapsulation: str, max_age_s: Any
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation)
+    inventory["vm0"]["ropeway_max_age_s"] = max_age_s
+    extra(inventory, max_age_s=max_age_s)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("max_age_s", [0.05, -1, 61, True, "1s", "", "nan", [1]])
+def test_bound_of_ages_that_does_not_fit(
+    inventory: Inventory, problems: Callable[..., List[str]], max_age_s: Any
+) -> None:
+    inventory["vm0"]["ropeway_max_age_s"] = max_age_s
+    extra(inventory, max_age_s=max_age_s)
+    told = [problem for problem in problems(inventory) if "0.1 to 60" in problem]
+    assert len(told) == 2
+    assert all("vm0" in problem and repr(max_age_s) in problem for problem in told)
 
 
 def test_networks_that_fit(inventory: Inventory, problems: Callable[..., List[str]]) -> None:

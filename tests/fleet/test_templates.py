@@ -258,6 +258,30 @@ def test_processors_sleep_as_deeply_as_a_host_lets_them(
     assert "cpu_latency_us" not in configuration(tmp_path, "vm2")
 
 
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_packets_grow_as_old_as_a_host_lets_them(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any], encapsulation: str
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation, ropeway_max_age_s="2.5")
+    inventory["vm0"]["ropeway_max_age_s"] = 0
+    inventory["vm2"]["ropeway_max_age_s"] = None
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "old", "encapsulation": "classic", "network": "10.0.2.0/24",
+         "address": "10.0.2.1", "max_age_s": 5},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["max_age_s"] == 0
+    assert configuration(tmp_path, "vm1")["max_age_s"] == 2.5
+    assert configuration(tmp_path, "vm0", "lab")["max_age_s"] == 0
+    assert configuration(tmp_path, "vm0", "old")["max_age_s"] == 5
+    # An agent of before this key takes what names it not.
+    assert "max_age_s" not in configuration(tmp_path, "vm2")
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

@@ -125,6 +125,7 @@ def networks(
             "addresses": main["addresses"],
             "port": DEFAULT_PORT,
             "rollover_s": main["rollover_s"],
+            "max_age_s": main["max_age_s"],
             "offload_disable": main["offload_disable"],
             "cpu_latency_us": main["cpu_latency_us"],
             "expected_peers": [],

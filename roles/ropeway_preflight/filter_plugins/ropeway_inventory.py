@@ -32,6 +32,8 @@ CLASSIC_CAVEAT = (
 DEFAULT_PORT = 51840
 PORT_RANGE = range(1, 65536)
 ROLLOVER_RANGE_S = range(2, 3601)
+MAX_AGE_MIN_S = 0.1
+MAX_AGE_MAX_S = 60.0
 OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 CPU_LATENCY_RANGE_US = range(1_000_001)
 PSK_BYTES = 32
@@ -54,6 +56,7 @@ INVENTORY_VARIABLES = (
     "ropeway_interfaces",
     "ropeway_keys_file",
     "ropeway_management_interface",
+    "ropeway_max_age_s",
     "ropeway_network",
     "ropeway_offload_disable",
     "ropeway_package",
@@ -86,7 +89,8 @@ MAIN_NETWORK = "ropeway"
 INTERFACE_KEYS = ("name", "lan", "address", "mtu", "configure")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
-    *("device_name", "device_mtu", "port", "rollover_s", "offload_disable", "cpu_latency_us"),
+    *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
+    "cpu_latency_us",
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
@@ -182,6 +186,9 @@ def _value_problems(
         yield from _secure_problems(name, read[name])
         yield from _cpu_latency_problems(
             name, "ropeway_cpu_latency_us", _value(read[name], "ropeway_cpu_latency_us")
+        )
+        yield from _max_age_problems(
+            name, "ropeway_max_age_s", _value(read[name], "ropeway_max_age_s")
         )
         yield from _direct_peer_problems(name, groups, read[name])
         yield from _extra_network_problems(name, read[name])
@@ -942,6 +949,21 @@ def _offload_problems(name: str, raw: Any) -> Iterator[str]:
             )
 
 
+def _max_age_problems(where: str, key: str, raw: Any) -> Iterator[str]:
+    if raw is None:
+        return
+    try:
+        # A truth value is a number to float().
+        seconds = float("nan") if isinstance(raw, bool) else float(raw)
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if seconds != 0 and not MAX_AGE_MIN_S <= seconds <= MAX_AGE_MAX_S:
+        yield (
+            f"{where}: {key} {raw!r} does not fit: use seconds from {MAX_AGE_MIN_S:g} to "
+            f"{MAX_AGE_MAX_S:g} without a unit, or 0 for no bound."
+        )
+
+
 def _cpu_latency_problems(where: str, key: str, raw: Any) -> Iterator[str]:
     allowed = CPU_LATENCY_RANGE_US
     if raw is not None and _number(raw) not in allowed:
@@ -1060,6 +1082,9 @@ def _extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator
         )
         yield from _cpu_latency_problems(
             f"{name}, network {label}", "its cpu_latency_us", item.get("cpu_latency_us")
+        )
+        yield from _max_age_problems(
+            f"{name}, network {label}", "its max_age_s", item.get("max_age_s")
         )
         own: List[Tuple[str, Any]] = [("device", device)]
         if encapsulation == "secure":
