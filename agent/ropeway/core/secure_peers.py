@@ -476,7 +476,8 @@ class SecurePeers:
 
     def _end(self, connection: SecureConnection, reason: str, now: float) -> None:
         strand = connection.strand
-        self._advance(connection, Input.GONE, now, reason)
+        # Nothing follows for the connection itself: its link may be gone.
+        advance(connection, Input.GONE, reason, self._log, now)
         self._timers.remove(connection)
         connection.outbox.clear()
         connection.source = None
