@@ -402,7 +402,9 @@ class SecurePeers:
         for place, _, index, endpoint in sorted(missing, key=lambda one: one[:2]):
             if place and called >= tuning.CALLED_ENOUGH:
                 break
-            made = self._connect(strand, index, 0, endpoint, now)
+            # A host that called, or was called back, may be met there already.
+            made = strand.connections.get((index, endpoint))
+            made = made or self._connect(strand, index, 0, endpoint, now)
             if made is not None:
                 made.candidates = [endpoint]
                 called += 1

@@ -248,6 +248,22 @@ def test_where_a_host_was_before_is_forgotten_if_nobody_answers_there():
     assert len(world.peer("b", A)["connections"]) == 2
 
 
+def test_an_endpoint_that_is_named_where_a_host_was_before_has_one_connection():
+    world = pair()
+    world.lost = {"192.168.0.2", "192.168.1.2"}
+    world.nodes["b"].recall({A: [("192.168.0.2", PORT), ("192.168.1.2", PORT)]}, world.now)
+    world.run(1.0)
+    for address in ("192.168.0.2", "192.168.1.2"):
+        world.nodes["b"].add_remote(A, address, PORT, world.now)
+    strand = world.nodes["b"]._strands[A]
+    assert list(strand.by_way.values()) == list(strand.connections.values())
+    world.nodes["b"].set_links([link(12, "192.168.0.3")], world.now)
+    world.lost = set()
+    world.run(100.0)
+    assert world.states("b", A) == {(12, 2): 2}
+    assert list(strand.by_way.values()) == list(strand.connections.values())
+
+
 def test_every_link_may_be_behind_a_nat_that_rebinds():
     world = pair()
     world.nats = {
