@@ -1249,6 +1249,7 @@ class SecurePeers:
         if not advance(connection, what, reason, self._log, now):
             return
         if connection.state == State.SENDING:
+            connection.lost_at = now
             self._go_home(connection, now)
         if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
@@ -1418,7 +1419,7 @@ class SecurePeers:
             self._recalled.clear()
         for strand in self.strands.values():
             for connection in list(strand.connections.values()):
-                quiet_s = now - max(connection.heard_at, connection.awoken_at)
+                quiet_s = now - max(connection.heard_at, connection.lost_at)
                 fallen = not connection.calls and connection.state == State.SENDING
                 if fallen and quiet_s >= tuning.FORGET_S:
                     self._end(connection, "it was silent for long", now)

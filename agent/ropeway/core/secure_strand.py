@@ -53,6 +53,7 @@ class SecureConnection(Connection):
         "ipv6",
         "keepalive",
         "loss",
+        "lost_at",
         "marks",
         "move_asked_at",
         "move_at",
@@ -139,6 +140,8 @@ class SecureConnection(Connection):
         self.answered_at = NEVER
         #: When data began to flow: from then on frames are expected soon.
         self.awoken_at = now
+        #: When it was made, or fell back to state 0.
+        self.lost_at = now
         #: Proof, for the host at the other end, that this end can be answered here.
         self.cookie = b""
         self.cookie_at = NEVER

@@ -264,6 +264,19 @@ def test_an_endpoint_that_is_named_where_a_host_was_before_has_one_connection():
     assert list(strand.by_way.values()) == list(strand.connections.values())
 
 
+def test_connections_that_fell_are_forgotten_though_packets_flow_now_and_then():
+    world = pair()
+    world.run(2.0)
+    for number in range(30, 36):
+        moved = link(number, f"192.168.1.{number}")
+        world.nodes["a"].set_links([link(2, "192.168.0.2"), moved], world.now)
+        for _ in range(5):
+            world.send("a", udp(A, B))
+            world.run(30.0)
+        assert len(world.peer("b", A)["connections"]) <= 3
+    assert world.states("b", A) == {(12, 2): 2, (13, 35): 2}
+
+
 def test_every_link_may_be_behind_a_nat_that_rebinds():
     world = pair()
     world.nats = {
