@@ -13,6 +13,7 @@ from ropeway.core import tuning
 from ropeway.core.counters import TokenBucket
 from ropeway.core.link import Link
 from ropeway.core.secure import MAX_ANNOUNCED, Endpoint, Place
+from ropeway.core.session import Order, Session
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
 Aim = Tuple[Endpoint, str]
@@ -39,10 +40,9 @@ class Announced:
     __slots__ = (
         "_asked",
         "_bytes",
-        "_counter",
         "_looks",
+        "_order",
         "_questions",
-        "_session",
         "marks",
         "places",
         "withdrawn",
@@ -55,8 +55,7 @@ class Announced:
         self.withdrawn: FrozenSet[Endpoint] = frozenset()
         #: When each question was sent, and where, by its mark; the oldest first.
         self.marks: Dict[int, Tuple[float, Aim]] = {}
-        self._session = b""
-        self._counter = 0
+        self._order = Order()
         self._looks = TokenBucket(tuning.ANNOUNCEMENTS_PER_S, tuning.ANNOUNCEMENTS_BURST, now)
         self._questions = TokenBucket(tuning.QUESTIONS_PER_S, tuning.QUESTIONS_BURST, now)
         #: Bytes that came and that no question was sent for yet.
@@ -64,15 +63,12 @@ class Announced:
         #: When a link may ask an endpoint again, and how long the pause is then.
         self._asked: Dict[Tuple[int, Endpoint], Tuple[float, float]] = {}
 
-    def is_due(self, session: bytes, counter: int, now: float) -> bool:
+    def is_due(self, session: Session, counter: int, now: float) -> bool:
         """Say whether an announcement is to be taken, and note it.
 
-        ``session`` is the index of its session. Not if a newer one came before, or too many.
+        Not if one came that was sent later, over whatever connection, or too many.
         """
-        if (session == self._session and counter <= self._counter) or not self._looks.take(now):
-            return False
-        self._session, self._counter = session, counter
-        return True
+        return self._order.advance(session, counter) and self._looks.take(now)
 
     def take(self, places: Mapping[Endpoint, Tuple[int, ...]], size: int) -> None:
         """Have ``places`` instead of those before; the announcement was ``size`` bytes long."""

@@ -38,8 +38,6 @@ from ropeway.core.routes import Routes
 from ropeway.core.secure import Control, Endpoint, Place
 from ropeway.core.secure_strand import Aim, Held, SecureConnection, SecureStrand
 from ropeway.core.session import (
-    MAX_SESSIONS,
-    SIMULTANEOUS_S,
     SKIP_COUNTERS,
     PeerSessions,
     Session,
@@ -808,13 +806,13 @@ class SecurePeers:
         size = secure.outer_size(endpoint[0]) + len(datagram)
         # Who is not called from here finds the way by itself.
         heeded = control.announced and strand.endpoints
-        if heeded and strand.announced.is_due(session.local_index, counter, now):
+        if heeded and strand.announced.is_due(session, counter, now):
             self._take_announcement(strand, control.announced, size, now)
         connection = self._find(strand, control, key, endpoint, now)
         if connection is None:
             self._dropped[Drop.LIMIT] += 1
             return
-        if self._is_newer(connection, session, counter):
+        if connection.order.advance(session, counter):
             self._hear(connection, control, key, endpoint, size, now)
 
     def _take_announcement(
@@ -893,23 +891,6 @@ class SecurePeers:
             )
             frame = _seal(session, secure.encode_control(question))
             self.outgoing.append(((link.index, source), endpoint, frame))
-
-    def _is_newer(self, connection: SecureConnection, session: Session, counter: int) -> bool:
-        """Say whether a frame was sent after all that were heard on the connection, and note it."""
-        last, orders = connection.order_session, connection.orders
-        if last is not None and session.created_at < last.created_at:
-            # Each end may send under another one of two sessions that were made at the same time.
-            together = last.created_at - session.created_at < SIMULTANEOUS_S
-            if session.initiated == last.initiated or not together:
-                return False
-        else:
-            connection.order_session = session
-        if counter <= orders.get(session, -1):
-            return False
-        orders[session] = counter
-        if len(orders) > MAX_SESSIONS:
-            del orders[min(orders, key=lambda known: known.created_at)]
-        return True
 
     def _find(
         self,
@@ -1013,7 +994,7 @@ class SecurePeers:
         answer = answers(connection.state, control.state) or control.answer
         rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
         what = _input(control.state, heard_back, _is_anew(connection, control.echo, echoed))
-        connection.heard_session = connection.order_session
+        connection.heard_session = connection.order.session
         # One that knows nothing learns nothing of where nobody has answered yet.
         if connection.source is not None and (there or connection.state != State.SENDING):
             self._advance(connection, what, now, _REASONS.get(what, ""))
@@ -1164,7 +1145,7 @@ class SecurePeers:
         connection.loss.mark(mark, connection.sent, now)
         if len(marks) > tuning.MAX_MARKS:
             del marks[next(iter(marks))]
-        known = connection.state != State.SENDING and connection.order_session is session
+        known = connection.state != State.SENDING and connection.order.session is session
         heard = connection.heard_at != NEVER
         body = secure.encode_control(
             Control(
@@ -1493,7 +1474,7 @@ def _is_anew(connection: SecureConnection, echo: int, echoed: Optional[Tuple[flo
 
     Who only rolled the session over still repeats what it heard last before.
     """
-    session = connection.order_session
+    session = connection.order.session
     if session is None or session is connection.heard_session:
         return False
     return not echo or (echoed is not None and echoed[0] >= session.created_at)

@@ -12,7 +12,7 @@ from ropeway.core.keepalive import Keepalive
 from ropeway.core.loss import Loss
 from ropeway.core.path_mtu import BASE_MTU, PathMtu
 from ropeway.core.secure import Endpoint, Place, Train
-from ropeway.core.session import PeerSessions, Session
+from ropeway.core.session import Order, PeerSessions, Session
 from ropeway.core.strand import NEVER, Connection, RemoteKey, Strand
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
@@ -59,8 +59,7 @@ class SecureConnection(Connection):
         "move_at",
         "move_to",
         "observed",
-        "order_session",
-        "orders",
+        "order",
         "path_mtu",
         "probe_heard",
         "proven",
@@ -110,10 +109,9 @@ class SecureConnection(Connection):
         self.far_way = 0
         #: Counts data frames.
         self.sequence = 0
-        #: The newest session that a control frame came under, and the highest counter by session.
-        self.order_session: Optional[Session] = None
-        self.orders: Dict[Session, int] = {}
-        #: What ``order_session`` was when a control frame was believed last.
+        #: Which of its control frames are newer than all before.
+        self.order = Order()
+        #: What the newest session was when a control frame was believed last.
         self.heard_session: Optional[Session] = None
         #: When control frames were sent, and where, by their marks; the oldest first.
         self.marks: Dict[int, Tuple[float, Aim]] = {}

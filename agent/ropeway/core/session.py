@@ -11,7 +11,7 @@ the other end sends under: what is superseded stays readable until nothing has c
 from __future__ import annotations
 
 import struct
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from cryptography.exceptions import InvalidTag
 
@@ -165,6 +165,36 @@ class Session:
     def __repr__(self) -> str:
         role = "initiator" if self.initiated else "responder"
         return f"Session({self.host}, {role}, {self.local_index.hex()}/{self.remote_index.hex()})"
+
+
+class Order:
+    """Which of a peer's frames was sent last, of those that were heard in one place.
+
+    Each end may send under another one of two sessions that were made at the same time; of others
+    what comes under the older one was sent before.
+    """
+
+    __slots__ = ("_counters", "session")
+
+    def __init__(self) -> None:
+        #: The newest session that a frame came under; None before the first.
+        self.session: Optional[Session] = None
+        self._counters: Dict[Session, int] = {}
+
+    def advance(self, session: Session, counter: int) -> bool:
+        """Say whether a frame was sent after all that were heard, and note it if so."""
+        last, counters = self.session, self._counters
+        if last is not None and session.created_at < last.created_at:
+            if session.initiated == last.initiated or not _simultaneous(session, last):
+                return False
+        else:
+            self.session = session
+        if counter <= counters.get(session, -1):
+            return False
+        counters[session] = counter
+        if len(counters) > MAX_SESSIONS:
+            del counters[min(counters, key=lambda known: known.created_at)]
+        return True
 
 
 class PeerSessions:

@@ -273,6 +273,27 @@ def test_each_link_announces_one_address_of_a_kind_before_any_announces_another(
     assert len(announcement.of_links(many, 5)) == secure.MAX_ANNOUNCED
 
 
+def test_an_announcement_that_was_kept_back_for_longer_than_its_session_changes_nothing():
+    world = pair(rollover_s=2.0)
+    world.run(1.0)
+    former = world.nodes["b"]._strands[A].session
+    old = secure.Control(
+        state=2, src_index=13, dst_index=3, way=1, announced=((12, ("192.168.0.3", PORT)),)
+    )
+    frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + former.seal(
+        secure.CONTROL_AD, secure.encode_control(old)
+    )
+    move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
+    assert lost(world, 3.0) == 0
+    assert world.nodes["b"]._strands[A].session is not former
+    announced = world.nodes["a"]._strands[B].announced
+    before = announced.places
+    world.arrive(frame, ("192.168.1.3", PORT), (INSIDE[1], PORT))
+    assert "replayed" not in world.dropped("a")
+    assert announced.places == before
+    assert {endpoint[0] for endpoint in before} == {"192.168.0.33", "192.168.1.3"}
+
+
 class Liar:
     """b, which a calls, and which announces whatever it likes; it receives at one address."""
 
