@@ -15,7 +15,7 @@ retransmission takes a new id.
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from ropeway.core.classic import DUPLICATE_S, ID_MODULUS
 from ropeway.core.tuning import LATE_COPY_S, MAX_WINDOW_ENTRIES
@@ -24,6 +24,9 @@ from ropeway.core.tuning import LATE_COPY_S, MAX_WINDOW_ENTRIES
 REPLAY_BITS = 131_072
 #: How far below the highest counter the next one may be: all bits but those of the byte in use.
 REPLAY_REACH = REPLAY_BITS - 8
+#: A counter this far above the highest is no loss, which would be hours of frames: its sender has
+#: skipped what a copy of it may use.
+REPLAY_SKIP = 2**32
 
 _RING_BYTES = REPLAY_BITS // 8
 _RING_MASK = _RING_BYTES - 1
@@ -91,9 +94,12 @@ class ReplayWindow:
     A ring of bits in which nothing is shifted: when the highest counter enters another byte of the
     ring, the bytes from there on are cleared, at most the whole ring once. ``check`` comes before
     a frame is opened, ``mark`` only once it has proven authentic.
+
+    Where the sender skips counters, what it sent before may still be under way: the window as it
+    was stays beside the new one, until the next skip.
     """
 
-    __slots__ = ("_ring", "top")
+    __slots__ = ("_former", "_former_end", "_ring", "top")
 
     NEW = 0
     DUPLICATE = 1
@@ -103,6 +109,10 @@ class ReplayWindow:
         self._ring = bytearray(_RING_BYTES)
         #: The highest counter marked; -1 before the first.
         self.top = -1
+        #: The window before the last skip, which judges counters up to an end: from there on they
+        #: have been this one's since.
+        self._former: Optional[ReplayWindow] = None
+        self._former_end = -1
 
     def check(self, counter: int) -> int:
         """Say whether ``counter``, 0 or more, is NEW (0), a DUPLICATE (1) or TOO_OLD (2)."""
@@ -110,7 +120,8 @@ class ReplayWindow:
         if below < 0:
             return 0
         if below >= REPLAY_REACH:
-            return 2
+            former = self._former_for(counter)
+            return 2 if former is None else former.check(counter)
         return self._ring[counter >> 3 & _RING_MASK] >> (counter & 7) & 1
 
     def mark(self, counter: int) -> None:
@@ -118,6 +129,8 @@ class ReplayWindow:
         top = self.top
         block = counter >> 3
         if counter > top:
+            if counter - top >= REPLAY_SKIP and top >= 0:
+                self._keep_former(counter)
             ring = self._ring
             self.top = counter
             ahead = block - (top >> 3)
@@ -137,3 +150,23 @@ class ReplayWindow:
             ring[block & _RING_MASK] = _BIT[counter & 7]
         elif top - counter < REPLAY_REACH:
             self._ring[block & _RING_MASK] |= _BIT[counter & 7]
+        else:
+            former = self._former_for(counter)
+            if former is not None:
+                former.mark(counter)
+
+    def _former_for(self, counter: int) -> Optional[ReplayWindow]:
+        """Give the window that judges a counter which is too old for this one; None for none."""
+        former = self._former
+        # It keeps none itself: there are two at most.
+        if former is None or counter > self._former_end or counter - former.top >= REPLAY_SKIP:
+            return None
+        return former
+
+    def _keep_former(self, counter: int) -> None:
+        """Keep the window as it is; the ring in its place is cleared by ``counter``, far above."""
+        former = self._former or ReplayWindow()
+        former._ring, self._ring = self._ring, former._ring
+        former.top = self.top
+        self._former = former
+        self._former_end = counter - REPLAY_REACH

@@ -53,6 +53,24 @@ def test_no_counter_is_used_that_a_copy_may_use_and_no_packet_lost_for_it():
     assert not [counter for index, counter in later[-100:] if index == old]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_still_under_way_when_counters_are_skipped_arrives_once(seed):
+    world = pair(seed)
+    world.run(1.0)
+    world.late["192.168.1.2"] = 0.2
+    world.twice = 0.1
+
+    def doubt(count):
+        if count == 500:
+            world.cut = {("192.168.0.2", "192.168.0.3")}
+        elif count == 540:
+            world.cut = set()
+            world.nodes["a"].replace_sessions(1000, reset_keys(1), world.now)
+
+    assert all_once(stream(world, 2.0, each=doubt))
+    assert "too_old" not in world.dropped("b")
+
+
 def test_two_copies_go_on_with_other_counters():
     world = pair()
     world.run(1.0)

@@ -174,6 +174,30 @@ NEW, DUPLICATE, TOO_OLD = ReplayWindow.NEW, ReplayWindow.DUPLICATE, ReplayWindow
             id="jump over the end",
         ),
         pytest.param([(2**64 - 1, NEW), (2**64 - 1, DUPLICATE), (2**64 - 2, NEW)], id="64 bits"),
+        pytest.param(
+            [
+                (5, NEW),
+                (2**40, NEW),
+                (2**40, DUPLICATE),
+                (5, DUPLICATE),
+                (4, NEW),
+                (4, DUPLICATE),
+                (6, NEW),
+                (6, DUPLICATE),
+                (2**32 + 6, TOO_OLD),
+                (REPLAY_BITS + 6, NEW),
+                (6, TOO_OLD),
+                (2**40 + 4, NEW),
+                (2**40 - 1, NEW),
+                (2**41, NEW),
+                (REPLAY_BITS + 5, TOO_OLD),
+                (2**40 - 1, DUPLICATE),
+                (2**40 + 5, NEW),
+                (2**41 + 5, NEW),
+                (2**41 - 5, NEW),
+            ],
+            id="skips",
+        ),
     ],
 )
 def test_replay_window_by_table(arrivals):
@@ -207,6 +231,29 @@ def test_replay_window_agrees_with_a_set(steps):
         window.mark(counter)
         received.add(counter)
         top = max(top, counter)
+
+
+SKIPS = [2**32, -(2**32), 2**33 + 7, 2**40, -(2**40), 2**40 + REPLAY_BITS]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(-300, 300), st.integers(-REPLAY_BITS, REPLAY_BITS), st.sampled_from(SKIPS)
+        ),
+        max_size=80,
+    )
+)
+def test_replay_window_takes_nothing_twice_however_counters_are_skipped(steps):
+    window, received, counter = ReplayWindow(), set(), 0
+    # The last steps go back over all that was received.
+    for step in [*steps, *(-step for step in reversed(steps))]:
+        counter = max(0, counter + step)
+        judged = window.check(counter)
+        assert judged != (NEW if counter in received else DUPLICATE)
+        if judged == NEW:
+            window.mark(counter)
+            received.add(counter)
 
 
 @pytest.mark.parametrize("ahead", [1, 7, 8, 9, 16, 40, 4096, REPLAY_BITS - 9, REPLAY_BITS])
