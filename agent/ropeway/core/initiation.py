@@ -58,10 +58,12 @@ from ropeway.core.secure import (
     COOKIE,
     DATA,
     INITIATION,
+    IPV6_SIZE,
     OVERHEAD,
     PARTIAL,
     RESET,
     RESPONSE,
+    UDP_SIZE,
 )
 from ropeway.core.session import Session
 
@@ -124,6 +126,8 @@ FORGOTTEN_PAUSE_S = 1.0
 NOTE_PAUSE_S = 60.0
 MAX_NOTES = 32
 
+#: What a datagram has before it on the wire, at most.
+_HEADERS = IPV6_SIZE + UDP_SIZE
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 _IPV6_PREFIX_BYTES = 8
 #: Of an address in 16 bytes, what names its network: 96 and 24 bits, or 48.
@@ -705,7 +709,9 @@ class Handshakes:
         index = datagram[4:8]
         if self._is_taken(index):
             return []
-        return self._resets.answer(index, len(datagram) // RESET_SIZE, now)
+        # Each has its own headers; over IPv6, which has the larger ones, fewer are as many bytes.
+        most = (len(datagram) + _HEADERS) // (RESET_SIZE + _HEADERS)
+        return self._resets.answer(index, most, now)
 
     def _receive_reset(self, datagram: bytes, now: float) -> Outcome:
         session = self._by_token.get(datagram[4:])

@@ -222,6 +222,20 @@ def test_hosts_with_the_same_tag_are_both_told_in_no_more_than_was_asked():
     assert len(host.answer(index, 1, 1.0)) == 1
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_resets_have_no_more_bytes_with_their_headers_than_what_they_answer(address):
+    one, _, restarted = lost_session()
+    most = []
+    restarted.handshakes._resets.answer = lambda _index, many, _now: most.append(many) or []
+    headers = secure.outer_size(address)
+    for size in range(300):
+        frame = one.frame(B, bytes(size))
+        restarted.handshakes.resets_for(frame, 10.0)
+        assert most[-1] * (RESET_SIZE + headers) <= len(frame) + headers
+    assert most[0] == 1
+    assert most[-1] > 2
+
+
 def test_a_reset_key_has_its_length():
     with pytest.raises(ValueError, match="has 32 bytes"):
         Resets([b"short"], 0.0)
