@@ -304,7 +304,7 @@ class Handshakes:
         self._answers: Dict[bytes, _GivenAnswer] = {}
         #: mac1 of initiations by peers, new or stale, that need not be computed again: whose key.
         self._seen: Dict[bytes, bytes] = {}
-        #: The keys whose last initiation was stale.
+        #: The keys whose owners were called back, as their last initiation was stale.
         self._outdated: Set[bytes] = set()
         self._budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
         self._known_budget = TokenBucket(KNOWN_RATE, KNOWN_BURST, now)
@@ -399,6 +399,7 @@ class Handshakes:
         peer = self._peers.get(stale.host)
         if peer is None or stale.public_key not in peer.public_keys:
             return None
+        self._outdated.add(stale.public_key)
         return self._initiation(peer, stale.public_key, now)
 
     def raise_epoch(self, epoch: int) -> None:
@@ -528,7 +529,6 @@ class Handshakes:
         _bound(self._seen, MAX_SEEN)
         self._seen[mac1] = public_key
         if stamp <= self._stamps.get(public_key, -1):
-            self._outdated.add(public_key)
             return self._stale(datagram, public_key, source, False, now)
         self._outdated.discard(public_key)
         self.know_source(source)

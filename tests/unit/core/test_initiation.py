@@ -294,6 +294,15 @@ def test_a_host_that_is_no_longer_behind_is_not_told_that_it_is():
     assert not one.receive(back, 520.0).says_stale
 
 
+def test_a_host_whose_handshake_came_late_or_was_played_back_is_not_told_that_it_is_behind():
+    one, other = two_hosts()
+    (late,) = one.handshakes.initiate(B, 0.0)
+    shake_hands(one, other, RETRANSMIT_S)
+    assert other.receive(late, 5.0) == stale(one)
+    (back,) = other.handshakes.initiate(A, 500.0)
+    assert not one.receive(back, 500.0).says_stale
+
+
 def test_nobody_is_called_back_whose_key_is_not_valid_any_more():
     one, other, message = set_back()
     other.know(Peer(A, (keys("another").public,)))
