@@ -384,20 +384,22 @@ def expected_links(
     of ``host`` says. Where another one has ropeway_endpoints, which any link may lead to, it is
     every interface but those in LANs that are shared with hosts of ``direct`` alone.
     """
-    lans = {
+    lans = {i["lan"] for other in others for i in hostvars[other]["ropeway_interfaces"]}
+    # Nobody has to be reached over a link that may be off at the other end.
+    sure = {
         interface["lan"]
         for other in others
         for interface in hostvars[other]["ropeway_interfaces"]
-        # Nobody has to be reached over a link that may be off at the other end.
         if interface["name"] not in _names(hostvars[other].get("ropeway_tolerated_links"))
     }
+    borne = _names(hostvars[host].get("ropeway_tolerated_links"))
     near = {i["lan"] for other in direct for i in hostvars[other]["ropeway_interfaces"]}
     anywhere = any(hostvars[other].get("ropeway_endpoints") for other in others)
     called = [_without_port(text) for text in _names(hostvars[host].get("ropeway_endpoints"))]
     return [
         str(interface["name"])
         for interface in hostvars[host]["ropeway_interfaces"]
-        if interface["lan"] in lans
+        if interface["lan"] in (lans if interface["name"] in borne else sure)
         or (anywhere and interface["lan"] not in near)
         or (others and str(interface.get("address") or "").split("/")[0] in called)
     ]
