@@ -50,7 +50,7 @@ from typing import (
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core.counters import Drop, TokenBucket
+from ropeway.core.counters import Drop, SharedBudget, TokenBucket
 from ropeway.core.noise import Initiator, KeyPair, NoiseError, Responder
 from ropeway.core.resets import KEY_BYTES, RESET_SIZE, Resets
 from ropeway.core.secure import (
@@ -111,6 +111,10 @@ HANDSHAKE_BURST = 500.0
 #: The same for sources that have begun a genuine handshake lately: strangers cannot use it up.
 KNOWN_RATE = 100.0
 KNOWN_BURST = 200.0
+#: As many responses are computed as handshakes, but to initiations to one host only so many a
+#: second, and at once: whoever sees one pass may forge responses to it.
+RESPONSE_HOST_RATE = 100.0
+RESPONSE_HOST_BURST = 100.0
 #: Handshakes of one source address that has shown a cookie: a second, and at once ...
 SOURCE_RATE = 5.0
 SOURCE_BURST = 20.0
@@ -308,7 +312,9 @@ class Handshakes:
         self._outdated: Set[bytes] = set()
         self._budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
         self._known_budget = TokenBucket(KNOWN_RATE, KNOWN_BURST, now)
-        self._response_budget = TokenBucket(HANDSHAKE_RATE, HANDSHAKE_BURST, now)
+        self._response_budget = SharedBudget(
+            HANDSHAKE_RATE, HANDSHAKE_BURST, RESPONSE_HOST_RATE, RESPONSE_HOST_BURST, now
+        )
         #: Where genuine handshakes came from lately, the newest at the end.
         self._known: Dict[bytes, None] = {}
         self._sources: Dict[bytes, TokenBucket] = {}
@@ -614,7 +620,7 @@ class Handshakes:
         if pending is None or now - pending.made_at >= PENDING_S:
             known = self.by_index.get(index)
             return Refused(Drop.REPEATED if known and known.initiated else Drop.UNWANTED)
-        if not self._response_budget.take(now):
+        if not self._response_budget.take(pending.host, now):
             return Refused(Drop.FLOOD)
         try:
             payload = pending.noise.second(body[8:])

@@ -17,6 +17,7 @@ from ropeway.core.initiation import (
     INITIATION_SIZE,
     NOTE_PAUSE_S,
     PENDING_S,
+    RESPONSE_HOST_BURST,
     RESPONSE_SIZE,
     RETRANSMIT_S,
     Answer,
@@ -788,9 +789,23 @@ def test_forged_responses_cost_no_more_than_the_budget():
     reply = other.receive(message, 0.0).reply
     forged = with_mac1(reply[:-33] + bytes([reply[-33] ^ 1]), one)
     drops = [one.receive(forged, 0.1).drop for _ in range(2 * int(HANDSHAKE_BURST))]
-    assert drops.count(Drop.FORGED) == HANDSHAKE_BURST
-    assert drops.count(Drop.FLOOD) == HANDSHAKE_BURST
+    assert drops.count(Drop.FORGED) == RESPONSE_HOST_BURST
+    assert drops.count(Drop.FLOOD) == 2 * HANDSHAKE_BURST - RESPONSE_HOST_BURST
     assert isinstance(one.receive(reply, 1.0), Completed)
+
+
+def test_forged_responses_to_what_went_to_one_host_take_nothing_from_another():
+    one, other, hostile = Host(A), Host(B), Host(C)
+    one.know(*(Peer(host.address, (host.identity.public,)) for host in (other, hostile)))
+    other.know(Peer(A, (one.identity.public,)))
+    hostile.know(Peer(A, (one.identity.public,)))
+    (message,) = one.handshakes.initiate(C, 0.0)
+    reply = hostile.receive(message, 0.0).reply
+    forged = with_mac1(reply[:-33] + bytes([reply[-33] ^ 1]), one)
+    for number in range(2000):
+        one.receive(forged, 0.001 * number)
+    (message,) = one.handshakes.initiate(B, 2.0)
+    assert isinstance(one.receive(other.receive(message, 2.0).reply, 2.0), Completed)
 
 
 def test_every_table_is_bounded_over_many_handshakes():
