@@ -375,7 +375,9 @@ class ClassicPeers:
             connection.fit(self.links[connection.link].mtu)
             self._unsettled[connection.strand] = None
             return
-        reason = "the link is down or has no route" if source is None else "its address changed"
+        reason = "its address changed"
+        if source is None:
+            reason = "the link is down, or has no address or no route"
         self._redirect(connection, connection.address, reason, now)
 
     def _source(self, connection: ClassicConnection) -> Optional[str]:

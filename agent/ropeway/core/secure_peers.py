@@ -358,7 +358,7 @@ class SecurePeers:
                 reason = "its address changed"
                 if source is None:
                     connection.outbox.clear()
-                    reason = "the link is down or has no route"
+                    reason = "the link is down, or has no address or no route"
                 self._advance(connection, Input.GONE, now, reason)
                 self._greet_soon(connection, now)
         self._call(strand, now)
