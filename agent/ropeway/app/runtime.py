@@ -260,6 +260,8 @@ class Runtime:
         # What the kernel makes by itself when the device gets its address.
         self._steering = steering.wanted(config.device_address, ())
         self._steering_fault = ""
+        # What of the device is not as it has to be for now, as a sentence.
+        self._device_fault = ""
         self._sealed: Optional[SecureNode] = None
         self._granted: Dict[str, Union[int, str]] = {}
         self._bound = Bound(config.max_age_s, boot_clock)
@@ -666,7 +668,7 @@ class Runtime:
             self._outgoing.read(source, self._turn, now)
         except OSError as error:
             if error.errno == errno.EBADFD:
-                log.warning("device %s is gone: making it again", self._config.device_name)
+                log.warning("device %s is gone", self._config.device_name)
                 self._close_device()
             else:
                 # Addresses and routes of the device are not to go for the sake of one packet.
@@ -1184,6 +1186,7 @@ class Runtime:
                 faults.append("it lacks its address")
             if device.mtu != mtu:
                 faults.append(f"its MTU is {device.mtu}, not {mtu}")
+        self._device_fault = ""
         if not faults:
             self._steer(device, now)
             return
@@ -1197,11 +1200,11 @@ class Runtime:
         except OSError as error:
             if starting:
                 raise
-            log.warning(
-                "device %s cannot be repaired (%s): trying again",
-                config.device_name,
-                error.strerror or error,
+            self._device_fault = (
+                f"device {config.device_name} cannot be repaired"
+                f" ({error.strerror or error}): trying again"
             )
+            log.warning("%s", self._device_fault)
             self._dump_due = min(self._dump_due, now + RETRY_S)
             return
         self._device_mtu = mtu
@@ -1216,6 +1219,11 @@ class Runtime:
         """Say whether it is time to repair the device, and log that; else look again in time."""
         if now < self._repair_at:
             self._dump_due = min(self._dump_due, self._repair_at)
+            self._device_fault = (
+                f"device {self._config.device_name} is repaired within"
+                f" {self._repair_pause_s:.0f} s, because it was changed again and again: {faults}"
+            )
+            self._warn(self._device_fault, now)
             return False
         calm = now - self._repair_at >= REPAIR_MAX_S
         self._repair_pause_s = RETRY_S if calm else min(2 * self._repair_pause_s, REPAIR_MAX_S)
@@ -1231,6 +1239,7 @@ class Runtime:
         if device.master:
             # In a routing domain its route stands in the table of that.
             return
+        self._device_fault = ""
         aside = [one.own for one in self._overlaps if one.inside and config.precedence]
         wanted = steering.wanted(config.device_address, aside)
         try:
@@ -1588,7 +1597,13 @@ class Runtime:
 
     def _warnings(self, status: Dict[str, Any]) -> List[str]:
         """Return, as sentences, what keeps this host from being as it should be."""
-        told = [self._no_link_told, self._steering_fault, *self._overlap_sentences()]
+        told = [self._no_link_told, self._device_fault, self._steering_fault]
+        if not status["links"]:
+            told.append(
+                "no interface takes part, so no packet gets through: look at interfaces.include and"
+                " interfaces.exclude"
+            )
+        told += self._overlap_sentences()
         told += [str(one) for one in self._own_addresses]
         told += self._shared_lan_sentences() + self._absent_sentences()
         if self._secure:

@@ -832,6 +832,92 @@ def test_device_that_somebody_spoils_again_and_again_is_repaired_ever_more_seldo
     assert agent._may_repair("it is down", 2001)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        ("it is down", {"admin_up": False}),
+        ("it lacks its address", {"addresses": ()}),
+        ("it is gone", None),
+        ("it lacks its route", {}),
+    ],
+    ids=lambda spoil: spoil[0],
+)
+def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
+    kernel, tmp_path, caplog, spoil
+):
+    settings = settings_for(tmp_path)
+    agent = runtime.Runtime(settings)
+    fault, values = spoil
+    sentence = (
+        f"device ropeway0 is repaired within 32 s, because it was changed again and again: {fault}"
+    )
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        settled(kernel)
+        agent._repair_pause_s, agent._repair_at = 32.0, runtime.boot_clock() + 32.0
+        *others, device = kernel.interfaces
+        if values:
+            kernel.interfaces = [*others, dataclasses.replace(device, **values)]
+        elif values is None:
+            kernel.interfaces = others
+        else:
+            kernel.steering = Steering(main=False, first=False)
+        kernel.hints.put(b"hint")
+        eventually(lambda: ask(settings, command="status")["warnings"] == [sentence])
+        dumps = kernel.dumps
+        kernel.hints.put(b"hint")
+        eventually(lambda: kernel.dumps > dumps)
+        agent._repair_at = 0.0
+        kernel.hints.put(b"hint")
+        eventually(lambda: ask(settings, command="status")["warnings"] == [])
+        assert kernel.steering.main
+        assert next(i for i in kernel.interfaces if i.kind == "tun").admin_up
+
+    run(agent, steps)
+    assert said(caplog, "again and again") == [sentence]
+
+
+def test_status_tells_that_no_interface_takes_part_while_that_is_so(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+    sentence = (
+        "no interface takes part, so no packet gets through: look at interfaces.include and"
+        " interfaces.exclude"
+    )
+
+    def steps():
+        eventually(lambda: kernel.links)
+        links = [i for i in kernel.interfaces if i.kind != "tun"]
+        assert ask(settings, command="status")["warnings"] == []
+        kernel.change()
+        eventually(lambda: ask(settings, command="status")["warnings"] == [sentence])
+        kernel.change(*links)
+        eventually(lambda: ask(settings, command="status")["warnings"] == [])
+
+    run(runtime.Runtime(settings), steps)
+
+
+def test_status_tells_why_the_device_cannot_be_repaired(kernel, tmp_path, monkeypatch):
+    settings = settings_for(tmp_path)
+    sentence = "device ropeway0 cannot be repaired (Operation not permitted): trying again"
+
+    def refuse(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def steps():
+        eventually(lambda: kernel.configured)
+        settled(kernel)
+        with monkeypatch.context() as patched:
+            patched.setattr(runtime.netlink, "configure", refuse)
+            *others, device = kernel.interfaces
+            kernel.interfaces = [*others, dataclasses.replace(device, admin_up=False)]
+            kernel.hints.put(b"hint")
+            eventually(lambda: ask(settings, command="status")["warnings"] == [sentence])
+        eventually(lambda: not ask(settings, command="status")["warnings"])
+
+    run(runtime.Runtime(settings), steps)
+
+
 def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel, tmp_path, caplog):
     kernel.leads_to = 2
 
