@@ -314,6 +314,19 @@ class SecurePeers:
             self._follow_links(strand, now)
         self.settle(now)
 
+    def _seek_again(self, connection: SecureConnection, now: float) -> None:
+        """Have a host that was met over a link that vanished looked for there over others.
+
+        Another card in the place of one that is gone has another hardware address, which the other
+        end learns at once only from what this one sends.
+        """
+        if connection.configured or not connection.proven:
+            return
+        host = connection.strand.host
+        endpoints = dict.fromkeys((connection.endpoint, *self._recalled.get(host, ())))
+        self._recalled[host] = tuple(endpoints)[: tuning.MAX_REMOTES_PER_PEER]
+        self._recall_until = now + tuning.FORGET_S
+
     # Links.
 
     def set_links(self, links: Sequence[Link], now: float) -> None:
@@ -342,6 +355,7 @@ class SecurePeers:
         for connection in list(strand.connections.values()):
             link = self.links.get(connection.link)
             if link is None:
+                self._seek_again(connection, now)
                 self._end(connection, "the link vanished", now)
                 continue
             connection.path_mtu.set_link_mtu(link.mtu, now)

@@ -241,6 +241,44 @@ def test_a_router_that_starts_anew_finds_idle_hosts_where_they_were():
     assert world.states("r", C) == {(4, 4): 2, (5, 5): 2}
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_host_is_sought_where_it_was_over_a_card_that_takes_the_place_of_another(moved):
+    world = SecureWorld()
+    router = world.add("r", B, [link(12, "192.168.0.3")], [peer("a", A)])
+    world.add("a", A, [link(2, "192.168.0.2")], [peer("r", B, "192.168.0.3")])
+    world.run(2.0)
+    router.set_links([], world.now)
+    world.run(0.1)
+    # The other end still sends to the hardware address of the card that is gone.
+    own = "192.168.0.7" if moved else "192.168.0.3"
+    world.cut = {("192.168.0.2", own), ("192.168.0.2", "192.168.0.3")}
+    world.captured.clear()
+    router.set_links([link(77, own)], world.now)
+    world.run(0.05)
+    assert [far for _, near, far, _ in world.captured if near == (own, PORT)]
+    # What comes from the new one has told it better.
+    world.cut.clear()
+    world.run(0.5)
+    assert world.states("r", A) == {(77, 2): 2}
+    assert world.states("a", B)[2, 77] == 2
+    assert all_once(stream(world, 0.5, ways=(("a", A, "r", B), ("r", B, "a", A))))
+
+
+def test_who_is_sought_where_a_link_vanished_is_given_up_if_nobody_answers_there():
+    world = pair()
+    world.run(2.0)
+    router = world.nodes["b"]
+    links = list(router._peers.links.values())
+    for number in range(20):
+        world.lost = {"192.168.0.2"}
+        router.set_links(links[1:], world.now)
+        router.set_links([link(20 + number, "192.168.0.3"), *links[1:]], world.now)
+        world.run(0.5)
+    assert len(world.peer("b", A)["connections"]) == 2
+    world.run(130.0)
+    assert world.states("b", A) == {(13, 3): 2}
+
+
 def test_where_a_host_was_before_is_forgotten_if_nobody_answers_there():
     world = pair()
     world.nodes["b"].recall({A: [("192.168.0.9", 4), ("192.168.1.9", 4)]}, world.now)
