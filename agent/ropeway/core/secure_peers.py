@@ -1066,13 +1066,14 @@ class SecurePeers:
         free = answered or not connection.calls or aim[0] in connection.candidates
         if connection.state == State.SENDING and free:
             self._move(connection, aim, answered, now)
-        elif echoed is not None and answered:
-            if echoed[0] > connection.reached_at and connection.move_at == _INF:
+        elif echoed is not None and answered and echoed[0] > connection.reached_at:
+            if connection.move_at == _INF:
                 stay_s = tuning.STAY_ROUND_TRIPS * (now - echoed[0]) + tuning.STAY_S
                 connection.move_to = aim
                 connection.move_asked_at = echoed[0]
                 connection.move_at = now + min(stay_s, tuning.STAY_MAX_S)
         elif aim[1] is not None:
+            # Who hears nothing repeats what it heard last: that proves nothing of now.
             self._challenge(connection, aim, now)
 
     def _challenge(self, connection: SecureConnection, aim: Aim, now: float) -> None:

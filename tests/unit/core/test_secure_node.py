@@ -1075,6 +1075,26 @@ class Hostile:
         self.seen = len(captured)
 
 
+def test_a_greeting_that_was_passed_on_from_elsewhere_shuts_out_no_link():
+    world = pair()
+    stream(world, 1.0, rate=50)
+    world.lost = {"192.168.1.2"}
+    stream(world, 4.0, rate=50)
+    greetings = [
+        datagram
+        for _, source, _, datagram in world.captured
+        if source[0] == "192.168.1.2" and datagram[0] == secure.CONTROL
+    ]
+    world.arrive(greetings[-1], ("192.168.1.66", PORT), ("192.168.1.3", PORT))
+    world.lost = set()
+    assert all_once(stream(world, 1.0, rate=50))
+    assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
+    assert {c["address"] for c in world.peer("b", A)["connections"]} == {
+        "192.168.0.2",
+        "192.168.1.2",
+    }
+
+
 def test_a_link_may_vanish_while_a_host_is_somewhere_else_than_it_is_called():
     world = pair()
     world.run(1.0)
