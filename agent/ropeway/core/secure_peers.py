@@ -923,7 +923,7 @@ class SecurePeers:
             if c.link == link
             and c is not found
             and (endpoint in c.candidates or endpoint == c.endpoint)
-            and (not c.remote or now - c.heard_at >= tuning.SILENCE_S)
+            and (not c.remote or _has_fallen(c, now))
         ]
         if found is None and stand_ins:
             found = stand_ins.pop()
@@ -1472,6 +1472,15 @@ def _key(connection: SecureConnection) -> Any:
 def _seal(session: Session, body: bytes) -> bytes:
     """Give the control frame of a body."""
     return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
+
+
+def _has_fallen(connection: SecureConnection, now: float) -> bool:
+    """Say whether another interface may take the place of a connection's at its endpoint.
+
+    One that is idle is not silent: whoever has kept back a frame would end it by forging a source.
+    """
+    silent = now - connection.heard_at >= tuning.SILENCE_S
+    return silent and connection.state == State.SENDING
 
 
 def _input(state: int, heard_back: bool, anew: bool) -> Input:

@@ -1095,6 +1095,21 @@ def test_a_greeting_that_was_passed_on_from_elsewhere_shuts_out_no_link():
     }
 
 
+@pytest.mark.parametrize("sources", [("192.168.0.3",), ("192.168.0.66", "192.168.0.3")])
+def test_a_greeting_that_is_led_to_another_link_ends_no_idle_connection(sources):
+    world = pair()
+    world.run(60.0)
+    session = world.nodes["b"]._strands[A].session
+    for source in sources:
+        greeting = secure.Control(state=0, src_index=13, dst_index=0, way=2)
+        body = session.seal(secure.CONTROL_AD, secure.encode_control(greeting))
+        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        world.arrive(frame, (source, PORT), ("192.168.0.2", PORT))
+    assert world.states("a", B)[2, 12] == 2
+    world.cut = {("192.168.1.2", "192.168.1.3")}
+    assert all_once(stream(world, 1.0, rate=50))
+
+
 def test_a_link_may_vanish_while_a_host_is_somewhere_else_than_it_is_called():
     world = pair()
     world.run(1.0)
