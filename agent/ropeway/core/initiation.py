@@ -16,10 +16,10 @@ cookie      60     ``03 000000``, salt 16, sealed cookie 32, first 8 bytes of th
 Resets (type 6) are :mod:`ropeway.core.resets`'; what comes of one is decided here.
 
 What an initiation goes through, cheapest first: length, mac1 (it knows this host's public key), the
-cache of answers (a copy over another link, or a retransmission, gets the same answer), the budget
-(from half of it on, mac2 proves that the source is real), the Noise handshake, the peer's key and
-host, the stamp. Only then is anything kept, so strangers leave no state. No reply is longer than
-what it answers.
+cache of answers (a copy over another link, or a retransmission, gets the same answer), whether it
+is known to be stale, the budget (from half of it on, mac2 proves that the source is real), the
+Noise handshake, the peer's key and host, the stamp. Only then is anything kept, so strangers leave
+no state. No reply is longer than what it answers.
 
 An initiation that is genuine but stale makes no session. Its sender may be called back where it
 came from, once a cookie has shown that somebody is there.

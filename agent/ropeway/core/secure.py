@@ -1,7 +1,8 @@
 """The secure encapsulation: what travels in a UDP datagram, bytes <-> frames.
 
-Every datagram begins with its type. Integers are little-endian. Initiation, response, cookie and
-reset are :mod:`ropeway.core.initiation`'s; the frames of a session are laid out here:
+Every datagram begins with its type. Integers are little-endian. Initiation, response and cookie are
+:mod:`ropeway.core.initiation`'s, resets :mod:`ropeway.core.resets`'; the frames of a session are
+laid out here:
 
 ======  ====  ======================================================================
 offset  size  field
