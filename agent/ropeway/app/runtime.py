@@ -5,7 +5,8 @@ One turn of the loop, in the order of the code:
 1. wait until a descriptor is ready or something is due;
 2. packets from the TUN device, and datagrams from each link, go to the node in batches, and what
    it makes of them is sent and delivered at once; where more of them come than can be carried they
-   wait in a fair queue each, which is served a batch a turn;
+   wait in a fair queue each, which is served a batch a turn; what has waited for too long is
+   dropped;
 3. signals, netlink hints and the control socket are served;
 4. the node ticks if it is due;
 5. what the node wants sent, delivered and logged is sent, delivered and logged;

@@ -193,8 +193,8 @@ def _stacked(
     """Return, by index, what is stacked on an agent's device to any depth, with the device's name.
 
     That is a VLAN or the like on one, a tunnel whose packets leave there as the routes are now or
-    whose ends are in its network, a bridge or bond with a
-    port that is stacked, and a veth whose other end is a port of such a one.
+    whose ends are in its network, a bridge or bond with a port that is stacked, and a veth whose
+    other end is a port of such a one.
     """
     known = {interface.index: interface for interface in interfaces}
     devices = _devices(known.values(), rules)
