@@ -63,15 +63,15 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     except OSError as error:
         log.warning(
             "%s cannot be read (%s): counting from the wall clock; if that was set back, other"
-            " hosts refuse this one until it catches up",
+            " hosts refuse the handshakes of this one until it is set right",
             path,
             error.strerror or error,
         )
         epoch = now
     except ValueError as error:
         log.warning(
-            "%s: counting from the wall clock; if that was set back, other hosts refuse this one"
-            " until it catches up",
+            "%s: counting from the wall clock; if that was set back, other hosts refuse"
+            " the handshakes of this one until it is set right",
             error,
         )
         epoch = now
