@@ -5,7 +5,7 @@ Source: `Documentation/networking/ip-sysctl.rst` (arp_ignore), arp_ignore() of n
 
 from __future__ import annotations
 
-from ropeway.kernel import reverse_path
+from ropeway.kernel import sysctl
 
 # 1 and 2 keep to the interface's own addresses, 8 answers for none. 3 leaves out only what is of no
 # use beyond the host, and 4 to 7 are reserved.
@@ -14,4 +14,4 @@ _OWN_ONLY = (1, 2, 8)
 
 def answers_for_others(name: str) -> bool:
     """Say whether the interface `name` answers for any address of this host, as by default."""
-    return reverse_path.setting(name, "arp_ignore") not in _OWN_ONLY
+    return sysctl.of_interface(name, "arp_ignore") not in _OWN_ONLY

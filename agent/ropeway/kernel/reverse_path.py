@@ -6,34 +6,15 @@ net/ipv4/fib_frontend.c, which asks for the route that leads back.
 
 from __future__ import annotations
 
-import os
+from ropeway.kernel import steering, sysctl
 
-from ropeway.kernel import steering
-
-SYSCTLS = "/proc/sys/net/ipv4/conf"
 STRICT = 1
 """2 is loose: a route back by any interface will do; 0 is off."""
 
 
 def is_strict(name: str) -> bool:
     """Say whether the interface `name` takes only what it would send the answer to by itself."""
-    return setting(name, "rp_filter") == STRICT
-
-
-def setting(name: str, key: str) -> int:
-    """Return what counts for the interface `name` of a setting such as "rp_filter"; 0 if unknown.
-
-    That is the larger one of its own and that of all interfaces.
-    """
-    return max(_value("all", key), _value(name, key))
-
-
-def _value(name: str, key: str) -> int:
-    try:
-        with open(os.path.join(SYSCTLS, name, key), encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
+    return sysctl.of_interface(name, "rp_filter") == STRICT
 
 
 def way_back(source: str, far: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ropeway.kernel import arp, reverse_path
+from ropeway.kernel import arp
 
 
 @pytest.mark.parametrize(
@@ -12,12 +12,6 @@ from ropeway.kernel import arp, reverse_path
     [(0, 0, True), (1, 0, False), (0, 1, False), (0, 2, False), (3, 1, True), (8, 0, False),
      (0, None, True), (1, None, False)],
 )  # fmt: skip
-def test_interface_answers_for_others_unless_told_to_keep_to_its_own(
-    tmp_path, monkeypatch, all_, own, answers
-):
-    monkeypatch.setattr(reverse_path, "SYSCTLS", str(tmp_path))
-    for name, value in (("all", all_), ("eth0", own)):
-        if value is not None:
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "arp_ignore").write_text(f"{value}\n")
+def test_interface_answers_for_others_unless_told_to_keep_to_its_own(sysctls, all_, own, answers):
+    sysctls("arp_ignore", all_, own)
     assert arp.answers_for_others("eth0") is answers

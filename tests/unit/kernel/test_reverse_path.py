@@ -16,12 +16,8 @@ from tests.unit.kernel.fake_netlink import attribute, message, number
     [(0, 0, False), (1, 0, True), (0, 1, True), (1, 1, True), (2, 1, False), (1, 2, False),
      (0, None, False), (1, None, True), ("x", 0, False)],
 )  # fmt: skip
-def test_larger_value_counts(tmp_path, monkeypatch, all_, own, strict):
-    monkeypatch.setattr(reverse_path, "SYSCTLS", str(tmp_path))
-    for name, value in (("all", all_), ("eth0", own)):
-        if value is not None:
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "rp_filter").write_text(f"{value}\n")
+def test_larger_value_counts(sysctls, all_, own, strict):
+    sysctls("rp_filter", all_, own)
     assert reverse_path.is_strict("eth0") is strict
 
 
