@@ -30,15 +30,15 @@ BULK_HOLD_S = 0.01
 class BusyPoll:
     """Decides how long to look for what comes next. Occasions are any keys, few of them.
 
-    All times are monotonic seconds; `carried` is as in :meth:`note`.
+    All times are monotonic seconds.
     """
 
-    def __init__(self, processors: int, now: float, carried: int = 0) -> None:
+    def __init__(self, processors: int, now: float) -> None:
         self._alone = processors < 2
         self._trust: Dict[str, int] = {}
         self._saved_s = 0.0
         self._at = now
-        self._carried = carried
+        self._carried = 0
         self._bulk_until = now
 
     def note(self, carried: int, now: float) -> None:
