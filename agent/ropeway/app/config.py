@@ -565,7 +565,7 @@ def _check_named_addresses(
     if not isinstance(named, list):
         return
     if data.get("encapsulation") == CLASSIC:
-        faults.add(where, "only the encapsulation secure has this key: remove it")
+        faults.add(where, "only the encapsulation secure has this setting: remove it")
         return
     called = _called(data.get("peers"), _port(data))
     lines: Dict[str, int] = {}

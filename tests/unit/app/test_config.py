@@ -457,7 +457,7 @@ def test_named_addresses_are_for_the_encapsulation_secure():
     with pytest.raises(config.ConfigError) as caught:
         config.parse(f"{text}encapsulation: classic\n".encode(), "f")
     assert caught.value.errors == (
-        "f:3: interfaces.addresses: only the encapsulation secure has this key: remove it",
+        "f:3: interfaces.addresses: only the encapsulation secure has this setting: remove it",
     )
 
 
