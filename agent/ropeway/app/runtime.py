@@ -64,10 +64,10 @@ from ropeway.app.control import (
 from ropeway.app.freshness import Bound, DeviceSource, LinkMerge, LinkSource
 from ropeway.app.intake import Intake
 from ropeway.app.polling import BusyPoll
+from ropeway.app.tree import summary
 from ropeway.app.wakefulness import Wakefulness
 from ropeway.core import events, ipv4
 from ropeway.core.classic_node import ClassicNode
-from ropeway.core.handshake import State
 from ropeway.core.link import Link
 from ropeway.core.node import Node, Settings
 from ropeway.core.redundancy import LinkHealth
@@ -1664,16 +1664,6 @@ def _without_sockets(link: Link, fault: str) -> Dict[str, Any]:
         "fault": fault,
         "send_errors": {},
     }
-
-
-def summary(status: Dict[str, Any]) -> str:
-    """Return the line that `systemctl status` shows."""
-    carrying = sum(link["carries"] for link in status["links"])
-    expected = len(status["links"]) + len(status["missing_links"])
-    reached = sum(peer["best_state"] == State.ESTABLISHED for peer in status["peers"])
-    return "{} of {} links {}, {} of {} hosts reached".format(
-        carrying, expected, "carries" if carrying == 1 else "carry", reached, len(status["peers"])
-    )
 
 
 def _reverse_path_sentences(status: Dict[str, Any]) -> List[str]:

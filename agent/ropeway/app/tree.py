@@ -1,4 +1,4 @@
-"""The status as text: the tree that ropeway(8) explains."""
+"""The status as text: the tree that ropeway(8) explains, and the line that systemd shows."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ def render(status: Dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(status: Dict[str, Any]) -> str:
+    """Return the line that `systemctl status` shows."""
+    carrying = sum(link["carries"] for link in status["links"])
+    expected = len(status["links"]) + len(status["missing_links"])
+    reached = sum(peer["best_state"] == STATE_ESTABLISHED for peer in status["peers"])
+    return "{}, {} of {} hosts reached".format(
+        _how_many_carry(carrying, expected), reached, len(status["peers"])
+    )
+
+
 def _not_carried(dropped: Dict[str, int]) -> List[str]:
     """Return the line about packets of kinds that a virtual network never carries."""
     counted = [f"{dropped[kind]} {name}" for kind, name in NOT_CARRIED if dropped.get(kind)]
@@ -57,8 +67,12 @@ def _carrying(links: List[Dict[str, Any]], missing: int) -> str:
     """Return how many of all links carry, unless all do; ``missing`` ones are not there."""
     total = len(links) + missing
     carrying = sum(link.get("carries", True) for link in links)
-    verb = "carries" if carrying == 1 else "carry"
-    return "" if carrying == total else f" {carrying} of {total} links {verb}"
+    return "" if carrying == total else " " + _how_many_carry(carrying, total)
+
+
+def _how_many_carry(carrying: int, total: int) -> str:
+    """Return "1 of 2 links carries" and the like."""
+    return "{} of {} links {}".format(carrying, total, "carries" if carrying == 1 else "carry")
 
 
 def _reach(peer: Dict[str, Any], names: Dict[int, str]) -> List[str]:
