@@ -530,13 +530,20 @@ def test_packet_that_cannot_be_read_leaves_the_device_as_it_is(kernel, tmp_path,
     run(runtime.Runtime(settings), steps)
 
 
+def lose_device(kernel, error):
+    """Have the device go; reading fails, unless the agent has seen that before and closed it."""
+    gone = kernel.tun
+    kernel.interfaces = [i for i in kernel.interfaces if i.kind != "tun"]
+    with contextlib.suppress(OSError):
+        gone.put(OSError(error, os.strerror(error)))
+
+
 def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
     settings = settings_for(tmp_path)
 
     def steps():
         eventually(lambda: kernel.configured)
-        kernel.interfaces = [i for i in kernel.interfaces if i.kind != "tun"]
-        kernel.tun.put(OSError(errno.EIO, os.strerror(errno.EIO)))
+        lose_device(kernel, errno.EIO)
         eventually(lambda: len(kernel.configured) == 2)
         assert len(kernel.tuns) == 2
 
@@ -550,10 +557,7 @@ def test_device_that_is_gone_in_the_middle_of_a_flood_is_made_again(kernel, tmp_
     def steps():
         eventually(lambda: kernel.configured)
         agent._outgoing.overruns = lambda _: True
-        # The agent may see that it is gone before it reads from it.
-        gone = kernel.tun
-        kernel.interfaces = [i for i in kernel.interfaces if i.kind != "tun"]
-        gone.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
+        lose_device(kernel, errno.EBADFD)
         eventually(lambda: len(kernel.configured) == 2)
         assert len(kernel.tuns) == 2
 
