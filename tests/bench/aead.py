@@ -177,7 +177,7 @@ def agent() -> List[Variant]:
         raise MissingError("the agent's libsodium cannot be told what the processor lacks")
     sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
     try:
-        from ropeway.core import aead
+        from ropeway.core.session import aead
     except ImportError as error:
         raise MissingError(f"no agent ({error}): run it with PYTHONPATH=agent") from None
     try:

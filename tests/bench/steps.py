@@ -14,8 +14,7 @@ import struct
 import time
 from typing import Any
 
-from ropeway.core import ipv4
-from ropeway.kernel import segments
+from ropeway.core.packet import ipv4, segments
 from tests.unit.core.secure_world import PORT, SecureWorld, pair
 
 REPEATS = 200

@@ -61,7 +61,7 @@ def test_it_holds_what_it_promises(package: Path) -> None:
     ):
         assert contents[path].startswith("-r"), path
     schema = contents["/usr/share/ropeway/config.schema.json"]
-    assert schema.endswith("../../lib/ropeway/ropeway/app/config.schema.json")
+    assert schema.endswith("../../lib/ropeway/ropeway/app/config/config.schema.json")
 
 
 def test_it_leaves_its_directory_in_etc_to_its_owner(package: Path) -> None:

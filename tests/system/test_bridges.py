@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ropeway.kernel import firewall
-from ropeway.kernel.sockets import LinkSockets
+from ropeway.kernel.classic_sockets import LinkSockets
 from tests.system.agents import DEVICE
 from tests.system.reference_node import Frame
 from tests.system.stage import Stage

@@ -97,7 +97,7 @@ def test_limit_is_held_while_packets_pass_and_no_longer(each_pair: Pair) -> None
 def test_keepalives_are_no_traffic(each_pair: Pair) -> None:
     agents = [each_pair.a_agent(cpu_latency_us=LIMIT_US), each_pair.b_agent()]
     for agent in agents:
-        agent.tuning["ropeway.app.wakefulness:HOLD_S"] = 2 * KEPT_ALIVE_S
+        agent.tuning["ropeway.app.engine.wakefulness:HOLD_S"] = 2 * KEPT_ALIVE_S
         agent.start()
     each_pair.wait_whole(*agents)
     wait_kept_alive(each_pair, *agents)

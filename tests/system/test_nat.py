@@ -29,9 +29,9 @@ LONGEST_S = 6.0
 #: Pauses short enough for a test, in the same proportion to what a NAT holds as in the field.
 SHORT_PAUSES = {
     "ropeway.core.tuning:ACTIVE_S": 1.0,
-    "ropeway.core.keepalive:IDLE_START_S": 2.0,
-    "ropeway.core.keepalive:IDLE_MIN_S": 0.5,
-    "ropeway.core.keepalive:IDLE_MAX_S": LONGEST_S,
+    "ropeway.core.strand.keepalive:IDLE_START_S": 2.0,
+    "ropeway.core.strand.keepalive:IDLE_MIN_S": 0.5,
+    "ropeway.core.strand.keepalive:IDLE_MAX_S": LONGEST_S,
 }
 IDLE_LIMIT_S = 60.0
 

@@ -13,9 +13,8 @@ from typing import Iterator
 
 import pytest
 
-from ropeway.core import ipv4
-from ropeway.kernel import segments
-from ropeway.kernel.sockets import ON
+from ropeway.core.packet import ipv4, segments
+from ropeway.kernel.classic_sockets import ON
 from ropeway.kernel.tun import FEATURES, Queue, Tun
 from tests.system.agents import DEVICE
 from tests.system.checksums import Tap, watched

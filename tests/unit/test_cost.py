@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ropeway.core import aead, ipv4
-from ropeway.kernel import segments
+from ropeway.core.packet import ipv4, segments
+from ropeway.core.session import aead
 from tests.unit.core.secure_world import PORT, pair
 
-AGENT = str(Path(segments.__file__).parents[1])
+AGENT = str(Path(segments.__file__).parents[2])
 PACKETS = 64
 #: What the bars were taken on, with about 15 % to spare; others compile to other instructions, and
 #: from 3.12 on not every instruction is told of.

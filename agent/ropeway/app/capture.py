@@ -14,8 +14,9 @@ from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tupl
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core import ipv4, secure
-from ropeway.core.aead import CIPHER_NAME
+from ropeway.core.frame import data as secure
+from ropeway.core.packet import ipv4
+from ropeway.core.session.aead import CIPHER_NAME
 
 #   struct pcap_file_header { bpf_u_int32 magic; u_short version_major, version_minor;
 #                             bpf_int32 thiszone; bpf_u_int32 sigfigs, snaplen, linktype; };

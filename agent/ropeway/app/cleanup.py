@@ -10,8 +10,8 @@ import errno
 import socket
 from typing import Any, Dict, List, Optional, Tuple
 
-from ropeway.app.config import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
-from ropeway.app.control import ControlError, remove_stale
+from ropeway.app.config.read import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
+from ropeway.app.control.server import ControlError, remove_stale
 from ropeway.kernel import firewall, netlink, steering
 from ropeway.kernel.tun import Tun
 
@@ -24,7 +24,7 @@ def names(config_path: str) -> Tuple[str, str]:
 
     Only these two keys are looked at. `ValueError` says why the file does not tell them.
     """
-    from ropeway.app import bounded_yaml
+    from ropeway.app.config import bounded_yaml
 
     try:
         with open(config_path, "rb") as file:

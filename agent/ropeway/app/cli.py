@@ -11,14 +11,14 @@ import time
 from typing import Any, Dict, List, Optional, Set, TextIO
 
 from ropeway import __version__
-from ropeway.app import control
-from ropeway.app.config import (
+from ropeway.app.config.read import (
     DEFAULT_CONTROL_PATH,
     DEFAULT_DEVICE_NAME,
     DEFAULT_PATH,
     Config,
     ConfigError,
 )
+from ropeway.app.control import server as control
 
 RELOAD_TIMEOUT_S = 12.0
 """The agent gives up reading its configuration before that."""
@@ -177,13 +177,14 @@ def _add_key_file(parser: argparse.ArgumentParser) -> None:
 def _agent(options: argparse.Namespace) -> int:
     import logging
 
-    from ropeway.app import config, systemd
+    from ropeway.app import systemd
+    from ropeway.app.config import read as config
 
     systemd.log_to_stderr()
     log = logging.getLogger("ropeway")
     try:
         configuration = config.read_apart(options.config)
-        from ropeway.app.runtime import Runtime, StartError
+        from ropeway.app.engine.engine import Runtime, StartError
 
         try:
             Runtime(configuration, options.config).run()
@@ -200,7 +201,8 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from ropeway.app import config, keys
+    from ropeway.app.config import read as config
+    from ropeway.app.store import keys
 
     # Root reads everything, so what matters is whether the service can.
     reader = keys.service_user() if os.geteuid() == 0 else None
@@ -282,7 +284,7 @@ def _reload(options: argparse.Namespace) -> int:
 
 
 def _genkey(options: argparse.Namespace) -> int:
-    from ropeway.app import keys
+    from ropeway.app.store import keys
 
     try:
         print(keys.encode(keys.public_of(keys.make_private(_key_path(options)))))
@@ -292,7 +294,7 @@ def _genkey(options: argparse.Namespace) -> int:
 
 
 def _pubkey(options: argparse.Namespace) -> int:
-    from ropeway.app import keys
+    from ropeway.app.store import keys
 
     try:
         print(keys.encode(keys.public_of(keys.read_private(_key_path(options)))))
@@ -303,7 +305,7 @@ def _pubkey(options: argparse.Namespace) -> int:
 
 def _key_path(options: argparse.Namespace) -> str:
     """Return where the private key stands; `ConfigError` where the configuration hides it."""
-    from ropeway.app import config
+    from ropeway.app.config import read as config
 
     if options.file is not None:
         return str(options.file)
@@ -425,7 +427,7 @@ def _status(options: argparse.Namespace) -> int:
 
         print(json.dumps(status, indent=2))
     else:
-        from ropeway.app.tree import render
+        from ropeway.app.control.tree import render
 
         print(render(status))
     return EXIT_OK

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
-from ropeway.core.counters import TokenBucket
+from ropeway.core.drops import TokenBucket
+from ropeway.core.frame.data import Endpoint
 from ropeway.core.link import Link
-from ropeway.core.secure import Endpoint
 from ropeway.core.tuning import (
     CHANGES_EVERY_S,
     CHANGES_MAX,

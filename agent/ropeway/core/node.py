@@ -1,477 +1,593 @@
-"""The facade that the runtime drives: bytes and the time go in, everything else comes out.
+"""The secure encapsulation's node: the way of its frames.
 
-What is here holds for both encapsulations: the way of a packet between the device and the strands,
-which :class:`ropeway.core.classic_node.ClassicNode` and
-:class:`ropeway.core.secure_node.SecureNode` complete by the way of frames on links.
-
-1. ``outbound``: packets that are alike make a run, which looks up its next hop's strand once;
-2. ``Strand.send``: one copy for each carrying connection;
-3. ``take_trains`` or ``take_datagrams`` of the encapsulation: what to send from where to where;
-4. ``inbound``: the encapsulation finds strand and packets, and drops duplicates;
-5. ``_arrived``: the device or the next hop's strand;
-6. ``take_packets`` and ``take_partial_packets``: what to write to the device.
+1. ``inbound``: take a train of frames apart, find the session by bytes 4 to 7;
+2. ``_inbound_data``: its replay window, so that a later copy costs no cryptography; open the frame,
+   then mark it;
+3. ``_opened``: see that the sender may send the packets, ``Node._arrived``;
+4. whatever is no data frame goes to :class:`ropeway.core.peers.peers.SecurePeers`, which also
+   keeps ``set_links``, ``add_remote``, ``remove_remote``, ``reload`` and ``tick``.
 """
 
 from __future__ import annotations
 
+import base64
+import random as random_module
 from collections import Counter
-from dataclasses import dataclass
-from typing import (
-    Any,
-    Dict,
-    Hashable,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ropeway.core import events, ipv4, redundancy, tuning
-from ropeway.core.counters import Drop, SharedBudget
+from cryptography.exceptions import InvalidTag
+
+from ropeway.core import tuning
+from ropeway.core.data.router import Node, Settings, peer_links_status
+from ropeway.core.drops import Drop
+from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import Endpoint, Received, Train
 from ropeway.core.link import Link
-from ropeway.core.redundancy import LinkHealth, Watch
-from ropeway.core.routes import Routes
-from ropeway.core.strand import NEVER, Strand
+from ropeway.core.packet import ipv4
+from ropeway.core.peers.peers import SecurePeers, SocketKey, check_peers
+from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
+from ropeway.core.session.noise import KeyPair
+from ropeway.core.session.session import Session
+from ropeway.core.strand.path_mtu import BASE_MTU
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
 
-#: The header of an IPv6 packet, in bytes (RFC 8200, section 3).
-_IPV6_HEADER_SIZE = 40
-#: The limited broadcast address (RFC 919).
-_EVERYBODY = bytes((255, 255, 255, 255))
+_NO_PSK = bytes(32)
+_FRAMES = (secure.DATA, secure.PARTIAL, secure.CONTROL)
+#: The first bytes of data frames where the device needs whole checksums, and where it does not.
+_WHOLE = frozenset((secure.DATA_AD,))
+_ALL = frozenset((secure.DATA_AD, secure.PARTIAL_AD))
+#: As :func:`ropeway.core.frame.data.take_apart` gives it.
+Frame = Tuple[bytes, bytes, int, bytes]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a node is told once; addresses and networks are dotted IPv4 text."""
+class PeerSettings:
+    """Another host that belongs to the network."""
 
-    #: This host's virtual address, inside ``network``.
-    address: str
-    #: The virtual network, ``10.0.0.0/24``.
-    network: str
-    #: Next hop for hosts without an established strand of their own.
-    router: Optional[str] = None
-    #: Whether packets between other hosts are passed on.
-    forward: bool = False
-    #: The device's MTU in bytes; None follows the links.
-    device_mtu: Optional[int] = None
+    #: Its virtual address.
+    host: str
+    #: The keys that prove it, 32 bytes each: one, or two while it changes its key.
+    public_keys: Tuple[bytes, ...]
+    #: A secret of 32 bytes that both ends share, zeros for none.
+    psk: bytes = field(default=_NO_PSK, repr=False)
+    #: Where it can be called; nowhere if it calls by itself.
+    endpoints: Tuple[Endpoint, ...] = ()
 
 
-class Node:
-    """One host of the virtual network, without its sockets and its clock.
+@dataclass(frozen=True)
+class SecureSettings(Settings):
+    """What a secure node is told once, or again by :meth:`SecureNode.reload`."""
 
-    Every ``now`` is in seconds of one monotonic clock and never goes back. Bytes from links
-    and device may be anything: they are counted and dropped, they never raise.
+    #: This host's X25519 private key, 32 bytes.
+    private_key: bytes = field(default=b"", repr=False)
+    #: The UDP port of this host's sockets.
+    port: int = 0
+    peers: Tuple[PeerSettings, ...] = ()
+    #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
+    epoch: int = 0
+    #: What tells peers of sessions of former starts:
+    #: see :class:`ropeway.core.session.resets.Resets`.
+    reset_keys: Tuple[bytes, ...] = field(default=(), repr=False)
+    #: A session is replaced after this time, in seconds, 2 to 3600.
+    rollover_s: float = 120.0
+
+
+class SecureNode(Node):
+    """One host of a virtual network whose frames are sealed, between hosts known by their keys.
+
+    A socket's key is (link index, local address), a destination (address, UDP port). Datagrams
+    come as :data:`ropeway.core.frame.data.Received`. ``entropy`` gives so many secret random bytes.
     """
 
-    #: Its name in the configuration and in :meth:`status`.
-    encapsulation: str
+    encapsulation = "secure"
 
-    def __init__(self, settings: Settings, now: float) -> None:
-        self.settings = settings
-        self._own = ipv4.pack(settings.address)
-        self._strands: Dict[str, Any] = {}
-        self._routes = Routes(settings.network, settings.address, settings.router, self._strands)
-        self._log = events.Log(now)
-        #: Whether links carry and peers are reached over them.
-        self.watch = Watch(now)
-        self._unusable: Sequence[LinkHealth] = ()
-        #: By link index and errno's name.
-        self._send_errors: Dict[int, Counter[str]] = {}
-        #: The connections whose outbox holds something, for a glance.
-        self.touched: List[Any] = []
-        #: What waits to be taken, for a glance; see :meth:`take_packets`.
-        self.packets: List[bytes] = []
-        self.partial_packets: List[bytes] = []
-        self._icmp = _icmp_budget(now)
-        self._icmp_too_big = _icmp_budget(now)
-        self._dropped: Counter[Drop] = Counter()
-        #: How many packets were sent for this host, came for it, or were passed on, for a glance.
-        self.carried = 0
-        self._delivered = 0
-        self._forwarded = 0
-        self._duplicates = 0
+    def __init__(
+        self,
+        settings: SecureSettings,
+        now: float,
+        random: random_module.Random,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        super().__init__(settings, now)
+        self.settings: SecureSettings = settings
+        self._peers = SecurePeers(
+            settings,
+            self._own,
+            self._strands,
+            self._routes,
+            self.touched,
+            self._dropped,
+            self._log,
+            self.watch,
+            now,
+            random,
+            entropy,
+        )
+        self._kinds = _WHOLE
 
-    # What an encapsulation adds.
+    def take_partial(self) -> None:
+        """Have the other hosts leave checksums partial: the device completes them.
 
-    def inbound(self, datagrams: Iterable[Any], key: Any, now: float) -> None:
-        """Take what arrived at the socket that ``key`` names."""
-        raise NotImplementedError
-
-    def packets_in(self, received: Any) -> int:
-        """Give how many packets there are in one thing that a socket gave, 1 or more."""
-        raise NotImplementedError
-
-    def flow(self, received: Any) -> Hashable:
-        """Give what tells apart who waits, where more arrives than can be handled.
-
-        Each host has flows of its own; what is not known to come from one shares a flow.
+        What they send before they are told is complete.
         """
-        raise NotImplementedError
-
-    def without_packets(self, received: Sequence[Any]) -> Tuple[List[Any], int]:
-        """Give what is left of things that sockets gave but too late, and how many packets are not.
-
-        Packets are not worth anything any more; what ends say to each other besides is: a
-        connection is not to look dead because this host stood still.
-        """
-        raise NotImplementedError
-
-    def _expire_frames(self) -> int:
-        """Drop frames that wait to be taken and carry a packet; give how many packets."""
-        raise NotImplementedError
-
-    def set_max_age(self, max_age_s: float) -> None:
-        """Have no packet wait for longer than that where an encapsulation has some wait."""
-
-    def send_failed(self, key: Any, reason: str, count: int) -> None:
-        """Count datagrams that a socket refused; ``reason`` is the errno's name."""
-        raise NotImplementedError
-
-    def set_links(self, links: Sequence[Link], now: float) -> None:
-        """Take the interfaces that take part now, all of them; the node finds the difference."""
-        raise NotImplementedError
-
-    def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once."""
-        raise NotImplementedError
-
-    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
-        """Make another way to a host known; ValueError, with a sentence, if it cannot be one."""
-        raise NotImplementedError
-
-    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
-        """Forget a way to a host; ValueError, with a sentence, if there is no such thing."""
-        raise NotImplementedError
-
-    def deadline(self) -> float:
-        """Give the time of the next :meth:`tick`."""
-        raise NotImplementedError
-
-    def tick(self, now: float) -> None:
-        """Do what is due."""
-        raise NotImplementedError
-
-    @property
-    def device_mtu(self) -> int:
-        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
-        raise NotImplementedError
-
-    def _links_in_use(self) -> Set[int]:
-        """Give the links over which a peer was heard or, while none was, those that greet one.
-
-        What leads to no peer must not make everybody's packets smaller.
-        """
-        connections = [c for strand in self._strands.values() for c in strand.connections.values()]
-        heard = {c.link for c in connections if c.heard_at > NEVER}
-        return heard or {c.link for c in connections if c.source is not None}
-
-    # Whether all links carry.
-
-    def expect(self, unusable: Sequence[LinkHealth]) -> None:
-        """Take the links that should carry and cannot, for a reason that only the outside knows.
-
-        They may be links that the node has, or some that it will never see.
-        """
-        if unusable != self._unusable:
-            self._unusable = unusable
-            self.watch.look_soon()
-
-    def _health(self, links: Mapping[int, Link]) -> List[LinkHealth]:
-        """Give whether each of ``links`` carries, then those that are expected besides."""
-        known = {one.index: one for one in self._unusable if one.index in links}
-        found = redundancy.of_links(links.values(), self._strands.values())
-        besides = [one for one in self._unusable if one.index not in links]
-        return [one if one.carries else known.get(one.index, one) for one in found] + besides
-
-    def _look_at_links(self, links: Mapping[int, Link], now: float) -> None:
-        """Report what has been lacking for a while, and what is there again."""
-        peers = [redundancy.of_peer(strand, links) for strand in self._strands.values()]
-        for event in self.watch.look(self._health(links), peers, now):
-            self._log.report(event, now)
-
-    def _links_status(self, links: Mapping[int, Link]) -> List[Dict[str, Any]]:
-        """Give what there is to see of each of ``links`` that holds for both encapsulations."""
-        return [
-            {
-                "index": link.index,
-                "name": link.name,
-                "addresses": [*link.addresses, *link.addresses6],
-                "mtu": link.mtu,
-                "up": link.up,
-                "carries": health.carries,
-                "fault": health.fault or None,
-                "send_errors": dict(self._send_errors.get(link.index, {})),
-            }
-            for health, link in sorted(
-                zip(self._health(links), links.values()), key=lambda both: both[1].index
-            )
-        ]
+        self._kinds = _ALL
+        self._peers.takes_partial = True
 
     # The way out.
 
     def outbound(self, packets: Sequence[bytes], now: float, partial: bool = False) -> None:
         """Send packets that were read from the device.
 
-        With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
+        Those with another host's source address are left out: no peer would take them from here.
         """
-        for run in self._cut_into_runs(packets, Drop.NOT_IPV4):
-            self._send(run, None, now, partial)
+        own = self._own
+        # A lone packet is what somebody waits for.
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.NOT_IPV4):
+            if run[0][12:16] == own:
+                # Most packets have a known way; to take it here saves them a call.
+                strand = self._routes.next_hops.get(run[0][16:20])
+                if strand is not None and strand.send(run, now, self.touched, partial):
+                    self.carried += len(run)
+                else:
+                    self._send(run, None, now, partial)
+            else:
+                self._dropped[Drop.FOREIGN_SOURCE] += len(run)
+        if self._peers.woken or self._peers.unsettled:
+            self._settle(now)
 
-    def _cut_into_runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[Sequence[bytes]]:
-        """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
+    def _settle(self, now: float) -> None:
+        peers = self._peers
+        peers.settle(now)
+        if peers.released:
+            released, peers.released = peers.released, []
+            for packet, origin, _ in released:
+                self._send((packet,), origin, now, False)
+        if peers.given_up:
+            given_up, peers.given_up = peers.given_up, []
+            for packet, origin, _ in given_up:
+                self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
 
-        The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
-        only the last may be shorter. A run fits into one train. Fragments of one packet stay
-        together, so that its end, if it is small, does not go ahead of the rest where they wait:
-        who puts them together gives up those that come too far apart.
-        """
-        run: List[bytes] = []
-        head = fragment = addresses = b""
-        size = room = 0
-        for packet in packets:
-            if (
-                room > 0
-                and packet[:4] == head
-                and packet[12:20] == addresses
-                and packet[6:10] == fragment
-                and len(packet) == size
-            ):
-                run.append(packet)
-                room -= 1
-                continue
-            if not ipv4.is_whole(packet):
-                from_device = reason is Drop.NOT_IPV4
-                six = from_device and len(packet) >= _IPV6_HEADER_SIZE and packet[0] >> 4 == 6
-                self._dropped[Drop.IPV6 if six else reason] += 1
-                continue
-            if room > 0 and len(packet) <= size and ipv4.is_next_fragment(packet, run[-1]):
-                run.append(packet)
-                room = room - 1 if len(packet) == size else 0
-                continue
-            if (
-                room > 0
-                and len(packet) < size
-                # What is small must not be taken for bulk where it waits, unless it is its end.
-                and (
-                    len(packet) > tuning.SMALL_BYTES
-                    or size <= tuning.SMALL_BYTES
-                    or packet[20:24] == run[-1][20:24]
-                )
-                and packet[12:20] == addresses
-                and packet[6:10] == fragment
-                and packet[0] == head[0]
-            ):
-                run.append(packet)
-                room = 0
-                continue
-            if run:
-                yield run
-            run = [packet]
-            size = len(packet)
-            head, fragment, addresses = packet[:4], packet[6:10], packet[12:20]
-            room = min(tuning.MAX_RUN, tuning.MAX_RUN_BYTES // size) - 1
-        if run:
-            yield run
+    def _expire_frames(self) -> int:
+        packets: Dict[SecureStrand, int] = {}
+        for connection in self.touched:
+            count = sum(train.count for train in connection.outbox)
+            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
+            connection.outbox = []
+        self.touched.clear()
+        return sum(packets.values())
 
-    def _send(
-        self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
-    ) -> None:
-        """Send a run that came from ``origin``, None for this host, and count what went out."""
-        strand = self._routes.next_hops.get(run[0][16:20])
-        known = strand is not None and strand is not origin
-        if known and strand.send(run, now, self.touched, partial):  # type: ignore[union-attr]
-            count = len(run)
-        else:
-            if partial:
-                run = [ipv4.complete(packet) for packet in run]
-            count = sum(self._dispatch(packet, origin, now) for packet in run)
-        self.carried += count
-        if origin is not None:
-            self._forwarded += count
+    def set_max_age(self, max_age_s: float) -> None:
+        """Have no packet wait for a session for longer than that, in seconds."""
+        self._peers.max_age_s = max_age_s
 
-    def _dispatch(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
-        """Send a packet whose next hop is not known yet or which does not simply fit.
+    def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
+        """Give what is to be sent: (socket's key, endpoint) -> trains of frames, in order."""
+        result: Dict[Tuple[Hashable, Hashable], List[Train]] = {}
+        for connection in self.touched:
+            if connection.outbox and connection.source is not None:
+                key = ((connection.link, connection.source), connection.endpoint)
+                result.setdefault(key, []).extend(connection.outbox)
+            connection.outbox = []
+        self.touched.clear()
+        for socket, endpoint, datagram in self._peers.outgoing:
+            train = Train(len(datagram), 1, [datagram])
+            result.setdefault((socket, endpoint), []).append(train)
+        self._peers.outgoing.clear()
+        return result
 
-        ``origin`` is the strand that it came from, None for this host itself. False if the
-        packet went nowhere, or not yet.
-        """
-        destination = packet[16:20]
-        if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
-            self._dropped[self._cast_of(destination)] += 1
-            return False
-        strand = self._routes.next_hop(destination)
-        if strand is None:
-            holds = self._routes.holds(destination)
-            code = ipv4.CODE_HOST if holds else ipv4.CODE_NETWORK
-            return self._refuse(Drop.NO_ROUTE, code, packet, origin, now)
-        if strand is origin:
-            return self._refuse(Drop.ECHO, ipv4.CODE_HOST, packet, origin, now)
-        if not strand.carrying:
-            if strand.hold(packet, origin, now):
-                return False
-            return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
-        if strand.send((packet,), now, self.touched):
-            return True
-        if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
-            pieces = ipv4.fragments(packet, strand.limit)
-            for run in self._cut_into_runs(pieces, Drop.MALFORMED_INNER):
-                strand.send(run, now, self.touched)
-            return True
-        # Some links may carry it all the same; its sender learns what all of them do.
-        sent = strand.send_where_it_fits(packet, now, self.touched)
-        if not sent:
-            self._dropped[Drop.TOO_BIG] += 1
-        unreachable, too_big = ipv4.ICMP_UNREACHABLE, ipv4.CODE_TOO_BIG
-        self._report_error(unreachable, too_big, packet, origin, now, strand.limit)
-        return sent
-
-    def _refuse(
-        self,
-        reason: Drop,
-        code: int,
-        packet: bytes,
-        origin: Optional[Strand[Any]],
-        now: float,
-    ) -> bool:
-        self._dropped[reason] += 1
-        self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
-        return False
-
-    def _cast_of(self, address: bytes) -> Drop:
-        """Give for which reason nothing is carried to ``address``."""
-        if ipv4.is_multicast(address):
-            return Drop.MULTICAST
-        return Drop.BROADCAST if self._is_broadcast(address) else Drop.NOT_UNICAST
-
-    def _is_broadcast(self, address: bytes) -> bool:
-        if address == _EVERYBODY:
-            return True
-        network = self._routes.network
-        return network.prefixlen < 31 and address == network.broadcast_address.packed
-
-    def _report_error(
-        self,
-        type_: int,
-        code: int,
-        packet: bytes,
-        origin: Optional[Strand[Any]],
-        now: float,
-        next_hop_mtu: int = 0,
-    ) -> None:
-        # The kernel takes no packet with one of its own addresses as the source from a device,
-        # so what this host's own packets meet is reported in the name of their destination.
-        source = packet[16:20] if origin is None else self._own
-        error = ipv4.icmp_error(type_, code, packet, source, next_hop_mtu)
-        limit = self._icmp_too_big if next_hop_mtu else self._icmp
-        if error is None or not limit.take(None if origin is None else origin.host, now):
-            return
-        target = packet[12:16]
-        if origin is None or target == self._own:
-            self.packets.append(error)
-            return
-        strand = self._routes.next_hop(target)
-        if strand is not None:
-            strand.send((error,), now, self.touched)
+    def send_failed(self, key: SocketKey, reason: str, count: int) -> None:
+        """Count datagrams that a socket refused; ``reason`` is the errno's name."""
+        if key[0] in self._peers.links:
+            self._send_errors.setdefault(key[0], Counter())[reason] += count
 
     # The way in.
 
-    def _arrived(
-        self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool = False
+    def inbound(self, received: Iterable[Received], key: SocketKey, now: float) -> None:
+        """Take datagrams that arrived at a socket."""
+        by_index, kinds = self._peers.handshakes.by_index, self._kinds
+        for data, endpoint, size in received:
+            frames = secure.take_apart(data, size)
+            start = 0
+            while start < len(frames):
+                head, index, _, _ = frames[start]
+                end = start + 1
+                while end < len(frames) and frames[end][0] == head and frames[end][1] == index:
+                    end += 1
+                session = by_index.get(index) if head[:1] in kinds else None
+                if session is not None:
+                    self._inbound_data(frames[start:end], session, now)
+                else:
+                    for at in range(start * size, end * size, size):
+                        self._inbound_other(data[at : at + size], endpoint, key, now)
+                start = end
+            # What is too short for a frame, one by one; a datagram may be empty.
+            for at in range(start * size, len(data) or 1, size):
+                self._inbound_other(data[at : at + size], endpoint, key, now)
+        if self._peers.woken or self._peers.unsettled:
+            self._settle(now)
+
+    def packets_in(self, received: Received) -> int:
+        """Give how many frames there are in what a socket gave, 1 or more."""
+        data, _, size = received
+        return -(-len(data) // size) if len(data) > size else 1
+
+    def flow(self, received: Received) -> Hashable:
+        """Give the session of a frame and whether it is small, or a handshake's type; else None.
+
+        Control frames count as small, or bulk and strangers could make a way look silent.
+        Handshakes are those that no mere stranger has made: the others wait with his garbage.
+        """
+        data, _, size = received
+        index = data[4:8]
+        handshakes = self._peers.handshakes
+        if index in handshakes.by_index:
+            if data[:1] in self._kinds:
+                return (index, size <= tuning.SMALL_BYTES)
+            if data[:1] == secure.CONTROL_AD:
+                return (index, True)
+        if len(data) <= size:
+            return handshakes.credible(data)
+        # A handshake comes first, or last as the shorter end of a train that nobody can read yet.
+        # To look at all would make reading as dear as handling.
+        last = (len(data) - 1) // size * size
+        return handshakes.credible(data[:size]) or handshakes.credible(data[last:])
+
+    def without_packets(self, received: Sequence[Received]) -> Tuple[List[Received], int]:
+        """Give the frames that are no data frames, and how many are.
+
+        Data frames count for no connection's life, and the control side does not see them.
+        """
+        left: List[Received] = []
+        count = 0
+        for data, endpoint, size in received:
+            for at in range(0, len(data) or 1, size):
+                if data[at : at + 1] in _ALL:
+                    count += 1
+                else:
+                    datagram = data[at : at + size]
+                    left.append((datagram, endpoint, len(datagram) or 1))
+        return left, count
+
+    def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
+        """Take data frames of one kind and way that claim to be of a session.
+
+        Only frames that were opened count as received, and later copies of such: to open a copy
+        would cost what the replay window saves.
+        """
+        head = frames[0][0]
+        strand: SecureStrand = self._strands[session.host]
+        window, decrypt, nonce = session.window, session.decrypt, secure.NONCE.pack
+        check, mark, ad = window.check, window.mark, head[:1]
+        packets = []
+        duplicates = refused = refused_bytes = 0
+        for _, _, counter, text in frames:
+            known = check(counter)
+            if known == 1:
+                duplicates += 1
+                continue
+            if known:
+                self._dropped[Drop.TOO_OLD] += 1
+                refused += 1
+                refused_bytes += len(text)
+                continue
+            try:
+                packet = decrypt(nonce(counter), text, ad)
+            except InvalidTag:
+                self._dropped[Drop.FORGED] += 1
+                refused += 1
+                refused_bytes += len(text)
+                continue
+            mark(counter)
+            packets.append(packet)
+        strand.duplicates += duplicates
+        self._duplicates += duplicates
+        connection = strand.by_way.get(head[1])
+        if connection is not None:
+            good = len(frames) - refused
+            connection.received += good
+            # All but the last are of one size.
+            connection.received_bytes += (
+                good * secure.HEADER_SIZE
+                + (len(frames) - 1) * len(frames[0][3])
+                + len(frames[-1][3])
+                - refused_bytes
+            )
+            connection.duplicates += duplicates
+            connection.first += len(packets)
+        if packets:
+            self._opened(packets, session, strand, now, ad == secure.PARTIAL_AD)
+
+    def _opened(
+        self,
+        packets: List[bytes],
+        session: Session,
+        strand: SecureStrand,
+        now: float,
+        partial: bool,
     ) -> None:
-        """Take a run of packets, first copies, that ``strand`` brought."""
-        count = len(run)
-        packet = run[0]
-        if packet[16:20] == self._own:
-            strand.delivered += count
-            self._delivered += count
-            self.carried += count
-            waiting = self.partial_packets
-            if partial:
-                waiting.extend(run)
-                return
-            if waiting and any(_kin(before, packet) for before in waiting):
-                # Perhaps of one flow, which its sender no longer sends partial; these come first.
-                self.packets.extend(map(ipv4.complete, waiting))
-                waiting.clear()
-            self.packets.extend(run)
-        elif not self.settings.forward:
-            self._dropped[Drop.NOT_FORWARDING] += count
-        elif packet[8] <= 1:
-            self._dropped[Drop.TTL] += count
-            for packet in map(ipv4.complete, run) if partial else run:
-                self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
-        else:
-            run = [ipv4.with_ttl_decreased(packet) for packet in run]
-            self._send(run, strand, now, partial)
+        """Take what authentic frames of a session held."""
+        session.heard_at = strand.heard_at = now
+        if not session.confirmed:
+            self._peers.confirm(session, now)
+        if now >= strand.idle_at:
+            self._peers.woken.append(strand)
+        strand.idle_at = now + tuning.ACTIVE_S
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.MALFORMED_INNER):
+            if partial and not ipv4.may_be_partial(run[-1]):
+                # The last may be the only one that is too short; the others are alike.
+                good = run[:-1] if ipv4.may_be_partial(run[0]) else []
+                self._dropped[Drop.MALFORMED_INNER] += len(run) - len(good)
+                run = good
+            if not run:
+                continue
+            source = run[0][12:16]
+            if source == strand.host_bytes or self._may_relay(strand, source):
+                self._arrived(run, strand, now, partial)
+            else:
+                self._dropped[Drop.SPOOFED] += len(run)
 
-    def take_packets(self) -> List[bytes]:
-        """Give the packets to write to the device, in order."""
-        packets, self.packets = self.packets, []
-        return packets
+    def _may_relay(self, strand: SecureStrand, source: bytes) -> bool:
+        """Say whether packets whose source is not their sender's may come from there."""
+        relays = strand.host == self.settings.router
+        return relays and source != self._own and self._routes.holds(source)
 
-    def take_partial_packets(self) -> List[bytes]:
-        """Give those whose TCP or UDP checksum is yet to be completed, in order."""
-        packets, self.partial_packets = self.partial_packets, []
-        return packets
+    def _inbound_other(
+        self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float
+    ) -> None:
+        """Take what is no data frame of a known session."""
+        peers = self._peers
+        if not datagram or datagram[0] not in _FRAMES:
+            peers.handshake(datagram, key, endpoint, now)
+            return
+        if len(datagram) < secure.OVERHEAD:
+            self._dropped[Drop.MALFORMED] += 1
+            return
+        session = peers.handshakes.by_index.get(datagram[4:8])
+        if session is not None and datagram[0] != secure.CONTROL:
+            self._dropped[Drop.MALFORMED] += 1
+            return
+        if session is not None:
+            peers.control(session, datagram, key, endpoint, now)
+            return
+        self._dropped[Drop.UNKNOWN_SESSION] += 1
+        for reset in peers.handshakes.resets_for(datagram, now):
+            peers.outgoing.append((key, endpoint, reset))
 
-    def expire_packets(self) -> None:
-        """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
-        count = len(self.packets) + len(self.partial_packets) + self._expire_frames()
-        self._dropped[Drop.EXPIRED] += count
-        self.packets.clear()
-        self.partial_packets.clear()
+    # The control side.
+
+    def set_links(self, links: Sequence[Link], now: float) -> None:
+        """Take the interfaces that take part now, all of them; the node finds the difference."""
+        self._peers.set_links(links, now)
+        self._settle(now)
+        for index in self._send_errors.keys() - self._peers.links.keys():
+            del self._send_errors[index]
+
+    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
+        """Make another endpoint of a configured host known; ``number`` is the UDP port.
+
+        Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
+        """
+        self._peers.add_remote(host, address, number, now)
+        self._settle(now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's endpoints at ``address``, or with None all of them.
+
+        Raises ValueError, with a sentence, if there is no such thing.
+        """
+        self._peers.remove_remote(host, address, now)
+        self._settle(now)
+
+    def unanswered(self, now: float) -> bool:
+        """Say whether a host does not answer, perhaps because this one's epoch is too low."""
+        return self._peers.unanswered(now)
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Begin handshakes with this epoch from now on, if it is greater; 0 to 2**32 - 1."""
+        self._peers.raise_epoch(epoch)
+
+    def reload(self, settings: SecureSettings, now: float) -> None:
+        """Take over other peers, keys and endpoints; sessions that are still valid live on.
+
+        Raises ValueError, with a sentence, if anything else differs: that takes a restart. Then
+        nothing has changed.
+        """
+        before = self.settings
+        # What a start has for itself is no setting that could differ.
+        settings = replace(settings, epoch=before.epoch, reset_keys=before.reset_keys)
+        same = replace(settings, private_key=before.private_key, peers=before.peers)
+        if same != before:
+            names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
+            raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
+        check_peers(settings.peers)
+        KeyPair.of(settings.private_key)
+        self.settings = settings
+        self._peers.set_peers(settings.peers, now)
+        if settings.private_key != before.private_key:
+            self._peers.set_identity(settings.private_key, now)
+        self._settle(now)
+
+    def end_sessions(
+        self, reason: str, epoch: int, reset_keys: Sequence[bytes], now: float
+    ) -> None:
+        """End all sessions at once and make new ones: a copy of this machine has their keys.
+
+        ``reason`` is for the log; ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self._peers.end_sessions(reason, epoch, reset_keys, now)
+        self._settle(now)
+
+    def replace_sessions(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
+        """Make new sessions, as there may be a copy of this machine; no packet is lost by it.
+
+        ``epoch`` and ``reset_keys`` are as for a new start.
+        """
+        self._peers.replace_sessions(epoch, reset_keys, now)
+
+    def catch_up(self, now: float) -> None:
+        """Give up what has become too old while nothing ran here, before anything is sent."""
+        self._peers.catch_up(now)
+        self._settle(now)
+
+    def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
+        """Give where the hosts are that have called, to be recalled at the next start."""
+        return self._peers.callers()
+
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        return self._peers.called()
+
+    def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
+        """Look for hosts where :meth:`callers` of an earlier run says that they were.
+
+        Nothing else is believed of it: whoever answers there has to have the host's key.
+        """
+        self._peers.recall(callers, now)
+
+    def deadline(self) -> float:
+        """Give the time of the next :meth:`tick`."""
+        return min(self._peers.deadline(), self._log.due, self.watch.due)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
+        self._peers.tick(now)
+        if now >= self.watch.due:
+            self._look_at_links(self._peers.links, now)
+        if now >= self._log.due:
+            self._log.expire(now)
+        self._settle(now)
+
+    @property
+    def device_mtu(self) -> int:
+        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
+        if self.settings.device_mtu is not None:
+            return self.settings.device_mtu
+        in_use = self._links_in_use()
+        carrying = [
+            connection
+            for strand in self._strands.values()
+            for connection in strand.carrying
+            if connection.link in in_use
+        ]
+        over_ipv6 = {connection.link for connection in carrying if connection.ipv6}
+        # A path below the base is its packets' matter: fragments, or ICMP to their senders.
+        sizes = [max(connection.mtu, BASE_MTU - _added(connection.ipv6)) for connection in carrying]
+        for index, link in self._peers.links.items():
+            if index in in_use and link.up and (link.addresses or link.addresses6):
+                sizes.append(link.mtu - _added(index in over_ipv6 or not link.addresses))
+        return max(min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False)), ipv4.MTU_MIN)
 
     # What can be seen.
 
-    def note(self, event: events.Event, now: float) -> None:
-        """Take note of what has happened outside, to be told as the node's own events are."""
-        self._log.report(event, now)
-
-    def take_events(self) -> List[events.Event]:
-        """Give what has happened since the last call, oldest first."""
-        return self._log.take()
+    def session_keys(self) -> List[Dict[str, str]]:
+        """Give the keys of all sessions that can be read now, for who may read the traffic."""
+        return [
+            {
+                "host": session.host,
+                "cipher": CIPHER_NAME,
+                "receive_index": session.local_index.hex(),
+                "receive_key": session.receive_key.hex(),
+                "send_index": session.remote_index.hex(),
+                "send_key": session.send_key.hex(),
+            }
+            for session in self._peers.handshakes.by_index.values()
+        ]
 
     def status(self, now: float) -> Dict[str, Any]:
-        """Give everything that there is to see, ready for JSON; an encapsulation adds to it."""
+        """Give everything that there is to see, ready for JSON."""
+        status = super().status(now)
+        status["port"] = self.settings.port
+        status["public_key"] = _key_text(self._peers.public_key)
+        status["cipher"] = {"name": CIPHER_NAME, "provider": PROVIDER}
+        status["links"] = self._links_status(self._peers.links)
+        status["peers"] = [
+            self._strand_status(strand, now)
+            for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
+        ]
+        return status
+
+    def _strand_status(self, strand: SecureStrand, now: float) -> Dict[str, Any]:
+        session = strand.session
         return {
-            "encapsulation": self.encapsulation,
-            "address": self.settings.address,
-            "network": self.settings.network,
-            "router": self.settings.router,
-            "forward": self.settings.forward,
-            "counters": {
-                "delivered": self._delivered,
-                "forwarded": self._forwarded,
-                "duplicates": self._duplicates,
-                "dropped": {reason.value: self._dropped[reason] for reason in Drop},
+            "host": strand.host,
+            "best_state": int(strand.best_state),
+            "links": peer_links_status(strand, self._peers.links),
+            "delivered": strand.delivered,
+            "duplicates": strand.duplicates,
+            "session": session
+            and {
+                "age_s": round(now - session.created_at, 3),
+                "initiated": session.initiated,
+                "rollovers": strand.rollovers,
+                "peer_key": _key_text(session.public_key),
+                "readable": len(strand.sessions.sessions),
             },
+            "handshake": self._peers.handshake_status(strand, now),
+            "endpoints": [_endpoint_text(endpoint) for endpoint in strand.endpoints],
+            "announced": [
+                {"remote": index, "endpoint": _endpoint_text(endpoint)}
+                for endpoint, indices in strand.announced.places.items()
+                for index in indices
+            ],
+            "connections": [
+                _connection_status(strand, connection, now)
+                for connection in strand.connections.values()
+            ],
         }
 
 
-def peer_links_status(strand: Strand[Any], links: Mapping[int, Link]) -> Dict[str, Any]:
-    """Give over which links, by index, a peer is reached, and over which it is not and why."""
-    health = redundancy.of_peer(strand, links)
+def _added(ipv6: bool) -> int:
+    """Give the bytes that a frame adds to its packet."""
+    return (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE + secure.OVERHEAD
+
+
+def _connection_status(
+    strand: SecureStrand, connection: SecureConnection, now: float
+) -> Dict[str, Any]:
+    rtt_ms = connection.rtt_ms
+    idle = now >= strand.idle_at
     return {
-        "reached": sorted(health.reached),
-        "lacking": [
-            {"link": index, "fault": fault} for index, fault in sorted(health.lacking.items())
-        ],
+        "link": connection.link,
+        "remote": connection.remote,
+        "source": connection.source,
+        "address": connection.endpoint[0],
+        "port": connection.endpoint[1],
+        "origin": _origin(connection),
+        "state": int(connection.state),
+        "carries": connection in strand.carrying,
+        "routed": connection.source is not None,
+        "mtu": connection.path_mtu.mtu,
+        "mtu_settled": connection.path_mtu.settled,
+        "rtt_ms": None if rtt_ms is None else round(rtt_ms, 3),
+        "observed": connection.observed and _endpoint_text(connection.observed),
+        "nat": connection.nat,
+        "pause_s": connection.keepalive.pause_s if idle else tuning.PROBE_S,
+        "sent": connection.sent,
+        "received": connection.received,
+        "sent_bytes": connection.sent_bytes,
+        "received_bytes": connection.received_bytes,
+        "far_received": connection.far_received,
+        "loss": None if connection.loss.share is None else round(connection.loss.share, 4),
+        "first": connection.first,
+        "duplicates": connection.duplicates,
+        "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
     }
 
 
-def _icmp_budget(now: float) -> SharedBudget:
-    return SharedBudget(
-        tuning.ICMP_PER_S,
-        tuning.ICMP_BURST,
-        tuning.ICMP_STRAND_PER_S,
-        tuning.ICMP_STRAND_BURST,
-        now,
-    )
+def _origin(connection: SecureConnection) -> str:
+    """Say from where it is known that the other end is there."""
+    if any(endpoint in connection.strand.endpoints for endpoint in connection.candidates):
+        return "configured"
+    return "announced" if connection.calls else "learnt"
 
 
-def _kin(one: bytes, other: bytes) -> bool:
-    """Say whether two packets to one host may be of one flow."""
-    return one[9] == other[9] and one[12:16] == other[12:16]
+def _key_text(key: bytes) -> str:
+    return base64.b64encode(key).decode("ascii")
+
+
+def _endpoint_text(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if secure.is_ipv6(address) else f"{address}:{port}"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple
 
 from ropeway.core import events
-from ropeway.core.handshake import State
 from ropeway.core.link import Link
-from ropeway.core.strand import NEVER, Connection, Strand
+from ropeway.core.strand.state import State
+from ropeway.core.strand.strand import NEVER, Connection, Strand
 from ropeway.core.tuning import LACK_LOOK_S, LACK_TOLD_S
 
 

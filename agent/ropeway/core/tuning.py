@@ -1,7 +1,7 @@
 """Limits and timers that are this implementation's choice.
 
 They may change from release to release without a node on the other side noticing. What both
-sides must agree on stands in :mod:`ropeway.core.classic` and :mod:`ropeway.core.secure`.
+sides must agree on stands in :mod:`ropeway.core.classic.frame` and :mod:`ropeway.core.frame.data`.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ import socket
 import struct
 from typing import Dict, FrozenSet, List, Sequence
 
-from ropeway.core import ipv4
-from ropeway.kernel import segments
-from ropeway.kernel.sockets import NOT_ASKED_FOR, ON, count_refused
+from ropeway.core.packet import ipv4, segments
+from ropeway.kernel.classic_sockets import NOT_ASKED_FOR, ON, count_refused
 
 PATH = "/dev/net/tun"
 TUN_FLAGS = "/sys/class/net/{}/tun_flags"

@@ -17,8 +17,8 @@ import socket
 import struct
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from ropeway.core.secure import DATA, PARTIAL, Endpoint, Received, Train
-from ropeway.kernel.sockets import (
+from ropeway.core.frame.data import DATA, PARTIAL, Endpoint, Received, Train
+from ropeway.kernel.classic_sockets import (
     DATAGRAM_BYTES_MAX,
     NOT_ASKED_FOR,
     ON,

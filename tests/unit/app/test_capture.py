@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.app import capture
-from ropeway.core.aead import CIPHER_NAME
+from ropeway.core.session.aead import CIPHER_NAME
 from tests.unit.core import secure_vectors
 
 KEY_IN, KEY_OUT = bytes([1]) * 32, bytes([2]) * 32

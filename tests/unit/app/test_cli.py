@@ -12,9 +12,13 @@ import sys
 import pytest
 
 from ropeway import __version__
-from ropeway.app import capture, cleanup, cli, config, control, keys, runtime
+from ropeway.app import capture, cleanup, cli
+from ropeway.app.config import read as config
+from ropeway.app.control import server as control
+from ropeway.app.engine import engine
+from ropeway.app.store import keys
+from tests.unit.app.control.test_tree import STATUS, TREE
 from tests.unit.app.test_capture import PACKET, SESSION, frame, pcap, udp4
-from tests.unit.app.test_tree import STATUS, TREE
 
 GOOD = "encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: 10.0.0.1\n"
 
@@ -109,11 +113,11 @@ def test_agent_with_a_configuration_that_does_not_hold(tmp_path, capsys):
 
 def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
     def refuse(self):
-        raise runtime.StartError("there is no program nft: install the package nftables")
+        raise engine.StartError("there is no program nft: install the package nftables")
 
     naps = []
     monkeypatch.setattr(cli.time, "sleep", naps.append)
-    monkeypatch.setattr(runtime.Runtime, "run", refuse)
+    monkeypatch.setattr(engine.Runtime, "run", refuse)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == 1
@@ -125,7 +129,7 @@ def test_configuration_that_only_the_node_refuses(tmp_path, capsys, monkeypatch)
     def refuse(self):
         raise config.ConfigError(["remotes: 10.0.0.2 has too many"])
 
-    monkeypatch.setattr(runtime.Runtime, "run", refuse)
+    monkeypatch.setattr(engine.Runtime, "run", refuse)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == cli.EXIT_CONFIG
@@ -505,7 +509,7 @@ class TestCleanup:
             "from ropeway.app import cleanup, cli\n"
             "cleanup.firewall.delete = lambda table: False\n"
             f"cli.main(['cleanup', '--config', {str(path)!r}])\n"
-            "heavy = {'jsonschema', 'cryptography', 'ropeway.app.runtime'}\n"
+            "heavy = {'jsonschema', 'cryptography', 'ropeway.app.engine.engine'}\n"
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

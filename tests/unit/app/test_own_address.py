@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ropeway.app import cli, config, keys, own_address
+from ropeway.app import cli, own_address
+from ropeway.app.config import read as config
+from ropeway.app.store import keys
 from ropeway.kernel import netlink
 from tests.unit.app.fake_kernel import interface
 

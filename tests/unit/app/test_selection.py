@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from ropeway.app import config, selection
+from ropeway.app import selection
+from ropeway.app.config import read as config
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
 from tests.unit.app.fake_kernel import interface

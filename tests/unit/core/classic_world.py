@@ -5,10 +5,11 @@ import itertools
 import random
 import struct
 
-from ropeway.core import classic, ipv4
-from ropeway.core.classic_node import ClassicNode
+from ropeway.core.classic import frame as classic
+from ropeway.core.classic.node import ClassicNode
+from ropeway.core.data.router import Settings
 from ropeway.core.link import Link
-from ropeway.core.node import Settings
+from ropeway.core.packet import ipv4
 
 
 def link(index, address, mtu=1500, up=True, routes=None):

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Tuple
 
-from ropeway.core.counters import Drop
-from ropeway.core.initiation import Answer, Completed, Handshakes
-from ropeway.core.noise import KeyPair
-from ropeway.core.secure import CONTROL, CONTROL_AD, pack_endpoint
-from ropeway.core.session import PeerSessions
+from ropeway.core.drops import Drop
+from ropeway.core.frame.data import CONTROL, CONTROL_AD, pack_endpoint
+from ropeway.core.session.handshakes import Answer, Completed, Handshakes
+from ropeway.core.session.noise import KeyPair
+from ropeway.core.session.session import PeerSessions
 
 NO_PSK = bytes(32)
 SOURCE = pack_endpoint(("192.0.2.1", 51840))

@@ -16,9 +16,10 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[3] / "agent"))
 
-from ropeway.core import ipv4, secure
-from ropeway.core.initiation import Answer, Completed, CookieReply, Handshakes
-from ropeway.core.noise import KeyPair
+from ropeway.core.frame import data as secure
+from ropeway.core.packet import ipv4
+from ropeway.core.session.handshakes import Answer, Completed, CookieReply, Handshakes
+from ropeway.core.session.noise import KeyPair
 
 INITIATOR, RESPONDER = "10.0.0.1", "10.0.0.2"
 PSK = b"\x33" * 32

@@ -5,10 +5,11 @@ import heapq
 import itertools
 import random
 
-from ropeway.core import ipv4, secure
+from ropeway.core.frame import data as secure
 from ropeway.core.link import Link
-from ropeway.core.noise import KeyPair
-from ropeway.core.secure_node import PeerSettings, SecureNode, SecureSettings
+from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
+from ropeway.core.packet import ipv4
+from ropeway.core.session.noise import KeyPair
 
 PORT = 51840
 NETWORK = "10.0.0.0/24"

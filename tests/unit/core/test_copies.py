@@ -2,11 +2,12 @@
 
 import pytest
 
-from ropeway.core import events, secure
-from ropeway.core.session import OVERDUE_S, ROLLOVER_FRAMES, SKIP_COUNTERS
+from ropeway.core import events
+from ropeway.core.frame import data as secure
+from ropeway.core.session.session import OVERDUE_S, ROLLOVER_FRAMES, SKIP_COUNTERS
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import pair, three
-from tests.unit.core.test_secure_node import A, B, C, all_once, said, stream
+from tests.unit.core.test_node import A, B, C, all_once, said, stream
 
 FRAMES = (secure.DATA, secure.PARTIAL, secure.CONTROL)
 

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from ropeway.app import continuity, state
-from ropeway.core import (
-    aead,
-    clones,
-    dedup,
-    initiation,
-    path_mtu,
-    resets,
-    secure,
-    secure_node,
-    secure_peers,
-    session,
-    tuning,
-)
-from ropeway.core.counters import Drop
-from ropeway.core.handshake import TRANSITIONS, Input, State
-from ropeway.core.secure_node import SecureSettings
+from ropeway.app.engine import continuity
+from ropeway.app.store import state
+from ropeway.core import node as secure_node
+from ropeway.core import tuning
+from ropeway.core.classic import duplicates
+from ropeway.core.drops import Drop
+from ropeway.core.frame import data as secure
+from ropeway.core.node import SecureSettings
+from ropeway.core.peers import peers as secure_peers
+from ropeway.core.session import aead, clones, handshakes, resets, session
+from ropeway.core.strand import path_mtu
+from ropeway.core.strand.state import TRANSITIONS, Input, State
 from tests.unit.core import secure_vectors
 
 TEXT = (Path(__file__).parents[3] / "agent" / "PROTOCOL.md").read_text()
@@ -73,9 +68,9 @@ def test_the_diagram_of_states_is_the_table():
     "text",
     [
         # Sizes.
-        f"| {secure.INITIATION} | initiation of a handshake | {initiation.INITIATION_SIZE} |",
-        f"| {secure.RESPONSE} | response | {initiation.RESPONSE_SIZE} |",
-        f"| {secure.COOKIE} | cookie | {initiation.COOKIE_SIZE} |",
+        f"| {secure.INITIATION} | initiation of a handshake | {handshakes.INITIATION_SIZE} |",
+        f"| {secure.RESPONSE} | response | {handshakes.RESPONSE_SIZE} |",
+        f"| {secure.COOKIE} | cookie | {handshakes.COOKIE_SIZE} |",
         f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
         f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe or with an"
         " announcement |",
@@ -96,24 +91,24 @@ def test_the_diagram_of_states_is_the_table():
         f"the pauses double from {tuning.QUESTION_MIN_S} s to {tuning.QUESTION_MAX_S:g} s",
         f"At most {tuning.ANNOUNCEMENTS_PER_S:g} announcements of a host a second are looked at,"
         f" {tuning.ANNOUNCEMENTS_BURST} at once",
-        f"prologue `{initiation.PROLOGUE.decode()}`",
+        f"prologue `{handshakes.PROLOGUE.decode()}`",
         aead.CIPHER_NAME,
         # Handshakes.
-        f"again, for {initiation.ANSWER_S:g} s, {initiation.ANSWER_BURST:g} times at once and then"
-        f" {initiation.ANSWER_RATE:g} times a second",
-        f"the budget ({initiation.HANDSHAKE_RATE:g} handshakes a second,"
-        f" {initiation.HANDSHAKE_BURST:g} at once)",
+        f"again, for {handshakes.ANSWER_S:g} s, {handshakes.ANSWER_BURST:g} times at once and then"
+        f" {handshakes.ANSWER_RATE:g} times a second",
+        f"the budget ({handshakes.HANDSHAKE_RATE:g} handshakes a second,"
+        f" {handshakes.HANDSHAKE_BURST:g} at once)",
         f"again after {tuning.INITIATE_MIN_S} s and then in pauses that grow by"
         f" {tuning.INITIATE_GROWTH} to {tuning.INITIATE_MAX_S:g} s, spread by"
-        f" {tuning.GREETING_JITTER * 100:.0f} %. After {initiation.RETRANSMIT_S:g} s it is a new"
-        f" one. A response is taken for {initiation.PENDING_S:g} s",
+        f" {tuning.GREETING_JITTER * 100:.0f} %. After {handshakes.RETRANSMIT_S:g} s it is a new"
+        f" one. A response is taken for {handshakes.PENDING_S:g} s",
         f"While there is something to send no pause is longer than {tuning.INITIATE_ASKED_S:g} s",
         f"at most {tuning.HELD_PACKETS} of them for at most {tuning.HELD_S:g} s",
-        f"a secret that changes every {initiation.COOKIE_S:g} s",
-        f"gets {initiation.SOURCE_RATE:g} handshakes a second, {initiation.SOURCE_BURST:g} at once",
-        f"together {initiation.NETWORK_RATE:g}, and {initiation.NETWORK_BURST:g} at once",
-        f"lately, {initiation.MAX_SOURCES} at most, have a budget of their own,"
-        f" {initiation.KNOWN_RATE:g} a second and {initiation.KNOWN_BURST:g} at once",
+        f"a secret that changes every {handshakes.COOKIE_S:g} s",
+        f"gets {handshakes.SOURCE_RATE:g} handshakes a second, {handshakes.SOURCE_BURST:g} at once",
+        f"together {handshakes.NETWORK_RATE:g}, and {handshakes.NETWORK_BURST:g} at once",
+        f"lately, {handshakes.MAX_SOURCES} at most, have a budget of their own,"
+        f" {handshakes.KNOWN_RATE:g} a second and {handshakes.KNOWN_BURST:g} at once",
         # Stale handshakes.
         f"If it was heard within {seconds(tuning.STALE_HEARD_S)}, nothing happens",
         f"again and again for {seconds(clones.CLONE_S)} from where",
@@ -131,8 +126,9 @@ def test_the_diagram_of_states_is_the_table():
         f"within {session.OVERDUE_S:g} s after that is due",
         f"`rollover_s` old ({SecureSettings.rollover_s:g} s;",
         f"on any connection for {tuning.PEER_SILENCE_S} s",
-        f"A bitmap of {dedup.REPLAY_BITS} counters a session: {dedup.REPLAY_BITS / 50_000:.1f} s",
-        f"What is {dedup.REPLAY_REACH} or more below the highest",
+        f"A bitmap of {duplicates.REPLAY_BITS} counters a session:"
+        f" {duplicates.REPLAY_BITS / 50_000:.1f} s",
+        f"What is {duplicates.REPLAY_REACH} or more below the highest",
         f"each skips 2^{session.ROLLOVER_FRAMES.bit_length() - 1} and a random number below"
         f" 2^{session.SKIP_COUNTERS.bit_length() - 1} once more",
         f"those of the last {state.RESET_KEYS_MAX} starts are kept",
@@ -249,7 +245,7 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
 @pytest.mark.parametrize("member", Drop)
 def test_every_reason_of_secure_is_explained(member: Drop):
     source = "".join(
-        inspect.getsource(module) for module in (initiation, session, secure_node, secure_peers)
+        inspect.getsource(module) for module in (handshakes, session, secure_node, secure_peers)
     )
     if f"Drop.{member.name}" in source:
         inner = {Drop.NOT_IPV4, Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}

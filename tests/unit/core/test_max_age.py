@@ -2,8 +2,9 @@
 
 import pytest
 
-from ropeway.core import classic, secure
-from ropeway.core.counters import Drop
+from ropeway.core.classic import frame as classic
+from ropeway.core.drops import Drop
+from ropeway.core.frame import data as secure
 from tests.unit.core import classic_world, secure_world
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import received

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from ropeway.core import secure
-from ropeway.core.secure import Train
+from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import Train
 from ropeway.kernel import udp
 from tests.unit.kernel.fake_buffer import Unmeasured
 

@@ -1,0 +1,1 @@
+"""The classic encapsulation, an annex."""

@@ -1,0 +1,265 @@
+"""The classic encapsulation's node: the way of its frames.
+
+1. ``inbound``: find the connection by bytes 12 to 31, or get to know it (``_introduce``);
+2. ``ClassicPeers.heard``: the three states;
+3. ``_accept``: the duplicate window, then ``Node._arrived``.
+
+``set_links``, ``add_remote``, ``remove_remote`` and ``tick`` are the control side, which
+:mod:`ropeway.core.classic.peers` keeps.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from typing import Any, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.classic import frame as classic
+from ropeway.core.classic.peers import ClassicPeers
+from ropeway.core.classic.strand import ClassicConnection, ClassicStrand
+from ropeway.core.data.router import Node, Settings, peer_links_status
+from ropeway.core.drops import Drop
+from ropeway.core.link import Link
+from ropeway.core.packet import ipv4
+from ropeway.core.strand.state import State
+
+
+class ClassicNode(Node):
+    """One host of a virtual network whose frames are neither authenticated nor encrypted.
+
+    A socket's key is its link's index, a destination an IPv4 address; datagrams go and come from
+    the outer IPv4 header on.
+    """
+
+    encapsulation = "classic"
+
+    def __init__(self, settings: Settings, now: float, random: random_module.Random) -> None:
+        super().__init__(settings, now)
+        self._peers = ClassicPeers(
+            self._own,
+            self._strands,
+            self._routes,
+            self.touched,
+            self._log,
+            self.watch,
+            now,
+            random,
+        )
+
+    def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
+        """Give what is to be sent: (link index, remote address) -> datagrams, in order."""
+        result: Dict[Tuple[Hashable, Hashable], List[bytes]] = {}
+        for connection in self.touched:
+            if connection.outbox and connection.address is not None:
+                key = (connection.link, connection.address)
+                result.setdefault(key, []).extend(connection.outbox)
+                connection.outbox = []
+        self.touched.clear()
+        return result
+
+    def _expire_frames(self) -> int:
+        packets: Dict[ClassicStrand, int] = {}
+        for connection in self.touched:
+            left = [frame for frame in connection.outbox if len(frame) <= classic.OVERHEAD]
+            count = len(connection.outbox) - len(left)
+            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
+            connection.outbox = left
+        self.touched[:] = [connection for connection in self.touched if connection.outbox]
+        return sum(packets.values())
+
+    def send_failed(self, key: int, reason: str, count: int) -> None:
+        """Count datagrams that a link refused; ``reason`` is the errno's name."""
+        if key in self._peers.links:
+            self._send_errors.setdefault(key, Counter())[reason] += count
+
+    def inbound(self, datagrams: Iterable[bytes], key: int, now: float) -> None:
+        """Take datagrams, from the outer IPv4 header on, that arrived at interface ``key``.
+
+        A classic frame names both its ends, so ``key`` does not decide anything about it.
+        """
+        peers = self._peers
+        by_path = peers.by_path
+        answering: Dict[ClassicConnection, None] = {}
+        for datagram in datagrams:
+            fault = classic.fault(datagram)
+            if fault is not None:
+                self._dropped[fault] += 1
+                continue
+            length = datagram[2] << 8 | datagram[3]
+            state = classic.state_of(datagram)
+            connection = by_path.get(datagram[12:32])
+            if connection is None:
+                connection = self._introduce(datagram, length, now)
+                if connection is None:
+                    continue
+            connection.received += 1
+            connection.received_bytes += length
+            connection.heard_at = now
+            if state:
+                connection.confirmed_at = now
+            unfinished = state == State.SENDING or connection.state != State.ESTABLISHED
+            if unfinished and peers.heard(connection, state, now):
+                answering[connection] = None
+            if length > classic.OVERHEAD:
+                if self._accept(connection.strand, datagram, length, connection.way, now):
+                    connection.first += 1
+                else:
+                    connection.duplicates += 1
+        peers.settle()
+        for connection in answering:
+            peers.answer(connection, now)
+
+    def packets_in(self, received: bytes) -> int:
+        """Give 1: a datagram holds one packet at most."""
+        return 1
+
+    def without_packets(self, received: Sequence[bytes]) -> Tuple[List[bytes], int]:
+        """Give the frames without the packets in them, and how many there were.
+
+        Each frame says its sender's state, and nothing else does while packets flow.
+        """
+        count = sum(classic.carries_packet(datagram) for datagram in received)
+        return [classic.without_packet(datagram) for datagram in received], count
+
+    def flow(self, received: bytes) -> Hashable:
+        """Give the host of a known connection, and whether the frame is small; None for others.
+
+        The end of a packet in fragments counts as large, as the rest of it does: it is not to go
+        ahead.
+        """
+        if received[12:32] in self._peers.by_path:
+            small = len(received) <= tuning.SMALL_BYTES
+            return (received[20:24], small and not ipv4.is_fragment(received, classic.OVERHEAD))
+        return None
+
+    def _introduce(self, datagram: bytes, length: int, now: float) -> Optional[ClassicConnection]:
+        """Give the connection of a frame that came over no known path, if it is believed."""
+        frame = classic.decode(datagram)
+        found = self._peers.introduce(frame, now)
+        if isinstance(found, ClassicConnection):
+            return found
+        if isinstance(found, Drop):
+            self._dropped[found] += 1
+        elif frame.forward:
+            self._accept(found, datagram, length, 0, now)
+        return None
+
+    def _accept(
+        self, strand: ClassicStrand, datagram: bytes, length: int, way: int, now: float
+    ) -> bool:
+        """Take the packet out of a frame that came by ``way``; False if it is a duplicate."""
+        packet = datagram[classic.OVERHEAD : length]
+        packet_id = (datagram[32] | datagram[33] << 8) >> classic.ID_SHIFT
+        if not strand.window.is_first(packet_id, packet, way, now):
+            strand.duplicates += 1
+            self._duplicates += 1
+            return False
+        if ipv4.is_whole(packet):
+            self._arrived([packet], strand, now)
+        else:
+            self._dropped[Drop.MALFORMED_INNER] += 1
+        return True
+
+    def set_links(self, links: Sequence[Link], now: float) -> None:
+        """Take the interfaces that take part now, all of them; the node finds the difference."""
+        self._peers.set_links(links, now)
+        for index in self._send_errors.keys() - self._peers.links.keys():
+            del self._send_errors[index]
+
+    def called(self) -> List[str]:
+        """Give the addresses at which hosts are called from here, each once."""
+        return self._peers.called()
+
+    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
+        """Make an interface of another host known.
+
+        ``number`` is its interface index there; 0 means that it will be learnt.
+
+        Raises ValueError, with a sentence, for an address that cannot be another host's.
+        """
+        self._peers.add_remote(host, address, number, now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's interface at ``address``, or with None the whole host.
+
+        Raises ValueError, with a sentence, if there is no such thing. What is still heard is
+        learnt again.
+        """
+        self._peers.remove_remote(host, address, now)
+
+    def deadline(self) -> float:
+        """Give the time of the next :meth:`tick`."""
+        return min(self._peers.deadline(), self._log.due, self.watch.due)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: greetings, keepalives, falling back of silent connections."""
+        self._peers.tick(now)
+        if now >= self.watch.due:
+            self._look_at_links(self._peers.links, now)
+        if now >= self._log.due:
+            self._log.expire(now)
+
+    @property
+    def device_mtu(self) -> int:
+        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
+        if self.settings.device_mtu is not None:
+            return self.settings.device_mtu
+        in_use = self._links_in_use()
+        mtus = [
+            link.mtu
+            for index, link in self._peers.links.items()
+            if index in in_use and link.up and link.addresses
+        ]
+        smallest = min(mtus, default=tuning.DEFAULT_LINK_MTU)
+        return min(smallest, ipv4.SIZE_MAX) - classic.OVERHEAD
+
+    def status(self, now: float) -> Dict[str, Any]:
+        """Give everything that there is to see, ready for JSON."""
+        status = super().status(now)
+        status["links"] = self._links_status(self._peers.links)
+        status["peers"] = [
+            _strand_status(strand, self._peers.links, now)
+            for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
+        ]
+        status["counters"]["window_crowded"] = sum(
+            strand.window.crowded for strand in self._strands.values()
+        )
+        return status
+
+
+def _strand_status(strand: ClassicStrand, links: Mapping[int, Link], now: float) -> Dict[str, Any]:
+    return {
+        "host": strand.host,
+        "best_state": int(strand.best_state),
+        "links": peer_links_status(strand, links),
+        "delivered": strand.delivered,
+        "duplicates": strand.duplicates,
+        "remotes": [
+            {
+                "index": remote.index,
+                "address": remote.address,
+                "origin": "configured" if strand.has_agreed(remote) else "learnt",
+            }
+            for remote in strand.remotes.values()
+        ],
+        "connections": [
+            {
+                "link": connection.link,
+                "remote": connection.remote.index,
+                "source": connection.source,
+                "address": connection.address or connection.remote.address,
+                "state": int(connection.state),
+                "carries": connection in strand.carrying,
+                "routed": connection.source is not None,
+                "sent": connection.sent,
+                "received": connection.received,
+                "sent_bytes": connection.sent_bytes,
+                "received_bytes": connection.received_bytes,
+                "first": connection.first,
+                "duplicates": connection.duplicates,
+                "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
+            }
+            for connection in strand.connections.values()
+        ],
+    }

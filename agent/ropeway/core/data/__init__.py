@@ -1,0 +1,1 @@
+"""The data side: the way of packets."""

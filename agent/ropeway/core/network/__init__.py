@@ -1,0 +1,1 @@
+"""The virtual network: which host takes a packet."""

@@ -1,0 +1,1 @@
+"""Packets of the device: read, cut, put together."""

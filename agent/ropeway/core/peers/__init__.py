@@ -1,0 +1,1 @@
+"""The control side: hosts, their sessions and connections."""

@@ -1,0 +1,1 @@
+"""Sessions: who proves what, sealing, replay windows."""

@@ -1,0 +1,1 @@
+"""The connections to one host, and what is known of each."""

@@ -1,0 +1,411 @@
+"""The secure encapsulation's strand: sessions with one host, and sealed frames on connections."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import Endpoint, Place, Train
+from ropeway.core.packet import ipv4
+from ropeway.core.session.clones import Clones
+from ropeway.core.session.session import Order, PeerSessions, Session
+from ropeway.core.strand.announcement import Announced
+from ropeway.core.strand.keepalive import Keepalive
+from ropeway.core.strand.loss import Loss
+from ropeway.core.strand.path_mtu import BASE_MTU, PathMtu
+from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
+
+#: Where a frame goes: an endpoint, and the local address that it is sent from.
+Aim = Tuple[Endpoint, Optional[str]]
+
+#: A packet that waits for a session, the strand that it came from, and since when it waits.
+Held = Tuple[bytes, Optional[Strand[Any]], float]
+
+_INF = float("inf")
+#: Makes a train without the steps of its constructor.
+_train = functools.partial(tuple.__new__, Train)
+_WAYS = 255
+
+
+class SecureConnection(Connection):
+    """A connection whose frames are UDP datagrams.
+
+    It sends from ``source`` to ``endpoint``. While its remote interface is not known, ``remote``
+    is 0, and it stands under its endpoint.
+    """
+
+    __slots__ = (
+        "answered_at",
+        "assumed",
+        "awoken_at",
+        "candidates",
+        "challenged_at",
+        "cookie",
+        "cookie_at",
+        "endpoint",
+        "far_calls",
+        "far_mark",
+        "far_mark_at",
+        "far_pause_s",
+        "far_received",
+        "far_way",
+        "heard_session",
+        "ipv6",
+        "keepalive",
+        "loss",
+        "lost_at",
+        "marks",
+        "move_asked_at",
+        "move_at",
+        "move_to",
+        "observed",
+        "order",
+        "path_mtu",
+        "probe_heard",
+        "proven",
+        "reached_at",
+        "remote",
+        "rtt_ms",
+        "sequence",
+        "strand",
+        "told_mtu",
+        "told_pause_s",
+        "told_places",
+    )
+
+    def __init__(
+        self,
+        strand: SecureStrand,
+        way: int,
+        link: int,
+        link_mtu: int,
+        remote: int,
+        endpoint: Endpoint,
+        now: float,
+    ) -> None:
+        super().__init__(way, link)
+        self.strand = strand
+        #: The interface's index on its host; 0 while it is not known.
+        self.remote = remote
+        self.endpoint = endpoint
+        #: Where it answered a challenge, sent at ``move_asked_at``, and moves to at ``move_at``.
+        self.move_to: Optional[Aim] = None
+        self.move_asked_at = NEVER
+        self.move_at = _INF
+        self.challenged_at = NEVER
+        self.ipv6 = secure.is_ipv6(endpoint[0])
+        #: The endpoints that lead to this interface: this end calls, they are greeted for good.
+        #: They are configured, or announced and have answered once. Without any the connection was
+        #: learnt, and is forgotten when it is silent.
+        self.candidates: List[Endpoint] = []
+        floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
+        self.path_mtu = PathMtu(link_mtu, floor, now)
+        #: The path MTU that was reported last.
+        self.told_mtu = link_mtu
+        #: Whether ``mtu`` is no more than a hope.
+        self.assumed = True
+        self.keepalive = Keepalive()
+        #: What the other end calls this connection; 0 while it has not said.
+        self.far_way = 0
+        #: Counts data frames.
+        self.sequence = 0
+        #: Which of its control frames are newer than all before.
+        self.order = Order()
+        #: What the newest session was when a control frame was believed last.
+        self.heard_session: Optional[Session] = None
+        #: When control frames were sent, and where, by their marks; the oldest first.
+        self.marks: Dict[int, Tuple[float, Aim]] = {}
+        #: Whether an echo has proven that the other end is at the endpoint, and when the newest
+        #: frame that was echoed from there had been sent.
+        self.proven = False
+        self.reached_at = NEVER
+        self.far_pause_s = tuning.PROBE_S
+        self.far_calls = False
+        self.far_mark = 0
+        self.far_mark_at = NEVER
+        #: Data frames that the other end received, as it said last.
+        self.far_received = 0
+        self.loss = Loss()
+        #: The pause that the last frame announced.
+        self.told_pause_s = 0.0
+        #: Where this host can be called, as it has said on this connection.
+        self.told_places: Tuple[Place, ...] = ()
+        self.probe_heard = 0
+        #: Where the other end sees this one.
+        self.observed: Optional[Endpoint] = None
+        #: Smoothed round-trip time; None while it was not measured.
+        self.rtt_ms: Optional[float] = None
+        self.answered_at = NEVER
+        #: When data began to flow: from then on frames are expected soon.
+        self.awoken_at = now
+        #: When it was made, or fell back to state 0.
+        self.lost_at = now
+        #: Proof, for the host at the other end, that this end can be answered here.
+        self.cookie = b""
+        self.cookie_at = NEVER
+
+    @property
+    def far(self) -> RemoteKey:
+        """What the remote interface is told apart by."""
+        return self.remote or self.endpoint
+
+    @property
+    def ends(self) -> Tuple[str, int, int]:
+        """The other host, the local interface's index and the remote one's, 0 if not known."""
+        return self.strand.host, self.link, self.remote
+
+    @property
+    def far_address(self) -> str:
+        """The remote interface's address."""
+        return self.endpoint[0]
+
+    @property
+    def aim(self) -> Aim:
+        """Where its frames go."""
+        return (self.endpoint, self.source)
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether it may send what was not asked for.
+
+        Not where only a frame has said that somebody is: that is no more than a claim.
+        """
+        return self.assured or not self.remote or self.endpoint in self.candidates
+
+    @property
+    def assured(self) -> bool:
+        """Whether its endpoint is a configured one, or has answered there."""
+        return self.proven or self.configured
+
+    @property
+    def configured(self) -> bool:
+        """Whether it sends to an endpoint that the configuration or an operator named."""
+        return self.endpoint in self.candidates and self.endpoint in self.strand.endpoints
+
+    @property
+    def calls(self) -> bool:
+        """Whether this end knows by itself where the other is, and so keeps the way open."""
+        return bool(self.candidates)
+
+    @property
+    def nat(self) -> Optional[bool]:
+        """Whether the other end sees another source than was sent from; None if not known."""
+        if self.observed is None or self.source is None:
+            return None
+        return self.observed[0] != self.source
+
+    def fit(self) -> None:
+        """Follow the path MTU."""
+        outer = secure.outer_size(self.endpoint[0]) + secure.OVERHEAD
+        self.mtu = self.path_mtu.mtu - outer
+        self.assumed = self.path_mtu.assumed
+
+    def silence_s(self, now: float) -> float:
+        """Give how long nothing may be heard until the connection counts as silent."""
+        if self.strand.is_active(now):
+            return tuning.SILENCE_S
+        return max(tuning.SILENCE_S, tuning.SILENT_PAUSES * self.far_pause_s)
+
+
+class SecureStrand(Strand[SecureConnection]):
+    """All connections to one host, with the sessions that they share.
+
+    Packets are sealed once; the copies differ in the three bytes that name connection and
+    sequence.
+    """
+
+    __slots__ = (
+        "announced",
+        "asked_at",
+        "by_way",
+        "called_back",
+        "clones",
+        "endpoints",
+        "heard_at",
+        "held",
+        "held_since",
+        "idle_at",
+        "initiate_at",
+        "initiate_pause_s",
+        "initiated_at",
+        "rollovers",
+        "says_stale",
+        "session",
+        "sessions",
+        "shut_out",
+        "stale_asked_at",
+        "stale_at",
+        "stale_told_at",
+        "told",
+        "wanted_since",
+        "woken",
+    )
+
+    def __init__(
+        self, host: str, sessions: PeerSessions, woken: List[SecureStrand], now: float
+    ) -> None:
+        super().__init__(host)
+        self.sessions = sessions
+        #: The session to seal with; None while there is none.
+        self.session: Optional[Session] = None
+        #: The endpoints that the configuration or an operator named.
+        self.endpoints: Dict[Endpoint, None] = {}
+        #: Where the other end says that it can be called.
+        self.announced = Announced(now)
+        #: What the other end calls our connections by, for statistics.
+        self.by_way: Dict[int, SecureConnection] = {}
+        #: Strands that began to carry data, for the control side to see.
+        self.woken = woken
+        #: Without data until then, the strand is idle.
+        self.idle_at = now
+        #: When anything that is authentic was heard on any connection.
+        self.heard_at = NEVER
+        #: Packets that wait for a session, and since when the first does.
+        self.held: List[Held] = []
+        self.held_since = NEVER
+        #: When a packet could not be sent at once.
+        self.asked_at = NEVER
+        self.rollovers = 0
+        #: Whether the other end has said that this host belongs to its network no more.
+        self.shut_out = False
+        #: When the host sent stale handshakes last, and when that was reported; when it was asked
+        #: whether it is there all the same; and where it was called back, at which socket.
+        self.stale_at = NEVER
+        self.stale_told_at = NEVER
+        self.stale_asked_at = NEVER
+        self.called_back: Dict[Tuple[Tuple[int, str], Endpoint], float] = {}
+        #: Whether another host uses its key.
+        self.clones = Clones()
+        #: Whether the host has said that this host's own handshakes are stale there.
+        self.says_stale = False
+        #: Whether it was reported that the host does not answer.
+        self.told = False
+        #: Since when a session is wanted, and when it is asked for next.
+        self.wanted_since = _INF
+        self.initiate_at = _INF
+        self.initiated_at = NEVER
+        self.initiate_pause_s = tuning.INITIATE_MIN_S
+
+    def is_active(self, now: float) -> bool:
+        """Say whether data has passed lately, so that frames are expected soon."""
+        return now < self.idle_at
+
+    @property
+    def is_called(self) -> bool:
+        """Whether an address is known at which the host can be called."""
+        return bool(self.endpoints)
+
+    def free_way(self) -> int:
+        """Give a number for a new connection, 1 to 255; 0 if there is none left."""
+        return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)
+
+    def may_lengthen(self, connection: SecureConnection, now: float) -> bool:
+        """Say whether a connection is the next to try a longer pause.
+
+        One at a time, so that a pause that does not hold never makes the host unreachable; the
+        shortest pause that may still grow comes first.
+        """
+        others = [
+            c for c in self.connections.values() if c.calls and c.state and c is not connection
+        ]
+        if not others and connection.keepalive.pause_s * tuning.IDLE_GROWTH > tuning.IDLE_ALONE_S:
+            return False
+        if any(c.keepalive.trying for c in others):
+            return False
+        own = (connection.keepalive.pause_s, connection.way)
+        return all(c.keepalive.settled(now) or own < (c.keepalive.pause_s, c.way) for c in others)
+
+    def choose(self) -> bool:
+        """Work out which connections carry packets; True if the answer is another than before.
+
+        While nothing has shown what any of them carries, senders of large packets are told to send
+        smaller ones, so that no flow stands still because of a path that drops them silently.
+        """
+        changed = super().choose()
+        known = [connection.mtu for connection in self.carrying if not connection.assumed]
+        if known:
+            self.limit = min(known)
+        elif self.carrying:
+            ipv6 = any(connection.ipv6 for connection in self.carrying)
+            added = (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE
+            self.limit = min(self.limit, BASE_MTU - added - secure.OVERHEAD)
+        return changed
+
+    def _usable(self) -> List[SecureConnection]:
+        if self.session is None:
+            return []
+        # A host may claim many interfaces at one endpoint: what reaches it there comes once.
+        usable: Dict[Tuple[int, Endpoint], SecureConnection] = {}
+        for connection in super()._usable():
+            if connection.assured:
+                place = (connection.link, connection.endpoint)
+                if place not in usable or connection.state > usable[place].state:
+                    usable[place] = connection
+        return list(usable.values())
+
+    def _works_since(self, connection: SecureConnection, since: float) -> bool:
+        return connection.reached_at >= since
+
+    def _distinct(self, connections: List[SecureConnection]) -> List[SecureConnection]:
+        # IPv4 and IPv6 between the same two interfaces are one way; IPv4's overhead is smaller.
+        seen: Set[Tuple[int, RemoteKey]] = set()
+        kept = []
+        for connection in sorted(connections, key=lambda c: c.ipv6):
+            pair = (connection.link, connection.far)
+            if pair not in seen:
+                seen.add(pair)
+                kept.append(connection)
+        return kept
+
+    def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
+        """Keep a packet until it can be sent, if that is likely and not long."""
+        self.asked_at = now
+        if not self.connections or (self.initiate_at == _INF and self.session is None):
+            return False
+        if not self.held:
+            self.held_since = now
+        if now - self.held_since >= tuning.HELD_S or len(self.held) >= tuning.HELD_PACKETS:
+            return False
+        self.held.append((packet, origin, now))
+        return True
+
+    def _send_over(
+        self,
+        connections: Iterable[SecureConnection],
+        run: Sequence[bytes],
+        now: float,
+        touched: List[SecureConnection],
+        partial: bool,
+    ) -> None:
+        session = self.session
+        if session is None:
+            return
+        if now >= self.idle_at:
+            self.woken.append(self)
+        self.idle_at = now + tuning.ACTIVE_S
+        kind, ad = secure.DATA, secure.DATA_AD
+        if partial and session.takes_partial:
+            kind, ad = secure.PARTIAL, secure.PARTIAL_AD
+        elif partial:
+            run = [ipv4.complete(packet) for packet in run]
+        first, texts = session.seal_run(ad, run)
+        count = len(texts)
+        size = secure.HEADER_SIZE + len(texts[0])
+        total = (count - 1) * size + secure.HEADER_SIZE + len(texts[-1])
+        index, pack = session.remote_index, secure.HEADER.pack
+        for connection in connections:
+            outbox = connection.outbox
+            if not outbox:
+                touched.append(connection)
+            sequence, way, counter = connection.sequence, connection.far_way, first
+            parts: List[bytes] = []
+            for text in texts:
+                sequence += 1
+                parts += pack(kind, way, sequence & 0xFFFF, index, counter), text
+                counter += 1
+            connection.sequence = sequence
+            connection.sent += count
+            connection.sent_bytes += total
+            outbox.append(_train((size, count, parts)))

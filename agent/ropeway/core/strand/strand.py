@@ -1,0 +1,252 @@
+"""A strand: all connections to one host, and the choice of those that carry packets."""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Dict,
+    Generic,
+    Hashable,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
+
+from ropeway.core import events
+from ropeway.core.packet import ipv4
+from ropeway.core.strand.state import TRANSITIONS, Input, State
+from ropeway.core.tuning import GREETING_MIN_S, MAX_COPIES
+
+NEVER = float("-inf")
+
+#: What tells the remote interfaces of one host apart: an index, or an address until it is known.
+RemoteKey = Hashable
+
+
+class Connection:
+    """One (local interface, remote interface) pair of a strand.
+
+    The data side reads and writes the counters and ``outbox``; all else is the control side's.
+    """
+
+    __slots__ = (
+        "duplicates",
+        "fell_at",
+        "first",
+        "greet_at",
+        "greet_pause_s",
+        "heard_at",
+        "link",
+        "mtu",
+        "outbox",
+        "received",
+        "received_bytes",
+        "sent",
+        "sent_at",
+        "sent_bytes",
+        "source",
+        "state",
+        "way",
+    )
+
+    def __init__(self, way: int, link: int) -> None:
+        #: A number that tells it from the other connections of the strand.
+        self.way = way
+        #: Index of the local interface.
+        self.link = link
+        #: The local address that frames come from; None while nothing can be sent.
+        self.source: Optional[str] = None
+        #: Largest inner packet that fits.
+        self.mtu = 0
+        self.state = State.SENDING
+        #: What is to be sent: frames, or trains of them, as the encapsulation has it.
+        self.outbox: List[Any] = []
+        self.sent = 0
+        self.sent_bytes = 0
+        self.received = 0
+        self.received_bytes = 0
+        #: Packets whose first copy, or a later one, came over this connection.
+        self.first = 0
+        self.duplicates = 0
+        self.sent_at = NEVER
+        self.heard_at = NEVER
+        #: When it was established last, if nothing but its frames has said since that it is not.
+        self.fell_at = NEVER
+        self.greet_at = NEVER
+        self.greet_pause_s = GREETING_MIN_S
+
+    @property
+    def far(self) -> RemoteKey:
+        """What the remote interface is told apart by."""
+        raise NotImplementedError
+
+    @property
+    def ends(self) -> Tuple[str, int, int]:
+        """The other host, the local interface's index and the remote one's, 0 if not known."""
+        raise NotImplementedError
+
+    @property
+    def far_address(self) -> str:
+        """The remote interface's address."""
+        raise NotImplementedError
+
+
+def advance(connection: Connection, what: Input, reason: str, log: events.Log, now: float) -> bool:
+    """Apply the table to a connection; False if its state stays what it was.
+
+    What users see of it is reported; ``reason``, the end of a sentence, says why it was lost.
+    """
+    before = connection.state
+    after = TRANSITIONS[before, what]
+    if after == before:
+        return False
+    connection.state = after
+    fell = before == State.ESTABLISHED and what != Input.GONE
+    if fell or after == State.ESTABLISHED or what == Input.GONE:
+        connection.fell_at = now if fell else NEVER
+    if after == State.ESTABLISHED:
+        established = events.ConnectionEstablished(*connection.ends, connection.far_address)
+        log.report(established, now)
+    elif before == State.ESTABLISHED:
+        log.report(events.ConnectionLost(*connection.ends, reason), now)
+    return True
+
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
+
+
+class Strand(Generic[ConnectionT]):
+    """All connections to one host."""
+
+    __slots__ = (
+        "best_state",
+        "carrying",
+        "connections",
+        "delivered",
+        "doubtful",
+        "duplicates",
+        "host",
+        "host_bytes",
+        "limit",
+    )
+
+    def __init__(self, host: str) -> None:
+        #: The other host's virtual address.
+        self.host = host
+        self.host_bytes = ipv4.pack(host)
+        self.connections: Dict[Tuple[int, RemoteKey], ConnectionT] = {}
+        #: The highest state of any connection that can be used.
+        self.best_state = State.SENDING
+        #: The connections that carry packets; empty if none can be used.
+        self.carrying: Tuple[ConnectionT, ...] = ()
+        #: Whether some of them are not established, and carry until the others have proven more.
+        self.doubtful = False
+        #: Largest packet that fits every one of them.
+        self.limit = 0
+        self.delivered = 0
+        self.duplicates = 0
+
+    def choose(self) -> bool:
+        """Work out which connections carry packets; True if the answer is another than before.
+
+        All established ones do, or while there is none all that can be used: a way that is
+        known to work in one direction only must not keep packets from a way that works in the
+        other. For the same reason one that fell carries on until all that are established have
+        proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`:
+        established ones first, and among those of a kind the ones that share no link or remote.
+        """
+        usable = self._usable()
+        best = max((c.state for c in usable), default=State.SENDING)
+        fallen: List[ConnectionT] = []
+        if best == State.ESTABLISHED:
+            established = self._distinct([c for c in usable if c.state == best])
+            fallen = [
+                c
+                for c in usable
+                if c.fell_at != NEVER
+                and not all(self._works_since(other, c.fell_at) for other in established)
+            ]
+            usable = established
+        self.doubtful = bool(fallen)
+        if len(usable) + len(fallen) > MAX_COPIES:
+            usable = _disjoint_first(usable)
+            fallen = _disjoint_first(fallen)
+        usable = (usable + fallen)[:MAX_COPIES]
+        before = (self.best_state, self.carrying)
+        self.best_state = best
+        self.carrying = tuple(usable)
+        self.limit = min((c.mtu for c in usable), default=0)
+        return (self.best_state, self.carrying) != before
+
+    @property
+    def is_called(self) -> bool:
+        """Whether an address is known at which the host can be called."""
+        raise NotImplementedError
+
+    def _usable(self) -> List[ConnectionT]:
+        """Give the connections over which something can be sent."""
+        return [c for c in self.connections.values() if c.source is not None]
+
+    def _works_since(self, connection: ConnectionT, since: float) -> bool:
+        """Say whether an established connection has worked both ways at ``since`` or later."""
+        raise NotImplementedError
+
+    def _distinct(self, connections: List[ConnectionT]) -> List[ConnectionT]:
+        """Leave out established connections that add nothing to the others."""
+        return connections
+
+    def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
+        """Keep a packet that nothing can carry yet; False if it is not worth waiting.
+
+        ``origin`` is the strand that it came from, None for this host itself.
+        """
+        return False
+
+    def send(
+        self, run: Sequence[bytes], now: float, touched: List[ConnectionT], partial: bool = False
+    ) -> bool:
+        """Put one copy of each packet into the outbox of each carrying connection.
+
+        ``run`` are packets of one size, of which the last may be shorter; with ``partial`` their
+        checksums are to be completed by whoever takes them out of the network. Connections whose
+        outbox was empty are added to ``touched``. False, and nothing sent, if there is none or the
+        packets are too large for one.
+        """
+        if len(run[0]) > self.limit:
+            return False
+        self._send_over(self.carrying, run, now, touched, partial)
+        return True
+
+    def send_where_it_fits(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:
+        """Send a packet that is too large for some connections over the others, if any."""
+        fitting = [c for c in self.carrying if len(packet) <= c.mtu]
+        if fitting:
+            self._send_over(fitting, (packet,), now, touched, False)
+        return bool(fitting)
+
+    def _send_over(
+        self,
+        connections: Iterable[ConnectionT],
+        run: Sequence[bytes],
+        now: float,
+        touched: List[ConnectionT],
+        partial: bool,
+    ) -> None:
+        raise NotImplementedError
+
+
+def _disjoint_first(connections: List[ConnectionT]) -> List[ConnectionT]:
+    """Order connections so that the first ones share as few links and remotes as they can.
+
+    In the table of links by remotes that is one diagonal after the other.
+    """
+    links: Dict[int, int] = {}
+    remotes: Dict[RemoteKey, int] = {}
+    for connection in connections:
+        links.setdefault(connection.link, len(links))
+        remotes.setdefault(connection.far, len(remotes))
+    size = max(len(links), len(remotes))
+    return sorted(connections, key=lambda c: (remotes[c.far] - links[c.link]) % size)
