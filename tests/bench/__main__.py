@@ -34,9 +34,9 @@ from tests.bench.report import RESULT, Report, write
 from tests.bench.scale import Peers, Sizes
 from tests.bench.series import Series
 from tests.bench.soak import Soak
-from tests.system.agents import ROOT
-from tests.system.stage import Stage
-from tests.system.topology import sweep
+from tests.system.bed.agents import ROOT
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import sweep
 
 KINDS: tuple[type[Contender], ...] = (Contender, WireGuard, OpenVpn)
 LINKS = (1, 2, 4)

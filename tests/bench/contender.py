@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar, Sequence
 
-from tests.system.agents import NICE, ROOT, Agent, Process
-from tests.system.stage import Pair, Stage, Triple
-from tests.system.topology import Host, run, until
+from tests.system.bed.agents import NICE, ROOT, Agent, Process
+from tests.system.bed.stage import Pair, Stage, Triple
+from tests.system.bed.topology import Host, run, until
 
 IPERF_PORT = 5201
 START_S = 15.0

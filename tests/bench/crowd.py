@@ -10,9 +10,9 @@ from typing import Any
 
 from tests.bench.contender import IPERF_PORT, agent_python, serve
 from tests.bench.gauge import GIGABYTE
-from tests.system.agents import Agent
-from tests.system.stage import Stage
-from tests.system.topology import until
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import until
 
 PEERS = 10
 LINKS = 4

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 from tests.lab import probe
-from tests.system.topology import Host
-from tests.system.traffic import BUFFER_BYTES, SO_RCVBUFFORCE, checksum
+from tests.system.bed.topology import Host
+from tests.system.bed.traffic import BUFFER_BYTES, SO_RCVBUFFORCE, checksum
 
 #: Of this process while it sends: ahead of the agents (-10) and of the traffic (0), which could
 #: otherwise delay a request and make the rate unsteady. The same for everything measured.

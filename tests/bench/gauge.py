@@ -12,8 +12,8 @@ from typing import Any, Callable
 
 from tests.bench.contender import IPERF_PORT, Contender
 from tests.bench.echo import RoundTrips, echo
-from tests.system.agents import Process
-from tests.system.topology import Host, until
+from tests.system.bed.agents import Process
+from tests.system.bed.topology import Host, until
 
 #: A rate counts as loss-free up to this share: a machine that does more than this one thing loses
 #: some of a second's packets at the receiver now and then, on a bare link too.

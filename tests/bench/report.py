@@ -15,8 +15,8 @@ from tests.bench.contest import QUANTITIES, Contest
 from tests.bench.scale import Peers, Sizes
 from tests.bench.series import Series
 from tests.lab.keys import give_to_invoker
-from tests.system.agents import ROOT
-from tests.system.topology import run
+from tests.system.bed.agents import ROOT
+from tests.system.bed.topology import run
 
 DIRECTORY = ROOT / "build" / "bench"
 RESULT = DIRECTORY / "bench.json"

@@ -13,9 +13,9 @@ from tests.bench.crowd import PEERS, ROUTER, Crowd
 from tests.bench.gauge import window
 from tests.bench.report import DIRECTORY, write
 from tests.bench.series import number
-from tests.system.agents import ROOT, Process
-from tests.system.stage import Stage
-from tests.system.topology import run
+from tests.system.bed.agents import ROOT, Process
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import run
 
 RESULT = DIRECTORY / "soak.json"
 SAMPLE_S = 10.0

@@ -10,11 +10,11 @@ from typing import Any, Iterator
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.system import capacity, pace
-from tests.system.again import Attempt, Turn, until_judged
-from tests.system.stage import Pair, Stage, Triple
-from tests.system.strain import Strain
-from tests.system.topology import sweep
+from tests.system.bed import capacity, pace
+from tests.system.bed.again import Attempt, Turn, until_judged
+from tests.system.bed.stage import Pair, Stage, Triple
+from tests.system.bed.strain import Strain
+from tests.system.bed.topology import sweep
 
 TRIED_AGAIN = "tried again"
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from tests.system import turns
-from tests.system.again import AGAIN, Attempt, Turn, until_judged
-from tests.system.strain import Strain
-from tests.system.topology import until
+from tests.system.bed import turns
+from tests.system.bed.again import AGAIN, Attempt, Turn, until_judged
+from tests.system.bed.strain import Strain
+from tests.system.bed.topology import until
 
 BUSY_LOOP = "while True: pass"
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.system import pace
-from tests.system.agents import Agent, endpoint_of
-from tests.system.stage import Pair, Triple
+from tests.system.bed import pace
+from tests.system.bed.agents import Agent, endpoint_of
+from tests.system.bed.stage import Pair, Triple
+from tests.system.bed.topology import Host, Stopwatch, until
+from tests.system.bed.traffic import assert_whole, both_ways
 from tests.system.test_crash import restart
-from tests.system.topology import Host, Stopwatch, until
-from tests.system.traffic import assert_whole, both_ways
 
 pytestmark = pytest.mark.alone
 
@@ -48,7 +48,7 @@ class Attacker:
     def __init__(self, host: Host, *arguments: str) -> None:
         seed = int(os.environ.get("ROPEWAY_SEED", random.SystemRandom().randrange(1 << 32)))
         print(f"ROPEWAY_SEED={seed}")
-        script = str(Path(__file__).with_name("secure_attacker.py"))
+        script = str(Path(__file__).parent / "bed" / "secure_attacker.py")
         self.process = subprocess.Popen(
             host.command(sys.executable, script, *arguments, "--seed", str(seed)),
             stdin=subprocess.PIPE,

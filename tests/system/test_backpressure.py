@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.stage import Pair
-from tests.system.topology import Port, until
-from tests.system.traffic import SO_RCVBUFFORCE, one_way, ping
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import Port, until
+from tests.system.bed.traffic import SO_RCVBUFFORCE, one_way, ping
 
 pytestmark = pytest.mark.alone
 

@@ -18,11 +18,11 @@ import pytest
 
 from ropeway.kernel import firewall
 from ropeway.kernel.classic_sockets import LinkSockets
-from tests.system.agents import DEVICE
-from tests.system.reference_node import Frame
-from tests.system.stage import Stage
-from tests.system.topology import Host, Topology, until
-from tests.system.traffic import drain, is_icmp
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import Host, Topology, until
+from tests.system.bed.traffic import drain, is_icmp
 
 BRIDGE, CABLE = "br0", "eth1"
 ASKED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")

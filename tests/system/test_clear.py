@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
-from tests.system.agents import DEVICE
-from tests.system.puppet import udp
-from tests.system.stage import Pair
-from tests.system.topology import until
-from tests.system.traffic import Datagram, Device, assert_whole, both_ways, drain, ping
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.puppet import udp
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import Datagram, Device, assert_whole, both_ways, drain, ping
 
 DATA = 4
 OVERHEAD = 60

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.stage import Pair, Triple
-from tests.system.topology import until
-from tests.system.traffic import Verdict, assert_whole, both_ways
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Pair, Triple
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import Verdict, assert_whole, both_ways
 
 PATH = Path("/dev/cpu_dma_latency")
 DRIVER = Path("/sys/devices/system/cpu/cpuidle/current_driver")

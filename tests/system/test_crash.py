@@ -8,10 +8,10 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.system.agents import DEVICE, Agent, Identity
-from tests.system.stage import Pair, Triple
-from tests.system.topology import Host, Stopwatch, until
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.bed.agents import DEVICE, Agent, Identity
+from tests.system.bed.stage import Pair, Triple
+from tests.system.bed.topology import Host, Stopwatch, until
+from tests.system.bed.traffic import assert_whole, both_ways, ping
 
 RECOVERY_S = 2.0
 #: A start that the machine was too busy for, or stood still in, is repeated; one in time will do.

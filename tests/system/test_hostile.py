@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.attacker import paced
-from tests.system.reference_node import Frame
-from tests.system.stage import Pair, Stage
-from tests.system.topology import Host, until
-from tests.system.traffic import SO_RCVBUFFORCE, both_ways, drain, ping
+from tests.system.bed.agents import Agent
+from tests.system.bed.attacker import paced
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import Host, until
+from tests.system.bed.traffic import SO_RCVBUFFORCE, both_ways, drain, ping
 
 pytestmark = pytest.mark.alone
 
@@ -61,7 +61,7 @@ class Attacker:
     """An ``attacker.py`` in a host's namespace."""
 
     def __init__(self, host: Host, *arguments: str) -> None:
-        script = str(Path(__file__).with_name("attacker.py"))
+        script = str(Path(__file__).parent / "bed" / "attacker.py")
         self.process = subprocess.Popen(
             host.command(sys.executable, script, *arguments),
             stdin=subprocess.PIPE,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.agents import Agent, Reference
-from tests.system.reference_node import Frame
-from tests.system.stage import Pair, Stage, Triple
-from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways, drain, ping
+from tests.system.bed.agents import Agent, Reference
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Pair, Stage, Triple
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import assert_whole, both_ways, drain, ping
 
 PACKETS = 500
 ETHERNET_BYTES = 14

@@ -7,9 +7,9 @@ from typing import Callable
 
 import pytest
 
-from tests.system.stage import Stage, TwoFamilies
-from tests.system.topology import Port
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.bed.stage import Stage, TwoFamilies
+from tests.system.bed.topology import Port
+from tests.system.bed.traffic import assert_whole, both_ways, ping
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/sys/net/ipv6").exists(), reason="the kernel has no IPv6"

@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.system import pace
-from tests.system.agents import DEVICE
-from tests.system.stage import Pair
+from tests.system.bed import pace
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import Verdict, assert_whole, both_ways, bulk, flood, one_way, ping
 from tests.system.test_two_links import wait_cut
-from tests.system.topology import until
-from tests.system.traffic import Verdict, assert_whole, both_ways, bulk, flood, one_way, ping
 
 pytestmark = pytest.mark.alone
 

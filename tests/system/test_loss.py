@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.stage import Pair
-from tests.system.traffic import binomial_interval, ping
+from tests.system.bed.stage import Pair
+from tests.system.bed.traffic import binomial_interval, ping
 
 pytestmark = pytest.mark.alone
 

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Iterator
 
-from tests.system import pace
-from tests.system.agents import Agent
-from tests.system.stage import Pair
-from tests.system.topology import Host, until
+from tests.system.bed import pace
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import Host, until
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 TIMESPEC = struct.Struct("@ll")

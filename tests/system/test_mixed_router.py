@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.reference_node import Frame
-from tests.system.stage import Triple
+from tests.system.bed.agents import Agent
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Triple
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import assert_whole, both_ways, drain, ping
 from tests.system.test_hostile import ETHERNET_BYTES, Attacker
-from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways, drain, ping
 
 CLASSIC = "10.9.0.0/24"
 CLASSIC_ROUTER, CLASSIC_HOST = "10.9.0.2", "10.9.0.3"

@@ -8,11 +8,11 @@ import threading
 import time
 from typing import Any, Iterator
 
-from tests.system.agents import DEVICE, Agent
-from tests.system.bulk import wait_readable
-from tests.system.stage import Pair, Stage
-from tests.system.topology import Host, Port, run, until
-from tests.system.traffic import assert_whole, both_ways
+from tests.system.bed.agents import DEVICE, Agent
+from tests.system.bed.bulk import wait_readable
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import Host, Port, run, until
+from tests.system.bed.traffic import assert_whole, both_ways
 
 OVERHEAD = 60
 FULL, SMALLER, HIDDEN = 1500, 1400, 1300

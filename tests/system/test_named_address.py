@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.stage import Stage
-from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import assert_whole, both_ways
 
 CLIENT, ROUTER = "10.0.0.1", "10.0.0.2"
 PUBLIC = "203.0.113.1"

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from tests.system.agents import Agent, endpoint_of
-from tests.system.nat import CLIENT, CLIENT_INDICES, ROUTER, NatPair
-from tests.system.stage import Stage
-from tests.system.topology import Stopwatch, until
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.bed.agents import Agent, endpoint_of
+from tests.system.bed.nat import CLIENT, CLIENT_INDICES, ROUTER, NatPair
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import Stopwatch, until
+from tests.system.bed.traffic import assert_whole, both_ways, ping
 
 RATE = 1000
 REBIND_EVERY_S = 5.0

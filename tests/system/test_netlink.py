@@ -18,8 +18,8 @@ from ropeway.app import selection
 from ropeway.kernel import generation, netlink, steering
 from ropeway.kernel.tun import Tun
 from ropeway.kernel.udp import preferred_source
-from tests.system.stage import Pair
-from tests.system.topology import PREFIX, namespace, remove_namespace, run, until
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import PREFIX, namespace, remove_namespace, run, until
 
 DEVICE = "ropeway0"
 PERMANENT_S = 4294967295

@@ -13,12 +13,11 @@ from typing import Iterator
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.checksums import watched
-from tests.system.stage import Pair, Stage, TwoFamilies
-from tests.system.test_two_links import wait_cut
-from tests.system.topology import Host, Port
-from tests.system.traffic import (
+from tests.system.bed.agents import Agent
+from tests.system.bed.checksums import watched
+from tests.system.bed.stage import Pair, Stage, TwoFamilies
+from tests.system.bed.topology import Host, Port
+from tests.system.bed.traffic import (
     BUFFER_BYTES,
     SO_RCVBUFFORCE,
     bulk,
@@ -26,6 +25,7 @@ from tests.system.traffic import (
     ping,
     transfer_both_ways,
 )
+from tests.system.test_two_links import wait_cut
 
 FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 ALL = frozenset(FEATURES)

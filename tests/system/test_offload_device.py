@@ -16,10 +16,10 @@ import pytest
 from ropeway.core.packet import ipv4, segments
 from ropeway.kernel.classic_sockets import ON
 from ropeway.kernel.tun import FEATURES, Queue, Tun
-from tests.system.agents import DEVICE
-from tests.system.checksums import Tap, watched
-from tests.system.topology import Host, Topology
-from tests.system.traffic import BUFFER_BYTES, SO_RCVBUFFORCE
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.checksums import Tap, watched
+from tests.system.bed.topology import Host, Topology
+from tests.system.bed.traffic import BUFFER_BYTES, SO_RCVBUFFORCE
 
 ALL = frozenset(FEATURES)
 #: What one device and the other leave off; traffic goes both ways.

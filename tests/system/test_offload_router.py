@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.checksums import Seen, watched
-from tests.system.stage import Triple
+from tests.system.bed.agents import Agent
+from tests.system.bed.checksums import Seen, watched
+from tests.system.bed.stage import Triple
+from tests.system.bed.traffic import bulk, transfer_both_ways
 from tests.system.test_offload import (
     ALL,
     NONE,
@@ -21,7 +22,6 @@ from tests.system.test_offload import (
     sockets,
 )
 from tests.system.test_router import PACKETS, carry, one_hop_further, random_packets
-from tests.system.traffic import bulk, transfer_both_ways
 
 #: What the one client, the router and the other client leave off.
 OFF = {

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.agents import ROOT, Agent
-from tests.system.stage import Pair
-from tests.system.topology import until
-from tests.system.traffic import ping
+from tests.system.bed.agents import ROOT, Agent
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import ping
 
 BAD_CONFIG = """\
 encapsulation: clasic

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.system.agents import DEVICE, NETWORK, Agent
-from tests.system.stage import Pair, Stage
-from tests.system.topology import until
-from tests.system.traffic import ping
+from tests.system.bed.agents import DEVICE, NETWORK, Agent
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import ping
 
 PATIENCE_S = 20.0
 

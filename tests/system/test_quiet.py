@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from tests.system.reference_node import Frame
-from tests.system.stage import Pair
-from tests.system.topology import until
-from tests.system.traffic import Datagram, drain, ping
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import Datagram, drain, ping
 
 WATCH_S = 6.0
 ETHERNET_BYTES = 14

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.system.reference_node import Frame
-from tests.system.stage import Pair, Stage
-from tests.system.topology import until
+from tests.system.bed.reference_node import Frame
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import until
 
 HELLO_1 = "450000226e5c40004011b86c0a0000010a000002ce7a6400000e958248656c6c6f00"
 HELLO_2 = "450000226f1540004011b7b30a0000010a000002ce7a6400000e958248656c6c6f00"

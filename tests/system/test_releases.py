@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.agents import Agent
-from tests.system.checksums import watched
-from tests.system.stage import Pair
+from tests.system.bed.agents import Agent
+from tests.system.bed.checksums import watched
+from tests.system.bed.stage import Pair
+from tests.system.bed.traffic import bulk, ping, transfer_both_ways
 from tests.system.test_offload import ALL, assert_clean, offload
-from tests.system.traffic import bulk, ping, transfer_both_ways
 
 PINGS = 500
 PING_INTERVAL_S = 0.002

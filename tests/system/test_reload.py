@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.system.agents import Agent, Identity
-from tests.system.stage import Triple
-from tests.system.topology import until
-from tests.system.traffic import ANSWER_S, assert_whole, both_ways, ping
+from tests.system.bed.agents import Agent, Identity
+from tests.system.bed.stage import Triple
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import ANSWER_S, assert_whole, both_ways, ping
 
 CUT_OFF_S = 5.0
 EXIT_RESTART = 3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.agents import Agent, address_of
-from tests.system.stage import Pair, Stage
-from tests.system.topology import Stopwatch, until
-from tests.system.traffic import assert_whole, both_ways, ping
+from tests.system.bed.agents import Agent, address_of
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import Stopwatch, until
+from tests.system.bed.traffic import assert_whole, both_ways, ping
 
 RATE = 1000
 PROBE_S = 0.5

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from tests.system.stage import Pair
-from tests.system.topology import until
-from tests.system.traffic import assert_whole, both_ways
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import assert_whole, both_ways
 
 pytestmark = pytest.mark.alone
 

@@ -9,12 +9,12 @@ import struct
 
 import pytest
 
-from tests.system.agents import DEVICE
-from tests.system.puppet import Puppet, ipv4, udp
-from tests.system.reference_node import Frame, with_checksum
-from tests.system.stage import Pair, Triple
-from tests.system.topology import Host, until
-from tests.system.traffic import (
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.puppet import Puppet, ipv4, udp
+from tests.system.bed.reference_node import Frame, with_checksum
+from tests.system.bed.stage import Pair, Triple
+from tests.system.bed.topology import Host, until
+from tests.system.bed.traffic import (
     Device,
     assert_whole,
     both_ways,

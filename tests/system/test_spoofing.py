@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.system.agents import DEVICE, Agent
-from tests.system.puppet import udp
-from tests.system.stage import Stage
-from tests.system.topology import until
-from tests.system.traffic import Device, ping
+from tests.system.bed.agents import DEVICE, Agent
+from tests.system.bed.puppet import udp
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import Device, ping
 
 PORT = 4200
 PACKETS = 20

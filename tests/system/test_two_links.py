@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.system.agents import DEVICE, Agent
-from tests.system.stage import Pair, Stage
-from tests.system.topology import Host, Port, until
-from tests.system.traffic import assert_whole, both_ways, drain, is_icmp, ping
+from tests.system.bed.agents import DEVICE, Agent
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import Host, Port, until
+from tests.system.bed.traffic import assert_whole, both_ways, drain, is_icmp, ping
 
 CUTS = {
     "carrier lost": (Port.unplug, Port.plug),

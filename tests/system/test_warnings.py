@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from tests.system.stage import Pair
-from tests.system.topology import until
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
 
 PATIENCE_S = 20.0
 PORT = 51840

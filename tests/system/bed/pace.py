@@ -1,7 +1,8 @@
 """How fast the streams of the tests are on this machine.
 
 Rates are written for a fast machine. A slower one gets its share of each, as
-:mod:`tests.system.capacity` has measured it, so that the tests load it no more than the fast one.
+:mod:`tests.system.bed.capacity` has measured it, so that the tests load it no more than the fast
+one.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import dataclasses
 import socket
 from typing import Callable
 
-from tests.system.reference_node import Frame, with_checksum
-from tests.system.topology import Port, until
-from tests.system.traffic import BUFFER_BYTES, SO_RCVBUFFORCE
+from tests.system.bed.reference_node import Frame, with_checksum
+from tests.system.bed.topology import Port, until
+from tests.system.bed.traffic import BUFFER_BYTES, SO_RCVBUFFORCE
 
 PROTOCOL_UDP = 17
 

@@ -23,9 +23,9 @@ from typing import Any, Iterator
 
 from tests.lab import probe
 from tests.lab.process import unchanged
-from tests.system import bulk as bulk_program
-from tests.system import pace
-from tests.system.topology import Host, until
+from tests.system.bed import bulk as bulk_program
+from tests.system.bed import pace
+from tests.system.bed.topology import Host, until
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20

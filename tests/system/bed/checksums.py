@@ -13,9 +13,9 @@ import socket
 import struct
 from typing import Iterator, NamedTuple
 
-from tests.system.agents import DEVICE
-from tests.system.topology import Host
-from tests.system.traffic import SO_RCVBUFFORCE, checksum
+from tests.system.bed.agents import DEVICE
+from tests.system.bed.topology import Host
+from tests.system.bed.traffic import SO_RCVBUFFORCE, checksum
 
 # include/uapi/linux/if_ether.h, if_packet.h
 #   struct tpacket_auxdata { __u32 tp_status, tp_len, tp_snaplen; __u16 tp_mac, tp_net,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from tests.system.pace import SHARE
-from tests.system.stage import Pair, Stage
-from tests.system.traffic import flood
+from tests.system.bed.pace import SHARE
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.traffic import flood
 
 #: What a fast machine carries over two links: datagrams of SIZE, a second.
 FULL_PACKETS = 80_000

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
-from tests.system import turns
-from tests.system.strain import Strain
+from tests.system.bed import turns
+from tests.system.bed.strain import Strain
 
 #: How often a test is tried again.
 AGAIN = 2

@@ -17,9 +17,9 @@ from typing import Any, Callable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tests.system.topology import Host, until
+from tests.system.bed.topology import Host, until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEVICE = "ropeway0"
 NETWORK = "10.0.0.0/24"
 NICE = "-10"  # as the unit runs it

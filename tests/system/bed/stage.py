@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.system.agents import Agent, Identities, Process, Reference, stop_all
-from tests.system.topology import PREFIX, Host, Topology
+from tests.system.bed.agents import Agent, Identities, Process, Reference, stop_all
+from tests.system.bed.topology import PREFIX, Host, Topology
 
 
 class Stage:

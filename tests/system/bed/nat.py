@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.system.agents import Agent
-from tests.system.stage import Stage
-from tests.system.topology import Host, Port, run, until
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Stage
+from tests.system.bed.topology import Host, Port, run, until
 
 CLIENT, ROUTER = "10.0.0.1", "10.0.0.2"
 CLIENT_INDICES = (2, 3)
