@@ -58,7 +58,7 @@ def test_defaults_agree_with_argument_specs(role: Path) -> None:
 
 
 def test_the_same_interfaces_take_no_part_by_default_with_and_without_the_role() -> None:
-    agent = role_tables.ROLES.parent / "agent" / "ropeway" / "app" / "config.schema.json"
+    agent = role_tables.ROLES.parent / "agent" / "ropeway" / "app" / "config" / "config.schema.json"
     interfaces = json.loads(agent.read_text(encoding="utf-8"))["properties"]["interfaces"]
     patterns = interfaces["properties"]["exclude"]["default"]
     given = role_tables.defaults(role_tables.ROLES / "ropeway_agent")["ropeway_agent_exclude"]

@@ -15,7 +15,7 @@ import yaml
 
 from tests.fleet.inventory import CHECKOUT, LAB, Inventory
 
-SCHEMA = CHECKOUT / "agent" / "ropeway" / "app" / "config.schema.json"
+SCHEMA = CHECKOUT / "agent" / "ropeway" / "app" / "config" / "config.schema.json"
 #: What takes no part by default.
 EXCLUDED = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]["interfaces"]["properties"][
     "exclude"
