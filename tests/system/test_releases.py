@@ -14,12 +14,13 @@ PINGS = 500
 PING_INTERVAL_S = 0.002
 #: What an agent up to 0.2 does with frames whose checksum is incomplete: it does not know them.
 REFUSE_PARTIAL = """
-from ropeway.core import secure, secure_node
-inbound = secure_node.SecureNode.inbound
+from ropeway.core.frame import data
+from ropeway.core.node import SecureNode
+inbound = SecureNode.inbound
 def refusing(self, received, key, now):
-    known = [one for one in received if one[0][:1] != bytes([secure.PARTIAL])]
+    known = [one for one in received if one[0][:1] != bytes([data.PARTIAL])]
     return inbound(self, known, key, now)
-secure_node.SecureNode.inbound = refusing
+SecureNode.inbound = refusing
 """
 
 

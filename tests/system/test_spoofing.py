@@ -13,11 +13,12 @@ PACKETS = 20
 MARK = b"I am another host"
 #: An agent that lets every source address out; a genuine one does not even send them.
 LIAR = """
-from ropeway.core import node, secure_node
+from ropeway.core.data.router import Node
+from ropeway.core.node import SecureNode
 def outbound(self, packets, now, partial=False):
-    node.Node.outbound(self, packets, now, partial)
+    Node.outbound(self, packets, now, partial)
     self._peers.settle(now)
-secure_node.SecureNode.outbound = outbound
+SecureNode.outbound = outbound
 """
 ADDRESSES = {"liar": "10.0.0.1", "router": "10.0.0.2", "far": "10.0.0.3"}
 
