@@ -131,7 +131,7 @@ def test_every_variable_of_roles_playbooks_and_inventories_is_known_to_preflight
         none |= set(load_filters(plugin.parts[-3], plugin.stem).FilterModule().filters())
     used = words(
         *("roles/*/*/*.yml", "roles/*/*/*.j2", "roles/*/*/*.py", "roles/*/README.md"),
-        *("playbooks/**/*.yml", "site.yml", "README.md", "tests/lab/*.py"),
+        *("playbooks/**/*.yml", "site.yml", "README.md", "docs/**/*.md", "tests/lab/*.py"),
         *("inventories/**/*.yml", "molecule/**/*.yml"),
     )
     known = known_variables(preflight)
