@@ -82,7 +82,9 @@ def test_examples_use_a_network_that_nobody_hands_out():
     top = EXAMPLES.parents[1]
     readme = (top / "README.md").read_text(encoding="utf-8")
     texts = [
-        readme[readme.index("### Without Ansible") : readme.index("## Read the status")],
+        readme[readme.index("## Two hosts by hand") : readme.index("## A fleet")],
+        (top / "docs" / "by-hand.md").read_text(encoding="utf-8"),
+        (top / "docs" / "roll-out.md").read_text(encoding="utf-8"),
         *(path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.yaml")),
         config.SCHEMA_PATH.read_text(encoding="utf-8"),
         (top / "agent" / "man" / "ropeway.8").read_text(encoding="utf-8"),
