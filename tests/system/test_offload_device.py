@@ -14,7 +14,7 @@ from typing import Iterator
 import pytest
 
 from ropeway.core.packet import ipv4, segments
-from ropeway.kernel.classic_sockets import ON
+from ropeway.kernel.features import ON
 from ropeway.kernel.tun import FEATURES, Queue, Tun
 from tests.system.bed.agents import DEVICE
 from tests.system.bed.checksums import Tap, watched

@@ -15,7 +15,7 @@ import struct
 from typing import Dict, FrozenSet, List, Sequence
 
 from ropeway.core.packet import ipv4, segments
-from ropeway.kernel.classic_sockets import NOT_ASKED_FOR, ON, count_refused
+from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_refused
 
 PATH = "/dev/net/tun"
 TUN_FLAGS = "/sys/class/net/{}/tun_flags"

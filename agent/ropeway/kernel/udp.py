@@ -18,16 +18,10 @@ import struct
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from ropeway.core.frame.data import DATA, PARTIAL, Endpoint, Received, Train
-from ropeway.kernel.classic_sockets import (
-    DATAGRAM_BYTES_MAX,
-    NOT_ASKED_FOR,
-    ON,
-    SendBuffer,
-    arrived_at,
-    count_refused,
-    note_arrivals,
-    set_receive_buffer,
-)
+from ropeway.kernel.arrivals import arrived_at, note_arrivals
+from ropeway.kernel.buffers import SendBuffer, set_receive_buffer
+from ropeway.kernel.classic_sockets import DATAGRAM_BYTES_MAX
+from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_refused
 
 IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h
 IP_PMTUDISC_PROBE = 3  # DF is set, and what the kernel believes of the path MTU is ignored
@@ -329,7 +323,7 @@ class UdpSocket(Receiver):
     def buffers(self) -> Dict[str, int]:
         """Return the sizes of the socket's buffers in bytes as the kernel granted them.
 
-        What "receive" lacks of `sockets.RECEIVE_BYTES` was refused. "send" follows what the link
+        What "receive" lacks of `buffers.RECEIVE_BYTES` was refused. "send" follows what the link
         carries.
         """
         option = self._socket.getsockopt

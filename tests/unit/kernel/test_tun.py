@@ -11,7 +11,7 @@ import pytest
 
 from ropeway.core.packet import ipv4, segments
 from ropeway.kernel import tun
-from ropeway.kernel.classic_sockets import NOT_ASKED_FOR, ON
+from ropeway.kernel.features import NOT_ASKED_FOR, ON
 
 #: Of an IPv4 packet of UDP whose checksum is partial: 10.0.0.1 to 10.0.0.2.
 PARTIAL = bytes.fromhex("45000020000140004011 26ca 0a000001 0a000002 1111 2222 000c 1420 64617461")

@@ -76,7 +76,8 @@ from ropeway.core.link import Link
 from ropeway.core.packet import ipv4, segments
 from ropeway.core.redundancy import LinkHealth
 from ropeway.kernel import arp, firewall, generation, netlink, process, reverse_path, steering, tun
-from ropeway.kernel.classic_sockets import ON, LinkSockets, count_refused
+from ropeway.kernel.classic_sockets import LinkSockets
+from ropeway.kernel.features import ON, count_refused
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.tun import Tun
 from ropeway.kernel.udp import (

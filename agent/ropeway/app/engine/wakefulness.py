@@ -12,7 +12,7 @@ import logging
 from typing import Callable, Optional, Union
 
 from ropeway.kernel import cpu_latency
-from ropeway.kernel.classic_sockets import NOT_ASKED_FOR
+from ropeway.kernel.features import NOT_ASKED_FOR
 
 log = logging.getLogger("ropeway")
 

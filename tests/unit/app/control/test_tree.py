@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from ropeway.app.control.tree import render
-from ropeway.kernel import classic_sockets
+from ropeway.kernel import features
 
 
 def connection(remote, address, **changes):
@@ -270,7 +270,7 @@ def test_tree_says_what_the_kernel_does_not_do_and_what_was_too_much():
 
 def test_tree_is_silent_of_what_the_kernel_does_and_was_not_asked_for():
     assert render({**STATUS, "offload": {"tso": "on"}}) == TREE
-    for granted in (0, 20, classic_sockets.NOT_ASKED_FOR):
+    for granted in (0, 20, features.NOT_ASKED_FOR):
         assert render({**STATUS, "process": {"nice": 0, "cpu_latency_us": granted}}) == TREE
 
 
