@@ -180,7 +180,7 @@ def test_a_proof_that_comes_late_counts_all_the_same():
 
 
 def test_twenty_percent_loss_makes_nearly_no_search_end_low():
-    """The figures stand in PROTOCOL.md."""
+    """docs/decisions/path-mtu.md has the figures."""
     after_search = after_retry = wrong_seconds = runs = 0
     for carries in (1500, 1492, 1400, 1280):
         for seed in range(60):
