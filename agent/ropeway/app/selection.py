@@ -123,9 +123,7 @@ def _link(interface: Interface, ipv6: bool, named: Sequence[str]) -> Link:
         addresses=_with(interface.addresses, [f"{a}/32" for a in named if ":" not in a]),
         mtu=interface.mtu,
         up=interface.up,
-        routes=interface.routes,
         addresses6=_with(addresses6, [f"{a}/128" for a in named if ":" in a]),
-        routes6=interface.routes6 if ipv6 else (),
     )
 
 

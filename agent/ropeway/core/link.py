@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Optional, Tuple, Union
-
-# Hosts with full routing tables exist, and the same prefixes are asked about again and again.
-_network4 = functools.lru_cache(maxsize=8192)(ipaddress.IPv4Network)
-_network6 = functools.lru_cache(maxsize=8192)(ipaddress.IPv6Network)
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -29,67 +24,37 @@ class Link:
     mtu: int
     #: Administratively up and with a carrier.
     up: bool
-    #: IPv4 prefixes that have a route out of this interface, in any table: sorted by address, and
-    #: none within another.
-    routes: Tuple[str, ...] = ()
     #: IPv6 addresses with prefix length, ``2001:db8::2/64``, stable ones first and deprecated ones
     #: last: no link-local ones, and none that is not usable yet.
     addresses6: Tuple[str, ...] = ()
-    #: IPv6 prefixes that have a route out of this interface, as ``routes``.
-    routes6: Tuple[str, ...] = ()
-    #: The address that the kernel would send from on this interface, by far address.
+    #: The address that the kernel would send from on this interface, by far address, for those far
+    #: addresses of ``looked_up`` that the interface has a route to.
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+    #: The far addresses for which the kernel's routes were looked up.
+    looked_up: FrozenSet[str] = frozenset()
 
-    def source_for(self, address: str) -> Optional[str]:
-        """Give the local address to send from to reach ``address``, or None without a route.
+    def source_for(self, far: str) -> Optional[str]:
+        """Return the local address to send from to reach the address ``far``.
 
-        Either is IPv4 or IPv6, and both of one kind. What the kernel would take is taken. Where
-        ``sources`` says nothing, an address whose own prefix holds the far address is preferred;
-        otherwise the first one is taken. A route out of this interface has to cover the far
-        address.
+        None without a route, or while the route was not looked up. If the kernel would take an
+        address that this link does not have, an address whose own prefix holds the far address is
+        preferred; otherwise the first one of its kind is returned.
         """
-        guess = self._source6(address) if ":" in address else self._source4(address)
-        preferred = self.sources.get(address)
-        if guess is None or preferred is None or not self.holds(preferred):
-            return guess
-        return preferred
+        preferred = self.sources.get(far)
+        if preferred is None or self.holds(preferred):
+            return preferred
+        interfaces = [
+            ipaddress.ip_interface(own)
+            for own in (self.addresses6 if ":" in far else self.addresses)
+        ]
+        address = ipaddress.ip_address(far)
+        near = [interface for interface in interfaces if address in interface.network]
+        return next((str(interface.ip) for interface in near + interfaces), None)
+
+    def has_no_route(self, far: str) -> bool:
+        """Say whether the route to ``far`` was looked up, and there is none."""
+        return far in self.looked_up and far not in self.sources
 
     def holds(self, address: str) -> bool:
         """Say whether ``address`` is one of this link's own."""
         return any(own.partition("/")[0] == address for own in (*self.addresses, *self.addresses6))
-
-    def _source4(self, address: str) -> Optional[str]:
-        far = ipaddress.IPv4Address(address)
-        own = [ipaddress.IPv4Interface(text) for text in self.addresses]
-        for interface in own:
-            if far in interface.network:
-                return str(interface.ip)
-        if own and _cover(self.routes, far, _network4):
-            return str(own[0].ip)
-        return None
-
-    def _source6(self, address: str) -> Optional[str]:
-        far = ipaddress.IPv6Address(address)
-        own = [ipaddress.IPv6Interface(text) for text in self.addresses6]
-        for interface in own:
-            if far in interface.network:
-                return str(interface.ip)
-        if own and _cover(self.routes6, far, _network6):
-            return str(own[0].ip)
-        return None
-
-
-def _cover(
-    prefixes: Tuple[str, ...],
-    far: Union[ipaddress.IPv4Address, ipaddress.IPv6Address],
-    network: Callable[[str], Union[ipaddress.IPv4Network, ipaddress.IPv6Network]],
-) -> bool:
-    """Say whether one of ``prefixes``, sorted by address and none within another, holds ``far``."""
-    low, high = 0, len(prefixes)
-    while low < high:
-        middle = (low + high) // 2
-        if int(network(prefixes[middle]).network_address) <= int(far):
-            low = middle + 1
-        else:
-            high = middle
-    return low > 0 and far in network(prefixes[low - 1])

@@ -437,8 +437,19 @@ class SecureNode(Node):
         return self._peers.callers()
 
     def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once."""
+        """Return the addresses that routes are to be looked up for, each once.
+
+        Hosts are called there, or have called from there.
+        """
         return self._peers.called()
+
+    @property
+    def wants_lookup(self) -> bool:
+        """Whether the node met an address of :meth:`called` whose route was not looked up yet.
+
+        It does not call there before :meth:`set_links` brings the answer.
+        """
+        return self._peers.wants_lookup
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Look for hosts where :meth:`callers` of an earlier run says that they were.

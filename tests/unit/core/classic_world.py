@@ -10,11 +10,11 @@ from ropeway.core.classic.node import ClassicNode
 from ropeway.core.data.router import Settings
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
+from tests.unit.core.reach import reaching
 
 
 def link(index, address, mtu=1500, up=True, routes=None):
-    prefix = address.rpartition(".")[0] + ".0/24"
-    return Link(index, f"eth{index}", (f"{address}/24",), mtu, up, routes or (prefix,))
+    return reaching(Link(index, f"eth{index}", (f"{address}/24",), mtu, up), routes or ())
 
 
 def udp(src, dst, payload=b"x" * 100, ttl=64, ident=1, word=0x4000, tos=0):

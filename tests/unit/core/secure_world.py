@@ -10,6 +10,7 @@ from ropeway.core.link import Link
 from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
 from ropeway.core.packet import ipv4
 from ropeway.core.session.noise import KeyPair
+from tests.unit.core.reach import reaching
 
 PORT = 51840
 NETWORK = "10.0.0.0/24"
@@ -29,11 +30,11 @@ def lan(address):
 
 
 def link(index, address, mtu=1500, up=True, routes=()):
-    return Link(index, f"eth{index}", (f"{address}/24",), mtu, up, tuple(routes))
+    return reaching(Link(index, f"eth{index}", (f"{address}/24",), mtu, up), routes)
 
 
 def link6(index, address, mtu=1500):
-    return Link(index, f"eth{index}", (), mtu, True, (), (f"{address}/64",), ("::/0",))
+    return reaching(Link(index, f"eth{index}", (), mtu, True, (f"{address}/64",)), ("::/0",))
 
 
 def received(datagram, source):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.core import classic_world, secure_world
 from tests.unit.core.classic_world import link, udp
+from tests.unit.core.reach import reaching
 
 RATE = 100
 # A silent cut is found by silence; the other LAN has its turn when this one is back for sure.
@@ -47,7 +48,7 @@ class Weather:
             self.links[name][self.bad] = dataclasses.replace(here, index=here.index + 100)
         elif name != "r":
             changed = f"192.168.{self.bad}.{self.random.randrange(10, 200)}/24"
-            self.put(name, dataclasses.replace(here, addresses=(changed,)))
+            self.put(name, reaching(dataclasses.replace(here, addresses=(changed,))))
         self.raging = True
         self.next_at = self.world.now + self.random.choice((0.02, 0.09, 0.5, 1.9, 2.1, 4.0))
 

@@ -16,6 +16,7 @@ from ropeway.core.session.handshakes import COOKIE_SIZE, INITIATION_SIZE, RESPON
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.resets import RESET_SIZE
 from tests.unit.core.classic_world import udp
+from tests.unit.core.reach import reaching
 from tests.unit.core.secure_world import (
     PORT,
     Nat,
@@ -377,7 +378,7 @@ def test_interfaces_that_come_back_with_each_others_indices_are_used_at_once():
 def test_a_connection_takes_the_endpoint_that_there_is_still_a_route_to():
     world = SecureWorld()
     near, far = "192.168.0.3", "203.0.113.7"
-    one = replace(link(12, near), addresses=(f"{near}/24", f"{far}/24"))
+    one = reaching(replace(link(12, near), addresses=(f"{near}/24", f"{far}/24")))
     world.add("b", B, [one], [peer("a", A)])
     routes = ("192.168.0.0/24", "203.0.113.0/24")
     world.add("a", A, [link(2, "192.168.0.2", routes=routes)], [peer("b", B, near, far)])
@@ -392,10 +393,9 @@ def test_a_link_whose_first_address_is_not_let_through_sends_from_its_other_one(
     world = SecureWorld()
     far, wrong = "203.0.113.7", "10.1.1.5"
     world.cut = {(wrong, far), (far, wrong)}
-    world.add("b", B, [replace(link(12, far), routes=("0.0.0.0/0",))], [peer("a", A)])
-    one = replace(
-        link(2, wrong, routes=("0.0.0.0/0",)), addresses=(f"{wrong}/24", "192.168.7.2/24")
-    )
+    world.add("b", B, [link(12, far, routes=("0.0.0.0/0",))], [peer("a", A)])
+    both = (f"{wrong}/24", "192.168.7.2/24")
+    one = reaching(replace(link(2, wrong), addresses=both), ("0.0.0.0/0",))
     world.add("a", A, [one], [peer("b", B, far)])
     world.run(3.0)
     assert world.states("a", B) == {(2, 12): 2}
@@ -405,8 +405,9 @@ def test_a_link_whose_first_address_is_not_let_through_sends_from_its_other_one(
 def test_a_link_whose_working_address_stops_to_be_let_through_takes_the_other_one():
     world = SecureWorld()
     far, first, second = "203.0.113.7", "10.1.1.5", "192.168.7.2"
-    world.add("b", B, [replace(link(12, far), routes=("0.0.0.0/0",))], [peer("a", A)])
-    one = replace(link(2, first, routes=("0.0.0.0/0",)), addresses=(f"{first}/24", f"{second}/24"))
+    world.add("b", B, [link(12, far, routes=("0.0.0.0/0",))], [peer("a", A)])
+    both = (f"{first}/24", f"{second}/24")
+    one = reaching(replace(link(2, first), addresses=both), ("0.0.0.0/0",))
     world.add("a", A, [one], [peer("b", B, far)])
     world.run(3.0)
     for dead in (first, second):

@@ -11,6 +11,7 @@ from ropeway.core.redundancy import LinkHealth, PeerHealth, Watch
 from ropeway.core.tuning import LACK_TOLD_S
 from tests.unit.core import classic_world, secure_world
 from tests.unit.core.classic_world import udp
+from tests.unit.core.reach import reaching
 from tests.unit.core.secure_world import link, peer
 
 KINDS = (
@@ -148,7 +149,7 @@ def test_link_that_is_down_or_has_no_address_says_so(pair):
     world = pair()
     world.run(20)
     one, two = world.nodes["a"]._peers.links.values()
-    bare = replace(two, addresses=())
+    bare = reaching(replace(two, addresses=()))
     world.nodes["a"].set_links([replace(one, up=False), bare], world.now)
     world.run(20)
     assert links(world, "a") == {

@@ -67,6 +67,7 @@ from ropeway.app.engine.freshness import Bound, DeviceSource, LinkMerge, LinkSou
 from ropeway.app.engine.intake import Intake
 from ropeway.app.engine.polling import BusyPoll
 from ropeway.app.engine.wakefulness import Wakefulness
+from ropeway.app.route_lookup import RouteLookup
 from ropeway.app.store import state
 from ropeway.core import events
 from ropeway.core.classic.node import ClassicNode
@@ -124,8 +125,8 @@ ADDRESSES_PER_LINK_MAX = 8
 SOCKETS_MAX = 256
 DESCRIPTORS_RESERVED = 128
 """What is no link's socket needs descriptors too: netlink, the device, control clients."""
-SOURCES_MAX = 1024
-"""The kernel is asked so many times from which address to send; at 15 µs each."""
+LOOKUP_GAP_S = 0.05
+"""Routes to addresses that the node has met since the last look are looked up this often."""
 STATUS_EVERY_S = 1.0
 """The line in `systemctl status` changes no more often."""
 COLLECT_S = 20.0
@@ -278,6 +279,9 @@ class Runtime:
         self._interfaces: Sequence[netlink.Interface] = ()
         self._dump_due = self._started_at
         self._routes_due = float("inf")
+        self._lookup = RouteLookup(preferred_source)
+        #: When addresses may be looked up that the node wants to know the sources for.
+        self._lookup_at = float("-inf")
         self._dump_gap_s = DUMP_GAP_S
         self._dumped_at = float("-inf")
         self._repair_at = float("-inf")
@@ -627,6 +631,7 @@ class Runtime:
         return min(
             self._dump_due,
             self._routes_due,
+            self._lookup_at if self._node.wants_lookup else float("inf"),
             self._watchdog_due,
             self._firewall_due,
             self._status_due,
@@ -754,6 +759,9 @@ class Runtime:
             self._flush()
         elif now >= self._routes_due:
             self._look_at_routes(now)
+            self._flush()
+        elif self._node.wants_lookup and now >= self._lookup_at:
+            self._set_links(self._select()[0], now)
             self._flush()
         if now >= self._firewall_due:
             self._restore_firewall(now)
@@ -924,6 +932,7 @@ class Runtime:
 
     def _note_dump(self, interfaces: Sequence[netlink.Interface], began_at: float) -> None:
         self._interfaces = interfaces
+        self._lookup.set_interfaces(interfaces)
         self._dumped_at = boot_clock()
         self._dump_gap_s = max(DUMP_GAP_S, DUMP_SHARE * (self._dumped_at - began_at))
 
@@ -947,8 +956,8 @@ class Runtime:
     def _set_links(self, links: Sequence[Link], now: float) -> None:
         """Tell the node of the links, as far as there are sockets to use them."""
         sockets = self._sockets
-        far = self._node.called()[: SOURCES_MAX // max(1, len(links))]
-        links = [dataclasses.replace(link, sources=_sources(link, far)) for link in links]
+        self._lookup_at = now + LOOKUP_GAP_S
+        links = self._lookup.complete(links, self._node.called())
         if self._secure:
             links = [
                 dataclasses.replace(
@@ -1695,12 +1704,6 @@ def _bound(
     addresses: Iterable[str], index: int, sockets: Dict[Hashable, Sockets]
 ) -> Tuple[str, ...]:
     return tuple(text for text in addresses if (index, text.split("/")[0]) in sockets)
-
-
-def _sources(link: Link, far: Iterable[str]) -> Dict[str, str]:
-    """Return from which address the kernel would send over `link`, by the `far` address."""
-    found = {address: preferred_source(link.name, address) for address in far if link.up}
-    return {address: source for address, source in found.items() if source is not None}
 
 
 def _leads_to(address: str) -> int:

@@ -168,8 +168,19 @@ class ClassicNode(Node):
             del self._send_errors[index]
 
     def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once."""
+        """Return the addresses that routes are to be looked up for, each once.
+
+        Hosts are called there, or have called from there.
+        """
         return self._peers.called()
+
+    @property
+    def wants_lookup(self) -> bool:
+        """Whether the node met an address of :meth:`called` whose route was not looked up yet.
+
+        It does not call there before :meth:`set_links` brings the answer.
+        """
+        return self._peers.wants_lookup
 
     def add_remote(self, host: str, address: str, number: int, now: float) -> None:
         """Make an interface of another host known.

@@ -56,6 +56,8 @@ class ClassicPeers:
         #: Bytes 12 to 31 of the frames that a connection receives -> the connection.
         self.by_path: Dict[bytes, ClassicConnection] = {}
         self.touched = touched
+        #: Whether an address was met since :meth:`set_links` whose route was not looked up.
+        self.wants_lookup = False
         self._unsettled: Dict[ClassicStrand, None] = {}
         self._timers: Timers[ClassicConnection] = Timers()
         self._forget_at = now + tuning.FORGET_EVERY_S
@@ -233,6 +235,7 @@ class ClassicPeers:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
         after = {link.index: link for link in links}
         before = self.links
+        self.wants_lookup = False
         if after == before:
             return
         self.links = after
@@ -249,7 +252,7 @@ class ClassicPeers:
         self.settle()
 
     def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once, agreed ones first."""
+        """Return the addresses that routes are to be looked up for, agreed ones first."""
         strands = self.strands.values()
         agreed = [address for strand in strands for address in strand.agreed]
         known = [remote.address for strand in strands for remote in strand.remotes.values()]
@@ -389,12 +392,15 @@ class ClassicPeers:
         # Whoever names this host's own address as another's is told so elsewhere.
         if ipv4.pack(connection.address) in self._owners:
             return None
-        best = link.source_for(connection.address)
+        if connection.address not in link.looked_up:
+            self.wants_lookup = True
+        if link.has_no_route(connection.address):
+            return None
         heard = connection.heard_at != NEVER
         for kept in (connection.near, connection.source if heard else None):
-            if best is not None and kept is not None and link.holds(kept):
+            if kept is not None and link.holds(kept):
                 return kept
-        return best
+        return link.source_for(connection.address)
 
     def _try_next(self, connection: ClassicConnection, now: float) -> None:
         """Send from the link's next address: only an answer tells which one is let through.

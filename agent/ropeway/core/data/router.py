@@ -136,7 +136,15 @@ class Node:
         raise NotImplementedError
 
     def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once."""
+        """Return the addresses that routes are to be looked up for, each once.
+
+        Hosts are called there, or have called from there.
+        """
+        raise NotImplementedError
+
+    @property
+    def wants_lookup(self) -> bool:
+        """Whether the node met an address of :meth:`called` whose route was not looked up yet."""
         raise NotImplementedError
 
     def add_remote(self, host: str, address: str, number: int, now: float) -> None:

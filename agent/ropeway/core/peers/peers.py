@@ -103,6 +103,8 @@ class SecurePeers:
         self._random = random
         self._rollover_s = settings.rollover_s
         self.links: Dict[int, Link] = {}
+        #: Whether an address was met since :meth:`set_links` whose route was not looked up.
+        self.wants_lookup = False
         self._port = settings.port
         #: Where this host's links can be called.
         self._places: Tuple[Place, ...] = ()
@@ -294,10 +296,15 @@ class SecurePeers:
         return callers
 
     def called(self) -> List[str]:
-        """Give the addresses at which hosts are called from here, each once."""
+        """Return the addresses that routes are to be looked up for, each once.
+
+        The configured ones come first, and those that hosts have called from last.
+        """
         strands = self.strands.values()
-        known = [*self._recalled.values(), *(strand.endpoints for strand in strands)]
+        known: List[Iterable[Endpoint]] = [strand.endpoints for strand in strands]
+        known += self._recalled.values()
         known += [strand.announced.places for strand in strands]
+        known += [[c.endpoint for c in strand.connections.values()] for strand in strands]
         return list(dict.fromkeys(address for some in known for address, _ in some))
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
@@ -336,6 +343,7 @@ class SecurePeers:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
         after = {link.index: link for link in links}
         before = self.links
+        self.wants_lookup = False
         if after == before:
             return
         self.links = after
@@ -366,7 +374,8 @@ class SecurePeers:
             source = self._source(connection)
             if source is None and connection.candidates:
                 source = self._take_candidate(connection)
-            if source is None and not connection.remote:
+            lost = source is None and not self._may_have_route(connection)
+            if lost and not connection.remote:
                 self._end(connection, "the link has no route to it", now)
             elif source != connection.source:
                 connection.source = source
@@ -383,7 +392,7 @@ class SecurePeers:
             there = [c for c in strand.connections.values() if c.link == index]
             for endpoint in self._recalled.get(strand.host, ()):
                 met = any(c.endpoint == endpoint for c in there)
-                if not met and link.source_for(endpoint[0]) is not None:
+                if not met and self._source_for(link, endpoint) is not None:
                     self._connect(strand, index, 0, endpoint, now)
         if strand.connections and (strand.session is None or strand.initiate_at != _INF):
             self._want_session(strand, now)
@@ -411,7 +420,7 @@ class SecurePeers:
             order = endpoints[first:] + endpoints[:first]
             place = len(known[index])
             for endpoint in order:
-                if endpoint not in known[index] and link.source_for(endpoint[0]) is not None:
+                if endpoint not in known[index] and self._source_for(link, endpoint) is not None:
                     missing.append((place, number, index, endpoint))
                     place += 1
         for place, _, index, endpoint in sorted(missing, key=lambda one: one[:2]):
@@ -424,17 +433,36 @@ class SecurePeers:
                 made.candidates = [endpoint]
                 called += 1
 
+    def _source_for(self, link: Link, endpoint: Endpoint) -> Optional[str]:
+        """Return the link's address to call an endpoint from; None without a known route."""
+        self._want_lookup(link, endpoint)
+        return link.source_for(endpoint[0])
+
+    def _has_no_route(self, link: Link, endpoint: Endpoint) -> bool:
+        """Say whether it is known that the link leads to no such endpoint."""
+        self._want_lookup(link, endpoint)
+        return link.has_no_route(endpoint[0])
+
+    def _want_lookup(self, link: Link, endpoint: Endpoint) -> None:
+        if endpoint[0] not in link.looked_up:
+            self.wants_lookup = True
+
+    def _may_have_route(self, connection: SecureConnection) -> bool:
+        """Say whether there is a route, or may be, to one of a connection's endpoints."""
+        link = self.links[connection.link]
+        endpoints = connection.candidates or [connection.endpoint]
+        return link.up and not all(link.has_no_route(endpoint[0]) for endpoint in endpoints)
+
     def _source(self, connection: SecureConnection) -> Optional[str]:
         link = self.links[connection.link]
         if not link.up:
             return None
         source = connection.source
-        addresses = link.addresses6 if connection.ipv6 else link.addresses
-        best = link.source_for(connection.endpoint[0])
+        best = self._source_for(link, connection.endpoint)
         # What the other end speaks to is kept as long as it is there: NATs expect it.
         heard = connection.heard_at != NEVER
-        if best is not None and heard and any(a.partition("/")[0] == source for a in addresses):
-            return source
+        if heard and source is not None and link.holds(source):
+            return None if self._has_no_route(link, connection.endpoint) else source
         return best
 
     def _take_candidate(self, connection: SecureConnection) -> Optional[str]:
@@ -461,7 +489,7 @@ class SecurePeers:
         link = self.links[connection.link]
         texts = link.addresses6 if connection.ipv6 else link.addresses
         own = [text.partition("/")[0] for text in texts]
-        best = link.source_for(connection.endpoint[0])
+        best = self._source_for(link, connection.endpoint)
         order = sorted(own, key=lambda address: address != best)
         place = order.index(connection.source) + 1 if connection.source in order else 0
         if best is not None and place < len(order):
@@ -888,7 +916,7 @@ class SecurePeers:
     def _send_question(
         self, strand: SecureStrand, link: Link, way: int, endpoint: Endpoint, now: float
     ) -> None:
-        session, source = strand.session, link.source_for(endpoint[0])
+        session, source = strand.session, self._source_for(link, endpoint)
         size = secure.outer_size(endpoint[0]) + secure.OVERHEAD + secure.CONTROL_SIZE
         if session is None or source is None or not way:
             return
@@ -974,7 +1002,7 @@ class SecurePeers:
         quiet_s = now - connection.sent_at
         link = self.links[connection.link]
         # A frame may have waited here while the address that it came to went away.
-        routed = link.source_for(endpoint[0]) is not None and link.holds(key[1])
+        routed = not self._has_no_route(link, endpoint) and link.holds(key[1])
         strand = connection.strand
         echoed = connection.marks.get(control.echo) or strand.announced.marks.get(control.echo)
         aim = (endpoint, key[1] if routed else None)

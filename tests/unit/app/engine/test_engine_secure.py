@@ -86,7 +86,8 @@ class FarHost:
                            epoch=1),
             time.monotonic(), random.Random(1), os.urandom,
         )  # fmt: skip
-        link = Link(9, "far0", ("192.168.0.2/24",), 1500, True, ("192.168.0.0/24",))
+        near = {"192.168.0.1": "192.168.0.2"}
+        link = Link(9, "far0", ("192.168.0.2/24",), 1500, True, (), near, frozenset(near))
         self.node.set_links([link], time.monotonic())
         self.taken = 0
 
@@ -126,7 +127,7 @@ def opened(kernel):
 
 
 def test_what_sockets_there_should_be():
-    link = Link(3, "eth1", ("192.168.1.1/24", "10.9.9.9/8"), 1500, True, (), ("2001:db8::1/64",))
+    link = Link(3, "eth1", ("192.168.1.1/24", "10.9.9.9/8"), 1500, True, ("2001:db8::1/64",))
     without = Link(5, "eth5", (), 1500, True)
     assert engine.bindings([link, without], True) == {
         (3, "192.168.1.1"): (link, "192.168.1.1"),
@@ -143,7 +144,6 @@ def link_with(index, count4, count6):
         tuple(f"10.{index}.0.{n}/32" for n in range(count4)),
         1500,
         True,
-        (),
         tuple(f"2001:db8:{index}::{n:x}/128" for n in range(count6)),
     )
 
@@ -1268,7 +1268,7 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
     def steps():
         assert eventually(lambda: told)
         assert told[-1][0].source_for("198.51.100.3") == "192.168.7.2"
-        assert told[-1][0].source_for("198.51.100.4") == "10.1.1.5"
+        assert told[-1][0].looked_up == {"198.51.100.3"}
         ask(settings, command="remote-add", host="10.0.0.2", address="198.51.100.4")
         assert eventually(lambda: told[-1][0].source_for("198.51.100.4") == "192.168.7.2")
 

@@ -16,6 +16,7 @@ from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
 from tests.unit.core.classic.test_frame import VECTORS
 from tests.unit.core.classic_world import World, encode, link, pair, three, udp
+from tests.unit.core.reach import reaching
 
 
 def numbered(count, src="10.0.0.1", dst="10.0.0.2"):
@@ -42,7 +43,8 @@ def steady(world, seconds, then=None, rate=200):
 
 def several(index, *addresses, sources=None):
     """A link with several addresses and a default route."""
-    return Link(index, f"eth{index}", addresses, 1500, True, ("0.0.0.0/0",), sources=sources or {})
+    made = Link(index, f"eth{index}", addresses, 1500, True)
+    return reaching(made, ("0.0.0.0/0",), sources or {})
 
 
 def behind_a_gateway(sources):
@@ -82,11 +84,6 @@ class TestConnections:
         assert lans == {True}
         unrouted = [c for c in world.peer("a", "10.0.0.2")["connections"] if not c["routed"]]
         assert [c["state"] for c in unrouted] == [0, 0]
-
-    def test_a_default_route_counts_as_a_route(self):
-        far = Link(7, "lte", ("100.64.0.9/30",), 1500, True, ("100.64.0.8/30", "0.0.0.0/0"))
-        assert far.source_for("192.168.0.2") == "100.64.0.9"
-        assert link(2, "192.168.0.1").source_for("192.168.1.2") is None
 
     def test_frames_leave_from_the_address_that_the_kernel_would_take(self):
         world = behind_a_gateway({"192.168.0.2": "192.168.0.1"})
@@ -301,13 +298,9 @@ class TestConnections:
 
     def test_more_than_the_allowed_copies_are_not_sent_and_disjoint_links_come_first(self):
         world = World()
-        lan = [
-            Link(n, f"e{n}", (f"192.168.0.{n}/24",), 1500, True, ("192.168.0.0/24",))
-            for n in range(2, 6)
-        ]
+        lan = [reaching(Link(n, f"e{n}", (f"192.168.0.{n}/24",), 1500, True)) for n in range(2, 6)]
         far = [
-            Link(n, f"e{n}", (f"192.168.0.{n}/24",), 1500, True, ("192.168.0.0/24",))
-            for n in range(12, 16)
+            reaching(Link(n, f"e{n}", (f"192.168.0.{n}/24",), 1500, True)) for n in range(12, 16)
         ]
         world.add("a", "10.0.0.1", lan)
         world.add("b", "10.0.0.2", far)
@@ -324,8 +317,7 @@ class TestConnections:
         world = World()
         world.add("a", "10.0.0.1", [link(2, "192.168.0.1"), link(3, "192.168.1.1")])
         both = ("192.168.0.2/24", "192.168.1.2/24")
-        routes = ("192.168.0.0/24", "192.168.1.0/24")
-        world.add("b", "10.0.0.2", [Link(4, "eth4", both, 1500, True, routes)])
+        world.add("b", "10.0.0.2", [reaching(Link(4, "eth4", both, 1500, True))])
         for address in ("192.168.0.2", "192.168.1.2"):
             world.nodes["a"].add_remote("10.0.0.2", address, 0, world.now)
         world.run(5)

@@ -9,6 +9,7 @@ from ropeway.core.frame import data as secure
 from ropeway.core.link import Link
 from ropeway.core.strand import announcement
 from tests.unit.core.classic_world import udp
+from tests.unit.core.reach import reaching
 from tests.unit.core.secure_world import PORT, Nat, SecureWorld, link, pair, peer
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -166,7 +167,9 @@ def test_an_address_that_all_links_share_is_found_when_it_becomes_another_one():
     def shares(address):
         texts = (f"{address}/32",)
         return [
-            Link(index, f"eth{index}", (f"192.168.{lan}.3/24", *texts), 1500, True, EVERYWHERE)
+            reaching(
+                Link(index, f"eth{index}", (f"192.168.{lan}.3/24", *texts), 1500, True), EVERYWHERE
+            )
             for index, lan in ((12, 0), (13, 1))
         ]
 
@@ -262,7 +265,7 @@ def test_an_operator_who_removes_every_endpoint_is_obeyed():
 
 def test_each_link_announces_one_address_of_a_kind_before_any_announces_another():
     links = [
-        Link(2, "eth0", ("192.0.2.1/24", "192.0.2.2/24"), 1500, False, (), ("2001:db8::1/64",)),
+        Link(2, "eth0", ("192.0.2.1/24", "192.0.2.2/24"), 1500, False, ("2001:db8::1/64",)),
         Link(3, "eth1", ("198.51.100.1/24",), 1500, True),
     ]
     assert announcement.of_links(links, 5) == (
