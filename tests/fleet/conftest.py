@@ -43,30 +43,6 @@ def inventory() -> Inventory:
     return Inventory()
 
 
-@pytest.fixture(scope="session")
-def preflight() -> ModuleType:
-    """The filters of ropeway_preflight."""
-    return load_filters("ropeway_preflight", "ropeway_inventory")
-
-
-@pytest.fixture(scope="session")
-def host_filters() -> ModuleType:
-    """The filters of ropeway_preflight for what a host says."""
-    return load_filters("ropeway_preflight", "ropeway_hosts")
-
-
-@pytest.fixture(scope="session")
-def fleet() -> ModuleType:
-    """The filters of ropeway_agent."""
-    return load_filters("ropeway_agent", "ropeway_fleet")
-
-
-@pytest.fixture(scope="session")
-def underlay() -> ModuleType:
-    """The filters of ropeway_underlay."""
-    return load_filters("ropeway_underlay", "ropeway_addresses")
-
-
 class Run:
     """What an ansible-playbook did: exit status, output, seconds."""
 
@@ -80,7 +56,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def playbook(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """Runs ansible-playbook at the root of the checkout, with an inventory and further options."""
+    """Run ansible-playbook in the checkout, with an inventory, options and more environment."""
     beside = Path(sys.executable).with_name("ansible-playbook")
     program = str(beside) if beside.exists() else shutil.which("ansible-playbook")
     assert program, (
@@ -88,7 +64,7 @@ def playbook(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     )
     local_temp = tmp_path_factory.mktemp("ansible")
 
-    def run(inventory: Path, *options: str, book: str = "site.yml") -> Run:
+    def run(inventory: Path, *options: str, book: str = "site.yml", **environment: str) -> Run:
         began = time.monotonic()
         done = subprocess.run(
             [program, "-i", str(inventory), book, *options],
@@ -100,6 +76,7 @@ def playbook(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
                 "ANSIBLE_FILTER_PLUGINS": str(CHECKOUT / "roles/ropeway_agent/filter_plugins"),
                 "ANSIBLE_LOCAL_TEMP": str(local_temp),
                 "ANSIBLE_NOCOLOR": "1",
+                **environment,
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

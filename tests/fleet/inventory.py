@@ -11,6 +11,8 @@ import yaml
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "inventories" / "lab"
 
+EXTRA_NETWORK = {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841}
+
 
 class Inventory:
     """The lab's inventory as `groups` and `hostvars`, to be changed by a test."""
@@ -52,6 +54,10 @@ class Inventory:
         self.hostvars[name]["ansible_host"] = "172.30.77.99"
         self.hostvars[name]["ropeway_interfaces"] = list(interfaces)
 
+    def extra_network(self, **changes: Any) -> None:
+        """Give vm0 an additional network, EXTRA_NETWORK with changes."""
+        self["vm0"]["ropeway_agent_extra_networks"] = [{**EXTRA_NETWORK, **changes}]
+
     def write(self, directory: Path) -> Path:
         """Write it as a folder that ansible-playbook takes with -i."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -66,3 +72,26 @@ class Inventory:
             file.parent.mkdir(exist_ok=True)
             file.write_text(yaml.safe_dump(variables))
         return directory
+
+
+def fleet_of(number: int) -> Inventory:
+    """The lab with so many clients more, which are the group robots."""
+    inventory = Inventory()
+    inventory.groups["robots"] = []
+    for position in range(number):
+        name = f"r{position}"
+        address = f"192.168.0.{position + 10}/24"
+        inventory.add_client(name, {"name": "eth0", "lan": "net0", "address": address})
+        inventory[name]["ansible_host"] = f"192.0.2.{position + 1}"
+        inventory.groups["robots"].append(name)
+    return inventory
+
+
+class Templated(Dict[str, Any]):
+    """Variables of a host, of which some can't be templated, as in Ansible's hostvars."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if isinstance(value, Exception):
+            raise value
+        return value

@@ -3,90 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict
 
 import pytest
-import yaml
 
 from tests.fleet.conftest import Run
-from tests.fleet.inventory import CHECKOUT
-
-ROLES = CHECKOUT / "roles"
-# Runs a command where it is templated, and changes the title of a terminal where it is shown.
-HOSTILE = "{{ lookup('pipe', 'touch PWNED') }}\x1b]0;title\x07\n- vm9: all is well"
-ESCAPED = "{{ lookup('pipe', 'touch"
-
-
-class Host:
-    """localhost, with programs and modules that say what a test wants."""
-
-    def __init__(self, folder: Path, playbook: Callable[..., Run]) -> None:
-        self.folder = folder
-        self.playbook = playbook
-        self.pwned = folder / "pwned"
-        self.hostile = HOSTILE.replace("PWNED", str(self.pwned))
-        (folder / "bin").mkdir()
-        (folder / "library").mkdir()
-
-    def program(self, name: str, out: str = "", error: str = "", status: int = 0) -> None:
-        """A program on the host's path."""
-        self.script("bin", name, out, error, status)
-
-    def module(self, name: str, result: Dict[str, Any]) -> None:
-        """A module that has a result."""
-        self.script("library", name, json.dumps(result), "", 0)
-
-    def script(self, folder: str, name: str, out: str, error: str, status: int) -> None:
-        (self.folder / f"{name}.out").write_text(out)
-        (self.folder / f"{name}.error").write_text(error)
-        program = self.folder / folder / name
-        program.write_text(
-            f"#!/bin/sh\ncat {self.folder}/{name}.out\ncat {self.folder}/{name}.error >&2\n"
-            f"exit {status}\n"
-        )
-        program.chmod(0o755)
-
-    def run(self, tasks: List[Dict[str, Any]], role: str, **variables: Any) -> Run:
-        """Run tasks of a role on the host; nothing that it says may do or show anything."""
-        play = {
-            "hosts": "localhost",
-            "gather_facts": False,
-            "environment": {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"},
-            "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}", **variables},
-            "roles": [{"name": str(ROLES / role), "when": False}],
-            "tasks": tasks,
-        }
-        book = self.folder / "book.yml"
-        book.write_text(json.dumps([play]))
-        values = ["-e", json.dumps(variables)]
-        run = self.playbook(Path("localhost,"), "-c", "local", *values, book=str(book))
-        assert not self.pwned.exists(), run.output
-        assert not {"\x1b", "\x07"} & set(run.output), run.output
-        return run
+from tests.fleet.hostile_host import ESCAPED, FACTS, HOSTILE, MACHINE, ROLES, Host, says, tasks_of
 
 
 @pytest.fixture
 def host(tmp_path: Path, playbook: Callable[..., Run]) -> Host:
     return Host(tmp_path, playbook)
-
-
-def tasks_of(role: str, file: str) -> List[Dict[str, Any]]:
-    """The tasks of a role's file."""
-    return list(yaml.safe_load((ROLES / role / "tasks" / f"{file}.yml").read_text()))
-
-
-FACTS: Dict[str, Any] = {
-    "distribution": "Debian",
-    "distribution_version": "12.5",
-    "python_version": "3.11.2",
-    "service_mgr": "systemd",
-    "interfaces": ["lo", "eth0", "eth0.100"],
-    "eth0": {"ipv4": {"address": "192.0.2.1", "prefix": "24"}},
-}
-MACHINE = "01234567-89ab-cdef-0123-456789abcdef\nnet:[4026531840]\n"
 
 
 def check_host(host: Host, facts: Dict[str, Any], asked: str, *interfaces: str) -> Run:
@@ -153,40 +81,6 @@ def test_a_template_as_the_name_of_an_interface_with_an_address_is_shown_in_quot
     assert f'localhost: the address "{ESCAPED}' in run.words
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        HOSTILE,
-        {"ipv4": HOSTILE},
-        {"ipv4": {"address": HOSTILE, "prefix": "24"}},
-        {"ipv4": {"address": "10.0.0.7", "prefix": HOSTILE}},
-        {"ipv4_secondaries": HOSTILE},
-        {"ipv4_secondaries": [HOSTILE, {}]},
-    ],
-)
-def test_what_is_no_address_is_none(host_filters: ModuleType, entry: Any) -> None:
-    assert host_filters.fact_addresses({"interfaces": ["eth0"], "eth0": entry}) == []
-
-
-@pytest.mark.parametrize("facts", [{}, None, [], {"interfaces": {"eth0": 1}, "python_version": []}])
-def test_facts_of_any_kind_are_problems_and_no_exception(
-    host_filters: ModuleType, facts: Any
-) -> None:
-    wanted = {
-        "interfaces": ["eth0"],
-        "network": "10.0.0.0/24",
-        "device": "ropeway0",
-        "versions": {"Debian": "11"},
-        "python": "3.8",
-    }
-    found = host_filters.host_problems(facts, "vm0", 7, wanted)
-    assert len(found) == 5
-    assert all(sentence.startswith("vm0: ") for sentence in found)
-    assert len("".join(host_filters.host_problems(
-        {**FACTS, "interfaces": ["x" * 1000] * 1000}, "vm0", "tun", wanted
-    ))) < 6000  # fmt: skip
-
-
 def test_an_interface_that_nobody_makes_stops_the_run(host: Host) -> None:
     run = check_host(host, FACTS, f"{MACHINE}tun\n", "eth0.200", "mgmnt0", "eth0")
     assert run.status != 0
@@ -202,17 +96,6 @@ def test_what_is_no_machine_and_no_tun_device_is_said(host: Host) -> None:
     run = check_host(host, FACTS, host.hostile, "eth0")
     assert run.status != 0
     assert "localhost: there is no character device /dev/net/tun" in run.words
-
-
-def test_hosts_that_are_one_machine_are_told(host_filters: ModuleType) -> None:
-    machine = host_filters.machine_of(f"{MACHINE}tun\n")
-    assert machine
-    copy = host_filters.machine_of(MACHINE.replace("0123", "4567"))
-    container = host_filters.machine_of(MACHINE.replace("4026531840", "4026532001"))
-    said = {"vm0": machine, "vm1": copy, "vm2": container, "vm3": machine, "vm4": "", "vm5": ""}
-    (sentence,) = host_filters.same_machine_problems(said)
-    assert sentence.startswith("vm0 and vm3 are one machine: ")
-    assert host_filters.machine_of(HOSTILE) == ""
 
 
 def test_a_host_that_is_in_the_inventory_under_two_names_stops_the_run(
@@ -242,13 +125,6 @@ def test_a_host_that_is_in_the_inventory_under_two_names_stops_the_run(
     assert "nord and nord.example.org are one machine: leave it in the inventory once" in run.words
     shared = "group ropeway (nord, nord.example.org): there is no interface eth0.4000 (there is "
     assert run.words.count(shared) >= 1, "hosts share a sentence"
-
-
-def says(host: Host, register: str, answer: Any) -> Dict[str, Any]:
-    """A task whose result is what look.py, or whoever is in its place, says on the host."""
-    file = host.folder / register
-    file.write_text(answer if isinstance(answer, str) else json.dumps(answer))
-    return {"ansible.builtin.command": {"argv": ["cat", str(file)]}, "register": register}
 
 
 def test_a_template_as_the_installed_version_is_another_version(host: Host) -> None:
@@ -347,26 +223,6 @@ def test_a_template_in_a_configurations_name_is_shown_without_control_characters
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        HOSTILE,
-        "",
-        json.dumps([HOSTILE, 7]),
-        json.dumps({"ifname": "eth0"}),
-        json.dumps([{"ifname": "eth0", "flags": HOSTILE, "addr_info": HOSTILE}]),
-        json.dumps([{"ifname": "eth0", "flags": ["LOWER_UP"], "addr_info": [HOSTILE]}]),
-        json.dumps([{"ifname": ["eth0"], "flags": 7}]),
-        "[" * 100_000,
-    ],
-    ids=range(8),
-)
-def test_addresses_of_any_kind_are_a_sentence(underlay: ModuleType, said: str) -> None:
-    wanted = [{"name": "eth0", "address": "192.0.2.1/24"}]
-    found = underlay.missing_addresses(said, wanted)
-    assert found in (["eth0 192.0.2.1/24"], [])
-
-
 def test_a_template_among_the_addresses_is_not_shown(host: Host) -> None:
     host.program("ip", out=json.dumps([{"ifname": host.hostile, "addr_info": [host.hostile]}]))
     tasks = tasks_of("ropeway_underlay", "addresses")
@@ -399,13 +255,3 @@ def test_a_template_as_the_failure_of_a_netplan_is_shown_in_quotes(host: Host) -
     assert run.status != 0
     assert f'(Try it: "{ESCAPED}' in run.words
     assert "did not come through the change of /etc/netplan/60-ropeway.yaml" in run.words
-
-
-def test_a_failure_is_its_last_line_without_control_characters_and_cut(
-    underlay: ModuleType,
-) -> None:
-    words = underlay.failure_words
-    assert words({"stderr": "one\ntwo \x1b[2J"}) == '"two ?[2J"'
-    assert words({"msg": "no way"}) == '"no way"'
-    assert len(words({"stderr": "x" * 10_000})) <= underlay.WORDS_MAX + 5
-    assert words({}) == words(None) == words({"stderr": "\n"}) == "no word"

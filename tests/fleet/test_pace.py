@@ -5,33 +5,24 @@ from __future__ import annotations
 import configparser
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable, Dict, Tuple
 
 import yaml
 
-from tests.fleet.inventory import CHECKOUT, Inventory
+from ropeway_fleet.checks.inventory import inventory_problems
+from tests.fleet.inventory import CHECKOUT, fleet_of
 from tests.fleet.test_playbook import ONLY_INVENTORY
 
 FEW, MANY = 9, 81
+LAB_HOSTS = 3
 RECAP = re.compile(r"^(r\d+)\s+: ok=(\d+) .*skipped=(\d+)", re.MULTILINE)
 # A process for a step on a host takes about 30 ms of a slow machine, and Ansible starts in 2 s.
 SECONDS_RATIO_MAX = 4
 
 
-def fleet_of(number: int) -> Inventory:
-    """The lab with as many hosts, which nobody can reach."""
-    inventory = Inventory()
-    for position in range(number - len(inventory.groups["ropeway"])):
-        name, address = f"r{position}", f"192.168.0.{position + 10}/24"
-        inventory.add_client(name, {"name": "eth0", "lan": "net0", "address": address})
-        inventory[name]["ansible_host"] = f"192.0.2.{position + 1}"
-    return inventory
-
-
 def check(playbook: Callable[..., Any], folder: Path, number: int) -> Tuple[Dict[str, int], float]:
     """The steps that each host takes in a check of the inventory, and the seconds of all."""
-    run = playbook(fleet_of(number).write(folder / str(number)), *ONLY_INVENTORY)
+    run = playbook(fleet_of(number - LAB_HOSTS).write(folder / str(number)), *ONLY_INVENTORY)
     assert run.status == 0, run.output
     assert "Find every problem of the inventory" in run.output
     # Who has taken none is not in the recap.
@@ -61,12 +52,12 @@ class Counted(Dict[str, Any]):
         return super().__getitem__(key)
 
 
-def test_variables_are_asked_for_as_often_as_there_are_hosts(preflight: ModuleType) -> None:
+def test_variables_are_asked_for_as_often_as_there_are_hosts() -> None:
     """Ansible puts a host's variables together whenever they are asked for."""
     for number in (FEW, MANY):
-        inventory = fleet_of(number)
+        inventory = fleet_of(number - LAB_HOSTS)
         hostvars = Counted(inventory.hostvars)
-        assert preflight.inventory_problems(inventory.groups, hostvars) == []
+        assert inventory_problems(inventory.groups, hostvars) == []
         assert hostvars.asked <= 3 * number
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Dict, Set
 
 import pytest
 import yaml
 
+from ropeway_fleet.checks.extra_networks import EXTRA_NETWORK_KEYS, EXTRA_PEER_KEYS
+from ropeway_fleet.checks.interfaces import INTERFACE_KEYS
+from ropeway_fleet.checks.variables import INVENTORY_VARIABLES, REMOVED_VARIABLES, SET_BY_ROLES
 from tests.fleet import role_tables
 from tests.fleet.conftest import load_filters
 from tests.fleet.inventory import CHECKOUT
@@ -116,25 +118,24 @@ def words(*globs: str) -> Set[str]:
     return found
 
 
-def known_variables(preflight: ModuleType) -> Set[str]:
+def known_variables() -> Set[str]:
     """Every variable that an inventory may have."""
-    names = set(preflight.INVENTORY_VARIABLES) | set(preflight.SET_BY_ROLES)
+    names = set(INVENTORY_VARIABLES) | set(SET_BY_ROLES)
     return names.union(*(role_tables.defaults(role) for role in ROLES))
 
 
-def test_every_variable_of_roles_playbooks_and_inventories_is_known_to_preflight(
-    preflight: ModuleType,
-) -> None:
-    none = GROUPS | set(preflight.REMOVED_VARIABLES) | {role.name for role in ROLES}
-    none |= {"ropeway_addresses", "ropeway_keys", "ropeway_inventory", "ropeway_fleet"}
+def test_every_variable_of_roles_playbooks_and_inventories_is_known_to_preflight() -> None:
+    none = GROUPS | set(REMOVED_VARIABLES) | {role.name for role in ROLES}
+    none |= {"ropeway_addresses", "ropeway_keys", "ropeway_fleet"}
     for plugin in CHECKOUT.glob("roles/*/filter_plugins/*.py"):
+        none.add(plugin.stem)
         none |= set(load_filters(plugin.parts[-3], plugin.stem).FilterModule().filters())
     used = words(
-        *("roles/*/*/*.yml", "roles/*/*/*.j2", "roles/*/*/*.py", "roles/*/README.md"),
+        *("roles/*/*/*.yml", "roles/*/*/*.j2", "roles/**/*.py", "roles/*/README.md"),
         *("playbooks/**/*.yml", "site.yml", "README.md", "docs/**/*.md", "tests/lab/*.py"),
         *("inventories/**/*.yml", "molecule/**/*.yml"),
     )
-    known = known_variables(preflight)
+    known = known_variables()
     assert used - known - none == set()
     assert known - used == set()
 
@@ -144,9 +145,9 @@ def test_preflight_reads_the_variables_of_every_role() -> None:
     assert own["__ropeway_preflight_roles"] == [role.name for role in ROLES]
 
 
-def test_preflight_knows_the_keys_of_an_additional_network(preflight: ModuleType) -> None:
+def test_preflight_knows_the_keys_of_an_additional_network() -> None:
     options = described(role_tables.ROLES / "ropeway_agent")["ropeway_agent_extra_networks"]
-    assert set(preflight.EXTRA_NETWORK_KEYS) == set(options["options"])
-    assert set(preflight.EXTRA_PEER_KEYS) == set(options["options"]["peers"]["options"])
+    assert set(EXTRA_NETWORK_KEYS) == set(options["options"])
+    assert set(EXTRA_PEER_KEYS) == set(options["options"]["peers"]["options"])
     interfaces = described(role_tables.ROLES / "ropeway_underlay")["ropeway_underlay_interfaces"]
-    assert set(preflight.INTERFACE_KEYS) == set(interfaces["options"])
+    assert set(INTERFACE_KEYS) == set(interfaces["options"])

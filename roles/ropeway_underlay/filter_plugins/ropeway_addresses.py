@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Dict, List
 
-# Of what a host has said, as much is shown.
-WORDS_MAX = 200
+# Ansible loads this file alone: this is where it finds the modules that the roles share.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
+
+from ropeway_fleet.wording import failure_words
 
 
 def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> List[str]:
@@ -38,16 +42,6 @@ def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> Lis
     return missing
 
 
-def failure_words(result: Any) -> str:
-    """The last line that a failed task has said, in quotes, without control characters, and cut."""
-    said = result if isinstance(result, Mapping) else {}
-    lines = str(said.get("stderr") or said.get("msg") or "").strip().splitlines()
-    if not lines:
-        return "no word"
-    words = "".join(c if c.isprintable() else "?" for c in lines[-1])
-    return json.dumps(words[:WORDS_MAX] + ("..." if len(words) > WORDS_MAX else ""))
-
-
 def _links(said: Any) -> Dict[str, Mapping[str, Any]]:
     try:
         dump = json.loads(said)
@@ -72,5 +66,5 @@ class FilterModule:
         """The filters by the name that a template uses."""
         return {
             "ropeway_missing_addresses": missing_addresses,
-            "ropeway_underlay_words": failure_words,
+            "ropeway_failure_words": failure_words,
         }

@@ -1,0 +1,189 @@
+"""The public keys of the fleet: found on hosts, recorded, and changed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Dict, List
+
+# Ansible loads this file alone: this is where it finds the modules that the roles share.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
+
+from ropeway_fleet.constants import ALL_GROUP, DEFAULT_ENCAPSULATION
+from ropeway_fleet.values import names_in
+from ropeway_fleet.wording import failure_words, quoted
+
+# The base64 of 32 bytes: 43 characters carry 258 bits, and the two that are left over are zero.
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+Keys = Mapping[str, Mapping[str, str]]
+
+
+def needs_keys(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether any network of any host is secure."""
+    used = set()
+    for name in groups.get(ALL_GROUP, []):
+        used.add(hostvars[name].get("ropeway_encapsulation", DEFAULT_ENCAPSULATION))
+        for network in hostvars[name].get("ropeway_agent_extra_networks") or []:
+            used.add(network.get("encapsulation", DEFAULT_ENCAPSULATION))
+    return "secure" in used
+
+
+def is_public_key(text: Any) -> bool:
+    """Whether this is a public key, the canonical base64 of 32 bytes, and nothing else.
+
+    A host may print anything, also what is a template or more lines of a configuration.
+    """
+    return isinstance(text, str) and PUBLIC_KEY.fullmatch(text) is not None
+
+
+def printed_key_problems(printed: Sequence[str], name: str) -> List[str]:
+    """What a host has printed as its public keys and is none, as sentences; empty if all are."""
+    return [
+        f"{name} prints {quoted(text)} as its public key, which is none: look at `ropeway pubkey` "
+        "and at who answers there. Nothing was recorded."
+        for text in printed
+        if not is_public_key(text)
+    ]
+
+
+def found_keys(
+    names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], fact: str
+) -> Dict[str, str]:
+    """The public keys that the hosts ``names`` have shown in ``fact``, as far as they have.
+
+    ValueError for what is no public key.
+    """
+    found = {name: hostvars[name][fact] for name in names if hostvars[name].get(fact)}
+    for name, key in found.items():
+        if not is_public_key(key):
+            raise ValueError(printed_key_problems([key], name)[0])
+    return {name: str(key) for name, key in found.items()}
+
+
+def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
+    """What ropeway_keys.yml records, parsed: a host's public_key and, for a while, next_public_key.
+
+    None, for a file that is not there, records nothing. ValueError if it is no such file, or if
+    what it records is no public key.
+    """
+    if record is None:
+        return {}
+    try:
+        entries = dict(record["all"]["vars"]["ropeway_recorded_keys"])
+        known = {
+            str(name): {**entry, "public_key": entry["public_key"]}
+            for name, entry in entries.items()
+        }
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            "the file of recorded keys holds no mapping all.vars.ropeway_recorded_keys of hosts "
+            "with a public_key: restore it from your version control"
+        ) from None
+    for name, entry in known.items():
+        for what, key in entry.items():
+            if what not in ("public_key", "next_public_key") or not is_public_key(key):
+                raise ValueError(
+                    f"the file of recorded keys has {quoted(what)}: {quoted(key)} for {name}, "
+                    "which is no public key: restore it from your version control"
+                )
+    return known
+
+
+def key_record(
+    recorded: Keys, found: Mapping[str, str], names: Sequence[str]
+) -> Dict[str, Dict[str, str]]:
+    """What the record has to hold: for each of ``names``, the key found on it, else the recorded.
+
+    A host that is in the middle of a change of its key keeps both. Hosts that are not among
+    ``names`` have left the inventory, and lose their entry.
+    """
+    kept: Dict[str, Dict[str, str]] = {}
+    for name in sorted(names):
+        entry = dict(recorded.get(name, {}))
+        if name in found and found[name] not in entry.values():
+            entry = {"public_key": found[name]}
+        if entry:
+            kept[name] = entry
+    return kept
+
+
+def key_problems(
+    recorded: Keys, found: Mapping[str, str], names: Sequence[str], accepted: Any, path: str
+) -> List[str]:
+    """Keys that nobody has announced, as sentences; empty if all is well.
+
+    ``names`` are the hosts of the inventory; ``accepted`` is ropeway_accept_new_keys: names of
+    hosts as a list, or as text with commas.
+    """
+    problems = []
+    for name, key in found.items():
+        entry = recorded.get(name, {})
+        if entry and key not in entry.values() and name not in names_in(accepted):
+            problems.append(
+                f"{name} has the public key {key}, but {path} records {entry['public_key']}: if "
+                f"the host was installed anew, run again with -e ropeway_accept_new_keys={name}; "
+                "if not, find out which host answers there."
+            )
+    everybody = {name: recorded[name]["public_key"] for name in names if name in recorded}
+    everybody.update(found)
+    owners: Dict[str, List[str]] = {}
+    for name, key in everybody.items():
+        owners.setdefault(key, []).append(name)
+    for key, sharing in owners.items():
+        if len(sharing) > 1:
+            problems.append(
+                f"{' and '.join(sharing)} have the same public key {key}, as copies of one disk "
+                "do: remove /etc/ropeway/private.key on all but one, and run again with "
+                f"-e ropeway_accept_new_keys={sharing[-1]}."
+            )
+    return problems
+
+
+def changed_keys(recorded: Keys, found: Mapping[str, str]) -> List[str]:
+    """The hosts that have another key than the recorded one."""
+    return [
+        name
+        for name, key in found.items()
+        if recorded.get(name) and key not in recorded[name].values()
+    ]
+
+
+def rotation(entry: Any, current: str, prepared: str) -> Dict[str, str]:
+    """Where the change of a host's key stands, from its record and the keys that it has.
+
+    ``current`` is the public key of private.key, ``prepared`` that of private.key.next or empty.
+    The result has ``stage``: "begin" (no new key yet), "prepared" (there is one beside the old),
+    "switched" (the host has taken it, others may still accept the old), "unknown" (its key is not
+    the recorded one); and ``old`` and ``next``, public keys or empty.
+    """
+    recorded, announced = (
+        (entry or {}).get("public_key", ""),
+        (entry or {}).get("next_public_key", ""),
+    )
+    if current == recorded:
+        return {"stage": "prepared" if prepared else "begin", "old": current, "next": prepared}
+    if current and current == announced:
+        return {"stage": "switched", "old": recorded, "next": current}
+    return {"stage": "unknown", "old": recorded, "next": ""}
+
+
+class FilterModule:
+    """What Ansible's templates may call."""
+
+    def filters(self) -> Dict[str, Any]:
+        """The filters by the name that a template uses."""
+        return {
+            "ropeway_changed_keys": changed_keys,
+            "ropeway_failure_words": failure_words,
+            "ropeway_found_keys": found_keys,
+            "ropeway_key_problems": key_problems,
+            "ropeway_key_record": key_record,
+            "ropeway_needs_keys": needs_keys,
+            "ropeway_printed_key_problems": printed_key_problems,
+            "ropeway_recorded_keys": recorded_keys,
+            "ropeway_rotation": rotation,
+        }

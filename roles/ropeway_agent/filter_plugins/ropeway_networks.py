@@ -1,0 +1,214 @@
+"""The networks of a host and their peers, from the inventory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Dict, List
+
+# Ansible loads this file alone: this is where it finds the modules that the roles share.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
+
+from ropeway_fleet.constants import (
+    ALL_GROUP,
+    CLIENT_GROUP,
+    DEFAULT_ENCAPSULATION,
+    DEFAULT_PORT,
+    MAIN_NETWORK,
+    ROUTER_GROUP,
+)
+from ropeway_fleet.values import names_in
+
+PSK_FILE = "/etc/ropeway/psk"
+
+
+def peers(
+    host: str,
+    others: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    addresses: Mapping[str, str],
+    encapsulation: str = "classic",
+    keys: Any = None,
+    greet: bool = True,
+) -> List[Dict[str, Any]]:
+    """The section ``peers`` of the agent's configuration on ``host``.
+
+    One item for each of ``others``: its virtual address out of ``addresses`` and its real addresses
+    on the LANs that it shares with ``host``, in the order of its own inventory. An interface
+    without an address (``configure: false``) is left out: the other end learns it.
+
+    With ``secure`` an item has the public keys that ``keys`` records (see `key_record`), a host
+    without one is left out, and ``ropeway_endpoints`` of the other host follow the addresses;
+    without ``greet`` it has no addresses, since the other end comes by itself. With ``classic`` a
+    host that shares no LAN is left out.
+    """
+    found = []
+    for other in others:
+        if other == host:
+            continue
+        item: Dict[str, Any] = {"host": addresses[other]}
+        if encapsulation == "secure":
+            if not (keys or {}).get(other):
+                continue
+            item.update(keys[other])
+            reached = _endpoints(host, other, hostvars) if greet else []
+            if reached:
+                item["addresses"] = reached
+        else:
+            item["addresses"] = _shared_addresses(host, other, hostvars)
+            if not item["addresses"]:
+                continue
+        found.append(item)
+    return found
+
+
+def direct_peers(
+    host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    """The clients with which ``host`` has a strand of its own: its ropeway_direct_peers, and those
+    who list it in theirs, in the order of the inventory."""
+    mine = names_in(hostvars[host].get("ropeway_direct_peers"))
+    return [
+        other
+        for other in groups.get(CLIENT_GROUP, [])
+        if other != host
+        and (other in mine or host in names_in(hostvars[other].get("ropeway_direct_peers")))
+    ]
+
+
+def knowers(
+    host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    """The hosts whose configuration holds the public key of ``host``, in inventory order."""
+    routers, clients = groups.get(ROUTER_GROUP, []), groups.get(CLIENT_GROUP, [])
+    known = list(clients) if host in routers else list(routers)
+    if host in clients:
+        known += direct_peers(host, groups, hostvars)
+    for other in groups.get(ALL_GROUP, []):
+        for network in hostvars[other].get("ropeway_agent_extra_networks") or []:
+            if any(peer.get("name") == host for peer in network.get("peers") or []):
+                known.append(other)
+    return [other for other in groups.get(ALL_GROUP, []) if other in known and other != host]
+
+
+def networks(
+    main: Mapping[str, Any], extras: Sequence[Mapping[str, Any]], keys: Any, has_psk: bool = False
+) -> List[Dict[str, Any]]:
+    """Everything that the templates need to know of each network of a host, the main one first.
+
+    ``extras`` are the items of ropeway_agent_extra_networks; what they leave out they have from
+    ``main`` or by default. A peer with a ``name`` gets that host's public keys, and is left out
+    while it has none. With ``has_psk`` each peer of a secure network gets the psk_file that it does
+    not have already.
+    """
+    found = []
+    for given in (main, *extras):
+        name = str(given["name"])
+        network: Dict[str, Any] = {
+            "encapsulation": DEFAULT_ENCAPSULATION,
+            "router": "",
+            "forward": False,
+            "device_name": f"ropeway-{name}",
+            "device_mtu": "auto",
+            "device_precedence": main["device_precedence"],
+            "include": main["include"],
+            "exclude": main["exclude"],
+            "addresses": main["addresses"],
+            "port": DEFAULT_PORT,
+            "rollover_s": main["rollover_s"],
+            "max_age_s": main["max_age_s"],
+            "offload_disable": main["offload_disable"],
+            "cpu_latency_us": main["cpu_latency_us"],
+            "expected_peers": [],
+            "expected_links": [],
+            **given,
+            "config": f"/etc/ropeway/{name}.yaml",
+            "unit": "ropeway.service" if name == MAIN_NETWORK else f"ropeway@{name}.service",
+            "control": given.get("control") or {**main["control"], "path": control_path(name)},
+        }
+        secure = network["encapsulation"] == "secure"
+        network["names"] = {
+            peer["host"]: peer["name"] for peer in given.get("peers") or [] if peer.get("name")
+        }
+        network["peers"] = [
+            _peer(peer, keys or {}, secure, has_psk)
+            for peer in given.get("peers") or []
+            if not secure or peer.get("public_key") or (keys or {}).get(peer.get("name"))
+        ]
+        found.append(network)
+    return found
+
+
+def run_questions(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
+    """The commands by which look.py learns how the agents of `networks` run.
+
+    "status NAME" asks the agent, "active NAME" and "enabled NAME" systemd.
+    """
+    found = {}
+    for network in networks:
+        name, unit = network["name"], network["unit"]
+        path = network["control"]["path"]
+        found[f"status {name}"] = ["ropeway", "status", "--json", "--control", path]
+        found[f"active {name}"] = ["systemctl", "is-active", unit]
+        found[f"enabled {name}"] = ["systemctl", "is-enabled", unit]
+    return found
+
+
+def control_path(name: str) -> str:
+    """The control socket of an additional network, in its unit's own folder."""
+    return f"/run/ropeway-{name}/control.sock"
+
+
+def _shared_addresses(
+    host: str, other: str, hostvars: Mapping[str, Mapping[str, Any]]
+) -> List[str]:
+    lans = {interface["lan"] for interface in hostvars[host]["ropeway_interfaces"]}
+    return [
+        str(interface["address"]).split("/")[0]
+        for interface in hostvars[other]["ropeway_interfaces"]
+        if interface["lan"] in lans and interface.get("address")
+    ]
+
+
+def _endpoints(host: str, other: str, hostvars: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """Where ``other`` can be reached; with its port where that is not the one of ``host``."""
+    own, its = (int(hostvars[name].get("ropeway_port", DEFAULT_PORT)) for name in (host, other))
+    listed = _shared_addresses(host, other, hostvars)
+    listed += names_in(hostvars[other].get("ropeway_endpoints"))
+    return [address if own == its else _with_port(address, its) for address in listed]
+
+
+def _with_port(address: str, port: int) -> str:
+    if address.startswith("["):
+        return address
+    colons = address.count(":")
+    if colons == 1:
+        return address
+    return f"[{address}]:{port}" if colons else f"{address}:{port}"
+
+
+def _peer(
+    peer: Mapping[str, Any], keys: Mapping[str, Mapping[str, str]], secure: bool, has_psk: bool
+) -> Dict[str, Any]:
+    item = {key: value for key, value in peer.items() if key != "name" and value is not None}
+    if secure:
+        if "public_key" not in item:
+            item.update(keys[str(peer["name"])])
+        if has_psk:
+            item.setdefault("psk_file", PSK_FILE)
+    return item
+
+
+class FilterModule:
+    """What Ansible's templates may call."""
+
+    def filters(self) -> Dict[str, Any]:
+        """The filters by the name that a template uses."""
+        return {
+            "ropeway_direct_peers": direct_peers,
+            "ropeway_knowers": knowers,
+            "ropeway_networks": networks,
+            "ropeway_peers": peers,
+            "ropeway_run_questions": run_questions,
+        }

@@ -1,0 +1,89 @@
+"""The groups of the inventory, and how sentences name hosts by their group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Dict, Iterator, List, Tuple
+
+from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP
+from ..wording import listing
+
+# A list of hosts up to this long names each; a longer one its group.
+NAMES_MAX = 5
+
+
+def group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Iterator[str]:
+    """Yield the problems of the three groups; ``names`` are the hosts of ropeway."""
+    routers, clients = hosts_in(groups, ROUTER_GROUP), hosts_in(groups, CLIENT_GROUP)
+    if not routers:
+        yield (
+            f"Group {ROUTER_GROUP} holds no host, so {by_group(clients or names, groups)} would "
+            "have no router: put the agreed router into it."
+        )
+    elif len(routers) > 1:
+        yield (
+            f"Group {ROUTER_GROUP} holds {listing(routers)}, but a network has one agreed "
+            "router: leave one host in it."
+        )
+    if not clients:
+        yield f"Group {CLIENT_GROUP} holds no host: list the router's clients in it."
+    for name in names:
+        if name in routers and name in clients:
+            yield f"{name}: is in {ROUTER_GROUP} and in {CLIENT_GROUP}: leave it in one of them."
+    neither = [name for name in names if name not in routers and name not in clients]
+    if neither:
+        verb = "is" if len(neither) == 1 else "are"
+        yield (
+            f"{by_group(neither, groups)} {verb} neither in {ROUTER_GROUP} nor in {CLIENT_GROUP}: "
+            "put each into one."
+        )
+    outside = [name for name in routers + clients if name not in names]
+    if outside:
+        verb = "is" if len(outside) == 1 else "are"
+        yield (
+            f"{by_group(outside, groups)} {verb} not in group {ALL_GROUP}: make the group a child "
+            f"of {ALL_GROUP}."
+        )
+
+
+def shared_problems(problems: Sequence[str], groups: Mapping[str, Sequence[str]]) -> List[str]:
+    """The sentences, where hosts that have the same one after "NAME: " share it."""
+    names = hosts_in(groups, ALL_GROUP)
+    owners: Dict[Tuple[str, str], List[str]] = {}
+    for sentence in problems:
+        subject, colon, rest = sentence.partition(": ")
+        name, comma, network = subject.partition(", network ")
+        if name in names:
+            sharing = owners.setdefault((comma + network + colon + rest, ""), [])
+            if name not in sharing:
+                sharing.append(name)
+        else:
+            owners[sentence, "alone"] = []
+    return [
+        f"{by_group(sharing, groups)}{rest}" if sharing else rest
+        for (rest, _), sharing in owners.items()
+    ]
+
+
+def by_group(owners: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """Hosts by the group that holds all of them and no other, or few others; else by name."""
+    if len(owners) == 1:
+        return owners[0]
+    first = [name for name in (ALL_GROUP, ROUTER_GROUP, CLIENT_GROUP) if name in groups]
+    others = [name for name in groups if name not in (*first, "all", "ungrouped")]
+    few = len(owners) <= NAMES_MAX
+    for group in (*first, *others):
+        if set(hosts_in(groups, group)) == set(owners):
+            return f"group {group} ({listing(owners) if few else f'{len(owners)} hosts'})"
+    if few:
+        return listing(owners)
+    for group in (*others, *reversed(first)):
+        rest = [name for name in hosts_in(groups, group) if name not in owners]
+        if len(rest) <= NAMES_MAX and set(owners) <= set(hosts_in(groups, group)):
+            return f"group {group} without {listing(rest)} ({len(owners)} hosts)"
+    return listing(owners)
+
+
+def hosts_in(groups: Mapping[str, Sequence[str]], group: str) -> List[str]:
+    """Return the names of a group's hosts; none if there is no such group."""
+    return [str(name) for name in groups.get(group, [])]

@@ -1,0 +1,104 @@
+"""Whether the hosts can reach each other, by the inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Iterator, List
+
+from ..constants import CLIENT_GROUP, ROUTER_GROUP
+from ..wording import listing, shown
+from .groups import hosts_in
+from .host import Host
+from .settings import is_secure
+
+
+def address_required_problems(
+    groups: Mapping[str, Sequence[str]],
+    hosts: List[Host],
+    hostvars: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Clients find the router by its addresses; it learns theirs from their packets."""
+    for host in hosts:
+        if host.name not in hosts_in(groups, ROUTER_GROUP) or _endpoints(hostvars[host.name]):
+            continue
+        for interface in host.interfaces:
+            if interface.address is None:
+                yield (
+                    f"{host.name}: interface {interface.name} has no address, but the router's are "
+                    "needed by its clients: add the one that it always gets, or name it in "
+                    "ropeway_endpoints."
+                )
+
+
+def reachability_problems(
+    groups: Mapping[str, Sequence[str]],
+    hosts: List[Host],
+    hostvars: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Yield a problem for each client that shares no LAN with the router."""
+    by_name = {host.name: host for host in hosts}
+    routers = [by_name[name] for name in hosts_in(groups, ROUTER_GROUP) if name in by_name]
+    router_lans = {interface.lan for router in routers for interface in router.interfaces}
+    if not router_lans:
+        return  # said already: no router, or a router without a readable interface
+    if any(_endpoints(hostvars[router.name]) for router in routers):
+        return
+    for name in hosts_in(groups, CLIENT_GROUP):
+        host = by_name.get(name)
+        if host is None or not host.interfaces:
+            continue
+        lans = [interface.lan for interface in host.interfaces]
+        if not router_lans.intersection(lans):
+            yield (
+                f"{name}: with the LANs {listing(sorted(map(shown, set(lans))))} it shares no "
+                f"LAN with the router {listing([router.name for router in routers])} (LANs "
+                f"{listing(sorted(map(shown, router_lans)))}): give it an interface on one of "
+                "the router's, or the router its ropeway_endpoints."
+            )
+
+
+def _endpoints(variables: Mapping[str, Any]) -> List[str]:
+    """The host's ropeway_endpoints, which only a secure network uses."""
+    raw = variables.get("ropeway_endpoints")
+    if not is_secure(variables) or isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        return []
+    return [str(item) for item in raw]
+
+
+def direct_peer_problems(
+    name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the problems of one host's ropeway_direct_peers."""
+    raw = variables.get("ropeway_direct_peers")
+    if raw is None:
+        return
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+        yield f"{name}: ropeway_direct_peers is no list: write names of clients."
+        return
+    for other in raw:
+        if other == name or other not in hosts_in(groups, CLIENT_GROUP):
+            yield (
+                f"{name}: {shown(other)} in ropeway_direct_peers is no other host of "
+                f"{CLIENT_GROUP}: write names of clients."
+            )
+
+
+def tolerated_problems(
+    hosts: Sequence[Host], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """What ropeway_tolerated_links names and no host has."""
+    known = {interface.name for host in hosts for interface in host.interfaces}
+    for host in hosts:
+        raw = hostvars[host.name].get("ropeway_tolerated_links")
+        listed = raw.split(",") if isinstance(raw, str) else raw
+        if listed is None:
+            continue
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            yield f"{host.name}: ropeway_tolerated_links is no list of names of interfaces."
+            continue
+        for name in (item.strip() for item in listed):
+            if name and name not in known:
+                yield (
+                    f"{host.name}: {name!r} in ropeway_tolerated_links is in no host's "
+                    "ropeway_interfaces: correct it or take it out."
+                )

@@ -1,0 +1,33 @@
+"""The roles' own variables, judged by their meta/argument_specs.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Iterator, List
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from .reading import read_value
+
+
+def option_problems(
+    names: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """What of the roles' own variables is not of the kind that their argument_specs.yml says.
+
+    Asked here for all hosts in one process, and not by each role on each host. What can't be read
+    yet, since it needs facts, is judged where it is used.
+    """
+    for name in names:
+        given = {}
+        for key in hostvars[name]:
+            unreadable: List[str] = []
+            if key in options:
+                value = read_value(hostvars[name], key, str(key), unreadable)
+                if not unreadable:
+                    given[str(key)] = value
+        validator = ArgumentSpecValidator({key: dict(options[key]) for key in given})
+        for sentence in validator.validate(given, validate_role_argument_spec=True).error_messages:
+            yield f"{name}: {sentence.rstrip('.')}."

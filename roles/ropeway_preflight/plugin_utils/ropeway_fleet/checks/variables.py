@@ -1,0 +1,92 @@
+"""Which variables an inventory may set, and what to do about the others."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Dict, Iterator, List
+
+from ..wording import shown
+from .groups import by_group
+
+VARIABLE_PREFIX = "ropeway_"
+# What an inventory may set. The roles' own variables come from their defaults.
+INVENTORY_VARIABLES = (
+    "ropeway_accept_new_keys",
+    "ropeway_addresses_file",
+    "ropeway_cpu_latency_us",
+    "ropeway_device_mtu",
+    "ropeway_device_name",
+    "ropeway_direct_peers",
+    "ropeway_encapsulation",
+    "ropeway_endpoints",
+    "ropeway_interfaces",
+    "ropeway_keys_file",
+    "ropeway_management_interface",
+    "ropeway_max_age_s",
+    "ropeway_network",
+    "ropeway_offload_disable",
+    "ropeway_package",
+    "ropeway_port",
+    "ropeway_psk",
+    "ropeway_rollover_s",
+    "ropeway_serial",
+    "ropeway_tolerated_links",
+    "ropeway_virtual_address",
+)
+# What the roles and the files of records set themselves.
+SET_BY_ROLES = (
+    "ropeway_agent_keys",
+    "ropeway_preflight_addresses",
+    "ropeway_recorded_addresses",
+    "ropeway_recorded_keys",
+)
+# Variables of former versions, and what they are called now.
+REMOVED_VARIABLES = {
+    "ropeway_agent_remotes": "ropeway_agent_peers",
+    "ropeway_client_remotes": "ropeway_client_peers",
+    "ropeway_router_remotes": "ropeway_router_peers",
+}
+# How much alike (difflib's ratio) two texts are where one is the other mistyped: "ropway" and
+# "ropeway" have 0.92, "gateway" and "ropeway" 0.57.
+MISTYPED_RATIO = 0.8
+
+
+def unknown_variable_problems(
+    groups: Mapping[str, Sequence[str]],
+    read: Mapping[str, Mapping[str, Any]],
+    known: Sequence[str],
+) -> Iterator[str]:
+    """Names that look like ropeway's and are not; never their values, which may be secrets."""
+    owners: Dict[str, List[str]] = {}
+    for name, variables in read.items():
+        for key in variables:
+            owners.setdefault(key, []).append(name)
+    for key, having in owners.items():
+        if key in REMOVED_VARIABLES:
+            new = REMOVED_VARIABLES[key]
+            yield f"{by_group(having, groups)}: {key} is called {new} now: rename it."
+        elif key.startswith(VARIABLE_PREFIX):
+            if key not in known and key not in SET_BY_ROLES:
+                endings = [name[len(VARIABLE_PREFIX) :] for name in known]
+                near = difflib.get_close_matches(key[len(VARIABLE_PREFIX) :], endings, 1)
+                advice = (
+                    f"did you mean {VARIABLE_PREFIX}{near[0]}?"
+                    if near
+                    else f"names with {VARIABLE_PREFIX} are ropeway's: rename it, or take it out."
+                )
+                yield f"{by_group(having, groups)}: the variable {key} is unknown: {advice}"
+        elif _is_mistyped_prefix(key):
+            near = difflib.get_close_matches(key.lower(), known, 1, MISTYPED_RATIO)
+            if near:
+                yield (
+                    f"{by_group(having, groups)}: the variable {shown(key)} is none of ropeway's: "
+                    f"did you mean {near[0]}?"
+                )
+
+
+def _is_mistyped_prefix(key: str) -> bool:
+    prefix = VARIABLE_PREFIX.rstrip("_")
+    head = re.split("[_-]", key.lower())[0]
+    return difflib.SequenceMatcher(None, head, prefix).ratio() >= MISTYPED_RATIO

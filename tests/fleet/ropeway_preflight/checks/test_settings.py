@@ -1,0 +1,162 @@
+"""Variables of one host: ports, limits, lists."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List
+
+import pytest
+
+from tests.fleet.inventory import Inventory
+from tests.fleet.ropeway_preflight.checks.sentences import assert_one_sentence, case_name
+
+
+def bad_port(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_port"] = 65536
+
+
+def bad_rollover(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_rollover_s"] = 1
+
+
+def port_with_a_blank(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_port"] = " 51900"
+
+
+def short_psk(inventory: Inventory) -> None:
+    for name in ("vm0", "vm1", "vm2"):
+        inventory[name]["ropeway_psk"] = "c2VjcmV0"
+
+
+def endpoint_as_text(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = "203.0.113.7"
+
+
+def endpoint_with_a_name(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7", "router.example:51840"]
+
+
+def long_value(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_endpoints"] = ["x" * 1000]
+
+
+def value_with_an_escape(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_endpoints"] = ["\x1b[2J"]
+
+
+def offload_as_text(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_offload_disable"] = "udp_gro"
+
+
+def offload_unknown(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_offload_disable"] = ["udp_gro", "gso"]
+
+
+def latency_too_large(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = 1000001
+
+
+def latency_negative(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = -1
+
+
+def latency_as_truth(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = False
+
+
+def latency_as_fraction(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = 2.5
+
+
+def latency_as_text(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = "20us"
+
+
+def latency_empty(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_cpu_latency_us"] = ""
+
+
+def device_name_of_others(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_name"] = "tun0"
+
+
+def device_name_too_long(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_name"] = "ropeway-of-robot"
+
+
+def bad_device_mtu(inventory: Inventory) -> None:
+    inventory["vm0"]["ropeway_device_mtu"] = 100
+
+
+CASES = [
+    (bad_port, ["vm0", "ropeway_port 65536", "1 to 65535"]),
+    (bad_rollover, ["vm0", "ropeway_rollover_s 1", "2 to 3600"]),
+    (port_with_a_blank, ["vm0: ropeway_port ' 51900' does not fit"]),
+    (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
+    (endpoint_as_text, ["vm1", "ropeway_endpoints is no list"]),
+    (endpoint_with_a_name, ["vm1", "router.example:51840", "203.0.113.7:51840"]),
+    (long_value, ["vm0", "xxx... in ropeway_endpoints"]),
+    (value_with_an_escape, ["vm0: '\\x1b[2J' in ropeway_endpoints"]),
+    (offload_as_text, ["vm0", "ropeway_offload_disable is no list"]),
+    (offload_unknown, ["vm0", "gso in ropeway_offload_disable", "vnet_hdr, tso, uso"]),
+    (latency_too_large, ["vm0", "ropeway_cpu_latency_us 1000001", "0 to 1000000"]),
+    (latency_negative, ["vm0", "ropeway_cpu_latency_us -1", "0 to 1000000"]),
+    (latency_as_truth, ["vm0", "ropeway_cpu_latency_us False", "0 to 1000000", "leave it out"]),
+    (latency_as_fraction, ["vm0", "ropeway_cpu_latency_us 2.5", "0 to 1000000"]),
+    (latency_as_text, ["vm0", "ropeway_cpu_latency_us '20us'", "0 to 1000000"]),
+    (latency_empty, ["vm0", "ropeway_cpu_latency_us ''", "0 to 1000000"]),
+    (device_name_of_others, ["vm0", "'tun0'", "begin with ropeway"]),
+    (device_name_too_long, ["vm0", "ropeway-of-robot", "15 bytes"]),
+    (bad_device_mtu, ["vm0", "ropeway_device_mtu 100", "auto, or 576 to 65535"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "parts"), CASES, ids=case_name)
+def test_problem_is_one_sentence(
+    inventory: Inventory,
+    problems: Callable[..., List[str]],
+    spoil: Callable[[Inventory], None],
+    parts: List[str],
+) -> None:
+    spoil(inventory)
+    assert_one_sentence(problems(inventory), parts)
+
+
+@pytest.mark.parametrize("mtu", ["auto", 576, "1400", 65535])
+def test_device_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], mtu: Any
+) -> None:
+    inventory["vm0"].update(ropeway_device_name="ropeway-lan", ropeway_device_mtu=mtu)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("latency", [None, 0, 20, "20", 1000000])
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_latency_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], encapsulation: str, latency: Any
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation)
+    inventory["vm0"]["ropeway_cpu_latency_us"] = latency
+    inventory.extra_network(cpu_latency_us=latency)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("max_age_s", [None, 0, 0.1, 1, "1.5", 60])
+@pytest.mark.parametrize("encapsulation", ["secure", "classic"])
+def test_bound_of_ages_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], encapsulation: str, max_age_s: Any
+) -> None:
+    inventory.everywhere(ropeway_encapsulation=encapsulation)
+    inventory["vm0"]["ropeway_max_age_s"] = max_age_s
+    inventory.extra_network(max_age_s=max_age_s)
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("max_age_s", [0.05, -1, 61, True, "1s", "", "nan", [1]])
+def test_bound_of_ages_that_does_not_fit(
+    inventory: Inventory, problems: Callable[..., List[str]], max_age_s: Any
+) -> None:
+    inventory["vm0"]["ropeway_max_age_s"] = max_age_s
+    inventory.extra_network(max_age_s=max_age_s)
+    told = [problem for problem in problems(inventory) if "0.1 to 60" in problem]
+    assert len(told) == 2
+    assert all("vm0" in problem and repr(max_age_s) in problem for problem in told)

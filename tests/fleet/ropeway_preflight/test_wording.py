@@ -1,0 +1,28 @@
+"""How sentences show values and what a host has said."""
+
+from __future__ import annotations
+
+from ropeway_fleet.wording import NO_WORDS, WORDS_MAX, failure_words, quoted
+
+
+def test_what_a_host_says_is_shown_without_control_characters_and_not_at_length() -> None:
+    assert quoted("it\x1b[31m failed\n twice") == '"it?[31m failed twice"'
+    assert len(quoted("x" * 10_000)) <= WORDS_MAX + 5
+
+
+def test_a_failure_is_its_last_line_without_control_characters_and_cut() -> None:
+    assert failure_words({"stderr": "one\ntwo \x1b[2J"}) == '"two ?[2J"'
+    assert failure_words({"failed": True, "stderr": "a\nthe cause\n"}) == '"the cause"'
+    assert failure_words({"msg": "no way"}) == '"no way"'
+    assert len(failure_words({"stderr": "x" * 10_000})) <= WORDS_MAX + 5
+    for silent in ({}, None, {"stderr": "\n"}, {"results": [{"failed": False}]}):
+        assert failure_words(silent) == NO_WORDS
+
+
+def test_a_failure_is_told_with_its_items() -> None:
+    items = [
+        {"failed": True, "stderr": "one"},
+        {"failed": False},
+        {"unreachable": True, "msg": "b"},
+    ]
+    assert failure_words({"results": items}) == '"one"; "b"'
