@@ -14,7 +14,8 @@ from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tupl
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import CONTROL, DATA, HEADER_SIZE, NONCE_PREFIX, OVERHEAD, PARTIAL
+from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.packet import ipv4
 from ropeway.core.session.aead import CIPHER_NAME
 
@@ -46,8 +47,8 @@ _VLAN = (b"\x81\x00", b"\x88\xa8")
 _IP = (b"\x08\x00", b"\x86\xdd")
 _UDP = 17
 # Frames that carry packets, and all that are sealed.
-_DATA = (secure.DATA, secure.PARTIAL)
-_SEALED = (*_DATA, secure.CONTROL)
+_DATA = (DATA, PARTIAL)
+_SEALED = (*_DATA, CONTROL)
 
 Keys = Dict[bytes, List[ChaCha20Poly1305]]
 
@@ -158,7 +159,7 @@ def decrypt(
     for seconds, fraction, packet, cut in capture:
         frames = _apart(_udp_payload(packet, capture.linktype), keys)
         for number, frame in enumerate(frames, 1):
-            if len(frame) < secure.OVERHEAD or frame[0] not in _DATA:
+            if len(frame) < OVERHEAD or frame[0] not in _DATA:
                 continue
             index, counter = frame[4:8], frame[8:16]
             if index not in keys:
@@ -173,7 +174,7 @@ def decrypt(
                     counts["not authentic"] += 1
                     continue
                 seen.add((index, counter))
-                if frame[0] == secure.PARTIAL:
+                if frame[0] == PARTIAL:
                     inner = ipv4.complete(inner)
                 size = len(inner)
                 output.write(struct.pack("<" + PACKET_HEADER_FIELDS, seconds, fraction, size, size))
@@ -189,7 +190,7 @@ def _apart(payload: bytes, keys: Keys) -> List[bytes]:
     together as one long datagram. Nothing in it says how long each is, but another header stands
     where the first frame ends, and only the right length makes the first one authentic.
     """
-    if len(payload) <= secure.OVERHEAD or payload[0] not in _SEALED:
+    if len(payload) <= OVERHEAD or payload[0] not in _SEALED:
         return [payload]
     ciphers = keys.get(payload[4:8])
     if ciphers is None:
@@ -208,7 +209,7 @@ def _first_size(
 ) -> Optional[int]:
     """Return the size of the first frame, if one of a session of `indices` follows."""
     for index in indices:
-        at = payload.find(index, secure.OVERHEAD + 4)
+        at = payload.find(index, OVERHEAD + 4)
         while at >= 0:
             size = at - 4
             if payload[size] in _SEALED and _open(ciphers, payload[:size]) is not None:
@@ -221,8 +222,8 @@ def _open(ciphers: List[ChaCha20Poly1305], frame: bytes) -> Optional[bytes]:
     for cipher in ciphers:
         try:
             return cipher.decrypt(
-                secure.NONCE_PREFIX + frame[8 : secure.HEADER_SIZE],
-                frame[secure.HEADER_SIZE :],
+                NONCE_PREFIX + frame[8:HEADER_SIZE],
+                frame[HEADER_SIZE:],
                 frame[:1],
             )
         except InvalidTag:
@@ -247,11 +248,11 @@ def _udp_payload(packet: bytes, linktype: int) -> bytes:
         protocol_number, header = packet[9], (packet[0] & 15) * 4
         end = int.from_bytes(packet[2:4], "big")
     elif packet[0] >> 4 == 6:
-        fragment, protocol_number, header = 0, packet[6], secure.IPV6_SIZE
-        end = secure.IPV6_SIZE + int.from_bytes(packet[4:6], "big")
+        fragment, protocol_number, header = 0, packet[6], IPV6_SIZE
+        end = IPV6_SIZE + int.from_bytes(packet[4:6], "big")
     else:
         return b""
     if fragment or protocol_number != _UDP:
         return b""
     # Ethernet pads what is short.
-    return packet[header + secure.UDP_SIZE : end]
+    return packet[header + UDP_SIZE : end]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from ropeway.core.drops import TokenBucket
-from ropeway.core.frame.data import Endpoint
+from ropeway.core.endpoint import Endpoint, endpoint_text
 from ropeway.core.link import Link
 from ropeway.core.tuning import (
     CHANGES_EVERY_S,
@@ -142,7 +142,7 @@ class EndpointMoved:
     def __str__(self) -> str:
         return (
             f"connection {self.link} -> {self.remote} to {self.host} moved from"
-            f" {_endpoint(self.before)} to {_endpoint(self.after)}"
+            f" {endpoint_text(self.before)} to {endpoint_text(self.after)}"
         )
 
 
@@ -333,9 +333,9 @@ def _told_max(event: Event) -> int:
 def key_shared(here: Endpoint, there: Endpoint) -> str:
     """Say what it means that a host is heard ``here``, and that its key is used ``there``."""
     return (
-        f"two hosts use its key: one is heard at {_endpoint(here)}, another one calls from"
-        f" {_endpoint(there)}, or old handshakes are played back there; give one of them a key and"
-        " an address of its own"
+        f"two hosts use its key: one is heard at {endpoint_text(here)}, another one calls from"
+        f" {endpoint_text(there)}, or old handshakes are played back there; give one of them a key"
+        " and an address of its own"
     )
 
 
@@ -349,11 +349,6 @@ def _link(name: str, index: int) -> str:
 
 def _addresses(link: Link) -> str:
     return ", ".join((*link.addresses, *link.addresses6)) or "no address"
-
-
-def _endpoint(endpoint: Endpoint) -> str:
-    address, port = endpoint
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @dataclass

@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import FrozenSet, Mapping, Optional, Tuple
 
+from ropeway.core.endpoint import without_prefix
+
 
 @dataclass(frozen=True)
 class Link:
@@ -57,4 +59,4 @@ class Link:
 
     def holds(self, address: str) -> bool:
         """Say whether ``address`` is one of this link's own."""
-        return any(own.partition("/")[0] == address for own in (*self.addresses, *self.addresses6))
+        return any(without_prefix(own) == address for own in (*self.addresses, *self.addresses6))

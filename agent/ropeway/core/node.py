@@ -21,11 +21,25 @@ from cryptography.exceptions import InvalidTag
 from ropeway.core import tuning
 from ropeway.core.data.router import Node, Settings, peer_links_status
 from ropeway.core.drops import Drop
-from ropeway.core.frame import data as secure
-from ropeway.core.frame.data import Endpoint, Received, Train
+from ropeway.core.endpoint import Endpoint, SocketKey, endpoint_text
+from ropeway.core.frame.data import (
+    CONTROL,
+    CONTROL_AD,
+    DATA,
+    DATA_AD,
+    HEADER_SIZE,
+    NONCE,
+    OVERHEAD,
+    PARTIAL,
+    PARTIAL_AD,
+    Received,
+    Train,
+    take_apart,
+)
+from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
-from ropeway.core.peers.peers import SecurePeers, SocketKey, check_peers
+from ropeway.core.peers.peers import SecurePeers, check_peers
 from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.session import Session
@@ -33,10 +47,10 @@ from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 
 _NO_PSK = bytes(32)
-_FRAMES = (secure.DATA, secure.PARTIAL, secure.CONTROL)
+_FRAMES = (DATA, PARTIAL, CONTROL)
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
-_WHOLE = frozenset((secure.DATA_AD,))
-_ALL = frozenset((secure.DATA_AD, secure.PARTIAL_AD))
+_WHOLE = frozenset((DATA_AD,))
+_ALL = frozenset((DATA_AD, PARTIAL_AD))
 #: As :func:`ropeway.core.frame.data.take_apart` gives it.
 Frame = Tuple[bytes, bytes, int, bytes]
 
@@ -188,7 +202,7 @@ class SecureNode(Node):
         """Take datagrams that arrived at a socket."""
         by_index, kinds = self._peers.handshakes.by_index, self._kinds
         for data, endpoint, size in received:
-            frames = secure.take_apart(data, size)
+            frames = take_apart(data, size)
             start = 0
             while start < len(frames):
                 head, index, _, _ = frames[start]
@@ -225,7 +239,7 @@ class SecureNode(Node):
         if index in handshakes.by_index:
             if data[:1] in self._kinds:
                 return (index, size <= tuning.SMALL_BYTES)
-            if data[:1] == secure.CONTROL_AD:
+            if data[:1] == CONTROL_AD:
                 return (index, True)
         if len(data) <= size:
             return handshakes.credible(data)
@@ -258,7 +272,7 @@ class SecureNode(Node):
         """
         head = frames[0][0]
         strand: SecureStrand = self._strands[session.host]
-        window, decrypt, nonce = session.window, session.decrypt, secure.NONCE.pack
+        window, decrypt, nonce = session.window, session.decrypt, NONCE.pack
         check, mark, ad = window.check, window.mark, head[:1]
         packets = []
         duplicates = refused = refused_bytes = 0
@@ -289,7 +303,7 @@ class SecureNode(Node):
             connection.received += good
             # All but the last are of one size.
             connection.received_bytes += (
-                good * secure.HEADER_SIZE
+                good * HEADER_SIZE
                 + (len(frames) - 1) * len(frames[0][3])
                 + len(frames[-1][3])
                 - refused_bytes
@@ -297,7 +311,7 @@ class SecureNode(Node):
             connection.duplicates += duplicates
             connection.first += len(packets)
         if packets:
-            self._opened(packets, session, strand, now, ad == secure.PARTIAL_AD)
+            self._opened(packets, session, strand, now, ad == PARTIAL_AD)
 
     def _opened(
         self,
@@ -342,11 +356,11 @@ class SecureNode(Node):
         if not datagram or datagram[0] not in _FRAMES:
             peers.handshake(datagram, key, endpoint, now)
             return
-        if len(datagram) < secure.OVERHEAD:
+        if len(datagram) < OVERHEAD:
             self._dropped[Drop.MALFORMED] += 1
             return
         session = peers.handshakes.by_index.get(datagram[4:8])
-        if session is not None and datagram[0] != secure.CONTROL:
+        if session is not None and datagram[0] != CONTROL:
             self._dropped[Drop.MALFORMED] += 1
             return
         if session is not None:
@@ -537,9 +551,9 @@ class SecureNode(Node):
                 "readable": len(strand.sessions.sessions),
             },
             "handshake": self._peers.handshake_status(strand, now),
-            "endpoints": [_endpoint_text(endpoint) for endpoint in strand.endpoints],
+            "endpoints": [endpoint_text(endpoint) for endpoint in strand.endpoints],
             "announced": [
-                {"remote": index, "endpoint": _endpoint_text(endpoint)}
+                {"remote": index, "endpoint": endpoint_text(endpoint)}
                 for endpoint, indices in strand.announced.places.items()
                 for index in indices
             ],
@@ -552,7 +566,7 @@ class SecureNode(Node):
 
 def _added(ipv6: bool) -> int:
     """Give the bytes that a frame adds to its packet."""
-    return (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE + secure.OVERHEAD
+    return (IPV6_SIZE if ipv6 else IPV4_SIZE) + UDP_SIZE + OVERHEAD
 
 
 def _connection_status(
@@ -573,7 +587,7 @@ def _connection_status(
         "mtu": connection.path_mtu.mtu,
         "mtu_settled": connection.path_mtu.settled,
         "rtt_ms": None if rtt_ms is None else round(rtt_ms, 3),
-        "observed": connection.observed and _endpoint_text(connection.observed),
+        "observed": connection.observed and endpoint_text(connection.observed),
         "nat": connection.nat,
         "pause_s": connection.keepalive.pause_s if idle else tuning.PROBE_S,
         "sent": connection.sent,
@@ -597,8 +611,3 @@ def _origin(connection: SecureConnection) -> str:
 
 def _key_text(key: bytes) -> str:
     return base64.b64encode(key).decode("ascii")
-
-
-def _endpoint_text(endpoint: Endpoint) -> str:
-    address, port = endpoint
-    return f"[{address}]:{port}" if secure.is_ipv6(address) else f"{address}:{port}"

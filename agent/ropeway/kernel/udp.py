@@ -17,7 +17,8 @@ import socket
 import struct
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from ropeway.core.frame.data import DATA, PARTIAL, Endpoint, Received, Train
+from ropeway.core.endpoint import Endpoint
+from ropeway.core.frame.data import DATA, PARTIAL, Received, Train
 from ropeway.kernel.arrivals import arrived_at, note_arrivals
 from ropeway.kernel.buffers import SendBuffer, set_receive_buffer
 from ropeway.kernel.classic_sockets import DATAGRAM_BYTES_MAX

@@ -116,7 +116,7 @@ def test_all_copies():
 
 
 def test_checksums_that_were_left_to_the_receiver_are_filled_in():
-    frames = [frame(n, inner=secure_vectors.PARTIAL, kind=7) for n in (1, 2)]
+    frames = [frame(n, inner=secure_vectors.PARTIAL_PACKET, kind=7) for n in (1, 2)]
     packets, counts = decrypt(pcap(*map(udp4, frames), linktype=101))
     assert packets == [(1000, secure_vectors.PACKET), (1001, secure_vectors.PACKET)]
     assert counts == {"written": 2}

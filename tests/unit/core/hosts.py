@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 from typing import Tuple
 
 from ropeway.core.drops import Drop
-from ropeway.core.frame.data import CONTROL, CONTROL_AD, pack_endpoint
+from ropeway.core.endpoint import pack_endpoint
+from ropeway.core.frame.data import CONTROL, CONTROL_AD
 from ropeway.core.session.handshakes import Answer, Completed, Handshakes
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.session import PeerSessions

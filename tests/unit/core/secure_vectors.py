@@ -16,7 +16,17 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[3] / "agent"))
 
-from ropeway.core.frame import data as secure
+from ropeway.core.endpoint import pack_endpoint
+from ropeway.core.frame.control import Control, encode_control
+from ropeway.core.frame.data import (
+    CONTROL,
+    CONTROL_AD,
+    DATA,
+    DATA_AD,
+    LINK_PART,
+    PARTIAL,
+    PARTIAL_AD,
+)
 from ropeway.core.packet import ipv4
 from ropeway.core.session.handshakes import Answer, Completed, CookieReply, Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -25,12 +35,12 @@ INITIATOR, RESPONDER = "10.0.0.1", "10.0.0.2"
 PSK = b"\x33" * 32
 EPOCH = 7
 #: 192.168.0.2, port 51840, as the responder sees the initiator.
-SOURCE = secure.pack_endpoint(("192.168.0.2", 51840))
+SOURCE = pack_endpoint(("192.168.0.2", 51840))
 #: "Hello" from 10.0.0.1 to 10.0.0.2; the packet of the classic encapsulation's vectors.
 PACKET = bytes.fromhex("450000226e5c40004011b86c0a0000010a000002ce7a6400000e958248656c6c6f00")
 #: The same with the sum of the pseudo-header in place of its checksum.
-PARTIAL = PACKET[:26] + b"\x14\x22" + PACKET[28:]
-CONTROL = secure.Control(
+PARTIAL_PACKET = PACKET[:26] + b"\x14\x22" + PACKET[28:]
+CONTROL_BODY = Control(
     state=2,
     src_index=2,
     dst_index=3,
@@ -78,15 +88,15 @@ def vectors() -> dict[str, bytes]:
     completed = here.receive(answer.reply, SOURCE, 0.0)
     assert isinstance(completed, Completed)
     session = completed.session
-    body = secure.encode_control(CONTROL)
-    control = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
-    data = secure.LINK_PART.pack(secure.DATA, WAY, SEQUENCE) + session.seal(secure.DATA_AD, PACKET)
-    head = secure.LINK_PART.pack(secure.PARTIAL, WAY, SEQUENCE + 1)
-    partial = head + session.seal(secure.PARTIAL_AD, PARTIAL)
+    body = encode_control(CONTROL_BODY)
+    control = LINK_PART.pack(CONTROL, 0, 0) + session.seal(CONTROL_AD, body)
+    data = LINK_PART.pack(DATA, WAY, SEQUENCE) + session.seal(DATA_AD, PACKET)
+    head = LINK_PART.pack(PARTIAL, WAY, SEQUENCE + 1)
+    partial = head + session.seal(PARTIAL_AD, PARTIAL_PACKET)
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
-    assert answer.session.open(partial) == PARTIAL
-    assert ipv4.complete(PARTIAL) == PACKET
+    assert answer.session.open(partial) == PARTIAL_PACKET
+    assert ipv4.complete(PARTIAL_PACKET) == PACKET
 
     there.release(answer.session)
     (reset,) = there.resets_for(data, 0.0)
@@ -104,7 +114,7 @@ def vectors() -> dict[str, bytes]:
         "control frame, counter 0": control,
         "packet": PACKET,
         "data frame, counter 1": data,
-        "packet, its checksum partial": PARTIAL,
+        "packet, its checksum partial": PARTIAL_PACKET,
         "data frame with it, type 7, counter 2": partial,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),

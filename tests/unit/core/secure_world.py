@@ -5,7 +5,7 @@ import heapq
 import itertools
 import random
 
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Link
 from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
 from ropeway.core.packet import ipv4
@@ -154,7 +154,7 @@ class SecureWorld:
     def transmit(self, datagram, source, endpoint):
         """Send a datagram through NATs, losses and delays."""
         address = source[0]
-        size = len(datagram) + secure.outer_size(endpoint[0])
+        size = len(datagram) + outer_size(endpoint[0])
         if {address, endpoint[0]} & self.lost or (address, endpoint[0]) in self.cut:
             return
         if any(size > self.mtu.get(end, 65535) for end in (address, endpoint[0])):

@@ -3,13 +3,13 @@
 import pytest
 
 from ropeway.core import events
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import CONTROL, DATA, LINK_PART, PARTIAL
 from ropeway.core.session.session import OVERDUE_S, ROLLOVER_FRAMES, SKIP_COUNTERS
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import pair, three
 from tests.unit.core.test_node import A, B, C, all_once, said, stream
 
-FRAMES = (secure.DATA, secure.PARTIAL, secure.CONTROL)
+FRAMES = (DATA, PARTIAL, CONTROL)
 
 
 def sealed_under(world, name):
@@ -147,7 +147,7 @@ def test_a_machine_that_was_set_back_tells_others_that_it_knows_no_later_session
     for session in list(node._peers.handshakes.by_index.values()):
         node._peers._end_session(session, "not made yet", world.now)
     node._peers.handshakes._resets._forgotten.clear()
-    frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + index + bytes(74)
+    frame = LINK_PART.pack(CONTROL, 0, 0) + index + bytes(74)
     assert node._peers.handshakes.resets_for(frame, world.now) == []
     node.end_sessions("it was set back", 1000, (bytes(32), key), world.now)
     assert len(node._peers.handshakes.resets_for(frame, world.now)) == 1

@@ -13,7 +13,9 @@ from ropeway.core import node as secure_node
 from ropeway.core import tuning
 from ropeway.core.classic import duplicates
 from ropeway.core.drops import Drop
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.control import CONTROL_SIZE, MAX_ANNOUNCED, Control, encode_control
+from ropeway.core.frame.data import COOKIE, DATA, INITIATION, OVERHEAD, PARTIAL, RESET, RESPONSE
+from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
 from ropeway.core.node import SecureSettings
 from ropeway.core.peers import peers as secure_peers
 from ropeway.core.session import aead, clones, handshakes, resets, session
@@ -68,25 +70,24 @@ def test_the_diagram_of_states_is_the_table():
     "text",
     [
         # Sizes.
-        f"| {secure.INITIATION} | initiation of a handshake | {handshakes.INITIATION_SIZE} |",
-        f"| {secure.RESPONSE} | response | {handshakes.RESPONSE_SIZE} |",
-        f"| {secure.COOKIE} | cookie | {handshakes.COOKIE_SIZE} |",
-        f"| {secure.DATA} | data: a packet | {secure.OVERHEAD} and the packet |",
-        f"connection | {secure.OVERHEAD + secure.CONTROL_SIZE}, or more as a probe or with an"
-        " announcement |",
-        f"| {secure.RESET} | reset | {resets.RESET_SIZE} |",
-        f"| {secure.PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
-        f" {secure.OVERHEAD} and the packet |",
+        f"| {INITIATION} | initiation of a handshake | {handshakes.INITIATION_SIZE} |",
+        f"| {RESPONSE} | response | {handshakes.RESPONSE_SIZE} |",
+        f"| {COOKIE} | cookie | {handshakes.COOKIE_SIZE} |",
+        f"| {DATA} | data: a packet | {OVERHEAD} and the packet |",
+        f"connection | {OVERHEAD + CONTROL_SIZE}, or more as a probe or with an announcement |",
+        f"| {RESET} | reset | {resets.RESET_SIZE} |",
+        f"| {PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
+        f" {OVERHEAD} and the packet |",
         f"at the same time, less than {session.SIMULTANEOUS_S:g} s apart, it counts for",
         f"A kernel that can takes up to {tuning.MAX_RUN} frames of one size",
-        f"adds {secure.OVERHEAD} bytes to its packet; with the outer headers that is"
-        f" {secure.outer_size('192.0.2.1') + secure.OVERHEAD} bytes over IPv4 and"
-        f" {secure.outer_size('2001:db8::1') + secure.OVERHEAD} over IPv6",
-        f"| {secure.CONTROL_SIZE} | 1 | announced |",
-        f"Of more than {secure.MAX_ANNOUNCED} endpoints the first {secure.MAX_ANNOUNCED} count",
-        f"beyond {secure.MAX_ANNOUNCED} none is announced",
+        f"adds {OVERHEAD} bytes to its packet; with the outer headers that is"
+        f" {outer_size('192.0.2.1') + OVERHEAD} bytes over IPv4 and"
+        f" {outer_size('2001:db8::1') + OVERHEAD} over IPv6",
+        f"| {CONTROL_SIZE} | 1 | announced |",
+        f"Of more than {MAX_ANNOUNCED} endpoints the first {MAX_ANNOUNCED} count",
+        f"beyond {MAX_ANNOUNCED} none is announced",
         f"greetings have come to pauses of {seconds(tuning.PROBE_S).replace('500 ms', '0.5 s')}",
-        f"a control frame of {secure.OVERHEAD + secure.CONTROL_SIZE} bytes with a challenge",
+        f"a control frame of {OVERHEAD + CONTROL_SIZE} bytes with a challenge",
         f"at most {tuning.QUESTIONS_PER_S:g} a second, {tuning.QUESTIONS_BURST} at once",
         f"the pauses double from {tuning.QUESTION_MIN_S} s to {tuning.QUESTION_MAX_S:g} s",
         f"At most {tuning.ANNOUNCEMENTS_PER_S:g} announcements of a host a second are looked at,"
@@ -163,8 +164,8 @@ def test_the_diagram_of_states_is_the_table():
         f"tried {path_mtu.TRIES} times unheard does not pass",
         f"for {path_mtu.TIMEOUT_RTTS:g} round trips, {seconds(path_mtu.TIMEOUT_MIN_S)} at least and"
         f" {seconds(path_mtu.TIMEOUT_MAX_S)} at most",
-        f"data uses {path_mtu.BASE_MTU}, and if that is not heard either, {secure.IPV4_MTU_MIN}"
-        f" (over IPv6 {secure.IPV6_MTU_MIN} stays)",
+        f"data uses {path_mtu.BASE_MTU}, and if that is not heard either, {IPV4_MTU_MIN}"
+        f" (over IPv6 {IPV6_MTU_MIN} stays)",
         f"It ends within {path_mtu.RESOLUTION} bytes, or within {path_mtu.LIKELY_RESOLUTION} above",
         f"is tried {path_mtu.CONFIRM_TRIES} times more, {path_mtu.CONFIRM_TRIES_LOSSY} if",
         f"data goes back to {path_mtu.BASE_MTU} at once",
@@ -192,8 +193,8 @@ def test_the_search_of_the_path_mtu_is_as_quick_as_said():
     ],
 )
 def test_the_flags_of_a_control_frame_are_those_in_the_code(bit, flag, said):
-    control = secure.Control(state=0, src_index=1, dst_index=0, way=1, **{flag: True})
-    assert secure.encode_control(control)[0] == 1 << bit
+    control = Control(state=0, src_index=1, dst_index=0, way=1, **{flag: True})
+    assert encode_control(control)[0] == 1 << bit
     assert f"bit {bit} {said}" in SECURE
 
 
@@ -208,10 +209,10 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
     for offset, size, _ in rows:
         assert int(offset) == end
         end += int(size)
-    assert end == secure.CONTROL_SIZE
+    assert end == CONTROL_SIZE
     # One field after another with a value of its own, all others zero.
-    plain = secure.Control(state=0, src_index=1, dst_index=0, way=1)
-    base = secure.encode_control(plain)
+    plain = Control(state=0, src_index=1, dst_index=0, way=1)
+    base = encode_control(plain)
     for name, change in {
         "flags": {
             "state": 2,
@@ -233,8 +234,8 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
         "observed port": {"observed": ("0.0.0.0", 0xFEFE)},
         "received": {"received": 0xFEFEFEFE},
     }.items():
-        body = secure.encode_control(replace(plain, **change))
-        changed = {n for n in range(secure.CONTROL_SIZE) if body[n] != base[n]}
+        body = encode_control(replace(plain, **change))
+        changed = {n for n in range(CONTROL_SIZE) if body[n] != base[n]}
         ((offset, size),) = [(int(o), int(s)) for o, s, row in rows if row == name]
         covered = set(range(offset, offset + size))
         assert changed & covered

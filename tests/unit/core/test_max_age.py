@@ -4,7 +4,7 @@ import pytest
 
 from ropeway.core.classic import frame as classic
 from ropeway.core.drops import Drop
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import CONTROL
 from tests.unit.core import classic_world, secure_world
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import received
@@ -161,7 +161,7 @@ def test_what_carries_no_packet_goes_on_from_the_agents_hands(world):
         if isinstance(one, bytes):
             assert not classic.carries_packet(one)
         else:
-            assert one.parts[0][0] == secure.CONTROL
+            assert one.parts[0][0] == CONTROL
     assert world.dropped("a")["expired"] == 5
 
 

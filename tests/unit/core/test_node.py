@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from ropeway.core import events, tuning
 from ropeway.core.data.fair_queue import FairQueue
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.control import Control, decode_control, encode_control
+from ropeway.core.frame.data import (
+    CONTROL,
+    CONTROL_AD,
+    COOKIE,
+    DATA,
+    DATA_AD,
+    INITIATION,
+    LINK_PART,
+    RESET,
+    RESPONSE,
+)
 from ropeway.core.node import PeerSettings, SecureNode
 from ropeway.core.session import aead, handshakes
 from ropeway.core.session.handshakes import COOKIE_SIZE, INITIATION_SIZE, RESPONSE_SIZE
@@ -103,7 +114,7 @@ def test_all_copies_of_a_packet_are_sealed_as_one():
     world.captured.clear()
     world.send("a", udp(A, B))
     world.collect()
-    first, second = [datagram for *_, datagram in world.captured if datagram[0] == secure.DATA]
+    first, second = [datagram for *_, datagram in world.captured if datagram[0] == DATA]
     assert first[4:] == second[4:]
     assert first[:1] == second[:1]
 
@@ -115,7 +126,7 @@ def test_a_frame_adds_60_bytes_to_its_packet_over_ipv4():
     packet = udp(A, B)
     world.send("a", packet)
     world.collect()
-    frame = next(datagram for *_, datagram in world.captured if datagram[0] == secure.DATA)
+    frame = next(datagram for *_, datagram in world.captured if datagram[0] == DATA)
     assert 20 + 8 + len(frame) == len(packet) + 60
 
 
@@ -420,11 +431,11 @@ def test_a_late_frame_of_the_session_before_changes_nothing():
     world = pair(rollover_s=2.0)
     world.run(1.0)
     former = world.nodes["a"]._strands[B].session
-    greeting = secure.Control(state=0, src_index=2, dst_index=12, way=1)
-    body = former.seal(secure.CONTROL_AD, secure.encode_control(greeting))
+    greeting = Control(state=0, src_index=2, dst_index=12, way=1)
+    body = former.seal(CONTROL_AD, encode_control(greeting))
     stream(world, 3.0, rate=100)
     assert world.nodes["a"]._strands[B].session is not former
-    frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+    frame = LINK_PART.pack(CONTROL, 0, 0) + body
     world.arrive(frame, ("192.168.0.2", PORT), ("192.168.0.3", PORT))
     assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
 
@@ -584,9 +595,7 @@ def test_replaying_everything_changes_nothing():
         world.arrive(datagram, ("192.168.0.66", 6666), endpoint)
     world.captured.clear()
     world.collect()
-    assert all(
-        endpoint[0] != "192.168.0.66" or d[0] != secure.DATA for *_, endpoint, d in world.captured
-    )
+    assert all(endpoint[0] != "192.168.0.66" or d[0] != DATA for *_, endpoint, d in world.captured)
     after = world.nodes["a"].status(world.now), world.nodes["b"].status(world.now)
     for old, new in zip(before, after):
         assert old["counters"]["delivered"] == new["counters"]["delivered"]
@@ -605,7 +614,7 @@ def test_changing_any_byte_that_is_sealed_makes_a_frame_worthless():
         (key_, endpoint, frame)
         for (key_, endpoint), trains in world.nodes["a"].take_trains().items()
         for frame in frames(trains)
-        if key_[0] == 2 and frame[0] == secure.DATA
+        if key_[0] == 2 and frame[0] == DATA
     )
     node = world.nodes["b"]
     for offset in (0, *range(4, len(frame))):
@@ -644,12 +653,12 @@ def test_who_relays_control_frames_both_ways_but_no_data_moves_no_endpoint():
     def relayed(datagram, source, endpoint):
         lan, _, last = endpoint[0].rpartition(".")
         if int(last) > 60:
-            if datagram[0] != secure.DATA:
+            if datagram[0] != DATA:
                 back = (f"{lan}.{int(last) - 64}", PORT)
                 world.fly(datagram, (f"{lan}.{64 + int(source[0][-1])}", PORT), back, 0.001)
             return
         reach(datagram, source, endpoint)
-        if datagram[0] == secure.CONTROL:
+        if datagram[0] == CONTROL:
             attacker = f"{lan}.{64 + int(source[0][-1])}"
             world.fly(datagram, (attacker, PORT), endpoint, 0.001)
 
@@ -669,9 +678,9 @@ def test_a_host_that_names_others_endpoints_has_nothing_sent_there_but_answers(d
     del world.nodes["a"]
     sent = 0
     for count in range(32):
-        claim = secure.Control(state=2, src_index=1000 + count, dst_index=12, way=1, pause_s=655)
-        body = session.seal(secure.CONTROL_AD, secure.encode_control(claim))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        claim = Control(state=2, src_index=1000 + count, dst_index=12, way=1, pause_s=655)
+        body = session.seal(CONTROL_AD, encode_control(claim))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
         sent += len(frame)
         world.arrive(frame, ("192.168.0.200", 1000 + count), ("192.168.0.3", PORT))
     world.captured.clear()
@@ -688,9 +697,9 @@ def test_what_a_host_announces_does_not_make_the_schedule_grow():
     world.run(1.0)
     session = world.nodes["a"]._strands[B].session
     for count in range(2000):
-        claim = secure.Control(state=count % 3, src_index=2, dst_index=12, way=1, pause_s=655)
-        body = session.seal(secure.CONTROL_AD, secure.encode_control(claim))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        claim = Control(state=count % 3, src_index=2, dst_index=12, way=1, pause_s=655)
+        body = session.seal(CONTROL_AD, encode_control(claim))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
         world.arrive(frame, ("192.168.0.2", PORT), ("192.168.0.3", PORT))
         world.now += 0.001
     world.collect()
@@ -754,7 +763,7 @@ def sent_by(node):
 def asked(world):
     """The initiation of a that b is yet to answer."""
     world.nodes["a"].tick(world.now)
-    (initiation,) = (d for d in sent_by(world.nodes["a"]) if d[0] == secure.INITIATION)
+    (initiation,) = (d for d in sent_by(world.nodes["a"]) if d[0] == INITIATION)
     assert len(initiation) == INITIATION_SIZE
     return initiation
 
@@ -763,7 +772,7 @@ def answered(world, initiation):
     """The response of b that a is yet to take."""
     node = world.nodes["b"]
     node.inbound([received(initiation, AT)], (12, "192.168.0.3"), world.now)
-    (response,) = (datagram for datagram in sent_by(node) if datagram[0] == secure.RESPONSE)
+    (response,) = (datagram for datagram in sent_by(node) if datagram[0] == RESPONSE)
     assert len(response) == RESPONSE_SIZE
     return response
 
@@ -796,7 +805,7 @@ def test_handshakes_do_not_wait_behind_garbage():
 def test_an_initiation_has_its_own_flow_if_it_shows_this_hosts_key():
     world = pair()
     initiation = asked(world)
-    assert flow(world.nodes["b"], initiation) == secure.INITIATION
+    assert flow(world.nodes["b"], initiation) == INITIATION
     assert flow(world.nodes["a"], initiation) is None
     # The last 16 bytes show a cookie, which proves another thing.
     for wrong in with_a_bit_changed(initiation, range(INITIATION_SIZE - 16)):
@@ -809,7 +818,7 @@ def test_a_response_has_its_own_flow_while_it_is_waited_for():
     world = pair()
     node = world.nodes["a"]
     response = answered(world, asked(world))
-    assert flow(node, response) == secure.RESPONSE
+    assert flow(node, response) == RESPONSE
     assert flow(world.nodes["b"], response) is None
     for wrong in with_a_bit_changed(response, range(8)):
         assert flow(node, wrong) is None
@@ -821,9 +830,9 @@ def test_a_response_has_its_own_flow_while_it_is_waited_for():
 def test_a_cookie_has_its_own_flow_if_it_is_for_ones_own_initiation():
     world = pair()
     mac1 = asked(world)[-32:-16]
-    cookie = bytes((secure.COOKIE, 0, 0, 0)) + bytes(48) + mac1[:8]
+    cookie = bytes((COOKIE, 0, 0, 0)) + bytes(48) + mac1[:8]
     assert len(cookie) == COOKIE_SIZE
-    assert flow(world.nodes["a"], cookie) == secure.COOKIE
+    assert flow(world.nodes["a"], cookie) == COOKIE
     assert flow(world.nodes["b"], cookie) is None
     for wrong in with_a_bit_changed(cookie, (0, 1, 2, 3, *range(52, 60))):
         assert flow(world.nodes["a"], wrong) is None
@@ -839,7 +848,7 @@ def test_a_reset_has_its_own_flow_if_it_names_a_session_with_its_token():
     world.nodes["b"].inbound([received(frame, AT)], (12, "192.168.0.3"), world.now)
     (reset,) = sent_by(world.nodes["b"])
     assert len(reset) == RESET_SIZE
-    assert flow(world.nodes["a"], reset) == secure.RESET
+    assert flow(world.nodes["a"], reset) == RESET
     for wrong in with_a_bit_changed(reset, range(RESET_SIZE)):
         assert flow(world.nodes["a"], wrong) is None
 
@@ -855,7 +864,7 @@ def test_a_handshake_is_found_at_either_end_of_a_train_that_cannot_be_read():
         (initiation + b"shorter", INITIATION_SIZE),
         (for_the_next_key + initiation, INITIATION_SIZE),
     ):
-        assert node.flow((train, AT, size)) == secure.INITIATION
+        assert node.flow((train, AT, size)) == INITIATION
     assert node.flow((3 * unknown, AT, len(unknown))) is None
 
 
@@ -870,8 +879,8 @@ def test_no_bytes_make_flow_raise_or_change_anything(data):
     before = WAITING.status(100.0), tables(WAITING)
     for datagram in (drawn, typed, STARTED):
         size = data.draw(st.integers(1, 400))
-        assert WAITING.flow((drawn + datagram, AT, size)) in (None, secure.INITIATION)
-        assert flow(WAITING, datagram) == (secure.INITIATION if datagram is STARTED else None)
+        assert WAITING.flow((drawn + datagram, AT, size)) in (None, INITIATION)
+        assert flow(WAITING, datagram) == (INITIATION if datagram is STARTED else None)
     assert (WAITING.status(100.0), tables(WAITING)) == before
 
 
@@ -1057,11 +1066,11 @@ class Hostile:
         self.seen = 0
 
     def say(self, source, **fields):
-        control = secure.Control(
+        control = Control(
             **{"state": 0, "src_index": 2, "dst_index": self.link, "way": 1, **fields}
         )
-        body = self.session.seal(secure.CONTROL_AD, secure.encode_control(control))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        body = self.session.seal(CONTROL_AD, encode_control(control))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
         self.said[source] = self.said.get(source, 0) + len(frame)
         self.world.arrive(frame, source, (self.address, PORT))
         self.world.collect()
@@ -1070,9 +1079,9 @@ class Hostile:
         """Read the marks in what was sent to its own address."""
         captured = self.world.captured
         for _, _, endpoint, datagram in captured[self.seen :]:
-            if endpoint[0] == self.OWN and datagram[0] == secure.CONTROL:
+            if endpoint[0] == self.OWN and datagram[0] == CONTROL:
                 body = self.session.open(datagram)
-                control = secure.decode_control(body) if isinstance(body, bytes) else None
+                control = decode_control(body) if isinstance(body, bytes) else None
                 if control is not None:
                     self.marks.append(control.mark)
         self.seen = len(captured)
@@ -1086,7 +1095,7 @@ def test_a_greeting_that_was_passed_on_from_elsewhere_shuts_out_no_link():
     greetings = [
         datagram
         for _, source, _, datagram in world.captured
-        if source[0] == "192.168.1.2" and datagram[0] == secure.CONTROL
+        if source[0] == "192.168.1.2" and datagram[0] == CONTROL
     ]
     world.arrive(greetings[-1], ("192.168.1.66", PORT), ("192.168.1.3", PORT))
     world.lost = set()
@@ -1104,9 +1113,9 @@ def test_a_greeting_that_is_led_to_another_link_ends_no_idle_connection(sources)
     world.run(60.0)
     session = world.nodes["b"]._strands[A].session
     for source in sources:
-        greeting = secure.Control(state=0, src_index=13, dst_index=0, way=2)
-        body = session.seal(secure.CONTROL_AD, secure.encode_control(greeting))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        greeting = Control(state=0, src_index=13, dst_index=0, way=2)
+        body = session.seal(CONTROL_AD, encode_control(greeting))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
         world.arrive(frame, (source, PORT), ("192.168.0.2", PORT))
     assert world.states("a", B)[2, 12] == 2
     world.cut = {("192.168.1.2", "192.168.1.3")}
@@ -1186,7 +1195,7 @@ def test_who_carries_a_link_cannot_aim_it_at_another(pause_s):
             transmit(datagram, source, endpoint)
             return
         late = world.now - passed_at >= pause_s
-        if late and endpoint[0] == "192.168.0.2" and datagram[0] == secure.CONTROL:
+        if late and endpoint[0] == "192.168.0.2" and datagram[0] == CONTROL:
             passed_at = world.now
             passed_on += len(datagram)
             world.fly(datagram, elsewhere, endpoint)
@@ -1237,7 +1246,7 @@ def test_interfaces_claimed_behind_one_endpoint_get_one_copy():
     world.captured.clear()
     world.send("b", udp(B, A, b"once"))
     world.collect()
-    copies = [d for *_, endpoint, d in world.captured if endpoint == own and d[0] == secure.DATA]
+    copies = [d for *_, endpoint, d in world.captured if endpoint == own and d[0] == DATA]
     assert len(copies) == 1
 
 
@@ -1320,7 +1329,7 @@ def test_frames_that_cannot_be_opened_do_not_count_as_received():
     before = counted()
     world.send("a", udp(A, B))
     world.collect()
-    sent = [entry for entry in world.captured if entry[3][:1] == secure.DATA_AD]
+    sent = [entry for entry in world.captured if entry[3][:1] == DATA_AD]
     _, source, to, frame = next(entry for entry in sent if entry[2][0] == "192.168.0.3")
     for number in range(1, 200):
         forged = frame[:8] + (2**20 + number).to_bytes(8, "little") + frame[16:]
@@ -1527,7 +1536,7 @@ def mute(world, name, kind):
 def test_the_clock_that_is_set_while_nobody_answers_heals_without_a_restart():
     world = set_back(4000.0)
     # As a router of an earlier version, which calls nobody back.
-    mute(world, "r", secure.COOKIE)
+    mute(world, "r", COOKIE)
     world.run(5.0)
     node = world.nodes["c"]
     assert not node.unanswered(world.now)

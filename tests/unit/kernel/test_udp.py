@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from ropeway.core.frame import data as secure
-from ropeway.core.frame.data import Train
+from ropeway.core.frame.data import CONTROL, DATA, INITIATION, PARTIAL, RESET, RESPONSE, Train
 from ropeway.kernel import udp
 from tests.unit.kernel.fake_buffer import Unmeasured
 
@@ -402,7 +401,7 @@ def test_a_slow_link_takes_what_it_can_of_a_train_and_no_more():
     assert calls_of(link) == [b"head", b"neck"]
 
 
-@pytest.mark.parametrize("kind", [secure.CONTROL, secure.INITIATION, secure.RESPONSE, secure.RESET])
+@pytest.mark.parametrize("kind", [CONTROL, INITIATION, RESPONSE, RESET])
 def test_what_carries_no_packet_goes_past_a_full_buffer(kind):
     frame = bytes([kind]) + b"frame"
     link = socket_over(Failing(errno.EAGAIN, SENT))
@@ -412,7 +411,7 @@ def test_what_carries_no_packet_goes_past_a_full_buffer(kind):
     assert fuller.send_batch(("192.0.2.1", 5), alone(frame)) == {"EAGAIN": 1}
 
 
-@pytest.mark.parametrize("kind", [secure.DATA, secure.PARTIAL])
+@pytest.mark.parametrize("kind", [DATA, PARTIAL])
 def test_packets_wait_for_no_room(kind):
     link = socket_over(Failing(errno.EAGAIN))
     assert link.send_batch(("192.0.2.1", 5), alone(bytes([kind]) + b"frame")) == {"EAGAIN": 1}

@@ -23,6 +23,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set
 
 from ropeway.app.store import keys
 from ropeway.core import tuning
+from ropeway.core.endpoint import Endpoint
 from ropeway.core.packet.ipv4 import is_unicast
 
 # jsonschema and yaml are imported where they are used: they outweigh the agent itself in memory,
@@ -63,10 +64,6 @@ _PIPE_BYTES = 65536
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 
 KeyPath = Tuple[Union[str, int], ...]
-
-
-Endpoint = Tuple[str, int]
-"""An IPv4 or IPv6 address and a UDP port."""
 
 
 @dataclass(frozen=True)

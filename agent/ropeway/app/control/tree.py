@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+from ropeway.core.endpoint import endpoint_text, without_prefix
+
 STATE_ESTABLISHED = 2
 NOT_ASKED_FOR = "not asked for"
 NOT_CARRIED = (("multicast", "multicast"), ("broadcast", "broadcast"), ("ipv6", "IPv6"))
@@ -104,7 +106,7 @@ def _left_out(interfaces: List[Dict[str, Any]]) -> List[str]:
 
 
 def _link(link: Dict[str, Any]) -> str:
-    parts: List[str] = [address.split("/")[0] for address in link["addresses"]]
+    parts: List[str] = [without_prefix(address) for address in link["addresses"]]
     unusable = link.get("unusable")
     if not parts and not unusable:
         parts.append("no address")
@@ -154,9 +156,7 @@ def _remotes(peer: Dict[str, Any]) -> List[Tuple[int, str]]:
 
 def _endpoint(connection: Dict[str, Any]) -> str:
     address, port = connection["address"], connection.get("port")
-    if port is None:
-        return str(address)
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return str(address) if port is None else endpoint_text((address, port))
 
 
 def _connection(connection: Dict[str, Any]) -> str:

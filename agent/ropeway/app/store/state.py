@@ -21,6 +21,8 @@ import logging
 import os
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
+from ropeway.core.endpoint import Endpoint
+
 log = logging.getLogger("ropeway")
 
 DEFAULT_DIRECTORY = "/var/lib/ropeway"
@@ -36,8 +38,6 @@ _CALLERS_BYTES_MAX = 1 << 20
 RESET_KEYS_MAX = 8
 """Starts whose sessions other hosts may still have: an agent that fails is started repeatedly."""
 _RESET_KEY_BYTES = 32
-
-Endpoint = Tuple[str, int]
 
 
 def next_epoch(device_name: str, wall_clock_s: float) -> int:

@@ -14,6 +14,7 @@ from ropeway.core import events, tuning
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.strand import ClassicConnection, ClassicStrand, Remote
 from ropeway.core.drops import Drop, TokenBucket
+from ropeway.core.endpoint import without_prefix
 from ropeway.core.link import Link
 from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4
@@ -241,7 +242,7 @@ class ClassicPeers:
         self.links = after
         self._watch.look_soon()
         self._owners = {
-            ipv4.pack(address.partition("/")[0]): link.index
+            ipv4.pack(without_prefix(address)): link.index
             for link in links
             for address in link.addresses
         }
@@ -415,7 +416,7 @@ class ClassicPeers:
         link = self.links[connection.link]
         if connection.try_at < _INF and connection.address is not None:
             best = link.source_for(connection.address)
-            own = [text.partition("/")[0] for text in link.addresses]
+            own = [without_prefix(text) for text in link.addresses]
             order = sorted(own, key=lambda address: address != best)
             place = order.index(connection.source) + 1 if connection.source in order else 0
             connection.near = order[place % len(order)]

@@ -17,11 +17,21 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from ropeway.core import events, tuning
 from ropeway.core.drops import Drop, SharedBudget, TokenBucket
-from ropeway.core.frame import data as secure
-from ropeway.core.frame.data import Control, Endpoint, Place
+from ropeway.core.endpoint import (
+    Endpoint,
+    Place,
+    SocketKey,
+    is_ipv6,
+    pack_endpoint,
+    parse_address,
+    parse_endpoint,
+    without_prefix,
+)
+from ropeway.core.frame.control import CONTROL_SIZE, Control, decode_control, encode_control
+from ropeway.core.frame.data import CONTROL, CONTROL_AD, LINK_PART, OVERHEAD
+from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Link
 from ropeway.core.network.routes import Routes
-from ropeway.core.packet import ipv4
 from ropeway.core.redundancy import Watch
 from ropeway.core.session.clones import CLONE_PAUSE_S
 from ropeway.core.session.handshakes import (
@@ -47,9 +57,6 @@ from ropeway.core.strand.secure import Aim, Held, SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input, State, answers
 from ropeway.core.strand.strand import NEVER, advance
 from ropeway.core.timers import Timers
-
-#: What a socket is known by: the link's index and the local address.
-SocketKey = Tuple[int, str]
 
 _INF = float("inf")
 _INDEX_MAX = 2**31 - 1
@@ -173,7 +180,7 @@ class SecurePeers:
                 sessions = PeerSessions(self._rollover_s)
                 strand = self.strands[host] = SecureStrand(host, sessions, self.woken, now)
                 self._routes.forget()
-            self._configured[host] = tuple(_endpoint(*endpoint) for endpoint in peer.endpoints)
+            self._configured[host] = tuple(parse_endpoint(*endpoint) for endpoint in peer.endpoints)
             self._set_endpoints(strand, now)
         self.settle(now)
 
@@ -213,7 +220,7 @@ class SecurePeers:
         Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
         """
         strand = self._known_strand(host)
-        endpoint = _endpoint(address, port)
+        endpoint = parse_endpoint(address, port)
         if self._holds(endpoint[0]):
             raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
         if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
@@ -231,7 +238,7 @@ class SecurePeers:
         """
         strand = self._known_strand(host)
         if address is not None:
-            address = str(_address(address))
+            address = str(parse_address(address))
         gone = [e for e in strand.endpoints if address in (None, e[0])]
         learnt = [c for c in strand.connections.values() if address in (None, c.endpoint[0])]
         if not gone and not learnt:
@@ -252,7 +259,7 @@ class SecurePeers:
         return any(link.holds(address) for link in self.links.values())
 
     def _known_strand(self, host: str) -> SecureStrand:
-        strand = self.strands.get(str(_address(host)))
+        strand = self.strands.get(str(parse_address(host)))
         if strand is None:
             raise ValueError(
                 f"host {host} has no key here: add it, with its public_key, to peers in the"
@@ -319,7 +326,7 @@ class SecurePeers:
         self._recall_until = now + tuning.FORGET_S
         for endpoints in self._recalled.values():
             for endpoint in endpoints:
-                self.handshakes.know_source(secure.pack_endpoint(endpoint))
+                self.handshakes.know_source(pack_endpoint(endpoint))
         for strand in self.strands.values():
             self._follow_links(strand, now)
         self.settle(now)
@@ -488,7 +495,7 @@ class SecurePeers:
         before = connection.aim
         link = self.links[connection.link]
         texts = link.addresses6 if connection.ipv6 else link.addresses
-        own = [text.partition("/")[0] for text in texts]
+        own = [without_prefix(text) for text in texts]
         best = self._source_for(link, connection.endpoint)
         order = sorted(own, key=lambda address: address != best)
         place = order.index(connection.source) + 1 if connection.source in order else 0
@@ -579,7 +586,7 @@ class SecurePeers:
 
     def handshake(self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float) -> None:
         """Take a datagram that is no frame of a session."""
-        outcome = self.handshakes.receive(datagram, secure.pack_endpoint(endpoint), now)
+        outcome = self.handshakes.receive(datagram, pack_endpoint(endpoint), now)
         if isinstance(outcome, Refused):
             self._dropped[outcome.drop] += 1
             if outcome.note is not None and self._notes.take(now):
@@ -630,7 +637,7 @@ class SecurePeers:
                 events.HandshakeRefused(f"a handshake of {strand.host} was refused: {_STALE}"), now
             )
         if not stale.proven:
-            packed = secure.pack_endpoint(endpoint)
+            packed = pack_endpoint(endpoint)
             reply = self.handshakes.demand_cookie(datagram, packed, now).reply
             self.outgoing.append((key, endpoint, reply))
             return
@@ -833,7 +840,7 @@ class SecurePeers:
         session.heard_at = strand.heard_at = now
         if not session.confirmed:
             self.confirm(session, now)
-        control = secure.decode_control(body)
+        control = decode_control(body)
         if control is None or key[0] not in self.links:
             self._dropped[Drop.MALFORMED] += 1
             return
@@ -848,7 +855,7 @@ class SecurePeers:
             return
         strand.sessions.note_partial(session, control.takes_partial)
         counter = int.from_bytes(datagram[8:16], "little")
-        size = secure.outer_size(endpoint[0]) + len(datagram)
+        size = outer_size(endpoint[0]) + len(datagram)
         # Who is not called from here finds the way by itself.
         heeded = control.announced and strand.endpoints
         if heeded and strand.announced.is_due(session, counter, now):
@@ -867,7 +874,7 @@ class SecurePeers:
         places: Dict[Endpoint, Tuple[int, ...]] = {}
         for index, (address, port) in announced:
             try:
-                endpoint = _endpoint(address, port)
+                endpoint = parse_endpoint(address, port)
             except ValueError:
                 continue
             if 0 < index <= _INDEX_MAX:
@@ -901,7 +908,7 @@ class SecurePeers:
         called = {endpoint for c in there for endpoint in c.candidates}
         known = {(c.remote, c.ipv6): c for c in there}
         for endpoint, indices in announced.places.items():
-            ipv6 = secure.is_ipv6(endpoint[0])
+            ipv6 = is_ipv6(endpoint[0])
             met = [known[index, ipv6] for index in indices if (index, ipv6) in known]
             lost = [c for c in met if not c.state or c.endpoint in announced.withdrawn]
             if endpoint in called or self._holds(endpoint[0]):
@@ -917,7 +924,7 @@ class SecurePeers:
         self, strand: SecureStrand, link: Link, way: int, endpoint: Endpoint, now: float
     ) -> None:
         session, source = strand.session, self._source_for(link, endpoint)
-        size = secure.outer_size(endpoint[0]) + secure.OVERHEAD + secure.CONTROL_SIZE
+        size = outer_size(endpoint[0]) + OVERHEAD + CONTROL_SIZE
         if session is None or source is None or not way:
             return
         if strand.announced.may_ask(link.index, endpoint, size, now):
@@ -934,7 +941,7 @@ class SecurePeers:
                 mark=mark,
                 takes_partial=self.takes_partial,
             )
-            frame = _seal(session, secure.encode_control(question))
+            frame = _seal(session, encode_control(question))
             self.outgoing.append(((link.index, source), endpoint, frame))
 
     def _find(
@@ -947,7 +954,7 @@ class SecurePeers:
     ) -> Optional[SecureConnection]:
         """Give the connection of a control frame, which may be known by its endpoint only."""
         link, index = key[0], control.src_index
-        found = strand.connections.get((link, (index, secure.is_ipv6(endpoint[0]))))
+        found = strand.connections.get((link, (index, is_ipv6(endpoint[0]))))
         stand_ins = [
             c
             for c in strand.connections.values()
@@ -1193,7 +1200,7 @@ class SecurePeers:
             del marks[next(iter(marks))]
         known = connection.state != State.SENDING and connection.order.session is session
         heard = connection.heard_at != NEVER
-        body = secure.encode_control(
+        body = encode_control(
             Control(
                 state=connection.state,
                 src_index=connection.link,
@@ -1215,7 +1222,7 @@ class SecurePeers:
                 shuts_out=shuts_out,
                 announced=announced,
             ),
-            max(0, probe - secure.outer_size(connection.endpoint[0]) - secure.OVERHEAD),
+            max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD),
         )
         return _seal(session, body)
 
@@ -1486,13 +1493,13 @@ class SecurePeers:
 def check_peers(peers: Iterable[Any]) -> None:
     """Raise ValueError, with a sentence, for a peer that no node could take."""
     for peer in peers:
-        if not isinstance(_address(peer.host), ipaddress.IPv4Address):
+        if not isinstance(parse_address(peer.host), ipaddress.IPv4Address):
             raise ValueError(f"host {peer.host} is no IPv4 address")
         for key in (*peer.public_keys, peer.psk):
             if len(key) != KEY_BYTES:
                 raise ValueError(f"a key of {peer.host} has {len(key)} bytes, not {KEY_BYTES}")
         for endpoint in peer.endpoints:
-            _endpoint(*endpoint)
+            parse_endpoint(*endpoint)
 
 
 def _key(connection: SecureConnection) -> Any:
@@ -1502,7 +1509,7 @@ def _key(connection: SecureConnection) -> Any:
 
 def _seal(session: Session, body: bytes) -> bytes:
     """Give the control frame of a body."""
-    return secure.LINK_PART.pack(secure.CONTROL, 0, 0) + session.seal(secure.CONTROL_AD, body)
+    return LINK_PART.pack(CONTROL, 0, 0) + session.seal(CONTROL_AD, body)
 
 
 def _has_fallen(connection: SecureConnection, now: float) -> bool:
@@ -1533,31 +1540,3 @@ def _is_anew(connection: SecureConnection, echo: int, echoed: Optional[Tuple[flo
     if session is None or session is connection.heard_session:
         return False
     return not echo or (echoed is not None and echoed[0] >= session.created_at)
-
-
-def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IP address") from None
-
-
-def _endpoint(address: str, port: int) -> Endpoint:
-    parsed = _address(address)
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    if not 0 < port < 65536:
-        raise ValueError(f"port {port} is not between 1 and 65535")
-    unicast = (
-        ipv4.is_unicast(parsed.packed)
-        if parsed.version == 4
-        else not (
-            parsed.is_multicast
-            or parsed.is_unspecified
-            or parsed.is_loopback
-            or parsed.is_link_local
-        )
-    )
-    if not unicast:
-        raise ValueError(f"{address} cannot be the address of a network interface")
-    return (str(parsed), port)

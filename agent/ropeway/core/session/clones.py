@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from ropeway.core.frame.data import Endpoint
+from ropeway.core.endpoint import Endpoint
 
 #: Handshakes come from elsewhere for this time, in seconds, before somebody is told ...
 CLONE_S = 15.0

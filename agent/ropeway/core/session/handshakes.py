@@ -52,18 +52,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core.drops import Drop, SharedBudget, TokenBucket
+from ropeway.core.endpoint import IPV4_MAPPED
 from ropeway.core.frame.data import (
     CONTROL,
     COOKIE,
     DATA,
     INITIATION,
-    IPV6_SIZE,
     OVERHEAD,
     PARTIAL,
     RESET,
     RESPONSE,
-    UDP_SIZE,
 )
+from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.session.noise import Initiator, KeyPair, NoiseError, Responder
 from ropeway.core.session.resets import KEY_BYTES, RESET_SIZE, Resets
 from ropeway.core.session.session import Session
@@ -133,7 +133,6 @@ MAX_NOTES = 32
 
 #: What a datagram has before it on the wire, at most.
 _HEADERS = IPV6_SIZE + UDP_SIZE
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 _IPV6_PREFIX_BYTES = 8
 #: Of an address in 16 bytes, what names its network: 96 and 24 bits, or 48.
 _IPV4_NETWORK_BYTES = 15
@@ -461,7 +460,7 @@ class Handshakes:
     def receive(self, datagram: bytes, source: bytes, now: float) -> Outcome:
         """Take an initiation, response, cookie or reset from anyone; say what came of it.
 
-        ``source`` is the address and port that it came from, as ``secure.pack_endpoint`` gives.
+        ``source`` is the address and port that it came from, as ``endpoint.pack_endpoint`` gives.
         """
         kind = _kind(datagram)
         if kind is None:
@@ -699,7 +698,7 @@ class Handshakes:
         return _rate_of(self._sources, _address(source), SOURCE_RATE, SOURCE_BURST, now)
 
     def _network_rate(self, source: bytes, now: float) -> TokenBucket:
-        is_ipv4 = source.startswith(_IPV4_MAPPED)
+        is_ipv4 = source.startswith(IPV4_MAPPED)
         network = source[: _IPV4_NETWORK_BYTES if is_ipv4 else _IPV6_NETWORK_BYTES]
         return _rate_of(self._networks, network, NETWORK_RATE, NETWORK_BURST, now)
 
@@ -784,7 +783,7 @@ def _address(source: bytes) -> bytes:
 
     A port costs nothing, and an IPv6 network usually has 64 bits of addresses to spare.
     """
-    return source[:-2] if source.startswith(_IPV4_MAPPED) else source[:_IPV6_PREFIX_BYTES]
+    return source[:-2] if source.startswith(IPV4_MAPPED) else source[:_IPV6_PREFIX_BYTES]
 
 
 def _rate_of(

@@ -11,7 +11,8 @@ from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.drops import TokenBucket
-from ropeway.core.frame.data import MAX_ANNOUNCED, Endpoint, Place
+from ropeway.core.endpoint import Endpoint, Place, without_prefix
+from ropeway.core.frame.control import MAX_ANNOUNCED
 from ropeway.core.link import Link
 from ropeway.core.session.session import Order, Session
 
@@ -29,7 +30,7 @@ def of_links(links: Iterable[Link], port: int) -> Tuple[Place, ...]:
     for link in sorted(links, key=lambda link: (not link.up, link.index)):
         four, six = link.addresses, link.addresses6
         addresses = (*four[:1], *six[:1], *four[1:], *six[1:])
-        rows.append([(link.index, (text.partition("/")[0], port)) for text in addresses])
+        rows.append([(link.index, (without_prefix(text), port)) for text in addresses])
     places = [place for row in zip_longest(*rows) for place in row if place is not None]
     return tuple(places[:MAX_ANNOUNCED])
 

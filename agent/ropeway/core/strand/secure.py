@@ -6,8 +6,25 @@ import functools
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ropeway.core import tuning
-from ropeway.core.frame import data as secure
-from ropeway.core.frame.data import Endpoint, Place, Train
+from ropeway.core.endpoint import Endpoint, Place, is_ipv6
+from ropeway.core.frame.data import (
+    DATA,
+    DATA_AD,
+    HEADER,
+    HEADER_SIZE,
+    OVERHEAD,
+    PARTIAL,
+    PARTIAL_AD,
+    Train,
+)
+from ropeway.core.frame.outer import (
+    IPV4_MTU_MIN,
+    IPV4_SIZE,
+    IPV6_MTU_MIN,
+    IPV6_SIZE,
+    UDP_SIZE,
+    outer_size,
+)
 from ropeway.core.packet import ipv4
 from ropeway.core.session.clones import Clones
 from ropeway.core.session.session import Order, PeerSessions, Session
@@ -95,12 +112,12 @@ class SecureConnection(Connection):
         self.move_asked_at = NEVER
         self.move_at = _INF
         self.challenged_at = NEVER
-        self.ipv6 = secure.is_ipv6(endpoint[0])
+        self.ipv6 = is_ipv6(endpoint[0])
         #: The endpoints that lead to this interface: this end calls, they are greeted for good.
         #: They are configured, or announced and have answered once. Without any the connection was
         #: learnt, and is forgotten when it is silent.
         self.candidates: List[Endpoint] = []
-        floor = secure.IPV6_MTU_MIN if self.ipv6 else secure.IPV4_MTU_MIN
+        floor = IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN
         self.path_mtu = PathMtu(link_mtu, floor, now)
         #: The path MTU that was reported last.
         self.told_mtu = link_mtu
@@ -198,7 +215,7 @@ class SecureConnection(Connection):
 
     def fit(self) -> None:
         """Follow the path MTU."""
-        outer = secure.outer_size(self.endpoint[0]) + secure.OVERHEAD
+        outer = outer_size(self.endpoint[0]) + OVERHEAD
         self.mtu = self.path_mtu.mtu - outer
         self.assumed = self.path_mtu.assumed
 
@@ -329,8 +346,8 @@ class SecureStrand(Strand[SecureConnection]):
             self.limit = min(known)
         elif self.carrying:
             ipv6 = any(connection.ipv6 for connection in self.carrying)
-            added = (secure.IPV6_SIZE if ipv6 else secure.IPV4_SIZE) + secure.UDP_SIZE
-            self.limit = min(self.limit, BASE_MTU - added - secure.OVERHEAD)
+            added = (IPV6_SIZE if ipv6 else IPV4_SIZE) + UDP_SIZE
+            self.limit = min(self.limit, BASE_MTU - added - OVERHEAD)
         return changed
 
     def _usable(self) -> List[SecureConnection]:
@@ -385,16 +402,16 @@ class SecureStrand(Strand[SecureConnection]):
         if now >= self.idle_at:
             self.woken.append(self)
         self.idle_at = now + tuning.ACTIVE_S
-        kind, ad = secure.DATA, secure.DATA_AD
+        kind, ad = DATA, DATA_AD
         if partial and session.takes_partial:
-            kind, ad = secure.PARTIAL, secure.PARTIAL_AD
+            kind, ad = PARTIAL, PARTIAL_AD
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
         first, texts = session.seal_run(ad, run)
         count = len(texts)
-        size = secure.HEADER_SIZE + len(texts[0])
-        total = (count - 1) * size + secure.HEADER_SIZE + len(texts[-1])
-        index, pack = session.remote_index, secure.HEADER.pack
+        size = HEADER_SIZE + len(texts[0])
+        total = (count - 1) * size + HEADER_SIZE + len(texts[-1])
+        index, pack = session.remote_index, HEADER.pack
         for connection in connections:
             outbox = connection.outbox
             if not outbox:

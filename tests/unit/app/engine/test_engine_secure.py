@@ -22,7 +22,7 @@ from ropeway.app.engine import engine
 from ropeway.app.engine.continuity import Continuity, boot_clock
 from ropeway.app.store import keys
 from ropeway.core import tuning
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import COOKIE
 from ropeway.core.link import Link
 from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
 from ropeway.core.packet import ipv4, segments
@@ -551,7 +551,7 @@ def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
         eventually(lambda: kernel.links)
         began = int(path.read_text())
         # A host that remembers this one from before its state was lost, and calls nobody back.
-        far = FarHost(kernel, mute=(secure.COOKIE,))
+        far = FarHost(kernel, mute=(COOKIE,))
         far.node._peers.handshakes._stamps[keys.public_of(OWN)] = int(real() - 1e6) << 32
         far.until(lambda: far.node.status(0.0)["counters"]["dropped"]["stale"])
         assert int(path.read_text()) == began

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.core import tuning
-from ropeway.core.frame import data as secure
-from ropeway.core.frame.data import Train
+from ropeway.core.frame.control import CONTROL_SIZE
+from ropeway.core.frame.data import CONTROL, DATA, LINK_PART, OVERHEAD, PARTIAL, PARTIAL_AD, Train
 from ropeway.core.packet import ipv4
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import (
@@ -25,7 +25,7 @@ from tests.unit.core.secure_world import (
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 TCP, UDP = 6, 17
-DATA_KINDS = (secure.DATA, secure.PARTIAL)
+DATA_KINDS = (DATA, PARTIAL)
 #: The order of protocols' partial sums: where each one's checksum stands in its header.
 CHECKSUM_AT = {TCP: 16, UDP: 6}
 
@@ -144,9 +144,9 @@ class TestRuns:
         tails = []
         for (number, _), trains in ways.items():
             (train,) = trains
-            assert (train.size, train.count) == (520 + secure.OVERHEAD, 40)
+            assert (train.size, train.count) == (520 + OVERHEAD, 40)
             heads = [struct.unpack("<BBH4sQ", f[:16]) for f in train.frames()]
-            assert {kind for kind, *_ in heads} == {secure.DATA}
+            assert {kind for kind, *_ in heads} == {DATA}
             assert len({(way, index) for _, way, _, index, _ in heads}) == 1
             start, first = before[number]["sent"] + 1, heads[0][4]
             assert [h[2] for h in heads] == list(range(start, start + 40))
@@ -237,7 +237,7 @@ class TestRuns:
         world = connected()
         other = udp(A, B, b"other ports than theirs")
         trains = sent(world, "a", [*packets_of(3), other])
-        assert sizes(trains) == [(552, 3), (len(other) + secure.OVERHEAD, 1)]
+        assert sizes(trains) == [(552, 3), (len(other) + OVERHEAD, 1)]
         trains = sent(world, "a", [*packets_of(3), *packets_of(1, 20)])
         assert sizes(trains) == [(552, 4)]
         trains = sent(world, "a", [*packets_of(3, 100), *packets_of(1, 20)])
@@ -253,13 +253,13 @@ class TestRuns:
             for piece in ipv4.fragments(udp(A, B, bytes(size), ident=ident, word=0), 1400)
         ]
         trains = sent(world, "a", packets)
-        assert [[len(f) - secure.OVERHEAD for f in t.frames()] for t in trains] == [shape] * 3
+        assert [[len(f) - OVERHEAD for f in t.frames()] for t in trains] == [shape] * 3
         assert give(world, b"".join(trains[0].parts), trains[0].size) == packets[: len(shape)]
 
     def test_fragments_that_the_host_makes_itself_make_a_train(self):
         world = connected()
         (train,) = sent(world, "a", [udp(A, B, bytes(1470), word=0)])
-        assert [len(f) - secure.OVERHEAD for f in train.frames()] == [1436, 74]
+        assert [len(f) - OVERHEAD for f in train.frames()] == [1436, 74]
 
     @pytest.mark.parametrize(
         "other",
@@ -433,13 +433,13 @@ class TestArriving:
         # When data begins to flow every connection speaks.
         world.send("a", udp(A, B))
         world.run(0.01)
-        size = secure.OVERHEAD + secure.CONTROL_SIZE
+        size = OVERHEAD + CONTROL_SIZE
         control = next(
             f
             for _, source, _, f in world.captured
-            if source[0] == "192.168.0.2" and f[0] == secure.CONTROL and len(f) == size
+            if source[0] == "192.168.0.2" and f[0] == CONTROL and len(f) == size
         )
-        train, packets = sealed_train(world, 4, size - secure.OVERHEAD - 20)
+        train, packets = sealed_train(world, 4, size - OVERHEAD - 20)
         assert train.size == size
         strand = world.nodes["b"]._strands[A]
         session = strand.session
@@ -548,7 +548,7 @@ class TestPartial:
         world = connected()
         packets = [partial(protocol=protocol, ident=n) for n in range(10)]
         (train,) = sent(world, "a", packets, partial=True)
-        assert {f[0] for f in train.frames()} == {secure.PARTIAL}
+        assert {f[0] for f in train.frames()} == {PARTIAL}
         assert give(world, b"".join(train.parts), train.size) == []
         assert world.nodes["b"].take_partial_packets() == packets
         assert world.nodes["b"].take_partial_packets() == []
@@ -558,7 +558,7 @@ class TestPartial:
         world = connected("a")
         packets = [partial(protocol=protocol, ident=n, payload=b"odd" * (n + 1)) for n in range(9)]
         trains = sent(world, "a", packets, partial=True)
-        assert {f[0] for f in frames(trains)} == {secure.DATA}
+        assert {f[0] for f in frames(trains)} == {DATA}
         came = [p for t in trains for p in give(world, b"".join(t.parts), t.size)]
         assert came == [ipv4.complete(p) for p in packets]
         assert all(map(is_right, came))
@@ -567,15 +567,15 @@ class TestPartial:
     def test_it_is_announced_by_the_receiver_alone(self, protocol):
         world = connected("b")
         (train,) = sent(world, "a", [partial(protocol=protocol)], partial=True)
-        assert train.frames()[0][0] == secure.PARTIAL
+        assert train.frames()[0][0] == PARTIAL
         (train,) = sent(world, "b", [partial(B, A, protocol=protocol)], partial=True)
-        assert train.frames()[0][0] == secure.DATA
+        assert train.frames()[0][0] == DATA
 
     def test_without_an_announcement_it_is_dropped_as_malformed(self, protocol):
         world = connected("")
         world.nodes["a"]._strands[B].session.takes_partial = True
         (train,) = sent(world, "a", [partial(protocol=protocol)] * 3, partial=True)
-        assert train.frames()[0][0] == secure.PARTIAL
+        assert train.frames()[0][0] == PARTIAL
         assert give(world, b"".join(train.parts), train.size) == []
         assert world.nodes["b"].take_partial_packets() == []
         assert world.dropped("b") == {"malformed": 3}
@@ -592,7 +592,7 @@ class TestPartial:
         assert world.delivered["b"] == [ipv4.complete(packet)]
         assert is_right(world.delivered["b"][0])
         kinds = {f[0] for *_, f in world.captured if f[0] in DATA_KINDS}
-        assert kinds == {secure.DATA}
+        assert kinds == {DATA}
 
     def test_a_router_passes_it_on_as_it_is_but_for_its_ttl(self, protocol):
         world = routed()
@@ -601,7 +601,7 @@ class TestPartial:
         world.captured.clear()
         world.run(0.1)
         kinds = {f[0] for _, s, _, f in world.captured if f[0] in DATA_KINDS}
-        assert kinds == {secure.PARTIAL}
+        assert kinds == {PARTIAL}
         expected = [ipv4.complete(ipv4.with_ttl_decreased(p)) for p in packets]
         assert world.delivered["c"] == expected
         assert all(map(is_right, expected))
@@ -615,7 +615,7 @@ class TestPartial:
         world.captured.clear()
         world.run(0.1)
         last = {f[0] for _, s, e, f in world.captured if e[0] == "192.168.2.2"} & set(DATA_KINDS)
-        assert last == {secure.DATA}
+        assert last == {DATA}
         assert len(world.delivered["c"]) == 2
         assert all(map(is_right, world.delivered["c"]))
 
@@ -656,7 +656,7 @@ class TestPartial:
         (train,) = sent(world, "a", [partial(protocol=protocol)] * 2, partial=True)
         (whole,) = sent(world, "a", [ipv4.complete(partial(protocol=protocol))] * 2)
         for frame in (*train.frames(), *whole.frames()):
-            for kind in (secure.DATA, secure.CONTROL, secure.PARTIAL):
+            for kind in (DATA, CONTROL, PARTIAL):
                 if kind != frame[0]:
                     assert give(world, bytes([kind]) + frame[1:], len(frame)) == []
         assert world.nodes["b"].take_partial_packets() == []
@@ -696,7 +696,7 @@ class TestPartial:
         good = partial(payload=b"x" * 40, protocol=protocol)
         short = udp(A, B, bytes(least - 1)).replace(b"\x40\x11", bytes((64, protocol)), 1)
         data = b"".join(sealed_as_partial(world, packet) for packet in (good, good, short))
-        give(world, data, len(good) + secure.OVERHEAD)
+        give(world, data, len(good) + OVERHEAD)
         assert world.nodes["b"].take_partial_packets() == [good, good]
         assert world.dropped("b") == {"malformed_inner": 1}
 
@@ -735,8 +735,8 @@ class TestPartial:
 def sealed_as_partial(world, packet):
     """A frame of type PARTIAL from a to b that holds anything."""
     session = world.nodes["a"]._strands[B].session
-    head = secure.LINK_PART.pack(secure.PARTIAL, 0, 0)
-    return head + session.seal(secure.PARTIAL_AD, packet)
+    head = LINK_PART.pack(PARTIAL, 0, 0)
+    return head + session.seal(PARTIAL_AD, packet)
 
 
 def test_only_who_takes_partial_packets_announces_it():
@@ -787,7 +787,7 @@ def test_complete_packets_never_become_partial():
     world = connected()
     packet = ipv4.complete(partial())
     (train,) = sent(world, "a", [packet])
-    assert train.frames()[0][0] == secure.DATA
+    assert train.frames()[0][0] == DATA
     assert give(world, b"".join(train.parts), train.size) == [packet]
     assert world.nodes["b"].take_partial_packets() == []
 

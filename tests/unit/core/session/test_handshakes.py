@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.core.drops import Drop
-from ropeway.core.frame.data import pack_endpoint
+from ropeway.core.endpoint import pack_endpoint
 from ropeway.core.session import handshakes as initiation
 from ropeway.core.session import resets
 from ropeway.core.session.handshakes import (

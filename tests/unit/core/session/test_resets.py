@@ -5,7 +5,8 @@ import random
 import pytest
 
 from ropeway.core.drops import Drop
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.data import CONTROL, DATA, PARTIAL, RESET
+from ropeway.core.frame.outer import outer_size
 from ropeway.core.session import resets
 from ropeway.core.session.handshakes import Forgotten, Refused
 from ropeway.core.session.resets import RESET_SIZE, Resets
@@ -39,7 +40,7 @@ def part(one, other):
 
 
 def reset_with(index, token):
-    return bytes((secure.RESET, 0, 0, 0)) + index + token
+    return bytes((RESET, 0, 0, 0)) + index + token
 
 
 def in_place_of(frame, index):
@@ -56,7 +57,7 @@ def one_index_only(host):
 
 
 def test_every_kind_of_frame_of_a_forgotten_session_is_answered_by_a_reset():
-    for kind in (secure.DATA, secure.PARTIAL, secure.CONTROL):
+    for kind in (DATA, PARTIAL, CONTROL):
         one, _, restarted = lost_session()
         frame = one.frame(B, b"x")
         assert len(reset_for(restarted, bytes((kind,)) + frame[1:], 10.0)) == RESET_SIZE
@@ -228,7 +229,7 @@ def test_resets_have_no_more_bytes_with_their_headers_than_what_they_answer(addr
     one, _, restarted = lost_session()
     most = []
     restarted.handshakes._resets.answer = lambda _index, many, _now: most.append(many) or []
-    headers = secure.outer_size(address)
+    headers = outer_size(address)
     for size in range(300):
         frame = one.frame(B, bytes(size))
         restarted.handshakes.resets_for(frame, 10.0)

@@ -5,7 +5,15 @@ import random
 import pytest
 
 from ropeway.core import tuning
-from ropeway.core.frame import data as secure
+from ropeway.core.frame.control import (
+    CONTROL_SIZE,
+    MAX_ANNOUNCED,
+    Control,
+    decode_control,
+    encode_control,
+)
+from ropeway.core.frame.data import CONTROL, CONTROL_AD, DATA, LINK_PART, OVERHEAD
+from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Link
 from ropeway.core.strand import announcement
 from tests.unit.core.classic_world import udp
@@ -16,7 +24,7 @@ A, B = "10.0.0.1", "10.0.0.2"
 INSIDE = ("192.168.0.2", "192.168.1.2")
 EVERYWHERE = ("0.0.0.0/0",)
 #: Bytes of a control frame that announces two places.
-ANNOUNCES = secure.OVERHEAD + secure.CONTROL_SIZE + 1 + 2 * 22
+ANNOUNCES = OVERHEAD + CONTROL_SIZE + 1 + 2 * 22
 
 
 def behind_nats(seed=1):
@@ -248,9 +256,9 @@ def test_what_was_announced_gets_no_data_when_it_has_not_answered_for_long(index
     kinds = {}
     for _, _, endpoint, datagram in world.captured:
         kinds.setdefault(endpoint[0], set()).add(datagram[0])
-    assert secure.CONTROL in kinds["192.168.0.33"], "but it is greeted"
-    assert secure.DATA not in kinds["192.168.0.33"]
-    assert secure.DATA in kinds["192.168.1.3"], "unlike what the configuration says"
+    assert CONTROL in kinds["192.168.0.33"], "but it is greeted"
+    assert DATA not in kinds["192.168.0.33"]
+    assert DATA in kinds["192.168.1.3"], "unlike what the configuration says"
 
 
 def test_an_operator_who_removes_every_endpoint_is_obeyed():
@@ -275,19 +283,17 @@ def test_each_link_announces_one_address_of_a_kind_before_any_announces_another(
         (2, ("192.0.2.2", 5)),
     )
     many = [link(index, f"192.0.2.{index}") for index in range(1, 100)]
-    assert len(announcement.of_links(many, 5)) == secure.MAX_ANNOUNCED
+    assert len(announcement.of_links(many, 5)) == MAX_ANNOUNCED
 
 
 def test_an_announcement_that_was_kept_back_for_longer_than_its_session_changes_nothing():
     world = pair(rollover_s=2.0)
     world.run(1.0)
     former = world.nodes["b"]._strands[A].session
-    old = secure.Control(
+    old = Control(
         state=2, src_index=13, dst_index=3, way=1, announced=((12, ("192.168.0.3", PORT)),)
     )
-    frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + former.seal(
-        secure.CONTROL_AD, secure.encode_control(old)
-    )
+    frame = LINK_PART.pack(CONTROL, 0, 0) + former.seal(CONTROL_AD, encode_control(old))
     move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
     assert lost(world, 3.0) == 0
     assert world.nodes["b"]._strands[A].session is not former
@@ -310,20 +316,20 @@ class Liar:
         del world.nodes["b"]
         #: Bytes, headers included, of what announced anything, since the session began.
         self.said = sum(
-            len(datagram) + secure.outer_size(source[0])
+            len(datagram) + outer_size(source[0])
             for _, source, _, datagram in world.captured
-            if source[0][-1] == "3" and datagram[0] == secure.CONTROL and len(datagram) == ANNOUNCES
+            if source[0][-1] == "3" and datagram[0] == CONTROL and len(datagram) == ANNOUNCES
         )
         self.seen = len(world.captured)
 
     def say(self, announced=(), source=OWN, **fields):
-        control = secure.Control(
+        control = Control(
             **{"state": 0, "src_index": 12, "dst_index": 2, "way": 1, **fields},
             announced=tuple(announced),
         )
-        body = self.session.seal(secure.CONTROL_AD, secure.encode_control(control))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
-        self.said += len(frame) + secure.outer_size(source[0]) if announced else 0
+        body = self.session.seal(CONTROL_AD, encode_control(control))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
+        self.said += len(frame) + outer_size(source[0]) if announced else 0
         self.world.arrive(frame, source, (INSIDE[0], PORT))
         self.world.collect()
 
@@ -331,10 +337,10 @@ class Liar:
         """Give the marks in what came to its own address since the last time."""
         found = []
         for _, _, endpoint, datagram in self.world.captured[self.seen :]:
-            if endpoint == self.OWN and datagram[0] == secure.CONTROL:
+            if endpoint == self.OWN and datagram[0] == CONTROL:
                 body = self.session.open(datagram)
                 if isinstance(body, bytes):
-                    found.append(secure.decode_control(body).mark)
+                    found.append(decode_control(body).mark)
         self.seen = len(self.world.captured)
         return found
 
@@ -343,7 +349,7 @@ def aimed(world):
     """Give (time, bytes with headers, type) of each datagram to an address of nobody."""
     known = {"192.168.0.3", "192.168.1.3"}
     return [
-        (at, len(datagram) + secure.outer_size(endpoint[0]), datagram[0])
+        (at, len(datagram) + outer_size(endpoint[0]), datagram[0])
         for at, _, endpoint, datagram in world.captured
         if endpoint[0] not in known
     ]
@@ -384,8 +390,8 @@ def test_who_announces_others_addresses_sends_more_than_they_get(seed):
         sent = aimed(world)
         assert sum(size for _, size, _ in sent) <= liar.said
     assert sent, "endpoints were asked"
-    assert {kind for *_, kind in sent} == {secure.CONTROL}
-    size = secure.OVERHEAD + secure.CONTROL_SIZE + secure.outer_size("203.0.113.1")
+    assert {kind for *_, kind in sent} == {CONTROL}
+    size = OVERHEAD + CONTROL_SIZE + outer_size("203.0.113.1")
     assert {one for _, one, _ in sent} == {size}
     most = tuning.QUESTIONS_BURST + tuning.QUESTIONS_PER_S * (world.now - began)
     assert len(sent) <= most
@@ -437,11 +443,11 @@ def test_what_a_host_announces_that_is_not_called_changes_nothing():
     del world.nodes["a"]
     lost_at_b = world.now + 5.0
     while world.now < lost_at_b:
-        control = secure.Control(
+        control = Control(
             state=0, src_index=2, dst_index=12, way=1, announced=((2, ("192.168.0.66", PORT)),)
         )
-        body = session.seal(secure.CONTROL_AD, secure.encode_control(control))
-        frame = secure.LINK_PART.pack(secure.CONTROL, 0, 0) + body
+        body = session.seal(CONTROL_AD, encode_control(control))
+        frame = LINK_PART.pack(CONTROL, 0, 0) + body
         world.arrive(frame, (INSIDE[0], PORT), ("192.168.0.3", PORT))
         world.send("b", udp(B, A))
         world.run(0.1)
@@ -470,7 +476,7 @@ def test_an_announcement_that_comes_late_changes_nothing():
     transmit, kept = world.transmit, []
 
     def keep(datagram, source, endpoint):
-        if len(datagram) > secure.OVERHEAD + secure.CONTROL_SIZE and source[0] == "192.168.1.3":
+        if len(datagram) > OVERHEAD + CONTROL_SIZE and source[0] == "192.168.1.3":
             kept.append((datagram, source, endpoint))
         else:
             transmit(datagram, source, endpoint)
@@ -489,23 +495,20 @@ def test_an_announcement_that_comes_late_changes_nothing():
     assert (2, "192.168.0.33") in reached(world)
 
 
-def test_nothing_is_announced_in_an_answer_a_challenge_or_a_probe():
+def test_nothing_is_announced_in_an_answer_a_challenge_or_a_probe(monkeypatch):
     world = behind_nats()
     world.loss = 0.1
     sent = []
-    seal = secure.encode_control
 
     def note(control, size=0):
         sent.append(control)
-        return seal(control, size)
+        return encode_control(control, size)
 
-    secure.encode_control = note
-    try:
-        lost(world, 5.0)
-        move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
-        lost(world, 5.0)
-    finally:
-        secure.encode_control = seal
+    monkeypatch.setattr("ropeway.core.peers.peers.encode_control", note)
+    lost(world, 5.0)
+    move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
+    lost(world, 5.0)
+    monkeypatch.undo()
     announcing = [c for c in sent if c.announced]
     assert len(announcing) > 10
     assert not any(c.probe or c.challenge for c in announcing)

@@ -1,0 +1,62 @@
+"""Control frames as bytes."""
+
+from dataclasses import replace
+
+import pytest
+
+from ropeway.core.frame.control import CONTROL_SIZE, Control, decode_control, encode_control
+from ropeway.core.frame.data import (
+    OVERHEAD,
+)
+from ropeway.core.frame.outer import IPV4_MTU_MIN, outer_size
+
+
+@pytest.mark.parametrize("flag", ["answer", "calls", "challenge", "takes_partial"])
+@pytest.mark.parametrize("state", [0, 1, 2])
+def test_each_flag_of_a_control_frame_stands_for_itself(flag, state):
+    control = Control(state=state, src_index=2, dst_index=3, way=1, **{flag: True})
+    assert decode_control(encode_control(control)) == control
+
+
+def test_partial_packets_are_taken_only_where_bit_32_says_so():
+    body = bytearray(encode_control(Control(state=2, src_index=2, dst_index=3, way=1)))
+    assert not decode_control(bytes(body)).takes_partial
+    body[0] |= 32
+    assert decode_control(bytes(body)).takes_partial
+
+
+PLACES = (
+    (2, ("192.0.2.1", 51840)),
+    (3, ("2001:db8::1", 1)),
+    *((9, (f"10.0.0.{number}", 65535)) for number in range(14)),
+)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 16])
+@pytest.mark.parametrize("size", [0, 50, 51, 1400])
+def test_announced_endpoints_follow_what_older_versions_read(count, size):
+    silent = Control(state=2, src_index=2, dst_index=3, way=1, observed=("192.0.2.9", 5))
+    control = replace(silent, announced=PLACES[:count])
+    body = encode_control(control, size)
+    assert decode_control(body) == control
+    assert body[:CONTROL_SIZE] == encode_control(silent)
+    assert len(body) >= size
+
+
+def test_no_more_endpoints_are_announced_or_read_than_fit_every_path():
+    control = Control(state=2, src_index=2, dst_index=3, way=1, announced=PLACES + PLACES)
+    body = encode_control(control)
+    assert decode_control(body).announced == PLACES
+    outer = outer_size("2001:db8::1") + OVERHEAD + len(body)
+    assert outer <= IPV4_MTU_MIN
+    at = CONTROL_SIZE
+    longer = body[:at] + bytes((17,)) + body[at + 1 :] + bytes(22)
+    assert decode_control(longer).announced == PLACES
+
+
+def test_a_body_that_is_shorter_than_it_announces_is_malformed():
+    control = Control(state=2, src_index=2, dst_index=3, way=1, announced=PLACES[:3])
+    body = encode_control(control)
+    for length in range(CONTROL_SIZE + 1, len(body)):
+        assert decode_control(body[:length]) is None
+    assert decode_control(body[:CONTROL_SIZE]).announced == ()
