@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
-from ropeway.core.drops import TokenBucket
 from ropeway.core.endpoint import Endpoint, endpoint_text
 from ropeway.core.link import Link
+from ropeway.core.token_bucket import TokenBucket
 from ropeway.core.tuning import (
     CHANGES_EVERY_S,
     CHANGES_MAX,

@@ -13,13 +13,13 @@ from __future__ import annotations
 import base64
 import random as random_module
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from cryptography.exceptions import InvalidTag
 
 from ropeway.core import tuning
-from ropeway.core.data.router import Node, Settings, peer_links_status
+from ropeway.core.data.router import Node, peer_links_status
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey, endpoint_text
 from ropeway.core.frame.data import (
@@ -38,53 +38,21 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.link import Link
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import ipv4, runs
 from ropeway.core.peers.peers import SecurePeers, check_peers
 from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.session import Session
+from ropeway.core.settings import SecureSettings
 from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 
-_NO_PSK = bytes(32)
 _FRAMES = (DATA, PARTIAL, CONTROL)
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
 _WHOLE = frozenset((DATA_AD,))
 _ALL = frozenset((DATA_AD, PARTIAL_AD))
 #: As :func:`ropeway.core.frame.data.take_apart` gives it.
 Frame = Tuple[bytes, bytes, int, bytes]
-
-
-@dataclass(frozen=True)
-class PeerSettings:
-    """Another host that belongs to the network."""
-
-    #: Its virtual address.
-    host: str
-    #: The keys that prove it, 32 bytes each: one, or two while it changes its key.
-    public_keys: Tuple[bytes, ...]
-    #: A secret of 32 bytes that both ends share, zeros for none.
-    psk: bytes = field(default=_NO_PSK, repr=False)
-    #: Where it can be called; nowhere if it calls by itself.
-    endpoints: Tuple[Endpoint, ...] = ()
-
-
-@dataclass(frozen=True)
-class SecureSettings(Settings):
-    """What a secure node is told once, or again by :meth:`SecureNode.reload`."""
-
-    #: This host's X25519 private key, 32 bytes.
-    private_key: bytes = field(default=b"", repr=False)
-    #: The UDP port of this host's sockets.
-    port: int = 0
-    peers: Tuple[PeerSettings, ...] = ()
-    #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
-    epoch: int = 0
-    #: What tells peers of sessions of former starts:
-    #: see :class:`ropeway.core.session.resets.Resets`.
-    reset_keys: Tuple[bytes, ...] = field(default=(), repr=False)
-    #: A session is replaced after this time, in seconds, 2 to 3600.
-    rollover_s: float = 120.0
 
 
 class SecureNode(Node):
@@ -138,7 +106,7 @@ class SecureNode(Node):
         own = self._own
         # A lone packet is what somebody waits for.
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
-        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.NOT_IPV4):
+        for run in (packets,) if lone else runs.cut(packets, Drop.NOT_IPV4, self._dropped):
             if run[0][12:16] == own:
                 # Most packets have a known way; to take it here saves them a call.
                 strand = self._routes.next_hops.get(run[0][16:20])
@@ -329,7 +297,7 @@ class SecureNode(Node):
             self._peers.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
-        for run in (packets,) if lone else self._cut_into_runs(packets, Drop.MALFORMED_INNER):
+        for run in (packets,) if lone else runs.cut(packets, Drop.MALFORMED_INNER, self._dropped):
             if partial and not ipv4.may_be_partial(run[-1]):
                 # The last may be the only one that is too short; the others are alike.
                 good = run[:-1] if ipv4.may_be_partial(run[0]) else []

@@ -7,9 +7,9 @@ import struct
 
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.node import ClassicNode
-from ropeway.core.data.router import Settings
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
+from ropeway.core.settings import Settings
 from tests.unit.core.reach import reaching
 
 

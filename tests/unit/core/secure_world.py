@@ -7,9 +7,10 @@ import random
 
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Link
-from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
+from ropeway.core.node import SecureNode
 from ropeway.core.packet import ipv4
 from ropeway.core.session.noise import KeyPair
+from ropeway.core.settings import PeerSettings, SecureSettings
 from tests.unit.core.reach import reaching
 
 PORT = 51840

@@ -11,14 +11,13 @@ from ropeway.app.engine import continuity
 from ropeway.app.store import state
 from ropeway.core import node as secure_node
 from ropeway.core import tuning
-from ropeway.core.classic import duplicates
 from ropeway.core.drops import Drop
 from ropeway.core.frame.control import CONTROL_SIZE, MAX_ANNOUNCED, Control, encode_control
 from ropeway.core.frame.data import COOKIE, DATA, INITIATION, OVERHEAD, PARTIAL, RESET, RESPONSE
 from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
-from ropeway.core.node import SecureSettings
 from ropeway.core.peers import peers as secure_peers
-from ropeway.core.session import aead, clones, handshakes, resets, session
+from ropeway.core.session import aead, clones, handshakes, replay, resets, session
+from ropeway.core.settings import SecureSettings
 from ropeway.core.strand import path_mtu
 from ropeway.core.strand.state import TRANSITIONS, Input, State
 from tests.unit.core import secure_vectors
@@ -127,9 +126,8 @@ def test_the_diagram_of_states_is_the_table():
         f"within {session.OVERDUE_S:g} s after that is due",
         f"`rollover_s` old ({SecureSettings.rollover_s:g} s;",
         f"on any connection for {tuning.PEER_SILENCE_S} s",
-        f"A bitmap of {duplicates.REPLAY_BITS} counters a session:"
-        f" {duplicates.REPLAY_BITS / 50_000:.1f} s",
-        f"What is {duplicates.REPLAY_REACH} or more below the highest",
+        f"A bitmap of {replay.REPLAY_BITS} counters a session: {replay.REPLAY_BITS / 50_000:.1f} s",
+        f"What is {replay.REPLAY_REACH} or more below the highest",
         f"each skips 2^{session.ROLLOVER_FRAMES.bit_length() - 1} and a random number below"
         f" 2^{session.SKIP_COUNTERS.bit_length() - 1} once more",
         f"those of the last {state.RESET_KEYS_MAX} starts are kept",

@@ -21,11 +21,12 @@ from ropeway.core.frame.data import (
     RESET,
     RESPONSE,
 )
-from ropeway.core.node import PeerSettings, SecureNode
+from ropeway.core.node import SecureNode
 from ropeway.core.session import aead, handshakes
 from ropeway.core.session.handshakes import COOKIE_SIZE, INITIATION_SIZE, RESPONSE_SIZE
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.resets import RESET_SIZE
+from ropeway.core.settings import PeerSettings
 from tests.unit.core.classic_world import udp
 from tests.unit.core.reach import reaching
 from tests.unit.core.secure_world import (

@@ -71,11 +71,12 @@ from ropeway.app.route_lookup import RouteLookup
 from ropeway.app.store import state
 from ropeway.core import events
 from ropeway.core.classic.node import ClassicNode
-from ropeway.core.data.router import Node, Settings
+from ropeway.core.data.router import Node
 from ropeway.core.frame.data import Train
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4, segments
 from ropeway.core.redundancy import LinkHealth
+from ropeway.core.settings import Settings
 from ropeway.kernel import arp, firewall, generation, netlink, process, reverse_path, steering, tun
 from ropeway.kernel.classic_sockets import LinkSockets
 from ropeway.kernel.features import ON, count_refused
@@ -90,7 +91,8 @@ from ropeway.kernel.udp import (
 )
 
 if TYPE_CHECKING:
-    from ropeway.core.node import SecureNode, SecureSettings
+    from ropeway.core.node import SecureNode
+    from ropeway.core.settings import SecureSettings
 
 log = logging.getLogger("ropeway")
 
@@ -496,7 +498,7 @@ class Runtime:
         return node
 
     def _secure_settings(self, config: Config) -> SecureSettings:
-        from ropeway.core.node import PeerSettings, SecureSettings
+        from ropeway.core.settings import PeerSettings, SecureSettings
 
         return SecureSettings(
             address=config.address,

@@ -18,10 +18,11 @@ from ropeway.core import tuning
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.peers import ClassicPeers
 from ropeway.core.classic.strand import ClassicConnection, ClassicStrand
-from ropeway.core.data.router import Node, Settings, peer_links_status
+from ropeway.core.data.router import Node, peer_links_status
 from ropeway.core.drops import Drop
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
+from ropeway.core.settings import Settings
 from ropeway.core.strand.state import State
 
 

@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Sequence, Union
 from ropeway.core import events, tuning
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.strand import ClassicConnection, ClassicStrand, Remote
-from ropeway.core.drops import Drop, TokenBucket
+from ropeway.core.drops import Drop
 from ropeway.core.endpoint import without_prefix
 from ropeway.core.link import Link
 from ropeway.core.network.routes import Routes
@@ -22,6 +22,7 @@ from ropeway.core.redundancy import Watch
 from ropeway.core.strand.state import Input, State
 from ropeway.core.strand.strand import NEVER, advance
 from ropeway.core.timers import Timers
+from ropeway.core.token_bucket import TokenBucket
 
 _INF = float("inf")
 # The kernel counts interfaces in a signed int.

@@ -15,13 +15,11 @@ which :class:`ropeway.core.classic.node.ClassicNode` and
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import (
     Any,
     Dict,
     Hashable,
     Iterable,
-    Iterator,
     List,
     Mapping,
     Optional,
@@ -31,33 +29,17 @@ from typing import (
 )
 
 from ropeway.core import events, redundancy, tuning
-from ropeway.core.drops import Drop, SharedBudget
+from ropeway.core.drops import Drop
 from ropeway.core.link import Link
 from ropeway.core.network.routes import Routes
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import ipv4, runs
 from ropeway.core.redundancy import LinkHealth, Watch
+from ropeway.core.settings import Settings
 from ropeway.core.strand.strand import NEVER, Strand
+from ropeway.core.token_bucket import SharedBudget
 
-#: The header of an IPv6 packet, in bytes (RFC 8200, section 3).
-_IPV6_HEADER_SIZE = 40
 #: The limited broadcast address (RFC 919).
 _EVERYBODY = bytes((255, 255, 255, 255))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a node is told once; addresses and networks are dotted IPv4 text."""
-
-    #: This host's virtual address, inside ``network``.
-    address: str
-    #: The virtual network, ``10.0.0.0/24``.
-    network: str
-    #: Next hop for hosts without an established strand of their own.
-    router: Optional[str] = None
-    #: Whether packets between other hosts are passed on.
-    forward: bool = False
-    #: The device's MTU in bytes; None follows the links.
-    device_mtu: Optional[int] = None
 
 
 class Node:
@@ -226,64 +208,8 @@ class Node:
 
         With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
         """
-        for run in self._cut_into_runs(packets, Drop.NOT_IPV4):
+        for run in runs.cut(packets, Drop.NOT_IPV4, self._dropped):
             self._send(run, None, now, partial)
-
-    def _cut_into_runs(self, packets: Iterable[bytes], reason: Drop) -> Iterator[Sequence[bytes]]:
-        """Give the packets in runs that can be handled as one; what is not IPv4 is dropped.
-
-        The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
-        only the last may be shorter. A run fits into one train. Fragments of one packet stay
-        together, so that its end, if it is small, does not go ahead of the rest where they wait:
-        who puts them together gives up those that come too far apart.
-        """
-        run: List[bytes] = []
-        head = fragment = addresses = b""
-        size = room = 0
-        for packet in packets:
-            if (
-                room > 0
-                and packet[:4] == head
-                and packet[12:20] == addresses
-                and packet[6:10] == fragment
-                and len(packet) == size
-            ):
-                run.append(packet)
-                room -= 1
-                continue
-            if not ipv4.is_whole(packet):
-                from_device = reason is Drop.NOT_IPV4
-                six = from_device and len(packet) >= _IPV6_HEADER_SIZE and packet[0] >> 4 == 6
-                self._dropped[Drop.IPV6 if six else reason] += 1
-                continue
-            if room > 0 and len(packet) <= size and ipv4.is_next_fragment(packet, run[-1]):
-                run.append(packet)
-                room = room - 1 if len(packet) == size else 0
-                continue
-            if (
-                room > 0
-                and len(packet) < size
-                # What is small must not be taken for bulk where it waits, unless it is its end.
-                and (
-                    len(packet) > tuning.SMALL_BYTES
-                    or size <= tuning.SMALL_BYTES
-                    or packet[20:24] == run[-1][20:24]
-                )
-                and packet[12:20] == addresses
-                and packet[6:10] == fragment
-                and packet[0] == head[0]
-            ):
-                run.append(packet)
-                room = 0
-                continue
-            if run:
-                yield run
-            run = [packet]
-            size = len(packet)
-            head, fragment, addresses = packet[:4], packet[6:10], packet[12:20]
-            room = min(tuning.MAX_RUN, tuning.MAX_RUN_BYTES // size) - 1
-        if run:
-            yield run
 
     def _send(
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
@@ -326,7 +252,7 @@ class Node:
             return True
         if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
             pieces = ipv4.fragments(packet, strand.limit)
-            for run in self._cut_into_runs(pieces, Drop.MALFORMED_INNER):
+            for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._dropped):
                 strand.send(run, now, self.touched)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ropeway.core import events, tuning
-from ropeway.core.drops import Drop, SharedBudget, TokenBucket
+from ropeway.core.drops import Drop
 from ropeway.core.endpoint import (
     Endpoint,
     Place,
@@ -57,6 +57,7 @@ from ropeway.core.strand.secure import Aim, Held, SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input, State, answers
 from ropeway.core.strand.strand import NEVER, advance
 from ropeway.core.timers import Timers
+from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
 _INF = float("inf")
 _INDEX_MAX = 2**31 - 1

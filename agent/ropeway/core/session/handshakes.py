@@ -40,7 +40,6 @@ from typing import (
     Iterable,
     List,
     Optional,
-    Protocol,
     Sequence,
     Set,
     Tuple,
@@ -51,7 +50,7 @@ from typing import (
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core.drops import Drop, SharedBudget, TokenBucket
+from ropeway.core.drops import Drop
 from ropeway.core.endpoint import IPV4_MAPPED
 from ropeway.core.frame.data import (
     CONTROL,
@@ -67,6 +66,8 @@ from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.session.noise import Initiator, KeyPair, NoiseError, Responder
 from ropeway.core.session.resets import KEY_BYTES, RESET_SIZE, Resets
 from ropeway.core.session.session import Session
+from ropeway.core.settings import PeerKeys
+from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
 PROLOGUE = b"ropeway secure 1"
 
@@ -137,22 +138,6 @@ _IPV6_PREFIX_BYTES = 8
 #: Of an address in 16 bytes, what names its network: 96 and 24 bits, or 48.
 _IPV4_NETWORK_BYTES = 15
 _IPV6_NETWORK_BYTES = 6
-
-
-class PeerKeys(Protocol):
-    """What the handshakes need to know of a peer; the settings of one are such."""
-
-    @property
-    def host(self) -> str:
-        """The virtual address, IPv4 as text."""
-
-    @property
-    def public_keys(self) -> Tuple[bytes, ...]:
-        """The keys that the host may have, 32 bytes each; the present one first."""
-
-    @property
-    def psk(self) -> bytes:
-        """The pre-shared key, 32 bytes; zeros for none."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from __future__ import annotations
 from hashlib import blake2s
 from typing import Callable, Dict, Iterable, List, Sequence, Set
 
-from ropeway.core.drops import TokenBucket
 from ropeway.core.frame.data import RESET
+from ropeway.core.token_bucket import TokenBucket
 
 KEY_BYTES = 32
 TOKEN_BYTES = 16

@@ -15,10 +15,10 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from cryptography.exceptions import InvalidTag
 
-from ropeway.core.classic.duplicates import ReplayWindow
 from ropeway.core.drops import Drop
 from ropeway.core.frame.data import HEADER_SIZE, NONCE, NONCE_PREFIX, OVERHEAD
 from ropeway.core.session.aead import TransportCipher
+from ropeway.core.session.replay import ReplayWindow
 
 #: A session is replaced after so many frames; each frame has its own nonce up to 2**64.
 ROLLOVER_FRAMES = 2**40

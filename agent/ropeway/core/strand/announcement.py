@@ -10,11 +10,11 @@ from itertools import zip_longest
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from ropeway.core import tuning
-from ropeway.core.drops import TokenBucket
 from ropeway.core.endpoint import Endpoint, Place, without_prefix
 from ropeway.core.frame.control import MAX_ANNOUNCED
 from ropeway.core.link import Link
 from ropeway.core.session.session import Order, Session
+from ropeway.core.token_bucket import TokenBucket
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
 Aim = Tuple[Endpoint, str]

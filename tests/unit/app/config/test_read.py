@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from ropeway.app.config import read as config
 from ropeway.app.store import keys
 from ropeway.core.classic.node import ClassicNode
-from ropeway.core.data.router import Settings
-from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
+from ropeway.core.node import SecureNode
+from ropeway.core.settings import PeerSettings, SecureSettings, Settings
 
 EXAMPLES = Path(__file__).parents[4] / "agent" / "examples"
 

@@ -24,8 +24,9 @@ from ropeway.app.store import keys
 from ropeway.core import tuning
 from ropeway.core.frame.data import COOKIE
 from ropeway.core.link import Link
-from ropeway.core.node import PeerSettings, SecureNode, SecureSettings
+from ropeway.core.node import SecureNode
 from ropeway.core.packet import ipv4, segments
+from ropeway.core.settings import PeerSettings, SecureSettings
 from ropeway.kernel import cpu_latency
 from tests.unit.app.engine.test_engine import ask, eventually, packet, run, settled
 from tests.unit.app.fake_kernel import FakeKernel, interface

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ropeway.core import events, tuning
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.node import ClassicNode
-from ropeway.core.data.router import Settings
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4
+from ropeway.core.settings import Settings
 from tests.unit.core.classic.test_frame import VECTORS
 from tests.unit.core.classic_world import World, encode, link, pair, three, udp
 from tests.unit.core.reach import reaching

@@ -2,15 +2,17 @@
 
 import random
 import struct
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.core import tuning
+from ropeway.core.drops import Drop
 from ropeway.core.frame.control import CONTROL_SIZE
 from ropeway.core.frame.data import CONTROL, DATA, LINK_PART, OVERHEAD, PARTIAL, PARTIAL_AD, Train
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import ipv4, runs
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import (
     PORT,
@@ -272,10 +274,9 @@ class TestRuns:
         ids=str,
     )
     def test_only_what_is_of_the_same_packet_is_taken_for_its_end(self, other):
-        node = pair().nodes["a"]
         first = udp(A, B, bytes(1000), ident=7, word=0x2000)
         last = udp(**{"src": A, "dst": B, "payload": b"end", "ident": 7, "word": 126, **other})
-        assert list(node._cut_into_runs([first, last], None)) == [[first], [last]]
+        assert list(runs.cut([first, last], Drop.NOT_IPV4, Counter())) == [[first], [last]]
 
     def test_what_is_no_packet_is_counted_and_breaks_nothing(self):
         world = connected()
@@ -331,13 +332,12 @@ class TestRuns:
     )
     @settings(max_examples=30, deadline=None)
     def test_runs_lose_nothing_and_change_no_order(self, shapes):
-        node = pair().nodes["a"]
         packets = [
             udp(A, dst, bytes(size), ident=ident, word=word) for dst, size, word, ident in shapes
         ]
-        runs = list(node._cut_into_runs(packets, None))
-        assert [p for run in runs for p in run] == packets
-        for run in runs:
+        found = list(runs.cut(packets, Drop.NOT_IPV4, Counter()))
+        assert [p for run in found for p in run] == packets
+        for run in found:
             assert len({(p[12:20], p[8:10], ipv4.is_fragment(p)) for p in run}) == 1
             assert {len(p) for p in run[:-1]} <= {len(run[0])}
             assert len(run[-1]) <= len(run[0])

@@ -1,6 +1,6 @@
 """Rate limits, and how they are shared."""
 
-from ropeway.core.drops import MAX_SHARES, SharedBudget, TokenBucket
+from ropeway.core.token_bucket import MAX_SHARES, SharedBudget, TokenBucket
 
 
 def test_bucket_gives_its_burst_and_then_its_rate():

@@ -1,0 +1,74 @@
+"""What a node is told: who it is, and who else belongs to its network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional, Protocol, Tuple
+
+from ropeway.core.endpoint import Endpoint
+
+_NO_PSK = bytes(32)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a node is told once; addresses and networks are dotted IPv4 text."""
+
+    #: This host's virtual address, inside ``network``.
+    address: str
+    #: The virtual network, ``10.0.0.0/24``.
+    network: str
+    #: Next hop for hosts without an established strand of their own.
+    router: Optional[str] = None
+    #: Whether packets between other hosts are passed on.
+    forward: bool = False
+    #: The device's MTU in bytes; None follows the links.
+    device_mtu: Optional[int] = None
+
+
+class PeerKeys(Protocol):
+    """The part of :class:`PeerSettings` that the handshakes need."""
+
+    @property
+    def host(self) -> str:
+        """The virtual address, IPv4 as text."""
+
+    @property
+    def public_keys(self) -> Tuple[bytes, ...]:
+        """The keys that the host may have, 32 bytes each; the present one first."""
+
+    @property
+    def psk(self) -> bytes:
+        """The pre-shared key, 32 bytes; zeros for none."""
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """Another host that belongs to the network."""
+
+    #: Its virtual address.
+    host: str
+    #: The keys that prove it, 32 bytes each: one, or two while it changes its key.
+    public_keys: Tuple[bytes, ...]
+    #: A secret of 32 bytes that both ends share, zeros for none.
+    psk: bytes = field(default=_NO_PSK, repr=False)
+    #: Where it can be called; nowhere if it calls by itself.
+    endpoints: Tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class SecureSettings(Settings):
+    """What a secure node is told once, or again by :meth:`ropeway.core.node.SecureNode.reload`."""
+
+    #: This host's X25519 private key, 32 bytes.
+    private_key: bytes = field(default=b"", repr=False)
+    #: The UDP port of this host's sockets.
+    port: int = 0
+    peers: Tuple[PeerSettings, ...] = ()
+    #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
+    epoch: int = 0
+    #: What tells peers of sessions of former starts:
+    #: see :class:`ropeway.core.session.resets.Resets`.
+    reset_keys: Tuple[bytes, ...] = field(default=(), repr=False)
+    #: A session is replaced after this time, in seconds, 2 to 3600.
+    rollover_s: float = 120.0
