@@ -3,14 +3,14 @@
 # make test      everything that CI runs
 # make check     its quick part: lint, types, unit tests
 # make deb       the package, in dist/
-# make bench     ropeway beside a bare link, wireguard-go and OpenVPN; BENCH=--help tells its options
+# make bench     ropeway beside a bare link, wireguard-go and OpenVPN; BENCH=--help lists its options
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
 BIN := build/venv/bin
-# Machines, bridges and namespaces are root's to make.
+# Only root can make machines, bridges and namespaces.
 ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1,)
 LAB := $(ROOT) $(BIN)/python -m tests.lab
 # The package has these inside; whatever runs from the checkout has them in its environment.
@@ -36,7 +36,7 @@ lab-down:
 prerequisites:
 	@.config/install-prerequisites python deb lab
 
-# ansible-core 2.19 needs Python 3.11 or later on the machine that controls; the agent only 3.8.
+# ansible-core 2.19 needs Python 3.11 or later on the controller; the agent needs only 3.8.
 build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt \
 		.config/requirements/vendored.txt
 	@.config/install-prerequisites python
@@ -98,7 +98,7 @@ test-molecule: prerequisites deb
 	$(call say,the roles on three releases)
 	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
-# What only computes, while the machines of molecule boot and wait.
+# Tests that only compute, run while the machines of molecule boot and wait.
 test-aside: prerequisites deb
 	$(call say,unit tests on the other interpreters)
 	@nice $(BIN)/python -m tests.interpreters --between
@@ -114,7 +114,7 @@ test: prerequisites
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
 
-# What draws the result, which nothing else needs.
+# Libraries that draw the result; nothing else needs them.
 build/venv/bench: .config/requirements/bench.txt build/venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -4,12 +4,12 @@
 --
 --     tshark -X lua_script:/usr/share/doc/ropeway/ropeway.lua -r capture.pcap
 --
--- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. What is sealed
--- stays so here: `ropeway decrypt` writes a capture of the packets inside.
+-- Filter by `ropeway`, `ropeway.type == 4`, `ropeway.host == 10.0.0.1` and the like. Sealed packets
+-- are not opened here: `ropeway decrypt` writes a capture of the packets inside.
 --
 -- A capture on a host itself may show frames of one size as one long datagram, because its kernel
--- carries them together. They are taken apart where the headers of one session stand in it at such
--- distances. To see every frame for itself, capture after
+-- carries them together. They are taken apart if headers of one session follow each other in it at
+-- equal distances. To see every frame by itself, capture after
 --
 --     ethtool -K INTERFACE gro off tx-udp-segmentation off
 --
