@@ -97,6 +97,19 @@ def test_examples_use_a_network_that_nobody_hands_out():
     assert sum("10.213.77.0/24" in text for text in texts) >= 5
 
 
+def test_the_configurations_of_the_readme_are_accepted():
+    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = readme[readme.index("## Two hosts by hand") : readme.index("## A fleet")]
+    base, robot = (
+        config.parse(re.sub(r"THE KEY THAT \w+ \w+ PRINTED", KEY_2, text).encode(), "README.md")
+        for text in re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    )
+    assert (base.router, base.forward) == (None, True)
+    assert (robot.router, robot.peers[0].host) == (base.address, base.address)
+    assert base.peers[0].host == robot.address
+    assert len(robot.peers[0].endpoints) == 2
+
+
 def test_whole_file():
     text = MINIMAL + textwrap.dedent(
         """\
