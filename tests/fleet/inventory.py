@@ -88,7 +88,7 @@ def fleet_of(number: int) -> Inventory:
 
 
 class Templated(Dict[str, Any]):
-    """Variables of a host, of which some can't be templated, as in Ansible's hostvars."""
+    """Variables of a host, of which some cannot be templated, as in Ansible's hostvars."""
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)

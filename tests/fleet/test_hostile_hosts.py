@@ -86,8 +86,8 @@ def test_an_interface_that_nobody_makes_stops_the_run(host: Host) -> None:
     assert run.status != 0
     assert (
         "localhost: there is no interface eth0.200, mgmnt0 (there is eth0, eth0.100, lo): correct "
-        "ropeway_interfaces or ropeway_management_interface, or name what may be off in "
-        "ropeway_tolerated_links."
+        "ropeway_interfaces or ropeway_management_interface, or list interfaces that may be absent "
+        "in ropeway_tolerated_links."
     ) in run.words
     assert "No host was changed." in run.words
 
@@ -122,7 +122,7 @@ def test_a_host_that_is_in_the_inventory_under_two_names_stops_the_run(
     hosts.write_text("ropeway: {hosts: {nord: , nord.example.org: }}")
     run = playbook(hosts, book=str(book))
     assert run.status != 0
-    assert "nord and nord.example.org are one machine: leave it in the inventory once" in run.words
+    assert "nord and nord.example.org are one machine: list it in the inventory once" in run.words
     shared = "group ropeway (nord, nord.example.org): there is no interface eth0.4000 (there is "
     assert run.words.count(shared) >= 1, "hosts share a sentence"
 

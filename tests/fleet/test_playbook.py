@@ -36,7 +36,7 @@ def same_virtual_address(inventory: Inventory) -> str:
 def address_outside(inventory: Inventory) -> str:
     inventory["vm0"]["ropeway_virtual_address"] = "10.7.0.1"
     return (
-        "vm0: ropeway_virtual_address 10.7.0.1 lies outside the virtual network 10.0.0.0/24: use "
+        "vm0: ropeway_virtual_address 10.7.0.1 is outside the virtual network 10.0.0.0/24: use "
         "10.0.0.1 to 10.0.0.254."
     )
 
@@ -44,12 +44,12 @@ def address_outside(inventory: Inventory) -> str:
 def no_router(inventory: Inventory) -> str:
     inventory.groups["ropeway_routers"] = []
     inventory.groups["ropeway_clients"].append("vm1")
-    return "Group ropeway_routers holds no host, so group ropeway (vm0, vm1, vm2) would have no"
+    return "Group ropeway_routers has no host, so group ropeway (vm0, vm1, vm2) would have no"
 
 
 def named_twice(inventory: Inventory) -> str:
     inventory.interface("vm0", "enp0s8")["name"] = "enp0s3"
-    return "vm0: interface enp0s3 is named twice in ropeway_interfaces: keep one of them."
+    return "vm0: interface enp0s3 is listed twice in ropeway_interfaces: keep one entry."
 
 
 def no_shared_lan(inventory: Inventory) -> str:
@@ -57,8 +57,7 @@ def no_shared_lan(inventory: Inventory) -> str:
         interface["lan"] = "elsewhere"
         interface["address"] = interface["address"].replace(".2/", ".9/")
     return (
-        "vm2: with the LANs elsewhere it shares no LAN with the router vm1 (LANs net0, net1, net2, "
-        "net3):"
+        "vm2: its LANs (elsewhere) include no LAN of the router vm1 (LANs net0, net1, net2, net3):"
     )
 
 
@@ -121,7 +120,7 @@ def test_right_inventory_goes_on_to_the_hosts(
     run = playbook(unreachable.write(tmp_path / "inventory"), "-e", f"ropeway_package={package}")
     assert run.status != 0
     assert "UNREACHABLE" in run.output
-    assert "can't be reached, and the network is nothing without its router" in run.words
+    assert "cannot be reached, and the network does not work without its router" in run.words
     assert "PLAY [Check every host" not in run.output
 
 
@@ -143,7 +142,7 @@ def test_empty_group_is_no_success(
     hosts.write_text(content)
     run = playbook(hosts)
     assert run.status != 0
-    assert "Group ropeway holds no host: check the path given with -i" in run.words
+    assert "Group ropeway has no host: check the path given with -i" in run.words
 
 
 def test_wrong_inventory_path_is_no_success(playbook: Callable[..., Any], tmp_path: Path) -> None:
@@ -171,10 +170,10 @@ def test_a_variable_that_needs_another_one_is_a_sentence_of_ropeway(
     run = playbook(unreachable.write(tmp_path / "inventory"), *options)
     assert run.status != 0
     assert (
-        "vm2: ropeway_interfaces, item 1, address can't be read: it needs 'nord_ip', which is not "
+        "vm2: ropeway_interfaces, item 1, address cannot be read: it needs 'nord_ip', which is not "
         "defined for this host: define it, or correct the name."
     ) in run.words
-    assert "vm0: ropeway_agent_exclude can't be read: it needs 'nord_names'" in run.words
+    assert "vm0: ropeway_agent_exclude cannot be read: it needs 'nord_names'" in run.words
     assert "The inventory has 2 problems. No host was touched." in run.words
     assert "UNREACHABLE" not in run.output
 
@@ -185,7 +184,7 @@ def test_a_syntax_error_in_a_variable_is_told_with_host_and_variable(
     unreachable["vm1"]["ropeway_endpoints"] = ["{{ nord_ip | nosuch }}"]
     run = playbook(unreachable.write(tmp_path / "inventory"))
     assert run.status != 0
-    assert "vm1: ropeway_endpoints, item 1 can't be read: Ansible says " in run.words
+    assert "vm1: ropeway_endpoints, item 1 cannot be read: Ansible says " in run.words
     assert "nosuch" in run.words
     assert "UNREACHABLE" not in run.output
 
@@ -206,11 +205,11 @@ def test_what_no_vault_secret_opens_is_a_sentence_of_ropeway(
     locked = VaultLib([("default", VaultSecret(b"right"))]).encrypt
     if whole:
         file.write_bytes(locked(f"ropeway_psk: {psk}\n"))
-        subject = "group ropeway_clients (vm0, vm2): its variables can't be read"
+        subject = "group ropeway_clients (vm0, vm2): its variables cannot be read"
     else:
         lines = locked(psk).decode().replace("\n", "\n  ")
         file.write_text(f"ropeway_psk: !vault |\n  {lines}\n")
-        subject = "group ropeway_clients (vm0, vm2): ropeway_psk can't be read"
+        subject = "group ropeway_clients (vm0, vm2): ropeway_psk cannot be read"
     options = []
     if secret:
         (tmp_path / "secret").write_text(secret)
@@ -218,7 +217,7 @@ def test_what_no_vault_secret_opens_is_a_sentence_of_ropeway(
     run = playbook(directory, *options)
     assert run.status != 0
     assert (
-        f"{subject}: it is encrypted, and no vault secret opens it: run again with "
+        f"{subject}: it is encrypted, and no vault password decrypts it: run again with "
         "--ask-vault-pass, or with --vault-password-file and the right file."
     ) in run.words
     assert "The inventory has 1 problem. No host was touched." in run.words

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plu
 
 from ropeway_fleet.constants import ALL_GROUP, DEFAULT_ENCAPSULATION
 from ropeway_fleet.values import names_in
-from ropeway_fleet.wording import failure_words, quoted
+from ropeway_fleet.wording import failure_output, quoted
 
 # The base64 of 32 bytes: 43 characters carry 258 bits, and the two that are left over are zero.
 PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
@@ -172,13 +172,13 @@ def rotation(entry: Any, current: str, prepared: str) -> Dict[str, str]:
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_changed_keys": changed_keys,
-            "ropeway_failure_words": failure_words,
+            "ropeway_failure_output": failure_output,
             "ropeway_found_keys": found_keys,
             "ropeway_key_problems": key_problems,
             "ropeway_key_record": key_record,

@@ -201,10 +201,10 @@ def _peer(
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_direct_peers": direct_peers,
             "ropeway_knowers": knowers,

@@ -43,10 +43,10 @@ def _version_key(version: str) -> List[Tuple[int, Tuple[int, ...]]]:
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_newest_package": newest_package,
             "ropeway_package_sha256": package_sha256,

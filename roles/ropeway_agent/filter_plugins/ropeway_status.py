@@ -122,10 +122,10 @@ def _is_address(text: Any) -> bool:
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_carried_before": carried_before,
             "ropeway_carrying_peers": carrying_peers,

@@ -1,34 +1,35 @@
-"""Questions that every host answers before any host is changed.
-
-What a host says is not trusted: it may be of any kind and length, a template or an escape sequence.
-Sentences show it in quotes where it is not plain, without control characters, and cut.
-"""
+"""The checks of each host, from its facts, which run before any host is changed."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-# Of what a host says, as much is shown, and as many items of a list.
-SAID_MAX = 80
-ITEMS_MAX = 40
-# What needs no quotes: names of interfaces, addresses, versions, distributions.
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+~-]*(?: [A-Za-z0-9._:/@+~-]+)*")
+# Ansible loads this file alone: this is where it finds the modules that the roles share.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
 
-# What the kernel says of itself and of a network namespace, random(4) and namespaces(7).
+from ropeway_fleet.wording import shown_fact
+
+# Longest list of a host's items that a message shows.
+ITEMS_MAX = 40
+
+# The kernel's names for its boot and for a network namespace: random(4), namespaces(7).
 BOOT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NETWORK_NAMESPACE = re.compile(r"net:\[[0-9]{1,20}\]")
-TUN_THERE = "tun"
+# The line that the task prints if /dev/net/tun exists.
+TUN_PRESENT = "tun"
 
 
-def host_problems(facts: Any, name: str, said: Any, wanted: Mapping[str, Any]) -> List[str]:
-    """Every problem of a host as sentences that begin with "NAME: "; empty if there is none.
+def host_problems(facts: Any, name: str, output: Any, wanted: Mapping[str, Any]) -> List[str]:
+    """Return all problems of a host, as sentences that begin with "NAME: ".
 
-    ``facts`` are Ansible's, ``said`` is what the task printed that asks for machine and TUN device.
-    ``wanted`` has ``interfaces`` (names), ``network``, ``device``, ``versions`` (the oldest release
-    of each distribution) and ``python``.
+    ``facts`` are Ansible's. ``output`` is that of the task which reads the machine's identity and
+    looks for the TUN device. ``wanted`` has ``interfaces`` (names), ``network``, ``device``,
+    ``versions`` (the oldest release of each distribution) and ``python`` (the oldest version).
     """
     known = facts if isinstance(facts, Mapping) else {}
     found = [
@@ -36,7 +37,7 @@ def host_problems(facts: Any, name: str, said: Any, wanted: Mapping[str, Any]) -
         *_interface_problems(known, wanted),
         *_overlap_problems(known, wanted),
     ]
-    if TUN_THERE not in _lines(said):
+    if TUN_PRESENT not in _lines(output):
         found.append(
             "there is no character device /dev/net/tun: load the kernel module tun, or give "
             "the container the device."
@@ -44,25 +45,25 @@ def host_problems(facts: Any, name: str, said: Any, wanted: Mapping[str, Any]) -
     return [f"{name}: {sentence}" for sentence in found]
 
 
-def machine_of(said: Any) -> str:
-    """Which network stack of which running kernel this is; empty if the host does not say so.
+def machine_of(output: Any) -> str:
+    """Return an identifier of the host's boot and network namespace; "" if it reports none.
 
-    Copies of one disk differ in it, and so do containers of one machine.
+    It differs between copies of one disk, and between containers on one machine.
     """
-    lines = _lines(said)
+    lines = _lines(output)
     boot = [line for line in lines if BOOT_ID.fullmatch(line)]
     namespace = [line for line in lines if NETWORK_NAMESPACE.fullmatch(line)]
     return f"{boot[0]} {namespace[0]}" if boot and namespace else ""
 
 
 def same_machine_problems(machines: Mapping[str, Any]) -> List[str]:
-    """Hosts of the inventory that are one machine, by what `machine_of` says of each."""
+    """Return a problem for each set of hosts with the same result of `machine_of`."""
     owners: Dict[str, List[str]] = {}
     for name, machine in machines.items():
         if machine:
             owners.setdefault(str(machine), []).append(name)
     return [
-        f"{' and '.join(names)} are one machine: leave it in the inventory once, or correct the "
+        f"{' and '.join(names)} are one machine: list it in the inventory once, or correct the "
         "ansible_host of the others."
         for names in owners.values()
         if len(names) > 1
@@ -70,7 +71,7 @@ def same_machine_problems(machines: Mapping[str, Any]) -> List[str]:
 
 
 def host_values(names: Sequence[str], hostvars: Mapping[str, Any], fact: str) -> Dict[str, Any]:
-    """A fact that a role has set, of each of the hosts that have it."""
+    """Return a fact of each host that has it."""
     found = {name: hostvars[name].get(fact) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -78,9 +79,9 @@ def host_values(names: Sequence[str], hostvars: Mapping[str, Any], fact: str) ->
 def overlapping_addresses(
     addresses: Sequence[Mapping[str, str]], network: str, device: str
 ) -> List[str]:
-    """Which of a host's own addresses collide with the virtual network, as "NAME ADDRESS".
+    """Return the addresses that overlap the virtual network, as "INTERFACE ADDRESS".
 
-    ``addresses`` are items of {"interface", "cidr"}; those of the agent's own device don't count.
+    ``addresses`` are items of {"interface", "cidr"}; those of the agent's own device do not count.
     """
     virtual = ipaddress.IPv4Network(network)
     return [
@@ -92,10 +93,10 @@ def overlapping_addresses(
 
 
 def fact_addresses(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """The IPv4 addresses in Ansible's network facts as items of {"interface", "cidr"}."""
+    """Return the IPv4 addresses in Ansible's facts, as items of {"interface", "cidr"}."""
     found = []
     for name in _interfaces(facts):
-        # Ansible's own spelling of an interface's name as the name of a fact.
+        # Ansible replaces these characters when it names the fact of an interface.
         entry = facts.get(name.replace("-", "_").replace(":", "_"))
         if not isinstance(entry, Mapping):
             continue
@@ -105,15 +106,6 @@ def fact_addresses(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
             if cidr:
                 found.append({"interface": name, "cidr": cidr})
     return found
-
-
-def said_words(said: Any) -> str:
-    """What a host says, as a sentence shows it."""
-    text = str(said)
-    if len(text) <= SAID_MAX and PLAIN.fullmatch(text):
-        return text
-    printable = "".join(c if c.isprintable() else "?" for c in text[:SAID_MAX])
-    return repr(printable) + ("..." if len(text) > SAID_MAX else "")
 
 
 def _cidr(item: Any) -> Optional[str]:
@@ -132,17 +124,17 @@ def _interfaces(facts: Mapping[str, Any]) -> List[str]:
     return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
-def _lines(said: Any) -> List[str]:
-    return said.splitlines() if isinstance(said, str) else []
+def _lines(output: Any) -> List[str]:
+    return output.splitlines() if isinstance(output, str) else []
 
 
 def _listed(items: Sequence[str]) -> str:
-    shown = [said_words(item) for item in items[:ITEMS_MAX]]
+    shown = [shown_fact(item) for item in items[:ITEMS_MAX]]
     return ", ".join(shown + ["..."] * (len(items) > ITEMS_MAX))
 
 
 def _version(text: str) -> Optional[Tuple[int, ...]]:
-    """The numbers at the beginning of a version; None for a release that has only a name."""
+    """Return the numbers at the beginning of a version; None if there are none."""
     match = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,9}", text)
     return tuple(map(int, match[0].split("."))) if match else None
 
@@ -153,23 +145,21 @@ def _is_older(version: str, oldest: str) -> bool:
 
 
 def _system_problems(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    system, release = (
-        str(facts.get("distribution", "")),
-        str(facts.get("distribution_version", "")),
-    )
+    system = str(facts.get("distribution", ""))
+    release = str(facts.get("distribution_version", ""))
     oldest = wanted["versions"].get(system)
     if oldest is None or _is_older(release, str(oldest)):
         supported = " and ".join(f"{one} {least}" for one, least in wanted["versions"].items())
         yield (
-            f"the system is {said_words(f'{system} {release}')}: ropeway needs {supported} or "
+            f"the system is {shown_fact(f'{system} {release}')}: ropeway needs {supported} or "
             "later."
         )
     python = str(facts.get("python_version", ""))
     if _version(python) is None or _is_older(python, str(wanted["python"])):
-        yield (f"Python is {said_words(python)}: the agent needs {wanted['python']} or later.")
+        yield f"Python is {shown_fact(python)}: the agent needs {wanted['python']} or later."
     manager = str(facts.get("service_mgr", ""))
     if manager != "systemd":
-        yield f"the service manager is {said_words(manager)}: ropeway needs systemd."
+        yield f"the service manager is {shown_fact(manager)}: ropeway needs systemd."
 
 
 def _interface_problems(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
@@ -178,8 +168,8 @@ def _interface_problems(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     if missing:
         yield (
             f"there is no interface {_listed(missing)} (there is {_listed(sorted(present))}): "
-            "correct ropeway_interfaces or ropeway_management_interface, or name what may be off "
-            "in ropeway_tolerated_links."
+            "correct ropeway_interfaces or ropeway_management_interface, or list interfaces that "
+            "may be absent in ropeway_tolerated_links."
         )
 
 
@@ -194,10 +184,10 @@ def _overlap_problems(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> It
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_host_problems": host_problems,
             "ropeway_host_values": host_values,

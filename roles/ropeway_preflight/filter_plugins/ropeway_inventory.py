@@ -16,10 +16,10 @@ from ropeway_fleet.checks.virtual_addresses import recorded_addresses, virtual_a
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_first_value": first_value,
             "ropeway_inventory_problems": inventory_problems,

@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 # Ansible loads this file alone: this is where it finds the modules that the roles share.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
 
-from ropeway_fleet.wording import failure_words
+from ropeway_fleet.wording import failure_output
 
 
 def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> List[str]:
@@ -60,11 +60,11 @@ def _items(link: Mapping[str, Any], key: str) -> List[Any]:
 
 
 class FilterModule:
-    """What Ansible's templates may call."""
+    """The filters of this file."""
 
     def filters(self) -> Dict[str, Any]:
-        """The filters by the name that a template uses."""
+        """Return each filter by its name in templates."""
         return {
             "ropeway_missing_addresses": missing_addresses,
-            "ropeway_failure_words": failure_words,
+            "ropeway_failure_output": failure_output,
         }

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ropeway_fleet.wording import NO_WORDS, WORDS_MAX, failure_words, quoted
+from ropeway_fleet.wording import NO_OUTPUT, OUTPUT_MAX_CHARS, failure_output, quoted
 
 
 def test_what_a_host_says_is_shown_without_control_characters_and_not_at_length() -> None:
     assert quoted("it\x1b[31m failed\n twice") == '"it?[31m failed twice"'
-    assert len(quoted("x" * 10_000)) <= WORDS_MAX + 5
+    assert len(quoted("x" * 10_000)) <= OUTPUT_MAX_CHARS + 5
 
 
 def test_a_failure_is_its_last_line_without_control_characters_and_cut() -> None:
-    assert failure_words({"stderr": "one\ntwo \x1b[2J"}) == '"two ?[2J"'
-    assert failure_words({"failed": True, "stderr": "a\nthe cause\n"}) == '"the cause"'
-    assert failure_words({"msg": "no way"}) == '"no way"'
-    assert len(failure_words({"stderr": "x" * 10_000})) <= WORDS_MAX + 5
+    assert failure_output({"stderr": "one\ntwo \x1b[2J"}) == '"two ?[2J"'
+    assert failure_output({"failed": True, "stderr": "a\nthe cause\n"}) == '"the cause"'
+    assert failure_output({"msg": "no way"}) == '"no way"'
+    assert len(failure_output({"stderr": "x" * 10_000})) <= OUTPUT_MAX_CHARS + 5
     for silent in ({}, None, {"stderr": "\n"}, {"results": [{"failed": False}]}):
-        assert failure_words(silent) == NO_WORDS
+        assert failure_output(silent) == NO_OUTPUT
 
 
 def test_a_failure_is_told_with_its_items() -> None:
@@ -25,4 +25,4 @@ def test_a_failure_is_told_with_its_items() -> None:
         {"failed": False},
         {"unreachable": True, "msg": "b"},
     ]
-    assert failure_words({"results": items}) == '"one"; "b"'
+    assert failure_output({"results": items}) == '"one"; "b"'

@@ -1,4 +1,8 @@
-"""How sentences show values and names."""
+"""How messages show values, hosts and output of hosts.
+
+A host is not trusted: its output may have any type and length, and may be a template or an escape
+sequence.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +11,56 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Longest part of a value, and of what a host or Ansible has said, that a sentence shows.
-SHOWN_MAX = 80
-WORDS_MAX = 200
+# Longest value, and longest output of a host or of Ansible, in a message. More is cut off.
+VALUE_MAX_CHARS = 80
+OUTPUT_MAX_CHARS = 200
 # Stands for the output of a task that printed nothing.
-NO_WORDS = "no output"
+NO_OUTPUT = "no output"
+# Names of interfaces, addresses, versions and distributions are shown without quotes.
+PLAIN_FACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+~-]*(?: [A-Za-z0-9._:/@+~-]+)*")
 
 
 def listing(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them."""
+    """Return names separated by commas."""
     return ", ".join(names)
 
 
 def shown(value: Any) -> str:
-    """A value as a sentence shows it: in quotes where its ends or its kind could be mistaken."""
+    """Return a value of the inventory for a message.
+
+    Quotes show where a value with spaces begins and ends, and that a list or mapping is one.
+    """
     text = str(value)
-    if re.fullmatch(r"[^\s'\"{}\[\](),;]+", text) and text.isprintable() and len(text) <= SHOWN_MAX:
+    plain = re.fullmatch(r"[^\s'\"{}\[\](),;]+", text) and text.isprintable()
+    if plain and len(text) <= VALUE_MAX_CHARS:
         return text
     literal = repr(text if isinstance(value, str) else value)
-    return literal if len(literal) <= SHOWN_MAX else f"{literal[:SHOWN_MAX]}..."
+    return literal if len(literal) <= VALUE_MAX_CHARS else f"{literal[:VALUE_MAX_CHARS]}..."
 
 
-def quoted(said: Any) -> str:
-    """What a host has said, in quotes, without control characters, and no more than WORDS_MAX."""
-    text = " ".join(str(said).split())
+def shown_fact(value: Any) -> str:
+    """Return a fact of a host for a message: quoted unless it is plain, no control characters."""
+    text = str(value)
+    if len(text) <= VALUE_MAX_CHARS and PLAIN_FACT.fullmatch(text):
+        return text
+    printable = "".join(c if c.isprintable() else "?" for c in text[:VALUE_MAX_CHARS])
+    return repr(printable) + ("..." if len(text) > VALUE_MAX_CHARS else "")
+
+
+def quoted(output: Any) -> str:
+    """Return output of a host for a message: in quotes, on one line, no control characters."""
+    text = " ".join(str(output).split())
     printable = "".join(c if c.isprintable() else "?" for c in text)
-    return json.dumps(printable[:WORDS_MAX] + ("..." if len(printable) > WORDS_MAX else ""))
+    cut = "..." if len(printable) > OUTPUT_MAX_CHARS else ""
+    return json.dumps(printable[:OUTPUT_MAX_CHARS] + cut)
 
 
-def failure_words(result: Any) -> str:
+def failure_output(result: Any) -> str:
     """Return the last line that a failed task printed, quoted; for a loop, one per failed item."""
-    said = result if isinstance(result, Mapping) else {}
-    words = []
-    for item in said.get("results") or [said]:
-        if item.get("failed") or item.get("unreachable") or item is said:
+    task = result if isinstance(result, Mapping) else {}
+    output = []
+    for item in task.get("results") or [task]:
+        if item.get("failed") or item.get("unreachable") or item is task:
             lines = str(item.get("stderr") or item.get("msg") or "").strip().splitlines()
-            words.append(quoted(lines[-1]) if lines else NO_WORDS)
-    return "; ".join(words) or NO_WORDS
+            output.append(quoted(lines[-1]) if lines else NO_OUTPUT)
+    return "; ".join(output) or NO_OUTPUT

@@ -63,19 +63,19 @@ def extra_peer_no_mapping(inventory: Inventory) -> None:
 
 
 CASES = [
-    (extra_no_list, ["vm0", "ropeway_agent_extra_networks is no list"]),
-    (extra_name, ["vm0", "ropeway can't be the name"]),
+    (extra_no_list, ["vm0", "ropeway_agent_extra_networks is not a list"]),
+    (extra_name, ["vm0", "ropeway cannot be the name"]),
     (extra_encapsulation, ["vm0", "lab", "clasic", "no authentication"]),
     (extra_port, ["vm0", "networks ropeway and lab", "port 51840"]),
     (extra_device, ["vm0", "networks ropeway and lab", "device ropeway0"]),
     (extra_device_too_long, ["vm0, network laboratory", "15 bytes"]),
     (extra_latency, ["vm0, network lab", "its cpu_latency_us True", "0 to 1000000"]),
     (extra_overlap, ["vm0", "ropeway (10.0.0.0/24) and lab (10.0.0.0/16) overlap"]),
-    (extra_address_outside, ["vm0, network lab", "10.0.2.1 lies outside"]),
+    (extra_address_outside, ["vm0, network lab", "10.0.2.1 is outside"]),
     (extra_network_missing, ["vm0, network lab", "its network is not set"]),
     (extra_unknown_key, ["vm0, network lab: the key prot is unknown: did you mean port?"]),
     (extra_unknown_key_of_a_peer, ["vm0, network lab", "adresses in an item of its peers"]),
-    (extra_peer_no_mapping, ["vm0, network lab", "vm1 in its peers is no mapping"]),
+    (extra_peer_no_mapping, ["vm0, network lab", "vm1 in its peers is not a mapping"]),
 ]
 
 

@@ -66,13 +66,13 @@ def with_a_lan_of_their_own(variables: Dict[str, Any]) -> None:
 
 
 CASES = [
-    (no_router, ["ropeway_routers", "vm0, vm2, vm1", "put the agreed router"]),
-    (two_routers, ["ropeway_routers", "vm1, vm2", "leave one"]),
-    (no_clients, ["ropeway_clients", "list the router's clients"]),
-    (both_groups, ["vm1", "ropeway_routers", "ropeway_clients", "leave it in one"]),
-    (neither_group, ["vm2", "neither", "put each into one"]),
+    (no_router, ["ropeway_routers", "vm0, vm2, vm1", "add the router"]),
+    (two_routers, ["ropeway_routers", "vm1, vm2", "keep one"]),
+    (no_clients, ["ropeway_clients", "add the router's clients"]),
+    (both_groups, ["vm1", "ropeway_routers", "ropeway_clients", "keep it in one"]),
+    (neither_group, ["vm2", "neither", "add each to one"]),
     (not_a_child, ["vm2", "child of ropeway"]),
-    (nobody, ["Group ropeway holds no host", "-i"]),
+    (nobody, ["Group ropeway has no host", "-i"]),
 ]
 
 

@@ -92,14 +92,14 @@ def interface_no_mapping(inventory: Inventory) -> None:
 
 
 CASES = [
-    (named_twice, ["vm0", "enp0s3", "named twice", "keep one"]),
+    (named_twice, ["vm0", "enp0s3", "listed twice", "keep one"]),
     (lan_network_address, ["vm0", "192.168.0.0/24", "network address"]),
     (lan_broadcast_address, ["vm0", "192.168.0.255/24", "broadcast address"]),
-    (lan_bad_cidr, ["vm0", "192.168.0.2/33", "enp0s3", "write it"]),
+    (lan_bad_cidr, ["vm0", "192.168.0.2/33", "enp0s3", "use a value such as"]),
     (lan_no_prefix, ["vm0", "192.168.0.2 of enp0s3", "192.168.0.2/24"]),
     (lan_multicast, ["vm0", "224.0.0.5/24", "unicast"]),
-    (management_as_lan, ["vm0", "mgmt0", "management interface", "take it out"]),
-    (loopback_as_lan, ["vm0", "interface lo can't be a LAN"]),
+    (management_as_lan, ["vm0", "mgmt0", "management interface", "remove it"]),
+    (loopback_as_lan, ["vm0", "interface lo cannot be a LAN"]),
     (long_name, ["vm0", "a-name-of-16-byt", "15 bytes"]),
     (unknown_key, ["vm0", "enp0s8", "unknown key adress", "did you mean address?"]),
     (missing_key, ["vm0", "enp0s8 has no lan", "add it"]),
@@ -108,10 +108,10 @@ CASES = [
     (folder_as_name, ["vm0", "'..'", "not a pattern or a folder"]),
     (no_address, ["vm0", "enp0s8 has no address", "configure: false"]),
     (configure_no_bool, ["vm0", "enp0s8", "configure 'dhcp'", "neither true nor false"]),
-    (mtu_that_nobody_sets, ["vm0", "enp0s8", "MTU", "nobody sets it"]),
-    (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list its LAN interfaces"]),
-    (interfaces_no_list, ["vm0", "ropeway_interfaces is no list"]),
-    (interface_no_mapping, ["vm0", "enp0s9", "no mapping"]),
+    (mtu_that_nobody_sets, ["vm0", "enp0s8", "MTU", "nothing sets the MTU"]),
+    (no_interfaces, ["vm0", "ropeway_interfaces is not set", "list the LAN interfaces"]),
+    (interfaces_no_list, ["vm0", "ropeway_interfaces is not a list"]),
+    (interface_no_mapping, ["vm0", "enp0s9", "not a mapping"]),
 ]
 
 
@@ -131,7 +131,7 @@ def test_a_lan_name_with_blanks_at_its_ends_is_a_problem_that_shows_them(
     inventory: Inventory, problems: Callable[..., List[str]], lan: str
 ) -> None:
     inventory["vm0"]["ropeway_interfaces"][0]["lan"] = lan
-    sentences = [text for text in problems(inventory) if "blanks at its ends" in text]
+    sentences = [text for text in problems(inventory) if "begins or ends with blanks" in text]
     assert len(sentences) == 1
     assert sentences[0].startswith("vm0: ")
     assert repr(lan) in sentences[0]

@@ -41,12 +41,12 @@ def tolerated_as_number(inventory: Inventory) -> None:
 
 
 CASES = [
-    (no_shared_lan, ["vm2", "net8, net9", "shares no LAN", "vm1", "give it an interface"]),
+    (no_shared_lan, ["vm2", "net8, net9", "include no LAN of the router vm1", "add an interface"]),
     (router_without_address, ["vm1", "enp0s8 has no address", "clients"]),
     (direct_peer_router, ["vm0", "vm1 in ropeway_direct_peers"]),
     (peer_with_a_blank, ["vm0: 'vm2 ' in ropeway_direct_peers"]),
     (tolerated_unknown, ["vm0", "'wlna0' in ropeway_tolerated_links", "ropeway_interfaces"]),
-    (tolerated_as_number, ["vm0", "ropeway_tolerated_links is no list"]),
+    (tolerated_as_number, ["vm0", "ropeway_tolerated_links is not a list"]),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Variables that can't be read."""
+"""Variables that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_what_a_group_can_not_read_is_one_line_and_hides_no_other(
         )
     inventory["vm0"]["ropeway_prot"] = 51900
     first, second, third = problems(inventory)
-    assert first.startswith("group robots (78 hosts): ropeway_endpoints can't be read: it needs")
+    assert first.startswith("group robots (78 hosts): ropeway_endpoints cannot be read: it needs")
     assert "'nord_ip', which is not defined for this host" in first
-    assert second.startswith("group robots (78 hosts): ropeway_psk can't be read: it is encrypted")
+    assert second.startswith("group robots (78 hosts): ropeway_psk cannot be read: it is encrypted")
     assert third.startswith("vm0: the variable ropeway_prot is unknown")

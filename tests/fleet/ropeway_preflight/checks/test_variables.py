@@ -35,11 +35,11 @@ def prefix_in_capitals(inventory: Inventory) -> None:
 
 
 CASES = [
-    (removed_variable, ["vm2", "ropeway_agent_remotes is called ropeway_agent_peers now"]),
+    (removed_variable, ["vm2", "ropeway_agent_remotes is now called ropeway_agent_peers"]),
     (unknown_variable, ["vm0: the variable ropeway_prot is unknown: did you mean ropeway_port?"]),
     (unknown_role_variable, ["vm0", "did you mean ropeway_agent_gate_timeout_s?"]),
-    (unknown_variable_like_no_other, ["vm0", "ropeway_foo is unknown", "take it out"]),
-    (mistyped_prefix, ["vm0: the variable ropway_psk is none", "did you mean ropeway_psk?"]),
+    (unknown_variable_like_no_other, ["vm0", "ropeway_foo is unknown", "rename or remove it"]),
+    (mistyped_prefix, ["vm0: the variable ropway_psk is unknown", "did you mean ropeway_psk?"]),
     (prefix_in_capitals, ["vm0: the variable Ropeway_port", "did you mean ropeway_port?"]),
 ]
 

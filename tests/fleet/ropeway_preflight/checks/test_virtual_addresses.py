@@ -50,7 +50,7 @@ CASES = [
     (network_address, ["vm0", "10.0.0.0 is the network address"]),
     (broadcast_address, ["vm0", "10.0.0.255 is the broadcast address"]),
     (address_with_prefix, ["vm0", "10.0.0.1/24", "without a prefix length"]),
-    (value_with_a_blank, ["vm0: ropeway_virtual_address '10.0.0.1 ' is no IPv4 address"]),
+    (value_with_a_blank, ["vm0: ropeway_virtual_address '10.0.0.1 ' is not an IPv4 address"]),
 ]
 
 
@@ -113,8 +113,8 @@ def test_full_network(inventory: Inventory, problems: Callable[..., List[str]]) 
     [
         (record(vm0="10.0.0.9"), ["vm0", "10.0.0.1", RECORD_PATH, "10.0.0.9"]),
         (record(gone="10.0.0.999"), [RECORD_PATH, "10.0.0.999 of gone"]),
-        ({"all": None}, [RECORD_PATH, "no mapping"]),
-        ([], [RECORD_PATH, "no mapping"]),
+        ({"all": None}, [RECORD_PATH, "has no mapping"]),
+        ([], [RECORD_PATH, "has no mapping"]),
     ],
 )
 def test_record_that_contradicts(
@@ -133,7 +133,7 @@ def test_a_classic_address_is_not_taken_from_a_host_that_is_gone(
     assert problems(inventory, record(gone="10.0.0.3")) == []
     inventory.everywhere(ropeway_encapsulation="classic")
     (sentence,) = problems(inventory, record(gone="10.0.0.3"))
-    assert "vm2: ropeway_virtual_address 10.0.0.3 was given to gone" in sentence
+    assert f"vm2: {RECORD_PATH} has ropeway_virtual_address 10.0.0.3 for gone" in sentence
 
 
 def test_recorded_address_outside_of_a_changed_network(
@@ -143,9 +143,9 @@ def test_recorded_address_outside_of_a_changed_network(
     found = problems(inventory, record(vm0="10.9.0.1"))
     assert len(found) == 1
     assert found[0] == (
-        f"vm0: the recorded address 10.9.0.1 ({RECORD_PATH}) can't be used in the virtual network "
-        "10.0.0.0/24: if ropeway_network shall change, delete that file, and the next run gives "
-        "new addresses; if not, put the former ropeway_network back."
+        f"vm0: the recorded address 10.9.0.1 ({RECORD_PATH}) is not usable in the virtual network "
+        "10.0.0.0/24: if you want to change ropeway_network, delete that file, and the next run "
+        "allocates new addresses. If not, restore the former ropeway_network."
     )
     inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
     (one,) = problems(inventory, record(vm0="10.9.0.1", vm3="10.0.0.9"))

@@ -52,7 +52,7 @@ CASES = [
     (two_encapsulations, ["ropeway_encapsulation differs", "classic on vm2", "secure on vm1, vm0"]),
     (encapsulation_with_a_blank, ["ropeway_encapsulation 'classic ' is unknown"]),
     (bad_network, ["vm1, vm0, vm2", "10.0.0.0/40", "10.213.77.0/24"]),
-    (network_with_host_bits, ["10.0.0.1/24 has host bits set", "write 10.0.0.0/24"]),
+    (network_with_host_bits, ["10.0.0.1/24 has host bits set", "use 10.0.0.0/24"]),
     (network_too_small, ["10.0.0.0/31", "/30 or shorter"]),
     (two_networks, ["ropeway_network differs", "10.0.0.0/25 on vm2"]),
     (psk_of_one_host, ["ropeway_psk differs", "ropeway_clients (vm0, vm2) without one"]),

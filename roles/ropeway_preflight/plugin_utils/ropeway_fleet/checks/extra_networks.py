@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Dict, Iterator, List, Tuple
+from collections.abc import Mapping
+from typing import Any, Dict, Iterator, Tuple
 
 from ..constants import (
     DEFAULT_DEVICE,
@@ -16,12 +16,12 @@ from ..constants import (
     ENCAPSULATIONS,
     MAIN_NETWORK,
 )
-from ..values import whole_number
+from ..values import is_list, whole_number
 from ..wording import listing, shown
 from .settings import cpu_latency_problems, device_problems, is_secure, max_age_problems
 from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
 
-# Names files, units and, by default, a device with DEVICE_PREFIX and a dash before it.
+# Part of the names of files, of units and, by default, of the device.
 NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
@@ -33,72 +33,82 @@ EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", 
 
 
 def extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of one host's ropeway_agent_extra_networks."""
-    raw = variables.get("ropeway_agent_extra_networks")
-    if raw is None:
+    """Yield the problems of ropeway_agent_extra_networks of the host ``name``."""
+    items = variables.get("ropeway_agent_extra_networks")
+    if items is None:
         return
-    listed = [] if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence) else list(raw)
-    if listed != raw or not all(isinstance(item, Mapping) for item in listed):
+    if not is_list(items) or not all(isinstance(item, Mapping) for item in items):
         yield (
-            f"{name}: ropeway_agent_extra_networks is no list of mappings: write items such as "
+            f"{name}: ropeway_agent_extra_networks is not a list of mappings: list items such as "
             "{name: lab, network: 10.213.78.0/24, address: 10.213.78.1}."
         )
         return
-    taken: Dict[Tuple[str, Any], str] = {
-        ("device", str(variables.get("ropeway_device_name") or DEFAULT_DEVICE)): MAIN_NETWORK
-    }
-    if is_secure(variables):
-        port = variables.get("ropeway_port")
-        taken["port", whole_number(DEFAULT_PORT if port is None else port)] = MAIN_NETWORK
+    owners = _main_network_resources(variables)
     prefixes = {MAIN_NETWORK: variables.get("ropeway_network")}
-    for item in listed:
+    for item in items:
         label = str(item.get("name"))
         if not NETWORK_NAME.fullmatch(label) or label == MAIN_NETWORK or label in prefixes:
             yield (
-                f"{name}: {shown(label)} can't be the name of one of "
+                f"{name}: {shown(label)} cannot be the name of one of "
                 "ropeway_agent_extra_networks: use lower-case letters, digits and dashes, another "
                 f"name for each, and not {MAIN_NETWORK}."
             )
             continue
-        yield from _extra_key_problems(f"{name}, network {label}", item)
-        encapsulation = str(item.get("encapsulation", DEFAULT_ENCAPSULATION))
-        if encapsulation not in ENCAPSULATIONS:
-            yield (
-                f"{name}: network {label} has the unknown encapsulation "
-                f"{shown(encapsulation)}: use one of {', '.join(ENCAPSULATIONS)} "
-                f"({CLASSIC_CAVEAT})."
-            )
-        device = str(item.get("device_name", f"{DEVICE_PREFIX}-{label}"))
-        yield from device_problems(
-            f"{name}, network {label}",
-            {"ropeway_device_name": device, "ropeway_device_mtu": item.get("device_mtu")},
-        )
-        yield from cpu_latency_problems(
-            f"{name}, network {label}", "its cpu_latency_us", item.get("cpu_latency_us")
-        )
-        yield from max_age_problems(
-            f"{name}, network {label}", "its max_age_s", item.get("max_age_s")
-        )
-        own: List[Tuple[str, Any]] = [("device", device)]
-        if encapsulation == "secure":
-            own.append(("port", whole_number(item.get("port", DEFAULT_PORT))))
-        for what in own:
-            if what in taken:
+        where = f"{name}, network {label}"
+        yield from _key_problems(where, item)
+        yield from _setting_problems(where, item)
+        for resource in _resources(item).items():
+            if resource in owners:
                 yield (
-                    f"{name}: networks {taken[what]} and {label} have the same {what[0]} "
-                    f"{what[1]}: give each its own."
+                    f"{name}: networks {owners[resource]} and {label} have the same {resource[0]} "
+                    f"{resource[1]}: give each its own."
                 )
-            taken.setdefault(what, label)
-        yield from _extra_prefix_problems(name, label, item, prefixes)
+            owners.setdefault(resource, label)
+        yield from _prefix_problems(name, label, item, prefixes)
         prefixes[label] = item.get("network")
 
 
-def _extra_key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
+def _main_network_resources(variables: Mapping[str, Any]) -> Dict[Tuple[str, Any], str]:
+    """Return the device and port of the main network, which no other network may use."""
+    device = str(variables.get("ropeway_device_name") or DEFAULT_DEVICE)
+    owners: Dict[Tuple[str, Any], str] = {("device", device): MAIN_NETWORK}
+    if is_secure(variables):
+        port = variables.get("ropeway_port")
+        owners["port", whole_number(DEFAULT_PORT if port is None else port)] = MAIN_NETWORK
+    return owners
+
+
+def _resources(item: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what each network of a host must have for itself: its device, and its port."""
+    resources: Dict[str, Any] = {"device": _device(item)}
+    if str(item.get("encapsulation", DEFAULT_ENCAPSULATION)) == "secure":
+        resources["port"] = whole_number(item.get("port", DEFAULT_PORT))
+    return resources
+
+
+def _device(item: Mapping[str, Any]) -> str:
+    return str(item.get("device_name", f"{DEVICE_PREFIX}-{item.get('name')}"))
+
+
+def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
+    encapsulation = str(item.get("encapsulation", DEFAULT_ENCAPSULATION))
+    if encapsulation not in ENCAPSULATIONS:
+        yield (
+            f"{where}: its encapsulation {shown(encapsulation)} is unknown: use one of "
+            f"{listing(ENCAPSULATIONS)} ({CLASSIC_CAVEAT})."
+        )
+    device = {"ropeway_device_name": _device(item), "ropeway_device_mtu": item.get("device_mtu")}
+    yield from device_problems(where, device)
+    yield from cpu_latency_problems(where, "its cpu_latency_us", item.get("cpu_latency_us"))
+    yield from max_age_problems(where, "its max_age_s", item.get("max_age_s"))
+
+
+def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
     listed = item.get("peers")
     peers = listed if isinstance(listed, list) else []
     for entry, keys in ((item, EXTRA_NETWORK_KEYS), *((peer, EXTRA_PEER_KEYS) for peer in peers)):
         if not isinstance(entry, Mapping):
-            yield f"{where}: {shown(entry)} in its peers is no mapping: write items with a host."
+            yield f"{where}: {shown(entry)} in its peers is not a mapping: list items with a host."
             continue
         of_peer = "" if entry is item else " in an item of its peers"
         for key in entry:
@@ -108,13 +118,18 @@ def _extra_key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}: the key {shown(key)}{of_peer} is unknown: {advice}"
 
 
-def _extra_prefix_problems(
+def _prefix_problems(
     name: str, label: str, item: Mapping[str, Any], prefixes: Mapping[str, Any]
 ) -> Iterator[str]:
+    """Yield the problems of a network's prefix and address.
+
+    ``prefixes`` are those of the networks before it, by name; they may be wrong themselves.
+    """
+    where = f"{name}, network {label}"
     raw = item.get("network")
     sentence = network_problem(None if raw is None else str(raw))
     if sentence:
-        yield f"{name}, network {label}: {sentence.replace('ropeway_network', 'its network')}"
+        yield f"{where}: {sentence.replace('ropeway_network', 'its network')}"
         return
     network = ipaddress.IPv4Network(str(raw))
     for other, prefix in prefixes.items():
@@ -129,8 +144,8 @@ def _extra_prefix_problems(
         address = ipaddress.IPv4Address(str(item.get("address")))
     except ValueError:
         yield (
-            f"{name}, network {label}: {shown(item.get('address'))} is no IPv4 address: write it "
+            f"{where}: {shown(item.get('address'))} is not an IPv4 address: use an address "
             "without a prefix length."
         )
         return
-    yield from placement_problems(f"{name}, network {label}", "its address", address, network)
+    yield from placement_problems(where, "its address", address, network)

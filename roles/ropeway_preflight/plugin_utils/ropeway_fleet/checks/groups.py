@@ -1,4 +1,4 @@
-"""The groups of the inventory, and how sentences name hosts by their group."""
+"""The groups of the inventory, and how messages name hosts by their group."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Dict, Iterator, List, Tuple
 from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP
 from ..wording import listing
 
-# A list of hosts up to this long names each; a longer one its group.
+# Messages name up to this many hosts; for more they name the group.
 NAMES_MAX = 5
 
 
 def group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Iterator[str]:
-    """Yield the problems of the three groups; ``names`` are the hosts of ropeway."""
+    """Yield the problems of the three groups; ``names`` are the hosts of group ropeway."""
     routers, clients = hosts_in(groups, ROUTER_GROUP), hosts_in(groups, CLIENT_GROUP)
     if not routers:
         yield (
-            f"Group {ROUTER_GROUP} holds no host, so {by_group(clients or names, groups)} would "
-            "have no router: put the agreed router into it."
+            f"Group {ROUTER_GROUP} has no host, so {by_group(clients or names, groups)} would "
+            "have no router: add the router to it."
         )
     elif len(routers) > 1:
         yield (
-            f"Group {ROUTER_GROUP} holds {listing(routers)}, but a network has one agreed "
-            "router: leave one host in it."
+            f"Group {ROUTER_GROUP} has the hosts {listing(routers)}, but a network has one "
+            "router: keep one host in it."
         )
     if not clients:
-        yield f"Group {CLIENT_GROUP} holds no host: list the router's clients in it."
+        yield f"Group {CLIENT_GROUP} has no host: add the router's clients to it."
     for name in names:
         if name in routers and name in clients:
-            yield f"{name}: is in {ROUTER_GROUP} and in {CLIENT_GROUP}: leave it in one of them."
+            yield f"{name}: is in {ROUTER_GROUP} and in {CLIENT_GROUP}: keep it in one of them."
     neither = [name for name in names if name not in routers and name not in clients]
     if neither:
         verb = "is" if len(neither) == 1 else "are"
         yield (
             f"{by_group(neither, groups)} {verb} neither in {ROUTER_GROUP} nor in {CLIENT_GROUP}: "
-            "put each into one."
+            "add each to one of them."
         )
     outside = [name for name in routers + clients if name not in names]
     if outside:
@@ -47,7 +47,7 @@ def group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Ite
 
 
 def shared_problems(problems: Sequence[str], groups: Mapping[str, Sequence[str]]) -> List[str]:
-    """The sentences, where hosts that have the same one after "NAME: " share it."""
+    """Return the sentences, merged where they differ only in the host before ": "."""
     names = hosts_in(groups, ALL_GROUP)
     owners: Dict[Tuple[str, str], List[str]] = {}
     for sentence in problems:
@@ -66,7 +66,10 @@ def shared_problems(problems: Sequence[str], groups: Mapping[str, Sequence[str]]
 
 
 def by_group(owners: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
-    """Hosts by the group that holds all of them and no other, or few others; else by name."""
+    """Return a text for ``owners``.
+
+    It is the name of a group if one has exactly these hosts, or few others; otherwise their names.
+    """
     if len(owners) == 1:
         return owners[0]
     first = [name for name in (ALL_GROUP, ROUTER_GROUP, CLIENT_GROUP) if name in groups]

@@ -12,7 +12,7 @@ from .virtual_network import network_problem
 
 
 class Host(NamedTuple):
-    """What the inventory says about one host, as far as it could be read."""
+    """One host; a part that is missing or wrong is None or left out."""
 
     name: str
     network: Optional[ipaddress.IPv4Network]
@@ -21,7 +21,7 @@ class Host(NamedTuple):
 
 
 def read_host(name: str, variables: Mapping[str, Any]) -> Tuple[Host, List[str]]:
-    """Return a host as far as its variables can be understood, and their problems."""
+    """Return the host ``name``, and the problems of its variables."""
     problems: List[str] = []
     raw_network = variables.get("ropeway_network")
     network = None
@@ -35,7 +35,7 @@ def read_host(name: str, variables: Mapping[str, Any]) -> Tuple[Host, List[str]]
             virtual = ipaddress.IPv4Address(str(raw_address))
         except ValueError:
             problems.append(
-                f"{name}: ropeway_virtual_address {shown(raw_address)} is no IPv4 address: write "
-                "it without a prefix length, such as 10.213.77.1."
+                f"{name}: ropeway_virtual_address {shown(raw_address)} is not an IPv4 address: use "
+                "an address without a prefix length, such as 10.213.77.1."
             )
     return Host(name, network, interfaces, virtual), problems

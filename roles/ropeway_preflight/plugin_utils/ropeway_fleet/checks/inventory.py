@@ -1,4 +1,4 @@
-"""The check of a whole inventory."""
+"""Runs all checks of an inventory."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def inventory_problems(
     record_path: str = "the record of addresses",
     role_options: Optional[Mapping[str, Mapping[str, Any]]] = None,
 ) -> List[str]:
-    """Every problem of the inventory, as sentences in a stable order; empty if there is none.
+    """Return all problems of the inventory, as sentences in a stable order.
 
-    ``record`` is the parsed content of the file of recorded addresses, or None if there is none.
-    ``role_options`` are the roles' own variables, as their meta/argument_specs.yml describe them.
-    While a variable can't be read, the rest can't be judged: then the problems are those of the
-    groups and of reading.
+    ``record`` is the parsed file of recorded addresses, or None if there is no file.
+    ``role_options`` are the variables of the roles, from their meta/argument_specs.yml.
+    If a variable cannot be read, only groups and names are checked besides.
     """
     names = hosts_in(groups, ALL_GROUP)
     if not names:
         sentence = (
-            f"Group {ALL_GROUP} holds no host: check the path given with -i, and list the hosts "
+            f"Group {ALL_GROUP} has no host: check the path given with -i, and list the hosts "
             f"under {ROUTER_GROUP} and {CLIENT_GROUP}."
         )
         return [sentence]
@@ -68,7 +67,7 @@ def inventory_problems(
 def _value_problems(
     groups: Mapping[str, Sequence[str]], names: List[str], read: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Problems of what the hosts' variables hold, without the record of addresses."""
+    """Yield the problems of the values, except those of virtual addresses."""
     yield from shared_value_problems(names, read, groups)
     hosts: List[Host] = []
     for name in names:

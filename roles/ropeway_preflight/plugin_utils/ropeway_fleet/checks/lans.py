@@ -1,4 +1,4 @@
-"""The LANs of all hosts: their addresses and prefixes."""
+"""Addresses and prefixes of the interfaces of each LAN, and overlaps between LANs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .interfaces import Interface
 
 
 def lan_problems(hosts: List[Host]) -> Iterator[str]:
-    """Yield the problems of addresses and prefixes within LANs and between them."""
+    """Yield the problems of addresses and prefixes, within a LAN and between LANs."""
     members: Dict[str, List[Tuple[Host, Interface]]] = {}
     for host in hosts:
         for interface in host.interfaces:
@@ -28,14 +28,14 @@ def lan_problems(hosts: List[Host]) -> Iterator[str]:
         for address, labels in owners.items():
             if len(labels) > 1:
                 yield (
-                    f"LAN {shown(lan)}: address {address} is given to "
-                    f"{' and '.join(labels)}: give each its own."
+                    f"LAN {shown(lan)}: {' and '.join(labels)} have the same "
+                    f"address {address}: give each its own."
                 )
         if len(prefixes) > 1:
             parts = [f"{prefix} on {listing(labels)}" for prefix, labels in prefixes.items()]
             yield (
                 f"LAN {shown(lan)} has {len(prefixes)} prefixes: {'; '.join(parts)}: give all "
-                "interfaces of a LAN addresses of one network, or name another LAN."
+                "interfaces of a LAN addresses of one network, or use separate LANs."
             )
     for host in hosts:
         for position, one in enumerate(host.interfaces):

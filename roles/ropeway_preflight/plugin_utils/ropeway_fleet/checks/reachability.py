@@ -1,4 +1,4 @@
-"""Whether the hosts can reach each other, by the inventory."""
+"""Links between hosts: LANs shared with the router, direct peers, tolerated links."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Iterator, List
 
 from ..constants import CLIENT_GROUP, ROUTER_GROUP
+from ..values import is_list
 from ..wording import listing, shown
 from .groups import hosts_in
 from .host import Host
@@ -17,16 +18,19 @@ def address_required_problems(
     hosts: List[Host],
     hostvars: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Clients find the router by its addresses; it learns theirs from their packets."""
+    """Yield a problem for each interface of the router without an address.
+
+    Clients connect to the router's addresses; the router learns theirs from their packets.
+    """
     for host in hosts:
         if host.name not in hosts_in(groups, ROUTER_GROUP) or _endpoints(hostvars[host.name]):
             continue
         for interface in host.interfaces:
             if interface.address is None:
                 yield (
-                    f"{host.name}: interface {interface.name} has no address, but the router's are "
-                    "needed by its clients: add the one that it always gets, or name it in "
-                    "ropeway_endpoints."
+                    f"{host.name}: interface {interface.name} has no address, but clients "
+                    "need the router's addresses: add the address that the interface always gets, "
+                    "or list it in ropeway_endpoints."
                 )
 
 
@@ -40,7 +44,7 @@ def reachability_problems(
     routers = [by_name[name] for name in hosts_in(groups, ROUTER_GROUP) if name in by_name]
     router_lans = {interface.lan for router in routers for interface in router.interfaces}
     if not router_lans:
-        return  # said already: no router, or a router without a readable interface
+        return  # another check reports a router that is missing or has no valid interface
     if any(_endpoints(hostvars[router.name]) for router in routers):
         return
     for name in hosts_in(groups, CLIENT_GROUP):
@@ -50,17 +54,17 @@ def reachability_problems(
         lans = [interface.lan for interface in host.interfaces]
         if not router_lans.intersection(lans):
             yield (
-                f"{name}: with the LANs {listing(sorted(map(shown, set(lans))))} it shares no "
-                f"LAN with the router {listing([router.name for router in routers])} (LANs "
-                f"{listing(sorted(map(shown, router_lans)))}): give it an interface on one of "
-                "the router's, or the router its ropeway_endpoints."
+                f"{name}: its LANs ({listing(sorted(map(shown, set(lans))))}) include no LAN "
+                f"of the router {listing([router.name for router in routers])} (LANs "
+                f"{listing(sorted(map(shown, router_lans)))}): add an interface in a LAN "
+                "of the router, or set ropeway_endpoints of the router."
             )
 
 
 def _endpoints(variables: Mapping[str, Any]) -> List[str]:
-    """The host's ropeway_endpoints, which only a secure network uses."""
+    """Return the host's ropeway_endpoints, which only a secure network uses."""
     raw = variables.get("ropeway_endpoints")
-    if not is_secure(variables) or isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
+    if not is_secure(variables) or not is_list(raw):
         return []
     return [str(item) for item in raw]
 
@@ -72,21 +76,21 @@ def direct_peer_problems(
     raw = variables.get("ropeway_direct_peers")
     if raw is None:
         return
-    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
-        yield f"{name}: ropeway_direct_peers is no list: write names of clients."
+    if not is_list(raw):
+        yield f"{name}: ropeway_direct_peers is not a list: list names of clients."
         return
     for other in raw:
         if other == name or other not in hosts_in(groups, CLIENT_GROUP):
             yield (
-                f"{name}: {shown(other)} in ropeway_direct_peers is no other host of "
-                f"{CLIENT_GROUP}: write names of clients."
+                f"{name}: {shown(other)} in ropeway_direct_peers is not another host of "
+                f"{CLIENT_GROUP}: list names of clients."
             )
 
 
 def tolerated_problems(
     hosts: Sequence[Host], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What ropeway_tolerated_links names and no host has."""
+    """Yield a problem for each name in ropeway_tolerated_links that no host's interface has."""
     known = {interface.name for host in hosts for interface in host.interfaces}
     for host in hosts:
         raw = hostvars[host.name].get("ropeway_tolerated_links")
@@ -94,11 +98,11 @@ def tolerated_problems(
         if listed is None:
             continue
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-            yield f"{host.name}: ropeway_tolerated_links is no list of names of interfaces."
+            yield f"{host.name}: ropeway_tolerated_links is not a list of interface names."
             continue
         for name in (item.strip() for item in listed):
             if name and name not in known:
                 yield (
                     f"{host.name}: {name!r} in ropeway_tolerated_links is in no host's "
-                    "ropeway_interfaces: correct it or take it out."
+                    "ropeway_interfaces: correct or remove it."
                 )

@@ -1,4 +1,4 @@
-"""The hosts' variables, read once each, and those that can't be read."""
+"""Reads the variables of all hosts, and reports those that cannot be templated or decrypted."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ansible.errors import AnsibleError
 from jinja2.exceptions import TemplateError
 
 from ..constants import ALL_GROUP
-from ..wording import WORDS_MAX, shown
+from ..wording import OUTPUT_MAX_CHARS, shown
 from .groups import hosts_in
 from .variables import INVENTORY_VARIABLES, VARIABLE_PREFIX
 
-# What of other variables the checks read.
-WAY_IN_VARIABLES = ("ansible_host", "ansible_port")
+# Variables of Ansible that the checks read: how it connects to the host.
+CONNECTION_VARIABLES = ("ansible_host", "ansible_port")
 READ_ERRORS = (AnsibleError, TemplateError)
 
 
 def read_variables(
     names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], known: Sequence[str]
 ) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
-    """What the hosts' variables hold, each asked for once, and which can't be read.
+    """Return the variables of each host by name, and a problem for each that cannot be read.
 
-    Ansible templates a variable whenever it is asked for. What the checks don't read is there
-    without its value, so that its name can be judged.
+    Ansible templates a variable on every access, so each is read once. A variable that no check
+    reads has the value None; its name is still checked.
     """
-    checked = (*INVENTORY_VARIABLES, "ropeway_agent_extra_networks", *WAY_IN_VARIABLES)
+    checked = (*INVENTORY_VARIABLES, "ropeway_agent_extra_networks", *CONNECTION_VARIABLES)
     read: Dict[str, Dict[str, Any]] = {}
     problems: List[str] = []
     for name in names:
@@ -36,7 +36,7 @@ def read_variables(
             variables = hostvars[name]
             keys = [str(key) for key in variables]
         except READ_ERRORS as error:
-            problems.append(f"{name}: its variables can't be read: {_why_unreadable(error)}")
+            problems.append(f"{name}: its variables cannot be read: {_why_unreadable(error)}")
             continue
         for key in keys:
             read[name][key] = None
@@ -52,7 +52,7 @@ def read_variables(
 def first_value(
     groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]], key: str
 ) -> str:
-    """A variable of the fleet's first host as text; empty where it has none that can be read."""
+    """Return a variable of the fleet's first host as text; "" if it has none or cannot be read."""
     for name in hosts_in(groups, ALL_GROUP)[:1]:
         try:
             return str(hostvars[name].get(key) or "")
@@ -62,7 +62,10 @@ def first_value(
 
 
 def read_value(holder: Any, key: Any, where: str, problems: List[str]) -> Any:
-    """``holder[key]`` with everything in it templated; None for what can't be."""
+    """Return ``holder[key]``, templated to its depths; None in place of what cannot be read.
+
+    ``where`` names the value in the sentences that are added to ``problems``.
+    """
     try:
         value = holder[key]
         if isinstance(value, Mapping):
@@ -75,38 +78,38 @@ def read_value(holder: Any, key: Any, where: str, problems: List[str]) -> Any:
                 read_value(value, position, f"{where}, item {position + 1}", problems)
                 for position in range(len(value))
             ]
-        # What stands for a template that failed says so only when it is used.
+        # Ansible's marker for a failed template raises only when it is used.
         str(value)
     except READ_ERRORS as error:
-        problems.append(f"{where} can't be read: {_why_unreadable(error)}")
+        problems.append(f"{where} cannot be read: {_why_unreadable(error)}")
         return None
     return value
 
 
 def _early_problems(name: str, variables: Mapping[str, Any], key: str) -> Iterator[str]:
-    """What can't be read of a variable that a role reads later, when it may know more."""
+    """Yield problems of a role's variable that facts and the role itself cannot solve later."""
     found: List[str] = []
     read_value(variables, key, key, found)
     for sentence in found:
-        needs = re.search(r"can't be read: it needs '([^']+)'", sentence)
+        needs = re.search(r"cannot be read: it needs '([^']+)'", sentence)
         lacking = needs is not None and not needs[1].startswith((VARIABLE_PREFIX, "ansible_", "_"))
-        if lacking or "vault secret" in sentence:
+        if lacking or "vault password" in sentence:
             yield f"{name}: {sentence}"
 
 
 def _why_unreadable(error: Exception) -> str:
-    """Why a variable can't be read, and what to do, from what Ansible says about it."""
-    said = str(error)
-    undefined = re.search(r"'([^']+)' is undefined", said)
+    """Return the reason and the remedy, taken from Ansible's message."""
+    message = str(error)
+    undefined = re.search(r"'([^']+)' is undefined", message)
     if undefined:
         return (
             f"it needs '{undefined[1]}', which is not defined for this host: define it, or correct "
             "the name."
         )
-    if "vault" in said.lower() or "decrypt" in said.lower():
+    if "vault" in message.lower() or "decrypt" in message.lower():
         return (
-            "it is encrypted, and no vault secret opens it: run again with --ask-vault-pass, or "
-            "with --vault-password-file and the right file."
+            "it is encrypted, and no vault password decrypts it: run again with --ask-vault-pass, "
+            "or with --vault-password-file and the right file."
         )
-    words = " ".join(said.split()).replace("A captured exception marker was tripped: ", "")
-    return f"Ansible says {words[:WORDS_MAX]!r}: correct it."
+    words = " ".join(message.split()).replace("A captured exception marker was tripped: ", "")
+    return f"Ansible says {words[:OUTPUT_MAX_CHARS]!r}: correct it."

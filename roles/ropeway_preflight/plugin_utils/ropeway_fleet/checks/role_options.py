@@ -1,4 +1,4 @@
-"""The roles' own variables, judged by their meta/argument_specs.yml."""
+"""Checks the variables of the roles against their meta/argument_specs.yml."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def option_problems(
     hostvars: Mapping[str, Mapping[str, Any]],
     options: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """What of the roles' own variables is not of the kind that their argument_specs.yml says.
+    """Yield a problem for each variable of a role that has the wrong type or an unknown value.
 
-    Asked here for all hosts in one process, and not by each role on each host. What can't be read
-    yet, since it needs facts, is judged where it is used.
+    One process checks all hosts here, instead of each role on each host. A variable that cannot be
+    read yet, because it needs facts, is checked by the task that uses it.
     """
     for name in names:
         given = {}

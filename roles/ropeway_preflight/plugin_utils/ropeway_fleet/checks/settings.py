@@ -1,4 +1,4 @@
-"""Variables of a host that hold one value or a list of plain ones."""
+"""Simple settings of a host: ports, times, sizes, offloads, endpoints, the pre-shared key."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Iterator
 
 from ..constants import DEFAULT_ENCAPSULATION, DEVICE_PREFIX, INTERFACE_NAME_MAX_BYTES, MTU_RANGE
-from ..values import whole_number
+from ..values import is_list, whole_number
 from ..wording import shown
 
+# The ranges that the agent accepts (config.schema.json).
 PORT_RANGE = range(1, 65536)
 ROLLOVER_RANGE_S = range(2, 3601)
 MAX_AGE_MIN_S = 0.1
@@ -33,8 +34,8 @@ def device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
             or any(c.isspace() or c in "/:*?[" for c in text)
         ):
             yield (
-                f"{name}: ropeway_device_name {text!r} does not fit: let it begin with "
-                f"{DEVICE_PREFIX}, which systemd-networkd leaves alone, and use at most "
+                f"{name}: ropeway_device_name {text!r} is not valid: use a name that "
+                f"begins with {DEVICE_PREFIX}, which systemd-networkd ignores, and has at most "
                 f"{INTERFACE_NAME_MAX_BYTES} bytes without space, slash, colon, *, ? or [."
             )
     mtu = variables.get("ropeway_device_mtu")
@@ -42,78 +43,79 @@ def device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
         return
     if whole_number(mtu) not in MTU_RANGE:
         yield (
-            f"{name}: ropeway_device_mtu {shown(mtu)} does not fit: use auto, or "
+            f"{name}: ropeway_device_mtu {shown(mtu)} is not valid: use auto, or "
             f"{MTU_RANGE.start} to {MTU_RANGE.stop - 1}."
         )
 
 
 def secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of the variables that only a secure network uses."""
+    """Yield the problems of the variables that only secure networks use."""
     for key, allowed in (("ropeway_port", PORT_RANGE), ("ropeway_rollover_s", ROLLOVER_RANGE_S)):
         value = variables.get(key)
         if value is not None and whole_number(value) not in allowed:
             yield (
-                f"{name}: {key} {shown(value)} does not fit: use {allowed.start} to "
+                f"{name}: {key} {shown(value)} is not valid: use {allowed.start} to "
                 f"{allowed.stop - 1}."
             )
     psk = variables.get("ropeway_psk")
     if psk and not _is_key(psk):
         yield (
-            f"{name}: ropeway_psk is not the base64 text of {PSK_BYTES} bytes: take what "
-            f"`openssl rand -base64 {PSK_BYTES}` prints."
+            f"{name}: ropeway_psk is not the base64 text of {PSK_BYTES} bytes: use the output "
+            f"of `openssl rand -base64 {PSK_BYTES}`."
         )
     yield from _offload_problems(name, variables.get("ropeway_offload_disable"))
     raw = variables.get("ropeway_endpoints")
     if raw is None:
         return
-    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
-        yield f"{name}: ropeway_endpoints is no list: write items such as 203.0.113.7:51840."
+    if not is_list(raw):
+        yield f"{name}: ropeway_endpoints is not a list: list addresses such as 203.0.113.7:51840."
         return
     for item in raw:
         if not _is_endpoint(str(item)):
             yield (
-                f"{name}: {shown(item)} in ropeway_endpoints is no address with or without a "
-                'port: write it such as 203.0.113.7, 203.0.113.7:51840, or "[2001:db8::7]:51840".'
+                f"{name}: {shown(item)} in ropeway_endpoints is not an address, alone or with a "
+                "port: use a value such as 203.0.113.7, 203.0.113.7:51840, or "
+                '"[2001:db8::7]:51840".'
             )
 
 
 def _offload_problems(name: str, raw: Any) -> Iterator[str]:
     if raw is None:
         return
-    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Sequence):
-        yield f"{name}: ropeway_offload_disable is no list: write one such as [udp_segment]."
+    if not is_list(raw):
+        yield f"{name}: ropeway_offload_disable is not a list: use a list such as [udp_segment]."
         return
     for item in raw:
         if item not in OFFLOAD_FEATURES:
             yield (
-                f"{name}: {shown(item)} in ropeway_offload_disable is no feature: use some of "
+                f"{name}: {shown(item)} in ropeway_offload_disable is not an offload: use some of "
                 f"{', '.join(OFFLOAD_FEATURES)}."
             )
 
 
 def max_age_problems(where: str, key: str, raw: Any) -> Iterator[str]:
-    """Yield a problem if ``raw`` is no bound for the age of packets."""
+    """Yield a problem if ``raw`` is not a valid limit for the age of packets, in seconds."""
     if raw is None:
         return
     try:
-        # A truth value is a number to float().
+        # float() would accept a bool.
         seconds = float("nan") if isinstance(raw, bool) else float(raw)
     except (TypeError, ValueError):
         seconds = float("nan")
     if seconds != 0 and not MAX_AGE_MIN_S <= seconds <= MAX_AGE_MAX_S:
         yield (
-            f"{where}: {key} {raw!r} does not fit: use seconds from {MAX_AGE_MIN_S:g} to "
-            f"{MAX_AGE_MAX_S:g} without a unit, or 0 for no bound."
+            f"{where}: {key} {raw!r} is not valid: use seconds from {MAX_AGE_MIN_S:g} to "
+            f"{MAX_AGE_MAX_S:g} without a unit, or 0 for no limit."
         )
 
 
 def cpu_latency_problems(where: str, key: str, raw: Any) -> Iterator[str]:
-    """Yield a problem if ``raw`` is no bound for the wake-up time of processors."""
+    """Yield a problem if ``raw`` is not a valid wake-up latency of processors, in microseconds."""
     allowed = CPU_LATENCY_RANGE_US
     if raw is not None and whole_number(raw) not in allowed:
         yield (
-            f"{where}: {key} {raw!r} does not fit: use microseconds from {allowed.start} to "
-            f"{allowed.stop - 1} without a unit, or leave it out."
+            f"{where}: {key} {raw!r} is not valid: use microseconds from {allowed.start} to "
+            f"{allowed.stop - 1} without a unit, or remove it."
         )
 
 

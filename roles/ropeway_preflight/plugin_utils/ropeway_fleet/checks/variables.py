@@ -1,4 +1,4 @@
-"""Which variables an inventory may set, and what to do about the others."""
+"""The variables that an inventory may set, and the problems of all other names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..wording import shown
 from .groups import by_group
 
 VARIABLE_PREFIX = "ropeway_"
-# What an inventory may set. The roles' own variables come from their defaults.
+# The variables that an inventory may set, besides those of the roles (meta/argument_specs.yml).
 INVENTORY_VARIABLES = (
     "ropeway_accept_new_keys",
     "ropeway_addresses_file",
@@ -35,20 +35,20 @@ INVENTORY_VARIABLES = (
     "ropeway_tolerated_links",
     "ropeway_virtual_address",
 )
-# What the roles and the files of records set themselves.
+# Variables that the roles and the files of records set.
 SET_BY_ROLES = (
     "ropeway_agent_keys",
     "ropeway_preflight_addresses",
     "ropeway_recorded_addresses",
     "ropeway_recorded_keys",
 )
-# Variables of former versions, and what they are called now.
+# Variables of former versions, and their present names.
 REMOVED_VARIABLES = {
     "ropeway_agent_remotes": "ropeway_agent_peers",
     "ropeway_client_remotes": "ropeway_client_peers",
     "ropeway_router_remotes": "ropeway_router_peers",
 }
-# How much alike (difflib's ratio) two texts are where one is the other mistyped: "ropway" and
+# Names that are at least this similar (difflib's ratio, 0 to 1) count as mistyped: "ropway" and
 # "ropeway" have 0.92, "gateway" and "ropeway" 0.57.
 MISTYPED_RATIO = 0.8
 
@@ -58,7 +58,10 @@ def unknown_variable_problems(
     read: Mapping[str, Mapping[str, Any]],
     known: Sequence[str],
 ) -> Iterator[str]:
-    """Names that look like ropeway's and are not; never their values, which may be secrets."""
+    """Yield the problems of removed, unknown and mistyped names.
+
+    Their values may be secrets and are never shown.
+    """
     owners: Dict[str, List[str]] = {}
     for name, variables in read.items():
         for key in variables:
@@ -66,7 +69,7 @@ def unknown_variable_problems(
     for key, having in owners.items():
         if key in REMOVED_VARIABLES:
             new = REMOVED_VARIABLES[key]
-            yield f"{by_group(having, groups)}: {key} is called {new} now: rename it."
+            yield f"{by_group(having, groups)}: {key} is now called {new}: rename it."
         elif key.startswith(VARIABLE_PREFIX):
             if key not in known and key not in SET_BY_ROLES:
                 endings = [name[len(VARIABLE_PREFIX) :] for name in known]
@@ -74,14 +77,14 @@ def unknown_variable_problems(
                 advice = (
                     f"did you mean {VARIABLE_PREFIX}{near[0]}?"
                     if near
-                    else f"names with {VARIABLE_PREFIX} are ropeway's: rename it, or take it out."
+                    else f"the prefix {VARIABLE_PREFIX} is reserved: rename or remove it."
                 )
                 yield f"{by_group(having, groups)}: the variable {key} is unknown: {advice}"
         elif _is_mistyped_prefix(key):
             near = difflib.get_close_matches(key.lower(), known, 1, MISTYPED_RATIO)
             if near:
                 yield (
-                    f"{by_group(having, groups)}: the variable {shown(key)} is none of ropeway's: "
+                    f"{by_group(having, groups)}: the variable {shown(key)} is unknown: "
                     f"did you mean {near[0]}?"
                 )
 

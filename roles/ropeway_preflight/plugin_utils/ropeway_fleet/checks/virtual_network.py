@@ -1,4 +1,4 @@
-"""The virtual network: its prefix, and what all hosts must agree on."""
+"""ropeway_network and ropeway_encapsulation, and the values that all hosts must share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .groups import by_group
 CLASSIC_CAVEAT = (
     "classic has no authentication and no encryption, so it is for trusted LANs and old nodes only"
 )
-# A longer prefix has no room for a router and a client beside network and broadcast address.
+# A longer prefix has no addresses for a router and a client.
 NETWORK_PREFIX_MAX = 30
 
 
@@ -22,7 +22,7 @@ def shared_value_problems(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """Problems of what all hosts must have in common, one sentence per value and not per host."""
+    """Yield the problems of values that all hosts must share: one sentence for each value."""
     encapsulations = _hosts_by_value(names, hostvars, "ropeway_encapsulation")
     for value, owners in encapsulations.items():
         if value is not None and value not in ENCAPSULATIONS:
@@ -46,7 +46,7 @@ def shared_value_problems(
             yield f"{key} differs: {'; '.join(parts)}: set one value for the group {ALL_GROUP}."
     secrets = {str(hostvars[name].get("ropeway_psk") or "") for name in names}
     if len(secrets) > 1:
-        # Never the values: they would stand in every log.
+        # Logs must not contain the secrets, so no message shows them.
         without = [name for name in names if not hostvars[name].get("ropeway_psk")]
         which = f"{by_group(without, groups)} without one" if without else "not the same everywhere"
         yield f"ropeway_psk differs ({which}): set one value for the group {ALL_GROUP}."
@@ -63,39 +63,44 @@ def _hosts_by_value(
 
 
 def network_problem(value: Optional[str]) -> Optional[str]:
-    """Return why ``value`` can't be ropeway_network, or None if it can."""
+    """Return a problem if ``value`` is not a usable ropeway_network; otherwise None."""
     if value is None:
-        return "ropeway_network is not set: give the virtual network, such as 10.213.77.0/24."
+        return "ropeway_network is not set: set the virtual network, such as 10.213.77.0/24."
     if "/" not in value:
         return (
-            f"ropeway_network {shown(value)} has no prefix length: write it such as 10.213.77.0/24."
+            f"ropeway_network {shown(value)} has no prefix length: use a value such as "
+            "10.213.77.0/24."
         )
     try:
         network = ipaddress.IPv4Network(value, strict=False)
     except ValueError:
         return (
-            f"ropeway_network {shown(value)} is no IPv4 network: write it such as 10.213.77.0/24."
+            f"ropeway_network {shown(value)} is not an IPv4 network: use a value such as "
+            "10.213.77.0/24."
         )
     if str(network) != str(ipaddress.IPv4Interface(value)):
-        return f"ropeway_network {value} has host bits set: write {network}."
+        return f"ropeway_network {value} has host bits set: use {network}."
     if network.prefixlen > NETWORK_PREFIX_MAX:
         return (
             f"ropeway_network {value} has no room for a router and a client: use a prefix of "
             f"/{NETWORK_PREFIX_MAX} or shorter."
         )
     if not is_unicast(network.network_address):
-        return f"ropeway_network {value} is not a unicast network: take a private one (RFC 1918)."
+        return f"ropeway_network {value} is not a unicast network: use a private one (RFC 1918)."
     return None
 
 
 def placement_problems(
     name: str, origin: str, address: ipaddress.IPv4Address, network: ipaddress.IPv4Network
 ) -> Iterator[str]:
-    """Yield a problem if no host of ``network`` can have ``address``."""
+    """Yield a problem if ``address`` cannot belong to a host of ``network``.
+
+    ``origin`` names the variable in the sentence.
+    """
     first, last = network[1], network[-2]
     if address not in network:
         yield (
-            f"{name}: {origin} {address} lies outside the virtual network {network}: use {first} "
+            f"{name}: {origin} {address} is outside the virtual network {network}: use {first} "
             f"to {last}."
         )
     elif address == network.network_address:
