@@ -4,8 +4,8 @@
 2. ``_inbound_data``: its replay window, so that a later copy costs no cryptography; open the frame,
    then mark it;
 3. ``_opened``: see that the sender may send the packets, ``Node._arrived``;
-4. whatever is no data frame goes to :class:`ropeway.core.peers.peers.SecurePeers`, which also
-   keeps ``set_links``, ``add_remote``, ``remove_remote``, ``reload`` and ``tick``.
+4. the parts of :class:`ropeway.core.peers.peers.SecurePeers` take all other frames; ``set_links``,
+   ``reload`` and ``tick`` go there too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ropeway.core.frame.data import (
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.link import Link
 from ropeway.core.packet import ipv4, runs
-from ropeway.core.peers.peers import SecurePeers, check_peers
+from ropeway.core.peers.peers import SecurePeers
 from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.session import Session
@@ -78,7 +78,6 @@ class SecureNode(Node):
             self._own,
             self._strands,
             self._routes,
-            self.touched,
             self._dropped,
             self._log,
             self.watch,
@@ -94,7 +93,7 @@ class SecureNode(Node):
         What they send before they are told is complete.
         """
         self._kinds = _ALL
-        self._peers.takes_partial = True
+        self._peers.dialogue.takes_partial = True
 
     # The way out.
 
@@ -116,18 +115,18 @@ class SecureNode(Node):
                     self._send(run, None, now, partial)
             else:
                 self._dropped[Drop.FOREIGN_SOURCE] += len(run)
-        if self._peers.woken or self._peers.unsettled:
+        if self._peers.woken or self._peers.settling.unsettled:
             self._settle(now)
 
     def _settle(self, now: float) -> None:
-        peers = self._peers
-        peers.settle(now)
-        if peers.released:
-            released, peers.released = peers.released, []
+        self._peers.settle(now)
+        settling = self._peers.settling
+        if settling.released:
+            released, settling.released = settling.released, []
             for packet, origin, _ in released:
                 self._send((packet,), origin, now, False)
-        if peers.given_up:
-            given_up, peers.given_up = peers.given_up, []
+        if settling.given_up:
+            given_up, settling.given_up = settling.given_up, []
             for packet, origin, _ in given_up:
                 self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
 
@@ -142,7 +141,7 @@ class SecureNode(Node):
 
     def set_max_age(self, max_age_s: float) -> None:
         """Have no packet wait for a session for longer than that, in seconds."""
-        self._peers.max_age_s = max_age_s
+        self._peers.settling.max_age_s = max_age_s
 
     def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
         """Give what is to be sent: (socket's key, endpoint) -> trains of frames, in order."""
@@ -153,10 +152,9 @@ class SecureNode(Node):
                 result.setdefault(key, []).extend(connection.outbox)
             connection.outbox = []
         self.touched.clear()
-        for socket, endpoint, datagram in self._peers.outgoing:
+        for socket, endpoint, datagram in self._peers.outgoing.take():
             train = Train(len(datagram), 1, [datagram])
             result.setdefault((socket, endpoint), []).append(train)
-        self._peers.outgoing.clear()
         return result
 
     def send_failed(self, key: SocketKey, reason: str, count: int) -> None:
@@ -187,7 +185,7 @@ class SecureNode(Node):
             # What is too short for a frame, one by one; a datagram may be empty.
             for at in range(start * size, len(data) or 1, size):
                 self._inbound_other(data[at : at + size], endpoint, key, now)
-        if self._peers.woken or self._peers.unsettled:
+        if self._peers.woken or self._peers.settling.unsettled:
             self._settle(now)
 
     def packets_in(self, received: Received) -> int:
@@ -292,7 +290,7 @@ class SecureNode(Node):
         """Take what authentic frames of a session held."""
         session.heard_at = strand.heard_at = now
         if not session.confirmed:
-            self._peers.confirm(session, now)
+            self._peers.sessions.confirm(session, now)
         if now >= strand.idle_at:
             self._peers.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
@@ -322,7 +320,7 @@ class SecureNode(Node):
         """Take what is no data frame of a known session."""
         peers = self._peers
         if not datagram or datagram[0] not in _FRAMES:
-            peers.handshake(datagram, key, endpoint, now)
+            peers.handshaking.take(datagram, key, endpoint, now)
             return
         if len(datagram) < OVERHEAD:
             self._dropped[Drop.MALFORMED] += 1
@@ -332,19 +330,19 @@ class SecureNode(Node):
             self._dropped[Drop.MALFORMED] += 1
             return
         if session is not None:
-            peers.control(session, datagram, key, endpoint, now)
+            peers.control_frames.take(session, datagram, key, endpoint, now)
             return
         self._dropped[Drop.UNKNOWN_SESSION] += 1
         for reset in peers.handshakes.resets_for(datagram, now):
-            peers.outgoing.append((key, endpoint, reset))
+            peers.outgoing.put(key, endpoint, reset)
 
     # The control side.
 
     def set_links(self, links: Sequence[Link], now: float) -> None:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
-        self._peers.set_links(links, now)
+        self._peers.calls.set_links(links, now)
         self._settle(now)
-        for index in self._send_errors.keys() - self._peers.links.keys():
+        for index in self._send_errors.keys() - self._peers.links.by_index.keys():
             del self._send_errors[index]
 
     def add_remote(self, host: str, address: str, number: int, now: float) -> None:
@@ -352,7 +350,7 @@ class SecureNode(Node):
 
         Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
         """
-        self._peers.add_remote(host, address, number, now)
+        self._peers.members.add_remote(host, address, number, now)
         self._settle(now)
 
     def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
@@ -360,16 +358,16 @@ class SecureNode(Node):
 
         Raises ValueError, with a sentence, if there is no such thing.
         """
-        self._peers.remove_remote(host, address, now)
+        self._peers.members.remove_remote(host, address, now)
         self._settle(now)
 
     def unanswered(self, now: float) -> bool:
         """Say whether a host does not answer, perhaps because this one's epoch is too low."""
-        return self._peers.unanswered(now)
+        return self._peers.sessions.unanswered(now)
 
     def raise_epoch(self, epoch: int) -> None:
         """Begin handshakes with this epoch from now on, if it is greater; 0 to 2**32 - 1."""
-        self._peers.raise_epoch(epoch)
+        self._peers.sessions.raise_epoch(epoch)
 
     def reload(self, settings: SecureSettings, now: float) -> None:
         """Take over other peers, keys and endpoints; sessions that are still valid live on.
@@ -384,12 +382,12 @@ class SecureNode(Node):
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
             raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
-        check_peers(settings.peers)
-        KeyPair.of(settings.private_key)
+        identity = KeyPair.of(settings.private_key)
+        self._peers.members.set_peers(settings.peers, now)
         self.settings = settings
-        self._peers.set_peers(settings.peers, now)
         if settings.private_key != before.private_key:
-            self._peers.set_identity(settings.private_key, now)
+            self._peers.handshakes.set_identity(identity)
+            self._peers.sessions.request_everywhere(now)
         self._settle(now)
 
     def end_sessions(
@@ -399,7 +397,7 @@ class SecureNode(Node):
 
         ``reason`` is for the log; ``epoch`` and ``reset_keys`` are as for a new start.
         """
-        self._peers.end_sessions(reason, epoch, reset_keys, now)
+        self._peers.sessions.end_all(reason, epoch, reset_keys, now)
         self._settle(now)
 
     def replace_sessions(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
@@ -407,23 +405,24 @@ class SecureNode(Node):
 
         ``epoch`` and ``reset_keys`` are as for a new start.
         """
-        self._peers.replace_sessions(epoch, reset_keys, now)
+        self._peers.sessions.replace_all(epoch, reset_keys, now)
+        self._settle(now)
 
     def catch_up(self, now: float) -> None:
         """Give up what has become too old while nothing ran here, before anything is sent."""
-        self._peers.catch_up(now)
+        self._peers.sessions.expire_all(now)
         self._settle(now)
 
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Give where the hosts are that have called, to be recalled at the next start."""
-        return self._peers.callers()
+        return self._peers.calls.callers()
 
     def called(self) -> List[str]:
         """Return the addresses that routes are to be looked up for, each once.
 
         Hosts are called there, or have called from there.
         """
-        return self._peers.called()
+        return self._peers.calls.called()
 
     @property
     def wants_lookup(self) -> bool:
@@ -431,14 +430,15 @@ class SecureNode(Node):
 
         It does not call there before :meth:`set_links` brings the answer.
         """
-        return self._peers.wants_lookup
+        return self._peers.links.wants_lookup
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Look for hosts where :meth:`callers` of an earlier run says that they were.
 
         Nothing else is believed of it: whoever answers there has to have the host's key.
         """
-        self._peers.recall(callers, now)
+        self._peers.calls.recall(callers, now)
+        self._settle(now)
 
     def deadline(self) -> float:
         """Give the time of the next :meth:`tick`."""
@@ -448,7 +448,7 @@ class SecureNode(Node):
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
         self._peers.tick(now)
         if now >= self.watch.due:
-            self._look_at_links(self._peers.links, now)
+            self._look_at_links(self._peers.links.by_index, now)
         if now >= self._log.due:
             self._log.expire(now)
         self._settle(now)
@@ -468,7 +468,7 @@ class SecureNode(Node):
         over_ipv6 = {connection.link for connection in carrying if connection.ipv6}
         # A path below the base is its packets' matter: fragments, or ICMP to their senders.
         sizes = [max(connection.mtu, BASE_MTU - _added(connection.ipv6)) for connection in carrying]
-        for index, link in self._peers.links.items():
+        for index, link in self._peers.links.by_index.items():
             if index in in_use and link.up and (link.addresses or link.addresses6):
                 sizes.append(link.mtu - _added(index in over_ipv6 or not link.addresses))
         return max(min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False)), ipv4.MTU_MIN)
@@ -493,9 +493,9 @@ class SecureNode(Node):
         """Give everything that there is to see, ready for JSON."""
         status = super().status(now)
         status["port"] = self.settings.port
-        status["public_key"] = _key_text(self._peers.public_key)
+        status["public_key"] = _key_text(self._peers.handshakes.public_key)
         status["cipher"] = {"name": CIPHER_NAME, "provider": PROVIDER}
-        status["links"] = self._links_status(self._peers.links)
+        status["links"] = self._links_status(self._peers.links.by_index)
         status["peers"] = [
             self._strand_status(strand, now)
             for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
@@ -507,7 +507,7 @@ class SecureNode(Node):
         return {
             "host": strand.host,
             "best_state": int(strand.best_state),
-            "links": peer_links_status(strand, self._peers.links),
+            "links": peer_links_status(strand, self._peers.links.by_index),
             "delivered": strand.delivered,
             "duplicates": strand.duplicates,
             "session": session
@@ -518,7 +518,7 @@ class SecureNode(Node):
                 "peer_key": _key_text(session.public_key),
                 "readable": len(strand.sessions.sessions),
             },
-            "handshake": self._peers.handshake_status(strand, now),
+            "handshake": strand.handshake_fault(now),
             "endpoints": [endpoint_text(endpoint) for endpoint in strand.endpoints],
             "announced": [
                 {"remote": index, "endpoint": endpoint_text(endpoint)}

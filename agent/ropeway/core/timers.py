@@ -7,8 +7,8 @@ from typing import Dict, Generic, Hashable, Iterator, List, Tuple, TypeVar
 
 #: So many entries more than twice what waits may be out of date, before they are thrown away.
 SPARE = 64
-
-_INF = float("inf")
+#: The time of what is not due at all, in seconds.
+NOT_DUE = float("inf")
 _What = TypeVar("_What", bound=Hashable)
 
 
@@ -34,7 +34,7 @@ class Timers(Generic[_What]):
 
     def set(self, what: _What, due: float) -> None:
         """Have something looked at at ``due`` and at no other time; infinity is never."""
-        if due == _INF:
+        if due == NOT_DUE:
             self.remove(what)
         elif due != self._due.get(what):
             self._due[what] = due
@@ -47,7 +47,7 @@ class Timers(Generic[_What]):
 
         What is looked at too early is set anew then, which costs less than to move it each time.
         """
-        if due < self._due.get(what, _INF):
+        if due < self._due.get(what, NOT_DUE):
             self.set(what, due)
 
     def remove(self, what: _What) -> None:
@@ -57,7 +57,7 @@ class Timers(Generic[_What]):
 
     def next_at(self) -> float:
         """Give a time before which nothing is due; infinity if nothing waits."""
-        return self._heap[0][0] if self._heap else _INF
+        return self._heap[0][0] if self._heap else NOT_DUE
 
     def take(self, now: float) -> Iterator[_What]:
         """Give what is due, in the order of its times; each waits no longer when it is given."""

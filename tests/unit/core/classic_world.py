@@ -77,6 +77,10 @@ class World:
                     return node, one
         return None
 
+    def links(self, name):
+        """The links that a host has now."""
+        return list(self.nodes[name]._peers.links.values())
+
     def collect(self):
         for name, node in self.nodes.items():
             self.delivered[name].extend(node.take_packets())

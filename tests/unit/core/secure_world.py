@@ -136,11 +136,15 @@ class SecureWorld:
 
     def _owner(self, address):
         for node in self.nodes.values():
-            for one in node._peers.links.values():
+            for one in node._peers.links:
                 own = [a.partition("/")[0] for a in (*one.addresses, *one.addresses6)]
                 if one.up and address in own:
                     return node, one
         return None
+
+    def links(self, name):
+        """The links that a host has now."""
+        return list(self.nodes[name]._peers.links)
 
     def collect(self):
         for name, node in self.nodes.items():

@@ -227,7 +227,7 @@ def test_a_host_that_starts_anew_is_back_in_less_than_two_seconds(restarted):
     ways = (("a", A, "c", C), ("c", C, "a", A))
     stream(world, 1.0, ways=ways)
     host = world.nodes[restarted].settings
-    links = list(world.nodes[restarted]._peers.links.values())
+    links = list(world.nodes[restarted]._peers.links)
     router, forward = host.router, host.forward
     world.add(restarted, host.address, links, host.peers, router=router, forward=forward)
     came, total = stream(world, 3.0, ways=ways)
@@ -245,7 +245,7 @@ def test_a_router_that_starts_anew_finds_idle_hosts_where_they_were():
     former = world.nodes["r"]
     callers = former.callers()
     assert set(callers) == {A, C}
-    links, peers = list(former._peers.links.values()), former.settings.peers
+    links, peers = list(former._peers.links), former.settings.peers
     router = world.add("r", B, [], peers, forward=True)
     router.recall({**callers, "10.0.0.99": [("192.168.0.9", 1)]}, world.now)
     router.set_links(links, world.now)
@@ -283,7 +283,7 @@ def test_who_is_sought_where_a_link_vanished_is_given_up_if_nobody_answers_there
     world = pair()
     world.run(2.0)
     router = world.nodes["b"]
-    links = list(router._peers.links.values())
+    links = list(router._peers.links)
     for number in range(20):
         world.lost = {"192.168.0.2"}
         router.set_links(links[1:], world.now)
@@ -1218,17 +1218,17 @@ def test_interfaces_that_a_host_claims_leave_nothing_behind():
     world = pair()
     world.run(1.0)
     hostile = Hostile(world)
-    peers = world.nodes["b"]._peers
+    node = world.nodes["b"]
     for count in range(20_000):
         hostile.say((Hostile.OWN, PORT), src_index=1000 + count, pause_s=655.0)
         world.now += 0.0005
         if count % 1000 == 0:
-            assert peers._timers.entries < 300
-            assert len(peers.strands[A].connections) < 50
+            assert node._peers._timers.entries < 300
+            assert len(node._strands[A].connections) < 50
             world.captured.clear()
     assert world.dropped("b")["limit"] > 19_000
     world.run(120.0)
-    assert len(peers._timers) < 50
+    assert len(node._peers._timers) < 50
 
 
 def test_interfaces_claimed_behind_one_endpoint_get_one_copy():
@@ -1433,7 +1433,7 @@ def test_a_cable_pulled_and_put_back_before_the_other_end_notices_is_no_restart(
     world.run(200.0)
     why_lost(world, "a", 2)
     node = world.nodes["b"]
-    links = list(node._peers.links.values())
+    links = list(node._peers.links)
     node.set_links([replace(links[0], up=False), links[1]], world.now)
     world.run(20.0)
     node.set_links(links, world.now)
@@ -1445,7 +1445,7 @@ def test_a_cable_pulled_and_put_back_before_the_other_end_notices_is_no_restart(
 @pytest.mark.parametrize("flowing", [True, False], ids=["data", "idle"])
 def test_a_restart_is_told_as_one(flowing):
     world = pair()
-    links = list(world.nodes["b"]._peers.links.values())
+    links = list(world.nodes["b"]._peers.links)
     calls = [peer("a", A, "192.168.0.2", "192.168.1.2")]
     world.add("b", B, links, calls)
     world.run(200.0)
@@ -1466,7 +1466,7 @@ def restart(world, name, **settings):
     """Start a host anew as it was, with other ``settings``."""
     before = world.nodes[name]
     same = before.settings
-    links = list(before._peers.links.values())
+    links = list(before._peers.links)
     more = {"router": same.router, "forward": same.forward, **settings}
     return world.add(name, same.address, links, same.peers, **more)
 
@@ -1524,7 +1524,7 @@ def test_stale_handshakes_are_told_at_both_ends_with_what_to_do():
 
 def mute(world, name, kind):
     """Have datagrams of one type that a host sends get lost."""
-    own = {one.addresses[0].partition("/")[0] for one in world.nodes[name]._peers.links.values()}
+    own = {one.addresses[0].partition("/")[0] for one in world.nodes[name]._peers.links}
     transmit = world.transmit
 
     def muted(datagram, source, endpoint):

@@ -129,7 +129,7 @@ def test_link_that_hears_and_is_not_heard_says_so(pair):
 
 def test_link_without_a_route_to_any_peer_says_so(pair):
     world = pair()
-    both = list(world.nodes["a"]._peers.links.values())
+    both = world.links("a")
     world.nodes["a"].set_links([*both, link(9, "172.20.0.1")], world.now)
     world.run(20)
     assert links(world, "a") == {"eth2": None, "eth3": None, "eth9": "it has no route to any peer"}
@@ -148,7 +148,7 @@ def test_link_over_which_nobody_has_called_says_so():
 def test_link_that_is_down_or_has_no_address_says_so(pair):
     world = pair()
     world.run(20)
-    one, two = world.nodes["a"]._peers.links.values()
+    one, two = world.links("a")
     bare = reaching(replace(two, addresses=()))
     world.nodes["a"].set_links([replace(one, up=False), bare], world.now)
     world.run(20)
@@ -174,7 +174,7 @@ def test_link_that_is_expected_and_not_there_is_counted_and_told(pair):
     assert [line.split(";")[0] for line in told(world, "a")] == [
         "link wwan0 carries nothing: it is not there"
     ]
-    both = list(world.nodes["a"]._peers.links.values())
+    both = world.links("a")
     there = replace(link(7, "192.168.0.77"), name="wwan0")
     world.nodes["a"].expect([])
     world.nodes["a"].set_links([*both, there], world.now)

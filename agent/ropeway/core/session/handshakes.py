@@ -315,6 +315,11 @@ class Handshakes:
 
     # Configuration.
 
+    @property
+    def public_key(self) -> bytes:
+        """The key that other hosts know this one by."""
+        return self._identity.keys.public
+
     def set_identity(self, identity: KeyPair) -> None:
         """Take another key pair for handshakes from now on; sessions live on."""
         if identity.private == self._identity.keys.private:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from ropeway.core import tuning
+from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, Place, is_ipv6
 from ropeway.core.frame.data import (
     DATA,
@@ -32,18 +32,30 @@ from ropeway.core.strand.announcement import Announced
 from ropeway.core.strand.keepalive import Keepalive
 from ropeway.core.strand.loss import Loss
 from ropeway.core.strand.path_mtu import BASE_MTU, PathMtu
+from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
+from ropeway.core.timers import NOT_DUE
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
-Aim = Tuple[Endpoint, Optional[str]]
+Path = Tuple[Endpoint, Optional[str]]
 
 #: A packet that waits for a session, the strand that it came from, and since when it waits.
 Held = Tuple[bytes, Optional[Strand[Any]], float]
 
-_INF = float("inf")
 #: Makes a train without the steps of its constructor.
 _train = functools.partial(tuple.__new__, Train)
 _WAYS = 255
+#: What is wrong where the other end's handshakes are stale, and where this host's are.
+STALE = (
+    "its handshakes are genuine but older than ones before: its clock was set back and its state"
+    " lost, or somebody plays back old ones; it is called back, but set its clock"
+)
+OWN_STALE = (
+    "it takes this host's handshakes for old ones, and has called back: this host's clock was set"
+    " back and its state lost; set the clock"
+)
+#: What is wrong where the other end has removed this host.
+SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
 class SecureConnection(Connection):
@@ -84,12 +96,12 @@ class SecureConnection(Connection):
         "proven",
         "reached_at",
         "remote",
+        "reported_mtu",
         "rtt_ms",
+        "sent_pause_s",
+        "sent_places",
         "sequence",
         "strand",
-        "told_mtu",
-        "told_pause_s",
-        "told_places",
     )
 
     def __init__(
@@ -108,9 +120,9 @@ class SecureConnection(Connection):
         self.remote = remote
         self.endpoint = endpoint
         #: Where it answered a challenge, sent at ``move_asked_at``, and moves to at ``move_at``.
-        self.move_to: Optional[Aim] = None
+        self.move_to: Optional[Path] = None
         self.move_asked_at = NEVER
-        self.move_at = _INF
+        self.move_at = NOT_DUE
         self.challenged_at = NEVER
         self.ipv6 = is_ipv6(endpoint[0])
         #: The endpoints that lead to this interface: this end calls, they are greeted for good.
@@ -120,7 +132,7 @@ class SecureConnection(Connection):
         floor = IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN
         self.path_mtu = PathMtu(link_mtu, floor, now)
         #: The path MTU that was reported last.
-        self.told_mtu = link_mtu
+        self.reported_mtu = link_mtu
         #: Whether ``mtu`` is no more than a hope.
         self.assumed = True
         self.keepalive = Keepalive()
@@ -133,7 +145,7 @@ class SecureConnection(Connection):
         #: What the newest session was when a control frame was believed last.
         self.heard_session: Optional[Session] = None
         #: When control frames were sent, and where, by their marks; the oldest first.
-        self.marks: Dict[int, Tuple[float, Aim]] = {}
+        self.marks: Dict[int, Tuple[float, Path]] = {}
         #: Whether an echo has proven that the other end is at the endpoint, and when the newest
         #: frame that was echoed from there had been sent.
         self.proven = False
@@ -146,9 +158,9 @@ class SecureConnection(Connection):
         self.far_received = 0
         self.loss = Loss()
         #: The pause that the last frame announced.
-        self.told_pause_s = 0.0
+        self.sent_pause_s = 0.0
         #: Where this host can be called, as it has said on this connection.
-        self.told_places: Tuple[Place, ...] = ()
+        self.sent_places: Tuple[Place, ...] = ()
         self.probe_heard = 0
         #: Where the other end sees this one.
         self.observed: Optional[Endpoint] = None
@@ -179,8 +191,8 @@ class SecureConnection(Connection):
         return self.endpoint[0]
 
     @property
-    def aim(self) -> Aim:
-        """Where its frames go."""
+    def path(self) -> Path:
+        """Where its frames go, and where from."""
         return (self.endpoint, self.source)
 
     @property
@@ -219,11 +231,75 @@ class SecureConnection(Connection):
         self.mtu = self.path_mtu.mtu - outer
         self.assumed = self.path_mtu.assumed
 
-    def silence_s(self, now: float) -> float:
-        """Give how long nothing may be heard until the connection counts as silent."""
+    def silent_at(self, now: float) -> float:
+        """Return when the connection counts as silent if nothing is heard until then."""
+        silence_s = tuning.SILENCE_S
+        if not self.strand.is_active(now):
+            silence_s = max(silence_s, tuning.SILENT_PAUSES * self.far_pause_s)
+        return max(self.heard_at, self.awoken_at) + silence_s
+
+    def pause_s(self, now: float) -> float:
+        """Return the longest time that this end leaves the connection without a frame."""
         if self.strand.is_active(now):
-            return tuning.SILENCE_S
-        return max(tuning.SILENCE_S, tuning.SILENT_PAUSES * self.far_pause_s)
+            return tuning.PROBE_S
+        if self.calls:
+            return tuning.IDLE_MUTUAL_S if self.far_calls else self.keepalive.pause_s
+        if self.far_pause_s <= tuning.PROBE_S:
+            return tuning.IDLE_START_S
+        return self.far_pause_s
+
+    def next_at(self, now: float) -> float:
+        """Return when the next control frame of an established connection is due."""
+        if self.sent_pause_s <= tuning.PROBE_S:
+            return self.sent_at + tuning.PROBE_S
+        called = not self.calls and self.far_pause_s > tuning.PROBE_S
+        if called and not self.strand.is_active(now):
+            proof_at = self.heard_at + tuning.IDLE_ANSWER_SHARE * self.far_pause_s
+            if self.sent_at < self.heard_at + self.far_pause_s / 2:
+                return proof_at
+        return self.sent_at + self.pause_s(now)
+
+    def wants_answer(self, now: float) -> bool:
+        """Return whether the other end would otherwise leave this one waiting."""
+        if self.state != State.ESTABLISHED:
+            return True
+        if self.strand.is_active(now):
+            return self.far_pause_s > tuning.PROBE_S
+        return now - self.heard_at > self.far_pause_s
+
+    def judge_pause(self, now: float) -> None:
+        """See whether the other end's frame came before an idle pause was over."""
+        if not self.calls or self.far_calls:
+            return
+        idle = self.sent_at >= self.strand.idle_at
+        if idle and self.heard_at < self.sent_at + self.keepalive.pause_s / 2:
+            self.keepalive.missed(now)
+
+    def note_mark(self, mark: int, path: Path, now: float) -> None:
+        """Note that a control frame with a mark goes out over a path."""
+        self.marks[mark] = (now, path)
+        self.loss.mark(mark, self.sent, now)
+        if len(self.marks) > tuning.MAX_MARKS:
+            del self.marks[next(iter(self.marks))]
+
+    def measure_rtt(self, passed_s: float, held_ms: int) -> None:
+        """Take a round trip of ``passed_s``, of which the other end has waited ``held_ms``."""
+        sample_ms = max(0.0, 1000 * passed_s - held_ms)
+        before = self.rtt_ms
+        self.rtt_ms = (
+            sample_ms if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
+        )
+        self.path_mtu.set_rtt(self.rtt_ms)
+
+    def call_if_announced(self) -> None:
+        """Call a host, if it is called, also where it announced itself and has answered."""
+        strand, endpoint = self.strand, self.endpoint
+        if not strand.endpoints or self.remote not in strand.announced.places.get(endpoint, ()):
+            return
+        there = [c for c in strand.connections.values() if c.link == self.link]
+        # Interfaces are claimed without an end, endpoints are not.
+        if not any(endpoint in c.candidates for c in there):
+            self.candidates.append(endpoint)
 
 
 class SecureStrand(Strand[SecureConnection]):
@@ -247,6 +323,7 @@ class SecureStrand(Strand[SecureConnection]):
         "initiate_at",
         "initiate_pause_s",
         "initiated_at",
+        "reported_unanswered",
         "rollovers",
         "says_stale",
         "session",
@@ -254,8 +331,7 @@ class SecureStrand(Strand[SecureConnection]):
         "shut_out",
         "stale_asked_at",
         "stale_at",
-        "stale_told_at",
-        "told",
+        "stale_reported_at",
         "wanted_since",
         "woken",
     )
@@ -290,7 +366,7 @@ class SecureStrand(Strand[SecureConnection]):
         #: When the host sent stale handshakes last, and when that was reported; when it was asked
         #: whether it is there all the same; and where it was called back, at which socket.
         self.stale_at = NEVER
-        self.stale_told_at = NEVER
+        self.stale_reported_at = NEVER
         self.stale_asked_at = NEVER
         self.called_back: Dict[Tuple[Tuple[int, str], Endpoint], float] = {}
         #: Whether another host uses its key.
@@ -298,10 +374,10 @@ class SecureStrand(Strand[SecureConnection]):
         #: Whether the host has said that this host's own handshakes are stale there.
         self.says_stale = False
         #: Whether it was reported that the host does not answer.
-        self.told = False
+        self.reported_unanswered = False
         #: Since when a session is wanted, and when it is asked for next.
-        self.wanted_since = _INF
-        self.initiate_at = _INF
+        self.wanted_since = NOT_DUE
+        self.initiate_at = NOT_DUE
         self.initiated_at = NEVER
         self.initiate_pause_s = tuning.INITIATE_MIN_S
 
@@ -313,6 +389,40 @@ class SecureStrand(Strand[SecureConnection]):
     def is_called(self) -> bool:
         """Whether an address is known at which the host can be called."""
         return bool(self.endpoints)
+
+    def needs_session(self, now: float) -> bool:
+        """Return whether a new session has to be asked for."""
+        if self.session is None:
+            return bool(self.connections)
+        if self.sessions.rollover_due(now):
+            return True
+        woken_at = max((c.awoken_at for c in self.connections.values()), default=now)
+        silent_s = now - max(self.heard_at, woken_at)
+        return self.is_active(now) and silent_s >= tuning.PEER_SILENCE_S
+
+    def handshake_fault(self, now: float) -> Optional[str]:
+        """Return a sentence about what is wrong with the sessions; None if nothing is."""
+        if self.says_stale:
+            return OWN_STALE
+        places = self.clones.places(now)
+        if places is not None:
+            return events.key_shared(*places)
+        if self.session is not None:
+            return None
+        if now - self.stale_at < tuning.STALE_TOLD_S:
+            return STALE
+        if not self.connections:
+            if self.endpoints:
+                return "no link has a route to any of its addresses"
+            return "it has no configured address: waiting for it to call"
+        if self.shut_out:
+            return SHUT_OUT
+        waiting_s = max(0.0, now - self.wanted_since)
+        return (
+            f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, one of the"
+            " two hosts has another key for the other, or it has taken newer handshakes from this"
+            " host's key, so this host's clock was set back or another host uses the key"
+        )
 
     def free_way(self) -> int:
         """Give a number for a new connection, 1 to 255; 0 if there is none left."""
@@ -379,7 +489,7 @@ class SecureStrand(Strand[SecureConnection]):
     def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Keep a packet until it can be sent, if that is likely and not long."""
         self.asked_at = now
-        if not self.connections or (self.initiate_at == _INF and self.session is None):
+        if not self.connections or (self.initiate_at == NOT_DUE and self.session is None):
             return False
         if not self.held:
             self.held_since = now
@@ -426,3 +536,8 @@ class SecureStrand(Strand[SecureConnection]):
             connection.sent += count
             connection.sent_bytes += total
             outbox.append(_train((size, count, parts)))
+
+
+def connection_key(connection: SecureConnection) -> Any:
+    """Return the key of a connection in its strand, beside its link."""
+    return (connection.remote, connection.ipv6) if connection.remote else connection.endpoint

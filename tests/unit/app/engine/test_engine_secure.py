@@ -1041,7 +1041,7 @@ class TestReload:
                 file.write(more=more)
                 ask(file.settings, command="reload")
                 assert agent._bound.max_age_s == max_age_s
-                assert agent._sealed._peers.max_age_s == max_age_s
+                assert agent._sealed._peers.settling.max_age_s == max_age_s
             file.write()
             ask(file.settings, command="reload")
             assert agent._bound.max_age_s == config.DEFAULT_MAX_AGE_S

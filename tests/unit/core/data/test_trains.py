@@ -119,7 +119,7 @@ def sent(world, name, packets, partial=False):
 def give(world, data, size, name="b", to="192.168.0.3", source="192.168.0.2"):
     """Have a host receive ``data`` in one piece; give the packets for its device."""
     node = world.nodes[name]
-    link = next(i for i, one in node._peers.links.items() if f"{to}/24" in one.addresses)
+    link = next(one.index for one in node._peers.links if f"{to}/24" in one.addresses)
     node.inbound([(data, (source, PORT), size)], (link, to), world.now)
     return node.take_packets()
 
@@ -702,7 +702,7 @@ class TestPartial:
 
     def test_a_peer_that_comes_back_without_it_gets_complete_packets_at_once(self, protocol):
         world = connected()
-        world.add("b", B, list(world.nodes["b"]._peers.links.values()), [peer("a", A)])
+        world.add("b", B, list(world.nodes["b"]._peers.links), [peer("a", A)])
         packets = []
         for n in range(4000):
             packets.append(

@@ -145,7 +145,7 @@ def test_a_client_that_starts_anew_finds_the_host_where_it_moved_to():
     move(world, link(12, "192.168.0.33"), link(13, "192.168.1.33"))
     lost(world, 1.0)
     former = world.nodes["a"]
-    links, peers = list(former._peers.links.values()), former.settings.peers
+    links, peers = list(former._peers.links), former.settings.peers
     world.add("a", A, [], peers).recall(former.callers(), world.now)
     world.nodes["a"].set_links(links, world.now)
     world.run(2.0)
@@ -204,7 +204,7 @@ def test_nobody_is_asked_while_all_connections_work():
     extra = link(14, "192.168.0.44")
     move(world, link(12, "192.168.0.3"), link(13, "192.168.1.3"), extra)
     spare = link(4, "192.168.0.55")
-    world.nodes["a"].set_links([*world.nodes["a"]._peers.links.values(), spare], world.now)
+    world.nodes["a"].set_links([*world.nodes["a"]._peers.links, spare], world.now)
     lost(world, 5.0)
     assert not any(to[0] == "192.168.0.44" for _, _, to, _ in world.captured)
 
@@ -504,7 +504,8 @@ def test_nothing_is_announced_in_an_answer_a_challenge_or_a_probe(monkeypatch):
         sent.append(control)
         return encode_control(control, size)
 
-    monkeypatch.setattr("ropeway.core.peers.peers.encode_control", note)
+    monkeypatch.setattr("ropeway.core.peers.dialogue.encode_control", note)
+    monkeypatch.setattr("ropeway.core.peers.questions.encode_control", note)
     lost(world, 5.0)
     move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
     lost(world, 5.0)

@@ -1,0 +1,177 @@
+"""The hosts that belong to the network, with their keys and endpoints."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Dict, Iterable, List, Optional
+
+from ropeway.core import tuning
+from ropeway.core.endpoint import Endpoint, parse_address, parse_endpoint
+from ropeway.core.peers.calls import Calls
+from ropeway.core.peers.connections import Connections
+from ropeway.core.peers.dialogue import Dialogue
+from ropeway.core.peers.links import Links
+from ropeway.core.peers.sessions import Sessions
+from ropeway.core.peers.settling import Settling
+from ropeway.core.session.handshakes import Handshakes
+from ropeway.core.session.noise import KEY_BYTES
+from ropeway.core.session.session import PeerSessions
+from ropeway.core.settings import PeerSettings
+from ropeway.core.strand.secure import SecureStrand
+
+
+class _Named:
+    """The endpoints that are named for one host, by who named them; each in order, without value.
+
+    The total is bounded by what each of them may name.
+    """
+
+    __slots__ = ("added", "configured")
+
+    def __init__(self) -> None:
+        #: By the configuration.
+        self.configured: Dict[Endpoint, None] = {}
+        #: By an operator.
+        self.added: Dict[Endpoint, None] = {}
+
+    def all(self) -> Dict[Endpoint, None]:
+        """Return every endpoint once."""
+        return {**self.configured, **self.added}
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Forget an endpoint, whoever named it."""
+        for named in (self.configured, self.added):
+            named.pop(endpoint, None)
+
+
+class Members:
+    """Opens and closes the strands, and keeps the endpoints of each."""
+
+    def __init__(
+        self,
+        handshakes: Handshakes,
+        strands: Dict[str, SecureStrand],
+        links: Links,
+        connections: Connections,
+        dialogue: Dialogue,
+        sessions: Sessions,
+        calls: Calls,
+        settling: Settling,
+        woken: List[SecureStrand],
+        rollover_s: float,
+    ) -> None:
+        self._handshakes = handshakes
+        self._strands = strands
+        self._links = links
+        self._connections = connections
+        self._dialogue = dialogue
+        self._sessions = sessions
+        self._calls = calls
+        self._settling = settling
+        self._woken = woken
+        self._rollover_s = rollover_s
+        self._named: Dict[str, _Named] = {}
+
+    def set_peers(self, peers: Iterable[PeerSettings], now: float) -> None:
+        """Take the hosts that belong here, all of them, with their keys and endpoints.
+
+        A host that is missing, or whose key is another one now, is cut off at once; every other
+        session and connection lives on. ValueError, with a sentence, for a peer that no node could
+        take; then nothing has changed.
+        """
+        listed = {peer.host: peer for peer in peers}
+        check_peers(listed.values())
+        for known in self._strands.values():
+            keys = listed[known.host].public_keys if known.host in listed else ()
+            if known.session is not None and known.session.public_key not in keys:
+                for connection in known.connections.values():
+                    self._dialogue.shut_out(connection, now)
+        for session in self._handshakes.set_peers(listed.values()):
+            self._sessions.end(session, "its key is not valid any more", now)
+        for host in [host for host in self._strands if host not in listed]:
+            self._close(self._strands[host], now)
+        for host, peer in listed.items():
+            strand = self._strands.get(host) or self._open(host, now)
+            endpoints = [parse_endpoint(*endpoint) for endpoint in peer.endpoints]
+            self._named[host].configured = dict.fromkeys(endpoints)
+            self._follow(strand, now)
+
+    def add_remote(self, host: str, address: str, port: int, now: float) -> None:
+        """Make another endpoint of a configured host known.
+
+        ValueError, with a sentence, for a host without a key or an impossible endpoint.
+        """
+        strand = self._known(host)
+        endpoint = parse_endpoint(address, port)
+        if self._links.holds(endpoint[0]):
+            raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
+        if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
+            raise ValueError(
+                f"host {strand.host} has {len(strand.endpoints)} endpoints, which is the limit"
+            )
+        self._named[strand.host].added[endpoint] = None
+        self._follow(strand, now)
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a host's endpoints at ``address``, or with None all of them.
+
+        ValueError, with a sentence, if there is no such thing.
+        """
+        strand = self._known(host)
+        if address is not None:
+            address = str(parse_address(address))
+        gone = [e for e in strand.endpoints if address in (None, e[0])]
+        learnt = [c for c in strand.connections.values() if address in (None, c.endpoint[0])]
+        if not gone and not learnt:
+            raise ValueError(f"host {strand.host} has no endpoint at {address or 'all'}")
+        strand.announced.forget(address)
+        for endpoint in gone:
+            self._named[strand.host].remove(endpoint)
+        self._follow(strand, now)
+        for connection in learnt:
+            if strand.by_way.get(connection.way) is connection:
+                self._connections.end(connection, "it was removed", now)
+
+    def _known(self, host: str) -> SecureStrand:
+        strand = self._strands.get(str(parse_address(host)))
+        if strand is None:
+            raise ValueError(
+                f"host {host} has no key here: add it, with its public_key, to peers in the"
+                " configuration"
+            )
+        return strand
+
+    def _open(self, host: str, now: float) -> SecureStrand:
+        strand = SecureStrand(host, PeerSessions(self._rollover_s), self._woken, now)
+        self._strands[host] = strand
+        self._named[host] = _Named()
+        self._settling.add()
+        return strand
+
+    def _close(self, strand: SecureStrand, now: float) -> None:
+        for connection in list(strand.connections.values()):
+            self._connections.end(connection, "the host was removed", now)
+        self._sessions.remove(strand, now)
+        del self._strands[strand.host]
+        del self._named[strand.host]
+        self._settling.remove(strand)
+
+    def _follow(self, strand: SecureStrand, now: float) -> None:
+        """Have the endpoints called that a host has now, and no others."""
+        strand.endpoints = self._named[strand.host].all()
+        if not strand.endpoints:
+            strand.announced.forget(None)
+        self._connections.keep_candidates(strand, now)
+        self._calls.follow(strand, now)
+
+
+def check_peers(peers: Iterable[PeerSettings]) -> None:
+    """Raise ValueError, with a sentence, for a peer that no node could take."""
+    for peer in peers:
+        if not isinstance(parse_address(peer.host), ipaddress.IPv4Address):
+            raise ValueError(f"host {peer.host} is no IPv4 address")
+        for key in (*peer.public_keys, peer.psk):
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"a key of {peer.host} has {len(key)} bytes, not {KEY_BYTES}")
+        for endpoint in peer.endpoints:
+            parse_endpoint(*endpoint)
