@@ -46,6 +46,7 @@ from ropeway.core.session.session import Session
 from ropeway.core.settings import SecureSettings
 from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
+from ropeway.core.strand.state import State
 
 _FRAMES = (DATA, PARTIAL, CONTROL)
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
@@ -360,6 +361,19 @@ class SecureNode(Node):
         """
         self._peers.members.remove_remote(host, address, now)
         self._settle(now)
+
+    def set_resolved(self, host: str, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Take the endpoints that a configured host's names have now, instead of those before.
+
+        No session ends, nor any connection that works. Endpoints that cannot be another host's
+        are left out. ValueError, with a sentence, for a host without a key.
+        """
+        self._peers.members.set_resolved(host, endpoints, now)
+        self._settle(now)
+
+    def unreached(self) -> List[str]:
+        """Return the hosts without an established connection, by their virtual addresses."""
+        return [h for h, s in self._strands.items() if s.best_state != State.ESTABLISHED]
 
     def unanswered(self, now: float) -> bool:
         """Say whether a host does not answer, perhaps because this one's epoch is too low."""

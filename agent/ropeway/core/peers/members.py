@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Sequence
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, parse_address, parse_endpoint
@@ -26,21 +26,23 @@ class _Named:
     The total is bounded by what each of them may name.
     """
 
-    __slots__ = ("added", "configured")
+    __slots__ = ("added", "configured", "resolved")
 
     def __init__(self) -> None:
-        #: By the configuration.
+        #: By the configuration, as addresses.
         self.configured: Dict[Endpoint, None] = {}
+        #: By the configuration, as names that have these addresses now.
+        self.resolved: Dict[Endpoint, None] = {}
         #: By an operator.
         self.added: Dict[Endpoint, None] = {}
 
     def all(self) -> Dict[Endpoint, None]:
         """Return every endpoint once."""
-        return {**self.configured, **self.added}
+        return {**self.configured, **self.resolved, **self.added}
 
     def remove(self, endpoint: Endpoint) -> None:
         """Forget an endpoint, whoever named it."""
-        for named in (self.configured, self.added):
+        for named in (self.configured, self.resolved, self.added):
             named.pop(endpoint, None)
 
 
@@ -94,6 +96,28 @@ class Members:
             strand = self._strands.get(host) or self._open(host, now)
             endpoints = [parse_endpoint(*endpoint) for endpoint in peer.endpoints]
             self._named[host].configured = dict.fromkeys(endpoints)
+            self._follow(strand, now)
+
+    def set_resolved(self, host: str, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Take the endpoints that the names of a configured host have now, instead of before.
+
+        Sessions and connections that work live on. An impossible endpoint is left out, because a
+        name server may answer anything; beyond :data:`tuning.MAX_REMOTES_PER_PEER` the others are.
+        ValueError, with a sentence, for a host without a key.
+        """
+        strand = self._known(host)
+        resolved: Dict[Endpoint, None] = {}
+        for endpoint in endpoints:
+            try:
+                resolved[parse_endpoint(*endpoint)] = None
+            except ValueError:
+                continue
+            if len(resolved) == tuning.MAX_REMOTES_PER_PEER:
+                break
+        strand.has_names = True
+        named = self._named[strand.host]
+        if named.resolved != resolved:
+            named.resolved = resolved
             self._follow(strand, now)
 
     def add_remote(self, host: str, address: str, port: int, now: float) -> None:

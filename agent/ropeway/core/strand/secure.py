@@ -316,6 +316,7 @@ class SecureStrand(Strand[SecureConnection]):
         "called_back",
         "clones",
         "endpoints",
+        "has_names",
         "heard_at",
         "held",
         "held_since",
@@ -345,6 +346,8 @@ class SecureStrand(Strand[SecureConnection]):
         self.session: Optional[Session] = None
         #: The endpoints that the configuration or an operator named.
         self.endpoints: Dict[Endpoint, None] = {}
+        #: Whether the configuration names it, so that endpoints come as the names resolve.
+        self.has_names = False
         #: Where the other end says that it can be called.
         self.announced = Announced(now)
         #: What the other end calls our connections by, for statistics.
@@ -414,6 +417,8 @@ class SecureStrand(Strand[SecureConnection]):
         if not self.connections:
             if self.endpoints:
                 return "no link has a route to any of its addresses"
+            if self.has_names:
+                return "its names have no address that can be used: waiting for one"
             return "it has no configured address: waiting for it to call"
         if self.shut_out:
             return SHUT_OUT
