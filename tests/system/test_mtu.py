@@ -40,8 +40,7 @@ class MtuPair(Pair):
         for port in self.smaller:
             port.delete()
         for lan in ("far0", "far1"):
-            run(["ip", "-n", self.topology.switch, "link", "add", lan, "type", "bridge"])
-            run(["ip", "-n", self.topology.switch, "link", "set", lan, "up"])
+            self.topology.add_lan(lan)
         self.middle = self.topology.host("middle")
         self.middle.sysctl("net/ipv4/ip_forward", 1)
         self.hidden = []

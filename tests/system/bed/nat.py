@@ -87,8 +87,8 @@ class NatPair:
             home, f"eth{number}", f"172.16.{number}.2/24", index=CLIENT_INDICES[number]
         )
         # As a host with several uplinks has them: a default route each, one preferred.
-        gateway = ["via", f"172.16.{number}.1", "dev", port.interface]
-        self.client.ip("route", "add", "default", *gateway, "metric", str(100 + number))
+        way = {"gateway": inside.ip, "oif": port.index, "priority": 100 + number}
+        self.client.kernel.route("add", dst="default", **way)
         return Nat(host, inside, outside)
 
     def client_agent(self, **keys: Any) -> Agent:

@@ -17,13 +17,17 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Sequence
+
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, nla, nlmsg
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
+from pyroute2.netlink.nlsocket import NetlinkSocket
 
 PREFIX = "rwsys-"
 SWEEPING = "rwsys.lock"
@@ -32,26 +36,40 @@ CLONE_NEWNET = 0x40000000  # linux/sched.h
 DROP_ALL = 100
 LATE_S = 0.25
 
-# struct packet_diag_req and packet_diag_msg, linux/packet_diag.h; nlmsghdr, linux/netlink.h
-NLMSGHDR = struct.Struct("=IHHII")
-PACKET_DIAG_REQUEST = struct.Struct("=BBHIIII")
-PACKET_DIAG_MESSAGE = struct.Struct("=BBHIII")
-NETLINK_SOCK_DIAG = 4
-SOCK_DIAG_BY_FAMILY = 20
-NLM_F_REQUEST_DUMP = 0x1 | 0x300
-NLMSG_DONE = 3
-PACKET_SHOW_INFO_AND_MEMORY = 0x1 | 0x10
-PACKET_DIAG_INFO = 0
-PACKET_DIAG_MEMINFO = 6
-SK_MEMINFO_DROPS = 8
+LOOPBACK_INDEX = 1  # in every network namespace
+IFA_F_NODAD = 0x2  # linux/if_addr.h
+IFF_PROMISC = 0x100  # linux/if.h
 
-# linux/netfilter/nfnetlink_conntrack.h: the subsystem, and the message that deletes; with nothing
-# behind struct nfgenmsg it deletes every entry.
-NETLINK_NETFILTER = 12
-IPCTNL_MSG_CT_DELETE = 1 << 8 | 2
-NLM_F_REQUEST_ACK = 0x1 | 0x4
-NLMSG_ERROR = 2
-NFGENMSG = struct.Struct("=BBH")
+NETLINK_SOCK_DIAG = 4  # linux/netlink.h
+SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
+PACKET_SHOW_INFO_AND_MEMORY = 0x1 | 0x10  # linux/packet_diag.h
+
+
+class PacketDiagRequest(nlmsg):
+    """struct packet_diag_req of linux/packet_diag.h, which pyroute2 does not have."""
+
+    fields = (
+        *(("sdiag_family", "B"), ("sdiag_protocol", "B"), ("pad", "H")),
+        *(("pdiag_ino", "I"), ("pdiag_show", "I"), ("pdiag_cookie", "Q")),
+    )
+
+
+class PacketDiagMessage(nlmsg):
+    """struct packet_diag_msg of linux/packet_diag.h, and those of its attributes that are read."""
+
+    fields = (
+        *(("pdiag_family", "B"), ("pdiag_type", "B"), ("pdiag_num", "H")),
+        *(("pdiag_ino", "I"), ("pdiag_cookie", "Q")),
+    )
+    nla_map = ((0, "PACKET_DIAG_INFO", "info"), (6, "PACKET_DIAG_MEMINFO", "meminfo"))
+
+    class info(nla):
+        fields = (("pdi_index", "I"),)
+
+    class meminfo(nla):
+        # SK_MEMINFO_VARS of linux/sock_diag.h, of which SK_MEMINFO_DROPS is the last that counts
+        fields = tuple((name, "I") for name in (*"01234567", "drops"))
+
 
 _counter = itertools.count()
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +92,15 @@ def namespace(name: str) -> Iterator[None]:
             yield
         finally:
             _setns(home.fileno())
+
+
+def open_kernel(name: str) -> IPRoute:
+    """Return a socket that asks and changes the network settings of a network namespace.
+
+    The namespace lasts at least until it is closed.
+    """
+    with namespace(name):
+        return IPRoute(ext_ack=True)
 
 
 def _setns(descriptor: int) -> None:
@@ -164,11 +191,11 @@ class Port:
 
     @property
     def index(self) -> int:
-        return int(self.host.ip_json("link", "show", "dev", self.interface)[0]["ifindex"])
+        return int(self.host.link(self.interface)["index"])
 
     @property
     def mac(self) -> str:
-        return str(self.host.ip_json("link", "show", "dev", self.interface)[0]["address"])
+        return str(self.host.link(self.interface).get_attr("IFLA_ADDRESS"))
 
     # --- ways to cut it -----------------------------------------------------------------------
 
@@ -181,17 +208,17 @@ class Port:
 
     def unplug(self) -> None:
         """Take the far end of the cable away; the host's interface loses its carrier."""
-        run(["ip", "-n", self._switch, "link", "set", self.port, "down"])
+        self.host.topology.kernel.link("set", ifname=self.port, state="down")
 
     def plug(self) -> None:
-        run(["ip", "-n", self._switch, "link", "set", self.port, "up"])
+        self.host.topology.kernel.link("set", ifname=self.port, state="up")
 
     def disable(self) -> None:
         """Take the host's interface down, as an administrator would."""
-        self.host.ip("link", "set", self.interface, "down")
+        self.host.kernel.link("set", ifname=self.interface, state="down")
 
     def enable(self) -> None:
-        self.host.ip("link", "set", self.interface, "up")
+        self.host.kernel.link("set", ifname=self.interface, state="up")
 
     def flush_address(self) -> None:
         self.host.ip("address", "flush", "dev", self.interface)
@@ -199,12 +226,7 @@ class Port:
     def add_address(self, address: str | None = None) -> None:
         if address is not None:
             self.address = address
-        self.host.ip(*self._adding())
-
-    def _adding(self) -> list[str]:
-        command = ["address", "add", self.address, "dev", self.interface]
-        # Usable at once: nobody else on the LAN can have it.
-        return [*command, "nodad"] if ":" in self.address else [*command, "brd", "+"]
+        self.host.add_address(self.interface, self.address)
 
     def change_address(self, address: str) -> None:
         self.flush_address()
@@ -235,17 +257,19 @@ table netdev {table} {{
 
     def create(self, index: int | None = None) -> None:
         """Make the veth pair, plug it in, address it and bring it up."""
-        chosen = ["index", str(index)] if index else []
-        peer = ["peer", "name", self.port, "netns", self._switch]
-        self.host.ip("link", "add", self.interface, *chosen, "type", "veth", *peer)
-        run(["ip", "-n", self._switch, "link", "set", self.port, "master", self.lan, "up"])
+        far = {"ifname": self.port, "net_ns_fd": self._switch}
+        self.host.kernel.link("add", ifname=self.interface, index=index or 0, kind="veth", peer=far)
+        self.host.topology.plug_in(self.port, self.lan)
         if ":" in self.address:
             self.host.sysctl(f"net/ipv6/conf/{self.interface}/disable_ipv6", 0)
-        self.host.batch(self._adding(), ["link", "set", self.interface, "up"], *self.afterwards)
+        self.add_address()
+        self.enable()
+        if self.afterwards:
+            self.host.batch(*self.afterwards)
 
     def delete(self) -> None:
         """Delete the interface, as if the card were pulled."""
-        self.host.ip("link", "delete", self.interface)
+        self.host.kernel.link("del", ifname=self.interface)
 
     @property
     def _switch(self) -> str:
@@ -263,6 +287,7 @@ class Host:
         self.topology = topology
         self.name = name
         self.netns = f"{topology.prefix}-{name}"
+        self.kernel = add_namespace(self.netns)
         self.ports: dict[str, Port] = {}  # by LAN
 
     def connect(
@@ -281,6 +306,16 @@ class Host:
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         with self.inside():
             return socket.socket(family, kind, protocol)
+
+    def link(self, interface: str) -> Any:
+        """Return what the kernel says of an interface, with the attributes of rtnetlink(7)."""
+        return self.kernel.link("get", ifname=interface)[0]
+
+    def add_address(self, interface: str, address: str) -> None:
+        """Give an interface an address ("A.B.C.D/N", or an IPv6 one) that works at once."""
+        # Nobody else on the LAN can have it, so there is no need to ask around.
+        how = {"flags": IFA_F_NODAD} if ":" in address else {"broadcast": True}
+        self.kernel.addr("add", index=self.link(interface)["index"], address=address, **how)
 
     def ip(self, *arguments: str) -> None:
         run(["ip", "-n", self.netns, *arguments])
@@ -304,16 +339,8 @@ class Host:
 
     def forget_flows(self) -> None:
         """Delete every entry of the connection tracking table, as a NAT that restarts does."""
-        request = NLMSGHDR.pack(
-            NLMSGHDR.size + NFGENMSG.size, IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST_ACK, 1, 0
-        ) + NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)
-        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
-            netlink.send(request)
-            answer = netlink.recv(1 << 12)
-        _, kind, _, _, _ = NLMSGHDR.unpack_from(answer)
-        (error,) = struct.unpack_from("=i", answer, NLMSGHDR.size)
-        if kind != NLMSG_ERROR or error:
-            raise OSError(-error, f"flows are not deleted: {os.strerror(-error)}")
+        with self.inside(), NFCTSocket(socket.AF_UNSPEC) as flows:
+            flows.flush()
 
     def nft(self) -> list[dict[str, Any]]:
         """Return the ruleset of the namespace, without nft's own preamble."""
@@ -329,35 +356,31 @@ class Host:
 
     def packet_socket_drops(self) -> dict[int, int]:
         """Return what packet sockets dropped for want of room, by the index they are bound to."""
-        request = PACKET_DIAG_REQUEST.pack(
-            socket.AF_PACKET, 0, 0, 0, PACKET_SHOW_INFO_AND_MEMORY, 0xFFFFFFFF, 0xFFFFFFFF
-        )
+        request = PacketDiagRequest()
+        request["sdiag_family"] = socket.AF_PACKET
+        request["pdiag_show"] = PACKET_SHOW_INFO_AND_MEMORY
         drops: dict[int, int] = {}
-        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
-            length = NLMSGHDR.size + len(request)
-            diag.send(
-                NLMSGHDR.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0) + request
-            )
-            while True:
-                answer = diag.recv(1 << 16)
-                while answer:
-                    size, kind, *_ = NLMSGHDR.unpack_from(answer)
-                    if kind == NLMSG_DONE:
-                        return drops
-                    body = answer[NLMSGHDR.size + PACKET_DIAG_MESSAGE.size : size]
-                    attributes = dict(_attributes(body))
-                    index = struct.unpack_from("=I", attributes[PACKET_DIAG_INFO])[0]
-                    memory = attributes[PACKET_DIAG_MEMINFO]
-                    drop = struct.unpack_from("=I", memory, 4 * SK_MEMINFO_DROPS)[0]
-                    drops[index] = drops.get(index, 0) + drop
-                    answer = answer[(size + 3) & ~3 :]
+        with self.inside(), NetlinkSocket(NETLINK_SOCK_DIAG) as diag:
+            diag.register_policy(SOCK_DIAG_BY_FAMILY, PacketDiagMessage)
+            for found in diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP):
+                index = found.get_attr("PACKET_DIAG_INFO")["pdi_index"]
+                dropped = found.get_attr("PACKET_DIAG_MEMINFO")["drops"]
+                drops[index] = drops.get(index, 0) + dropped
+        return drops
 
 
-def _attributes(body: bytes) -> Iterator[Any]:
-    while len(body) >= 4:
-        size, kind = struct.unpack_from("=HH", body)
-        yield kind, body[4:size]
-        body = body[(size + 3) & ~3 :]
+def add_namespace(name: str) -> IPRoute:
+    """Make a network namespace whose new interfaces have no IPv6; return a socket to its kernel."""
+    run(["ip", "netns", "add", name])
+    with namespace(name):
+        # Router solicitations and the like would only be noise in captures.
+        # "all" would undo what an interface of its own is set to.
+        no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        if no_ipv6.exists():
+            no_ipv6.write_text("1")
+    kernel = open_kernel(name)
+    kernel.link("set", index=LOOPBACK_INDEX, state="up")
+    return kernel
 
 
 class Topology:
@@ -367,30 +390,23 @@ class Topology:
         self.prefix = f"{PREFIX}{os.getpid()}-{next(_counter)}"
         self.switch = f"{self.prefix}-switch"
         self.hosts: dict[str, Host] = {}
-        self._add_namespace(self.switch)
-        commands: list[list[str]] = []
+        self.kernel = add_namespace(self.switch)
+        self._bridges: dict[str, int] = {}  # indices by LAN
         for lan in lans:
-            commands += [
-                ["link", "add", lan, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"],
-                ["link", "set", lan, "up"],
-            ]
-        run(["ip", "-n", self.switch, "-batch", "-"], stdin=_batch(commands))
+            self.add_lan(lan)
+
+    def add_lan(self, name: str) -> None:
+        options = {"br_forward_delay": 0, "br_mcast_snooping": 0, "state": "up"}
+        self.kernel.link("add", ifname=name, kind="bridge", **options)
+        self._bridges[name] = self.kernel.link("get", ifname=name)[0]["index"]
 
     def host(self, name: str) -> Host:
-        host = Host(self, name)
-        self._add_namespace(host.netns)
-        self.hosts[name] = host
-        return host
+        self.hosts[name] = Host(self, name)
+        return self.hosts[name]
 
-    def _add_namespace(self, name: str) -> None:
-        run(["ip", "netns", "add", name])
-        with namespace(name):
-            # Router solicitations and the like would only be noise in captures.
-            # "all" would undo what an interface of its own is set to.
-            no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-            if no_ipv6.exists():
-                no_ipv6.write_text("1")
-        run(["ip", "-n", name, "link", "set", "lo", "up"])
+    def plug_in(self, port: str, lan: str) -> None:
+        """Put an interface of the switch on a LAN and set it up."""
+        self.kernel.link("set", ifname=port, master=self._bridges[lan], state="up")
 
     def capture(self, lan: str) -> socket.socket:
         """Return a packet socket that sees every frame on a LAN, in both directions, once."""
@@ -399,14 +415,17 @@ class Topology:
             tap.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
             tap.bind((lan, 0x0003))
         # A bridge device itself only sees what is for it, unless it is promiscuous.
-        run(["ip", "-n", self.switch, "link", "set", lan, "promisc", "on"])
+        self.kernel.link("set", ifname=lan, flags=IFF_PROMISC, change=IFF_PROMISC)
         return tap
 
     def hub(self, lan: str) -> None:
         """Let a LAN carry every frame to everybody, as a hub or an open radio network does."""
-        run(["ip", "-n", self.switch, "link", "set", lan, "type", "bridge", "ageing_time", "0"])
+        self.kernel.link("set", ifname=lan, kind="bridge", br_ageing_time=0)
 
     def close(self) -> None:
-        for name in [host.netns for host in self.hosts.values()] + [self.switch]:
-            remove_namespace(name)
+        for host in self.hosts.values():
+            host.kernel.close()
+            remove_namespace(host.netns)
         self.hosts.clear()
+        self.kernel.close()
+        remove_namespace(self.switch)
