@@ -16,9 +16,9 @@ from ropeway.app.config.read import (
     DEFAULT_DEVICE_NAME,
     DEFAULT_PATH,
     Config,
-    ConfigError,
 )
 from ropeway.app.control import server as control
+from ropeway.app.errors import ConfigError, StartError
 
 RELOAD_TIMEOUT_S = 12.0
 """The agent gives up reading its configuration before that."""
@@ -184,10 +184,10 @@ def _agent(options: argparse.Namespace) -> int:
     log = logging.getLogger("ropeway")
     try:
         configuration = config.read_apart(options.config)
-        from ropeway.app.engine.engine import Runtime, StartError
+        from ropeway.app.engine.engine import Engine
 
         try:
-            Runtime(configuration, options.config).run()
+            Engine(configuration, options.config).run()
         except StartError as error:
             log.error("%s", error)
             # The service starts again at once, and what is amiss will hardly be mended so soon.

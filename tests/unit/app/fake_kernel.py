@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Dict, List, Set, Tuple
 
+from ropeway.app.engine import interfaces, links, upkeep
+from ropeway.kernel import arp, firewall, generation, netlink, process, reverse_path, steering
 from ropeway.kernel.netlink import Change, Interface
 from ropeway.kernel.steering import Steering
 
@@ -211,6 +213,8 @@ class FakeKernel:
         self.firewall: List[str] = []
         self.configured: List[tuple] = []
         self.unusable: Dict[str, int] = {}
+        #: How often sockets were refused because of `unusable`.
+        self.refused = 0
         self.dumps = 0
         self.dumpable = True
         self.generation_fault = 0
@@ -228,40 +232,34 @@ class FakeKernel:
         self.way_back = 2
         self.sources: Dict[Tuple[str, str], str] = {}  # by interface and far address
 
-    def install(self, monkeypatch, runtime):
-        monkeypatch.setattr(runtime, "Tun", self.open_tun)
-        monkeypatch.setattr(runtime, "LinkSockets", self.open_link)
-        monkeypatch.setattr(runtime, "UdpSocket", self.open_udp)
-        monkeypatch.setattr(runtime, "StraySocket", self.open_stray)
+    def install(self, monkeypatch):
+        monkeypatch.setattr(upkeep, "Tun", self.open_tun)
+        monkeypatch.setattr(links, "LinkSockets", self.open_link)
+        monkeypatch.setattr(links, "UdpSocket", self.open_udp)
+        monkeypatch.setattr(links, "StraySocket", self.open_stray)
+        monkeypatch.setattr(arp, "answers_for_others", lambda name: name not in self.reticent)
         monkeypatch.setattr(
-            runtime.arp, "answers_for_others", lambda name: name not in self.reticent
+            interfaces, "preferred_source", lambda name, far: self.sources.get((name, far))
         )
-        monkeypatch.setattr(
-            runtime, "preferred_source", lambda name, far: self.sources.get((name, far))
-        )
-        monkeypatch.setattr(
-            runtime.process, "forbid_dumps", lambda: setattr(self, "dumpable", False)
-        )
-        monkeypatch.setattr(runtime.process, "serve_promptly", lambda: {"nice": 0})
-        monkeypatch.setattr(runtime.netlink, "dump", self.dump)
-        monkeypatch.setattr(runtime.netlink, "dump_routes", self.dump_routes)
-        monkeypatch.setattr(runtime.netlink, "configure", self.configure)
-        monkeypatch.setattr(runtime.netlink, "leave_unqueued", lambda _: None)
-        monkeypatch.setattr(runtime.netlink, "Hints", self.open_hints)
-        monkeypatch.setattr(runtime.generation, "GenerationHints", self.open_generation_hints)
-        monkeypatch.setattr(runtime.reverse_path, "is_strict", lambda name: name in self.strict)
-        monkeypatch.setattr(runtime.reverse_path, "way_back", lambda source, far: self.way_back)
-        monkeypatch.setattr(runtime.steering, "leads_to", self.look_up)
-        monkeypatch.setattr(runtime.steering, "look", lambda index, network: self.steering)
-        monkeypatch.setattr(runtime.steering, "change", self.steer)
-        monkeypatch.setattr(runtime.steering, "remove_rules", self.remove_rules)
-        monkeypatch.setattr(runtime.steering, "remove_left", lambda: 0)
-        monkeypatch.setattr(runtime.firewall, "replace", self.replace_firewall)
-        monkeypatch.setattr(
-            runtime.firewall, "delete", lambda table: self.firewall.append("delete")
-        )
-        monkeypatch.setattr(runtime.firewall, "Watch", self.open_watch)
-        monkeypatch.setattr(runtime.socket, "if_nametoindex", self.index_of)
+        monkeypatch.setattr(process, "forbid_dumps", lambda: setattr(self, "dumpable", False))
+        monkeypatch.setattr(process, "serve_promptly", lambda: {"nice": 0})
+        monkeypatch.setattr(netlink, "dump", self.dump)
+        monkeypatch.setattr(netlink, "dump_routes", self.dump_routes)
+        monkeypatch.setattr(netlink, "configure", self.configure)
+        monkeypatch.setattr(netlink, "leave_unqueued", lambda _: None)
+        monkeypatch.setattr(netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(generation, "GenerationHints", self.open_generation_hints)
+        monkeypatch.setattr(reverse_path, "is_strict", lambda name: name in self.strict)
+        monkeypatch.setattr(reverse_path, "way_back", lambda source, far: self.way_back)
+        monkeypatch.setattr(steering, "leads_to", self.look_up)
+        monkeypatch.setattr(steering, "look", lambda index, network: self.steering)
+        monkeypatch.setattr(steering, "change", self.steer)
+        monkeypatch.setattr(steering, "remove_rules", self.remove_rules)
+        monkeypatch.setattr(steering, "remove_left", lambda: 0)
+        monkeypatch.setattr(firewall, "replace", self.replace_firewall)
+        monkeypatch.setattr(firewall, "delete", lambda table: self.firewall.append("delete"))
+        monkeypatch.setattr(firewall, "Watch", self.open_watch)
+        monkeypatch.setattr(upkeep.socket, "if_nametoindex", self.index_of)
 
     @property
     def tun(self):
@@ -310,6 +308,7 @@ class FakeKernel:
     def _refuse_unusable(self, key):
         code = self.unusable.get(key)  # once: it may become usable any moment
         if code is not None:
+            self.refused += 1
             raise OSError(code, os.strerror(code))
 
     def open_stray(self, index, name, address, port, features=frozenset()):

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from ropeway import __version__
-from ropeway.app import capture, cleanup, cli
+from ropeway.app import capture, cleanup, cli, errors
 from ropeway.app.config import read as config
 from ropeway.app.control import server as control
 from ropeway.app.engine import engine
@@ -113,11 +113,11 @@ def test_agent_with_a_configuration_that_does_not_hold(tmp_path, capsys):
 
 def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
     def refuse(self):
-        raise engine.StartError("there is no program nft: install the package nftables")
+        raise errors.StartError("there is no program nft: install the package nftables")
 
     naps = []
     monkeypatch.setattr(cli.time, "sleep", naps.append)
-    monkeypatch.setattr(engine.Runtime, "run", refuse)
+    monkeypatch.setattr(engine.Engine, "run", refuse)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == 1
@@ -127,9 +127,9 @@ def test_agent_that_cannot_start(tmp_path, capsys, monkeypatch):
 
 def test_configuration_that_only_the_node_refuses(tmp_path, capsys, monkeypatch):
     def refuse(self):
-        raise config.ConfigError(["remotes: 10.0.0.2 has too many"])
+        raise errors.ConfigError(["remotes: 10.0.0.2 has too many"])
 
-    monkeypatch.setattr(engine.Runtime, "run", refuse)
+    monkeypatch.setattr(engine.Engine, "run", refuse)
     path = tmp_path / "r.yaml"
     path.write_text(GOOD)
     assert cli.main(["agent", "--config", str(path)]) == cli.EXIT_CONFIG

@@ -19,8 +19,9 @@ import signal
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple, Union
 
+from ropeway.app.errors import ConfigError
 from ropeway.app.store import keys
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint
@@ -141,17 +142,6 @@ class Config:
     def device_address(self) -> str:
         """The virtual address with the network's prefix length, "10.0.0.1/24"."""
         return "{}/{}".format(self.address, self.network.split("/")[1])
-
-
-class ConfigError(Exception):
-    """A configuration that does not hold: `errors` has one line for each fault."""
-
-    def __init__(self, errors: Sequence[str]) -> None:
-        super().__init__("\n".join(errors))
-        self.errors = tuple(errors)
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return (ConfigError, (self.errors,))
 
 
 def read(path: str, with_keys: bool = True, reader: Optional[pwd.struct_passwd] = None) -> Config:

@@ -19,7 +19,11 @@ import select
 import socket
 import stat
 import struct
-from typing import Any, Callable, Dict, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+
+if TYPE_CHECKING:
+    from ropeway.app.engine.loop import Loop
 
 # Protocol
 REQUEST_BYTES_MAX = 4096
@@ -117,7 +121,7 @@ Answer = Callable[[Dict[str, Any], Client], Any]
 
 
 class ControlServer:
-    """Listens on `path` and answers requests with `answer`, inside the loop that owns `epoll`.
+    """Listens on `path` and answers requests with `answer`, inside `loop`.
 
     `answer` takes the request and the client, and returns what JSON can hold, or a `Later`; a
     `ValueError` becomes an error reply with its text. The constructor raises `ControlError` where
@@ -131,11 +135,11 @@ class ControlServer:
         owner: Optional[str],
         group: Optional[str],
         mode: int,
-        epoll: select.epoll,
+        loop: Loop,
         answer: Answer,
     ) -> None:
         self.path = path
-        self._epoll = epoll
+        self._loop = loop
         self._answer = answer
         self._clients: Dict[int, Client] = {}
         self._listen_at = float("inf")
@@ -163,52 +167,31 @@ class ControlServer:
                 f"the control socket {path} cannot be set up ({error.strerror}):"
                 " check control.path, owner and group"
             ) from error
-        epoll.register(self._listener.fileno(), select.EPOLLIN)
-
-    def owns(self, descriptor: int) -> bool:
-        """Tell whether `descriptor` is the listener or one of the clients."""
-        return descriptor in self._clients or descriptor == self._listener.fileno()
-
-    def handle(self, descriptor: int, events: int, now: float) -> None:
-        """Do what epoll says that `descriptor` is ready for."""
-        if descriptor == self._listener.fileno():
-            self._accept(now)
-            return
-        client = self._clients[descriptor]
-        try:
-            if events & select.EPOLLOUT:
-                self._flush(client, now)
-            elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                self._receive(client, now)
-        except OSError:
-            # The client went away in the middle; nobody is left to tell.
-            client.finished, client.reply = True, b""
-        if client.finished and not client.reply:
-            self._drop(client)
+        loop.register(self._listener.fileno(), self._accept)
 
     def deadline(self) -> float:
-        """Return when `expire` has something to do, in seconds of the loop's clock."""
+        """Return when `tick` has something to do, in seconds of the loop's clock."""
         due = self._listen_at
         for client in self._clients.values():
             if not client.waits:
                 due = min(due, client.moved_at + IDLE_S)
         return due
 
-    def expire(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Close the connections that have been idle too long, and accept clients again."""
         idle = [c for c in self._clients.values() if not c.waits and now >= c.moved_at + IDLE_S]
         for client in idle:
             self._drop(client)
         if now >= self._listen_at:
             self._listen_at = float("inf")
-            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+            self._loop.register(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         """Close every connection and remove the socket from the file system."""
         for client in list(self._clients.values()):
             self._drop(client)
         if self._listen_at == float("inf"):
-            self._epoll.unregister(self._listener.fileno())
+            self._loop.unregister(self._listener.fileno())
         self._listener.close()
         try:
             # Somebody may have put another socket there; that one is not ours to remove.
@@ -219,7 +202,7 @@ class ControlServer:
         except OSError:
             return
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, _events: int, now: float) -> None:
         try:
             channel, _ = self._listener.accept()
         except OSError as error:
@@ -235,7 +218,21 @@ class ControlServer:
             channel.close()
             return
         self._clients[channel.fileno()] = client
-        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._loop.register(channel.fileno(), partial(self._serve_ready, client))
+        self._loop.sooner(now + IDLE_S)
+
+    def _serve_ready(self, client: Client, events: int, now: float) -> None:
+        """Do what epoll says that a client is ready for."""
+        try:
+            if events & select.EPOLLOUT:
+                self._flush(client, now)
+            elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._receive(client, now)
+        except OSError:
+            # The client went away in the middle; nobody is left to tell.
+            client.finished, client.reply = True, b""
+        if client.finished and not client.reply:
+            self._drop(client)
 
     def _has_place(self, uid: int) -> bool:
         """Say whether one more client of a user is served."""
@@ -246,8 +243,9 @@ class ControlServer:
         return others < CLIENTS_MAX and users.count(uid) < CLIENTS_PER_USER
 
     def _stop_listening(self, now: float) -> None:
-        self._epoll.unregister(self._listener.fileno())
+        self._loop.unregister(self._listener.fileno())
         self._listen_at = now + RETRY_S
+        self._loop.sooner(self._listen_at)
 
     def _receive(self, client: Client, now: float) -> None:
         try:
@@ -298,7 +296,7 @@ class ControlServer:
         behind = client.reply or b"\n" in client.received
         wanted = select.EPOLLOUT if behind else select.EPOLLIN
         # While an answer is being made, only that the client goes away is of interest.
-        self._epoll.modify(client.channel.fileno(), 0 if client.waits else wanted)
+        self._loop.modify(client.channel.fileno(), 0 if client.waits else wanted)
 
     def _reply(self, client: Client, line: bytes) -> bytes:
         try:
@@ -333,7 +331,7 @@ class ControlServer:
     def _drop(self, client: Client) -> None:
         descriptor = client.channel.fileno()
         del self._clients[descriptor]
-        self._epoll.unregister(descriptor)
+        self._loop.unregister(descriptor)
         client.channel.close()
 
 

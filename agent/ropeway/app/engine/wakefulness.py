@@ -26,14 +26,17 @@ LEAVE_IT_OUT = "leave it out of this host's configuration"
 class Wakefulness:
     """Asks the kernel for a limit while there is traffic. All times are monotonic seconds.
 
-    `limit_us` is what a processor may take to wake, or None where that is left as it is; `carried`
-    is as in :meth:`note`. Never raises: what the kernel refuses stands in `granted`, and once in
-    the log.
+    `limit_us` is what a processor may take to wake, or None where that is left as it is;
+    `sooner` is called with a deadline that comes nearer. Never raises: what the kernel refuses is
+    in `granted`, and once in the log.
     """
 
-    def __init__(self, limit_us: Optional[int], carried: int = 0) -> None:
+    def __init__(
+        self, limit_us: Optional[int], sooner: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._sooner = sooner
         self._latency: Optional[cpu_latency.CpuLatency] = None
-        self._carried = carried
+        self._carried = 0
         self._carried_at = float("-inf")
         #: Whether the limit is asked for now.
         self.held = False
@@ -41,6 +44,13 @@ class Wakefulness:
         self.granted: Union[int, str] = NOT_ASKED_FOR
         #: Whether the kernel refused it.
         self.refused = False
+        self.set_limit(limit_us)
+
+    def set_limit(self, limit_us: Optional[int]) -> None:
+        """Ask for another limit from now on, or for none."""
+        self.close()
+        self._carried_at = float("-inf")
+        self.granted, self.refused = NOT_ASKED_FOR, False
         if limit_us is None:
             return
         if not cpu_latency.is_heeded():
@@ -64,14 +74,15 @@ class Wakefulness:
         traffic = more > 1 or now - self._carried_at <= HOLD_S
         if traffic and self._latency is not None and not self.held:
             self.held = True
+            self._sooner(now + HOLD_S)
             self._ask(self._latency.hold)
         self._carried_at = now
 
     def deadline(self) -> float:
-        """Give the time of the next :meth:`expire`."""
+        """Return when :meth:`tick` has something to do."""
         return self._carried_at + HOLD_S if self.held else float("inf")
 
-    def expire(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Let the processors sleep again where nothing has passed for `HOLD_S`."""
         if self._latency is not None and now >= self.deadline():
             self.held = False

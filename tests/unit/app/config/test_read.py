@@ -19,6 +19,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ropeway.app import errors
 from ropeway.app.config import read as config
 from ropeway.app.store import keys
 from ropeway.core.classic.node import ClassicNode
@@ -36,7 +37,7 @@ address: 10.0.0.1
 
 def faults(text: str) -> list:
     """Return the errors of `text` without the name of the file."""
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(errors.ConfigError) as caught:
         config.parse(textwrap.dedent(text).encode(), "f")
     assert all(line.startswith("f:") for line in caught.value.errors)
     return [line[len("f:") :] for line in caught.value.errors]
@@ -458,7 +459,7 @@ def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation,
 )  # fmt: skip
 def test_named_addresses_that_others_cannot_send_to_are_refused(listed, error):
     peers = f"peers: [{{host: 10.0.0.2, public_key: {KEY_2}, addresses: ['192.168.0.3:1']}}]\n"
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(errors.ConfigError) as caught:
         config.parse(f"{SECURE}interfaces: {{addresses: {listed}}}\n{peers}".encode(), "f")
     joint = "" if error.startswith("[") else ": "
     assert caught.value.errors == (f"f:3: interfaces.addresses{joint}{error}",)
@@ -470,7 +471,7 @@ def test_named_addresses_are_for_the_encapsulation_secure():
     assert after.named_addresses == ("203.0.113.7", "2001:db8::7")
     before = config.parse(SECURE.encode(), "f")
     assert config.what_differs(before, after) == ["interfaces.addresses"]
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(errors.ConfigError) as caught:
         config.parse(f"{text}encapsulation: classic\n".encode(), "f")
     assert caught.value.errors == (
         "f:3: interfaces.addresses: only the encapsulation secure has this setting: remove it",
@@ -606,7 +607,7 @@ class TestKeys:
             path.write_text(SECURE + own + line)
             try:
                 return config.read(str(path))
-            except config.ConfigError as error:
+            except errors.ConfigError as error:
                 return [text[len(f"{path}:") :] for text in error.errors]
 
         return read
@@ -695,7 +696,7 @@ class TestKeys:
         secure(peer(psk_file=str(psk)))
         # No user has this number: (uid_t) -1 means none to chown(2).
         user = pwd.struct_passwd(("service", "x", 2**32 - 1, 2**32 - 1, "", "/", "/bin/false"))
-        with pytest.raises(config.ConfigError) as caught:
+        with pytest.raises(errors.ConfigError) as caught:
             config.read(str(tmp_path / "ropeway.yaml"), reader=user)
         assert [line.split("run ")[1] for line in caught.value.errors] == [
             f"`chown service: {tmp_path}/private.key`",
@@ -734,7 +735,7 @@ class TestHost:
             self.path.write_text(MINIMAL + line)
             try:
                 config.read(str(self.path))
-            except config.ConfigError as error:
+            except errors.ConfigError as error:
                 return [text[len(f"{self.path}:") :] for text in error.errors]
             return []
 
@@ -817,7 +818,7 @@ def test_child_ends_on_signals_and_tells_the_parent_of_none(tmp_path, monkeypatc
     reading = config.Reading(str(tmp_path / "r.yaml"))
     os.kill(reading._child, number)
     assert reading.take() is True
-    with pytest.raises(config.ConfigError, match="check-config"):
+    with pytest.raises(errors.ConfigError, match="check-config"):
         reading.result()
     tended.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -829,14 +830,14 @@ def test_child_ends_although_nobody_gives_it_up(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "read", lambda path: signal.pause())
     reading = config.Reading(str(tmp_path / "r.yaml"))
     assert reading.take() is True
-    with pytest.raises(config.ConfigError, match="check-config"):
+    with pytest.raises(errors.ConfigError, match="check-config"):
         reading.result()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
     def tell(path):
-        raise config.ConfigError(
+        raise errors.ConfigError(
             [
                 name
                 for name in os.listdir("/proc/self/fd")
@@ -847,7 +848,7 @@ def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "read", tell)
     receiver, sender = os.pipe()
     try:
-        with pytest.raises(config.ConfigError) as caught:
+        with pytest.raises(errors.ConfigError) as caught:
             config.read_apart(str(tmp_path / "r.yaml"))
     finally:
         os.close(receiver)
@@ -858,7 +859,7 @@ def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
 
 def test_child_that_dies_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "read", lambda path: os._exit(9))
-    with pytest.raises(config.ConfigError, match="check-config"):
+    with pytest.raises(errors.ConfigError, match="check-config"):
         config.read_apart(str(tmp_path / "r.yaml"))
 
 
@@ -887,7 +888,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file():
 
 
 def test_file_that_is_not_there(tmp_path):
-    with pytest.raises(config.ConfigError, match="No such file") as caught:
+    with pytest.raises(errors.ConfigError, match="No such file") as caught:
         config.read(str(tmp_path / "none.yaml"))
     assert len(caught.value.errors) == 1
 
@@ -895,7 +896,7 @@ def test_file_that_is_not_there(tmp_path):
 def test_file_that_is_far_too_large(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_bytes(b"#" * (config.FILE_BYTES_MAX + 1))
-    with pytest.raises(config.ConfigError, match="larger than"):
+    with pytest.raises(errors.ConfigError, match="larger than"):
         config.read(str(path))
 
 
@@ -954,7 +955,7 @@ def test_reading_apart_gives_what_reading_gives(tmp_path):
 def test_reading_apart_tells_every_fault(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(MINIMAL + "forwrd: 1\nrouter: x\n")
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(errors.ConfigError) as caught:
         config.read_apart(str(path))
     assert len(caught.value.errors) == 2
 
@@ -995,7 +996,7 @@ def test_no_text_does_worse_than_be_refused(text):
     raw = text if isinstance(text, bytes) else text.encode()
     try:
         config.parse(raw, "f")
-    except config.ConfigError as error:
+    except errors.ConfigError as error:
         assert error.errors  # noqa: PT017 - either outcome is right
 
 
@@ -1030,7 +1031,7 @@ def test_what_passes_is_what_the_node_takes(hosts, network):
     )
     try:
         good = config.parse(text.encode(), "f")
-    except config.ConfigError:
+    except errors.ConfigError:
         return
     node = ClassicNode(
         Settings(good.address, good.network, good.router, good.forward, good.device_mtu),
@@ -1074,7 +1075,7 @@ def test_what_passes_is_what_the_secure_node_takes(hosts, router):
         data["router"] = f"10.0.0.{router}"
     try:
         good = config.parse(json.dumps(data).encode(), "f")
-    except config.ConfigError:
+    except errors.ConfigError:
         return
     peers = tuple(PeerSettings(p.host, p.public_keys, p.psk, p.endpoints) for p in good.peers)
     node = SecureNode(

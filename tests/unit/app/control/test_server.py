@@ -17,17 +17,30 @@ from ropeway.app.control import server as control
 
 
 class Loop:
-    """As much of the runtime as the server needs."""
+    """As much of the loop as the server needs."""
 
     def __init__(self, path, **wishes):
         self.now = 100.0
         self.requests = []
         self.answer = lambda request: {"echo": request}
         self.epoll = select.epoll()
+        self.handlers = {}
         options = {"owner": None, "group": None, "mode": 0o660, **wishes}
-        self.server = control.ControlServer(
-            str(path), epoll=self.epoll, answer=self._answer, **options
-        )
+        self.server = control.ControlServer(str(path), loop=self, answer=self._answer, **options)
+
+    def register(self, descriptor, handler, events=select.EPOLLIN):
+        self.epoll.register(descriptor, events)
+        self.handlers[descriptor] = handler
+
+    def modify(self, descriptor, events):
+        self.epoll.modify(descriptor, events)
+
+    def unregister(self, descriptor):
+        del self.handlers[descriptor]
+        self.epoll.unregister(descriptor)
+
+    def sooner(self, at):
+        pass
 
     def _answer(self, request, client):
         self.client = client
@@ -38,8 +51,7 @@ class Loop:
         """Serve what is ready; return how much was."""
         ready = self.epoll.poll(wait_s)
         for descriptor, events in ready:
-            assert self.server.owns(descriptor)
-            self.server.handle(descriptor, events, self.now)
+            self.handlers[descriptor](events, self.now)
         return len(ready)
 
     def settle(self):
@@ -244,7 +256,7 @@ def test_client_that_takes_no_reply_is_dropped_in_time(loop, path):
         client.sendall(b'{"command": "x"}\n')
         loop.settle()
         loop.now += control.IDLE_S
-        loop.server.expire(loop.now)
+        loop.server.tick(loop.now)
         assert loop.server.deadline() == float("inf")
 
 
@@ -258,7 +270,7 @@ def test_idle_client_is_dropped_and_a_busy_one_is_not(loop, path):
         loop.settle()
         busy.recv(4096)
         loop.now += 1
-        loop.server.expire(loop.now)
+        loop.server.tick(loop.now)
         assert idle.recv(10) == b""
         busy.sendall(b'{"command": "x"}\n')
         loop.settle()
@@ -333,7 +345,7 @@ def test_client_waits_while_there_is_no_descriptor_for_it(loop, path, monkeypatc
         assert loop.server.deadline() == loop.now + control.RETRY_S
         loop.server._listener = listener
         loop.now += control.RETRY_S
-        loop.server.expire(loop.now)
+        loop.server.tick(loop.now)
         loop.settle()
         assert json.loads(client.recv(4096))["ok"] is True
 
@@ -353,7 +365,7 @@ def test_client_that_waits_for_its_answer_is_not_idle(loop, path):
         client.sendall(b'{"command": "slow"}\n')
         loop.settle()
         loop.now += 2 * control.IDLE_S
-        loop.server.expire(loop.now)
+        loop.server.tick(loop.now)
         assert loop.server.deadline() == float("inf")
         later.give(1)
         assert json.loads(client.recv(4096))["result"] == 1

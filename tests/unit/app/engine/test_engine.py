@@ -1,4 +1,4 @@
-"""The runtime over a kernel that exists only in memory, with the real node inside.
+"""The engine over a kernel that exists only in memory, with the real node inside.
 
 The loop runs in the main thread, as it must; the test's own steps run beside it and watch for
 what the loop does.
@@ -17,13 +17,26 @@ import time
 
 import pytest
 
+from ropeway.app import errors, systemd
 from ropeway.app.config import read as config
 from ropeway.app.control import server as control
-from ropeway.app.engine import engine, polling
+from ropeway.app.control import tree
+from ropeway.app.engine import (
+    chores,
+    engine,
+    intake,
+    interfaces,
+    links,
+    loop,
+    nodes,
+    polling,
+    upkeep,
+)
 from ropeway.app.engine.continuity import boot_clock
+from ropeway.app.engine.freshness import Bound
 from ropeway.core import redundancy
 from ropeway.core.classic import frame as classic
-from ropeway.kernel import steering
+from ropeway.kernel import firewall, netlink, steering
 from ropeway.kernel.netlink import Change
 from ropeway.kernel.steering import Steering
 from tests.unit.app.fake_kernel import FakeKernel, interface
@@ -87,10 +100,10 @@ def settings_for(tmp_path, **changes):
 def kernel(monkeypatch):
     fake = FakeKernel()
     fake.interfaces = [interface(1, "lo", "127.0.0.1/8", loopback=True), ETH0]
-    fake.install(monkeypatch, engine)
+    fake.install(monkeypatch)
     # The tests of other modules are not to run with a frozen collector.
-    monkeypatch.setattr(engine.gc, "freeze", lambda: None)
-    monkeypatch.setattr(engine.gc, "disable", lambda: None)
+    monkeypatch.setattr(chores.gc, "freeze", lambda: None)
+    monkeypatch.setattr(chores.gc, "disable", lambda: None)
     return fake
 
 
@@ -111,18 +124,35 @@ def settled(kernel):
     return kernel.dumps
 
 
+def signals_are_taken():
+    """Say whether an agent runs here, so that a signal stops it and not the tests."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return isinstance(getattr(handler, "__self__", None), loop.Signals)
+
+
+class EveryTurn:
+    """A part that ticks in each turn of an agent's loop from now on."""
+
+    def __init__(self, agent, tick):
+        self.tick = tick
+        agent.loop.add(self)
+
+    def deadline(self):
+        return 0.0
+
+
 def run(agent, steps):
     """Run `agent` here and `steps` beside it; stop the agent when the steps are through."""
     failures = []
 
     def beside():
         try:
-            eventually(lambda: signal.getsignal(signal.SIGTERM) == agent._note_signal)
+            eventually(signals_are_taken)
             steps()
         except BaseException as error:
             failures.append(error)
         finally:
-            if signal.getsignal(signal.SIGTERM) == agent._note_signal:
+            if signals_are_taken():
                 os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=beside)
@@ -145,7 +175,7 @@ def connections(settings):
 
 def test_start_serve_stop(kernel, tmp_path):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
 
     def steps():
         eventually(lambda: kernel.links)
@@ -189,7 +219,7 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         eventually(lambda: ask(settings, command="status")["counters"]["duplicates"] == 1)
         assert kernel.tun.written == [inward]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.fixture
@@ -256,28 +286,30 @@ def test_what_waited_while_the_agent_stood_still_is_dropped_and_what_is_fresh_is
         kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
         eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_what_the_agent_has_in_hand_when_it_is_stopped_is_dropped(kernel, tmp_path, monkeypatch):
     settings, ahead = settings_for(tmp_path, max_age_s=15.0), [0.0]
     monkeypatch.setattr(engine, "boot_clock", lambda: boot_clock() + ahead[0])
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
         link.put(frame())
         eventually(lambda: [c for c in connections(settings) if c["carries"]])
-        outbound = agent._node.outbound
+        outbound = agent.made.node.outbound
 
         def stopped(*arguments):
             outbound(*arguments)
             ahead[0] += 16.0
 
-        monkeypatch.setattr(agent._node, "outbound", stopped)
+        monkeypatch.setattr(agent.made.node, "outbound", stopped)
         kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
+        # A client that connected before that would count as idle for all that time.
+        eventually(lambda: ahead[0])
         eventually(lambda: expired(settings) == [0, 0, 1])
-        monkeypatch.setattr(agent._node, "outbound", outbound)
+        monkeypatch.setattr(agent.made.node, "outbound", outbound)
         link.put(frame(payload=packet("10.0.0.2", "10.0.0.1"), id_=1))
         eventually(lambda: kernel.tun.written)
         assert not [one for _, one in link.sent if len(one) > classic.OVERHEAD]
@@ -302,11 +334,11 @@ def test_without_a_bound_everything_is_delivered_however_old(kernel, tmp_path, s
         eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
         assert expired(settings) == [0, 0, 0]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_a_quiet_agent_sleeps_for_a_fifth_of_the_bound_at_most(kernel, tmp_path):
-    agent = engine.Runtime(settings_for(tmp_path, max_age_s=0.5))
+    agent = engine.Engine(settings_for(tmp_path, max_age_s=0.5))
     asked = []
 
     class Watched:
@@ -322,7 +354,7 @@ def test_a_quiet_agent_sleeps_for_a_fifth_of_the_bound_at_most(kernel, tmp_path)
             asked.append(wait_s)
             return self._poll(wait_s, events)
 
-    agent._epoll = Watched(agent._epoll)
+    agent.loop._epoll = Watched(agent.loop._epoll)
 
     def steps():
         settled(kernel)
@@ -350,7 +382,7 @@ def test_interfaces_that_come_and_go_become_links_at_once(kernel, tmp_path):
         eventually(lambda: kernel.link("eth1").index == 7)
         assert links() == ["eth1"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
@@ -364,9 +396,9 @@ def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
         # What was drained at last may have to wait for its dump.
         eventually(lambda: kernel.dumps > before)
         dumps, took_s = kernel.dumps - before, time.monotonic() - began
-        assert dumps <= took_s / engine.DUMP_GAP_S + 2
+        assert dumps <= took_s / interfaces.DUMP_GAP_S + 2
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
 
 
 def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
@@ -389,16 +421,16 @@ def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
         )
         assert (kernel.dumps - dumps, kernel.route_dumps) == (0, 1)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(engine, "RETRY_S", 0.01)
+    monkeypatch.setattr(links, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
     kernel.unusable["eth0"] = errno.ENODEV
 
     def steps():
-        eventually(lambda: kernel.dumps > 3)
+        eventually(lambda: kernel.refused > 3)
         status = ask(settings, command="status")
         assert status["links"] == [
             {
@@ -416,13 +448,13 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "unusable": "No such device",
             }
         ]
-        assert engine.summary(status).startswith("0 of 1 links carry")
+        assert tree.summary(status).startswith("0 of 1 links carry")
         kernel.unusable.clear()
         eventually(lambda: kernel.links)
         (link,) = eventually(lambda: ask(settings, command="status")["links"])
         assert (link["up"], link["unusable"]) == (True, None)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
         "eth0(2) cannot be used: No such device"
     ]
@@ -436,7 +468,7 @@ def test_interface_that_went_away_and_came_back_under_its_index_gets_new_sockets
         eventually(lambda: kernel.link("eth0") is not old)
         assert old.closed
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
 
 
 def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
@@ -448,7 +480,7 @@ def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
         assert kernel.links == [link]
         assert not link.closed
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
 
 
 @pytest.mark.parametrize("code", [errno.ENETDOWN, errno.ENODEV, errno.EIO])
@@ -464,7 +496,7 @@ def test_receiving_that_fails_never_ends_the_loop(kernel, tmp_path, code):
         kernel.link("eth0").put(frame())
         eventually(lambda: [c for c in connections(settings) if c["received"]])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_sends_that_are_refused_are_counted(kernel, tmp_path):
@@ -475,7 +507,7 @@ def test_sends_that_are_refused_are_counted(kernel, tmp_path):
         link.refuse = {"ENOBUFS": 1}
         eventually(lambda: ask(settings, command="status")["links"][0]["send_errors"])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.mark.parametrize(
@@ -512,7 +544,7 @@ def test_device_that_somebody_changed_is_repaired(kernel, tmp_path, spoil):
         assert kernel.configured[1] == (index, "10.0.0.1/24", 1466, "ropeway")
         assert len(kernel.tuns) == (2 if spoil in (None, {"name": "renamed"}) else 1)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EFAULT, errno.ENOMEM])
@@ -530,7 +562,7 @@ def test_packet_that_cannot_be_read_leaves_the_device_as_it_is(kernel, tmp_path,
         assert (len(kernel.tuns), len(kernel.configured)) == (1, 1)
         assert not kernel.tun.closed
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def lose_device(kernel, error):
@@ -550,16 +582,16 @@ def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
         eventually(lambda: len(kernel.configured) == 2)
         assert len(kernel.tuns) == 2
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_device_that_is_gone_in_the_middle_of_a_flood_is_made_again(kernel, tmp_path):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
 
     def steps():
         eventually(lambda: kernel.configured)
-        agent._outgoing.overruns = lambda _: True
+        agent.pump.device.outgoing.overruns = lambda _: True
         lose_device(kernel, errno.EBADFD)
         eventually(lambda: len(kernel.configured) == 2)
         assert len(kernel.tuns) == 2
@@ -588,10 +620,10 @@ class CrowdedEpoll:
 @pytest.fixture
 def crowded(kernel, tmp_path, monkeypatch):
     """Settings, an agent with them that soon tries again, and its epoll."""
-    monkeypatch.setattr(engine, "RETRY_S", 0.01)
+    monkeypatch.setattr(links, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
-    epoll = agent._epoll = CrowdedEpoll(agent._epoll)
+    agent = engine.Engine(settings)
+    epoll = agent.loop._epoll = CrowdedEpoll(agent.loop._epoll)
     return settings, agent, epoll
 
 
@@ -632,16 +664,12 @@ def test_device_that_cannot_be_watched_is_tried_again(kernel, crowded):
 
 def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path, monkeypatch):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
     seen = set()
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
-        monkeypatch.setattr(
-            agent, "_keep_house", lambda now, idle: seen.add((bool(agent._occasion), idle))
-        )
-        monkeypatch.setattr(agent, "_due", lambda: 0.0)
-        kernel.hints.put(b"wake")
+        EveryTurn(agent, lambda now: seen.add((bool(agent.pump.occasion), agent.pump.is_idle(now))))
         eventually(lambda: (False, True) in seen)
         link.put(frame())
         eventually(lambda: (True, False) in seen)
@@ -653,15 +681,15 @@ def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path
 def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
     kernel, tmp_path, monkeypatch
 ):
-    agent = engine.Runtime(settings_for(tmp_path))
+    agent = engine.Engine(settings_for(tmp_path))
     served = []
 
-    class Watched(engine.Intake):
+    class Watched(intake.Intake):
         def serve(self, now, expired_at):
             super().serve(now, expired_at)
-            served.append((agent._turn, now))
+            served.append((agent.pump.turn, now))
 
-    monkeypatch.setattr(engine, "Intake", Watched)
+    monkeypatch.setattr(nodes, "Intake", Watched)
 
     def steps():
         eventually(lambda: kernel.links)
@@ -670,16 +698,16 @@ def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
         def leave_something():
             drain()
             # By the loop's own thread, so that it is there for the whole rest of the turn.
-            agent._incoming.waits = True
+            agent.pump.ports.incoming.waits = True
             return Change.NOTHING
 
         monkeypatch.setattr(kernel.hints, "drain", leave_something)
         kernel.hints.put(b"wake")
         eventually(lambda: served)
         (turn, now) = served[0]
-        eventually(lambda: agent._turn > turn)
-        assert not agent._incoming.waits
-        assert agent._packet_at == now
+        eventually(lambda: agent.pump.turn > turn)
+        assert not agent.pump.ports.incoming.waits
+        assert agent.pump.packet_at == now
 
     run(agent, steps)
 
@@ -700,33 +728,27 @@ class TickingClock:
     [(polling.SPAN_S / 2, True), (0.001, False)],
     ids=["cut short by a timer", "nothing came"],
 )
-def test_a_wait_that_a_timer_cuts_short_says_nothing_of_answers(
-    tmp_path, monkeypatch, wait_s, trusted
-):
-    agent = engine.Runtime(settings_for(tmp_path))
-    agent._polling = polling.BusyPoll(2, 0.0)
-    agent._polling.learn("sent", 0.0, 0.0, answered=True)
+def test_a_wait_that_a_timer_cuts_short_says_nothing_of_answers(wait_s, trusted):
     clock = TickingClock()
-    with contextlib.closing(agent._epoll), monkeypatch.context() as patch:
-        patch.setattr(engine, "boot_clock", clock)
+    busy = polling.BusyPoll(2, 0.0)
+    busy.learn("sent", 0.0, 0.0, answered=True)
+    with contextlib.closing(loop.Loop(Bound(60.0, clock), busy)) as waiting:
         clock.now += 10.0
-        assert agent._wait("sent", wait_s) == []
+        assert waiting._wait("sent", wait_s) == []
     # What was looked is spent all the same.
-    assert agent._polling._saved_s < polling.SAVED_S
-    assert (agent._polling.span_s("sent", 20.0) > 0) == trusted
+    assert busy._saved_s < polling.SAVED_S
+    assert (busy.span_s("sent", 20.0) > 0) == trusted
 
 
 def test_others_may_run_after_each_turn_with_packets_and_no_other(kernel, tmp_path, monkeypatch):
-    agent = engine.Runtime(settings_for(tmp_path))
+    agent = engine.Engine(settings_for(tmp_path))
     yielded = []
     turns = []
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
-        monkeypatch.setattr(engine.os, "sched_yield", lambda: yielded.append(agent._turn))
-        monkeypatch.setattr(agent, "_keep_house", lambda now, idle: turns.append(agent._turn))
-        monkeypatch.setattr(agent, "_due", lambda: 0.0)
-        kernel.hints.put(b"wake")
+        monkeypatch.setattr(os, "sched_yield", lambda: yielded.append(agent.pump.turn))
+        EveryTurn(agent, lambda now: turns.append(agent.pump.turn))
         eventually(lambda: turns)
         assert yielded == []
         link.put(frame())
@@ -746,7 +768,7 @@ def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
         eventually(lambda: kernel.configured[-1][2] == 1466)
 
     remotes = tuple(config.Remote("10.0.0.2", f"192.168.{n}.2", 0) for n in range(2))
-    run(engine.Runtime(settings_for(tmp_path, remotes=remotes)), steps)
+    run(engine.Engine(settings_for(tmp_path, remotes=remotes)), steps)
     assert not [r for r in caplog.records if "repairing" in r.getMessage()]
 
 
@@ -756,15 +778,7 @@ def test_firewall_is_put_back(kernel, tmp_path):
         kernel.watch.put(b"gone")
         eventually(lambda: kernel.firewall == ["replace", "replace"])
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
-
-
-def test_firewall_that_is_put_back_holds_up_no_line_of_the_status(kernel, tmp_path):
-    agent = engine.Runtime(settings_for(tmp_path))
-    agent._status_due, agent._told_at = 7.0, 6.0
-    agent._restore_firewall(6.5)
-    assert kernel.firewall == ["replace"]
-    assert (agent._status_due, agent._told_at) == (7.0, 6.0)
+    run(engine.Engine(settings_for(tmp_path)), steps)
 
 
 def test_remotes_at_run_time(kernel, tmp_path):
@@ -781,7 +795,7 @@ def test_remotes_at_run_time(kernel, tmp_path):
         ask(settings, command="remote-remove", host="10.0.0.7", address=None)
         assert "10.0.0.7" not in hosts()
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.mark.parametrize(
@@ -809,7 +823,7 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
             ask(settings, **message)
         assert ask(settings, command="status")["version"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def said(caplog, part):
@@ -823,20 +837,23 @@ def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog)
         kernel.hints.put(Change.ROUTES)
         eventually(lambda: kernel.steering.main)
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
     assert kernel.steered == [Steering(main=True, first=False)]
     assert said(caplog, "repairing") == ["repairing device ropeway0: it lacks its route"]
 
 
 def test_device_that_somebody_spoils_again_and_again_is_repaired_ever_more_seldom(kernel, tmp_path):
-    agent = engine.Runtime(settings_for(tmp_path))
-    repaired = [now for now in range(1000, 1600) if agent._may_repair("it is down", now)]
+    looks = []
+    keeper = upkeep.Upkeep(
+        settings_for(tmp_path), frozenset(), None, None, lambda at: looks.append(at)
+    )
+    repaired = [now for now in range(1000, 1600) if keeper._may_repair("it is down", now)]
     pauses = [after - before for before, after in zip(repaired, repaired[1:])]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60, 60, 60]
-    assert agent._dump_due <= agent._repair_at
+    assert looks[-1] == keeper._repair_at
     # Once it was left alone for long enough, it is repaired at once again.
-    assert agent._may_repair("it is down", 2000)
-    assert agent._may_repair("it is down", 2001)
+    assert keeper._may_repair("it is down", 2000)
+    assert keeper._may_repair("it is down", 2001)
 
 
 @pytest.mark.parametrize(
@@ -853,7 +870,7 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
     kernel, tmp_path, caplog, spoil
 ):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
     fault, values = spoil
     sentence = (
         f"device ropeway0 is repaired within 32 s, because it was changed again and again: {fault}"
@@ -862,7 +879,8 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
     def steps():
         eventually(lambda: kernel.configured)
         settled(kernel)
-        agent._repair_pause_s, agent._repair_at = 32.0, engine.boot_clock() + 32.0
+        keeper = agent.interfaces._upkeep
+        keeper._repair_pause_s, keeper._repair_at = 32.0, boot_clock() + 32.0
         *others, device = kernel.interfaces
         if values:
             kernel.interfaces = [*others, dataclasses.replace(device, **values)]
@@ -875,7 +893,7 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
         dumps = kernel.dumps
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
-        agent._repair_at = 0.0
+        keeper._repair_at = 0.0
         kernel.hints.put(b"hint")
         eventually(lambda: ask(settings, command="status")["warnings"] == [])
         assert kernel.steering.main
@@ -901,7 +919,7 @@ def test_status_tells_that_no_interface_takes_part_while_that_is_so(kernel, tmp_
         kernel.change(*links)
         eventually(lambda: ask(settings, command="status")["warnings"] == [])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_status_tells_why_the_device_cannot_be_repaired(kernel, tmp_path, monkeypatch):
@@ -915,14 +933,14 @@ def test_status_tells_why_the_device_cannot_be_repaired(kernel, tmp_path, monkey
         eventually(lambda: kernel.configured)
         settled(kernel)
         with monkeypatch.context() as patched:
-            patched.setattr(engine.netlink, "configure", refuse)
+            patched.setattr(netlink, "configure", refuse)
             *others, device = kernel.interfaces
             kernel.interfaces = [*others, dataclasses.replace(device, admin_up=False)]
             kernel.hints.put(b"hint")
             eventually(lambda: ask(settings, command="status")["warnings"] == [sentence])
         eventually(lambda: not ask(settings, command="status")["warnings"])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel, tmp_path, caplog):
@@ -934,7 +952,7 @@ def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
     assert kernel.steered == []
 
 
@@ -959,25 +977,11 @@ def test_interface_that_becomes_stacked_on_the_device_is_told_once(kernel, tmp_p
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert said(caplog, "takes no part") == [
         f"{name} takes no part, because it sends its packets through ropeway0, a virtual network"
         for name in ("br0(5)", "vx0(6)")
     ]
-
-
-def test_what_holds_again_and_again_is_logged_once_an_hour(kernel, tmp_path, caplog):
-    agent = engine.Runtime(settings_for(tmp_path))
-    for now in range(1000, 5000, 10):
-        agent._warn("it rains", now)
-    for now in (8000, 8500, 12000, 15599):
-        agent._warn("it rains", now)
-    assert said(caplog, "it rains") == ["it rains"]
-    agent._warn("it rains", 15599 + 3600)
-    assert said(caplog, "it rains") == ["it rains"] * 2
-    for number in range(2 * engine.WARNINGS_MAX):
-        agent._warn(f"{number} drops", 20000)
-    assert len(agent._warned_at) == engine.WARNINGS_MAX
 
 
 INSIDE = interface(2, "eth0", "10.0.0.77/24")
@@ -1002,7 +1006,7 @@ def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
         eventually(lambda: kernel.dumps > dumps)
         assert ask(settings, command="status")["warnings"] == said(caplog, "the virtual")
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert said(caplog, "the virtual") == [
         TOLD,
         "eth1(3) has 10.1.1.1/8, a network that holds the virtual one, 10.0.0.0/24: hosts of that"
@@ -1023,7 +1027,7 @@ def test_virtual_network_goes_before_a_link_of_the_same_addresses_while_it_has_t
         kernel.change(ETH0, dataclasses.replace(INSIDE, index=5, name="docker0"))
         eventually(lambda: kernel.steering == AHEAD)
 
-    run(engine.Runtime(settings_for(tmp_path, exclude=("docker*",))), steps)
+    run(engine.Engine(settings_for(tmp_path, exclude=("docker*",))), steps)
     assert kernel.steering.rules == frozenset()
     assert said(caplog, "repairing") == []
 
@@ -1037,7 +1041,7 @@ def test_rule_that_somebody_takes_away_is_put_back_and_told(kernel, tmp_path, ca
         kernel.hints.put(Change.ROUTES)
         eventually(lambda: kernel.steering == AHEAD)
 
-    run(engine.Runtime(settings_for(tmp_path)), steps)
+    run(engine.Engine(settings_for(tmp_path)), steps)
     assert said(caplog, "repairing") == [
         "repairing device ropeway0: a rule that leads to it is gone"
     ]
@@ -1052,12 +1056,12 @@ def test_network_takes_no_precedence_where_the_configuration_forbids_it(kernel, 
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Runtime(settings_for(tmp_path, precedence=False)), steps)
+    run(engine.Engine(settings_for(tmp_path, precedence=False)), steps)
     assert kernel.steered == []
 
 
 def test_kernel_that_refuses_rules_is_told_once(kernel, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(engine, "REPAIR_MAX_S", 0.01)
+    monkeypatch.setattr(upkeep, "REPAIR_MAX_S", 0.01)
     kernel.interfaces = [INSIDE]
     tried = []
 
@@ -1065,7 +1069,7 @@ def test_kernel_that_refuses_rules_is_told_once(kernel, tmp_path, caplog, monkey
         tried.append(arguments)
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    monkeypatch.setattr(engine.steering, "change", refuse)
+    monkeypatch.setattr(steering, "change", refuse)
     settings = settings_for(tmp_path)
     sentence = "packets for 10.0.0.0/24 cannot be led to ropeway0 (Operation not supported)"
 
@@ -1073,14 +1077,14 @@ def test_kernel_that_refuses_rules_is_told_once(kernel, tmp_path, caplog, monkey
         eventually(lambda: len(tried) > 2)
         assert sentence in ask(settings, command="status")["warnings"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert said(caplog, "cannot be led") == [sentence + ": trying again"]
 
 
 def test_link_that_has_the_virtual_address_is_a_mistake_of_the_configuration(kernel, tmp_path):
     kernel.interfaces = [interface(2, "eth0", "10.0.0.1/24")]
-    with pytest.raises(config.ConfigError, match=r"address: eth0\(2\) has 10\.0\.0\.1 already"):
-        engine.Runtime(settings_for(tmp_path)).run()
+    with pytest.raises(errors.ConfigError, match=r"address: eth0\(2\) has 10\.0\.0\.1 already"):
+        engine.Engine(settings_for(tmp_path)).run()
     assert kernel.tun.closed
     assert kernel.firewall == ["replace", "delete"]
 
@@ -1098,7 +1102,7 @@ def test_control_socket_is_found_in_the_services_folder_wherever_it_stands(
         eventually(lambda: kernel.links)
         assert control.request(str(folder / "control.sock"), {"command": "status"})["version"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert os.listdir(folder) == []
 
 
@@ -1107,24 +1111,24 @@ def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
 
     def steps():
         eventually(lambda: kernel.links)
-        second = engine.Runtime(settings)
+        second = engine.Engine(settings)
         with contextlib.ExitStack() as stack, pytest.raises(
-            engine.StartError, match="an agent is running already"
+            errors.StartError, match="an agent is running already"
         ):
-            second._start(stack)
+            second._start(stack, {})
         assert kernel.firewall == ["replace"]
         assert len(kernel.tuns) == 1
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
     def refuse(name, features):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    monkeypatch.setattr(engine, "Tun", refuse)
-    with pytest.raises(engine.StartError, match="another process holds it"):
-        engine.Runtime(settings_for(tmp_path)).run()
+    monkeypatch.setattr(upkeep, "Tun", refuse)
+    with pytest.raises(errors.StartError, match="another process holds it"):
+        engine.Engine(settings_for(tmp_path)).run()
     # The table of that name may be of the agent that holds the device.
     assert kernel.firewall == []
     assert os.listdir(str(tmp_path)) == []
@@ -1134,16 +1138,16 @@ def test_start_without_firewall_leaves_nothing(kernel, tmp_path, monkeypatch):
     def refuse(table):
         raise OSError("nft refused the table")
 
-    monkeypatch.setattr(engine.firewall, "replace", refuse)
-    with pytest.raises(engine.StartError, match="nft refused"):
-        engine.Runtime(settings_for(tmp_path)).run()
+    monkeypatch.setattr(firewall, "replace", refuse)
+    with pytest.raises(errors.StartError, match="nft refused"):
+        engine.Engine(settings_for(tmp_path)).run()
     assert kernel.tun.closed
     assert os.listdir(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(errno.EINVAL, config.ConfigError), (errno.EPERM, engine.StartError)],
+    [(errno.EINVAL, errors.ConfigError), (errno.EPERM, errors.StartError)],
 )
 def test_device_of_another_kind_is_a_mistake_of_the_configuration(
     kernel, tmp_path, monkeypatch, code, error
@@ -1151,30 +1155,30 @@ def test_device_of_another_kind_is_a_mistake_of_the_configuration(
     def refuse(name, features):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(engine, "Tun", refuse)
+    monkeypatch.setattr(upkeep, "Tun", refuse)
     with pytest.raises(error, match="the device ropeway0 cannot be made"):
-        engine.Runtime(settings_for(tmp_path)).run()
+        engine.Engine(settings_for(tmp_path)).run()
 
 
 def test_control_socket_that_can_never_be_is_a_mistake_of_the_configuration(kernel, tmp_path):
     wish = config.Control(path=str(tmp_path / "control.sock"), group="nobody-at-all")
-    with pytest.raises(config.ConfigError, match=r"control\.group: there is no group"):
-        engine.Runtime(settings_for(tmp_path, control=wish)).run()
+    with pytest.raises(errors.ConfigError, match=r"control\.group: there is no group"):
+        engine.Engine(settings_for(tmp_path, control=wish)).run()
 
 
 def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):
     settings = settings_for(tmp_path, remotes=(config.Remote("10.9.0.2", "192.168.0.2", 0),))
-    with pytest.raises(config.ConfigError, match=r"peers: host 10\.9\.0\.2 is not"):
-        engine.Runtime(settings).run()
+    with pytest.raises(errors.ConfigError, match=r"peers: host 10\.9\.0\.2 is not"):
+        engine.Engine(settings).run()
     assert kernel.firewall == []
 
 
 def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(engine.systemd, "notify", lambda *words: told.extend(words))
-    monkeypatch.setattr(engine.systemd, "watchdog_s", lambda: 0.03)
+    monkeypatch.setattr(systemd, "notify", lambda *words: told.extend(words))
+    monkeypatch.setattr(systemd, "watchdog_s", lambda: 0.03)
     run(
-        engine.Runtime(settings_for(tmp_path)),
+        engine.Engine(settings_for(tmp_path)),
         lambda: eventually(lambda: told.count("WATCHDOG=1") > 2),
     )
     assert told[0] == "READY=1"
@@ -1186,8 +1190,8 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
     kernel, tmp_path, monkeypatch, caplog
 ):
     told = []
-    monkeypatch.setattr(engine.systemd, "notify", lambda *words: told.extend(words))
-    monkeypatch.setattr(engine, "MTU_EVERY_S", 0.01)
+    monkeypatch.setattr(systemd, "notify", lambda *words: told.extend(words))
+    monkeypatch.setattr(chores, "STATUS_EVERY_S", 0.01)
     monkeypatch.setattr(redundancy, "LACK_LOOK_S", 0.01)
     monkeypatch.setattr(redundancy, "LACK_TOLD_S", 0.0)
     settings = settings_for(tmp_path, include=("eth?", "wwan0"))
@@ -1198,13 +1202,13 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
         # Again and again: the connection would soon count as silent.
         eventually(lambda: link.put(frame()) or f"STATUS={line}" in told)
         link.put(frame())
-        eventually(lambda: engine.summary(ask(settings, command="status")) == line)
+        eventually(lambda: tree.summary(ask(settings, command="status")) == line)
         missing = {"index": 0, "name": "wwan0", "fault": "it is not there"}
         assert ask(settings, command="status")["missing_links"] == [missing]
         kernel.change(ETH0, dataclasses.replace(ETH1, name="wwan0"))
         eventually(lambda: not ask(settings, command="status")["missing_links"])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [
         (r.levelname, r.getMessage().split(";")[0])
         for r in caplog.records
@@ -1214,7 +1218,7 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
 
 def test_pattern_that_matches_nothing_is_told(kernel, tmp_path, caplog):
     settings = settings_for(tmp_path, include=("wlan*",))
-    run(engine.Runtime(settings), lambda: eventually(lambda: kernel.configured))
+    run(engine.Engine(settings), lambda: eventually(lambda: kernel.configured))
     assert [r for r in caplog.records if "no interface takes part yet" in r.getMessage()]
 
 
@@ -1231,4 +1235,4 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         assert to == "198.51.100.3"
         assert socket.inet_ntoa(greeting[12:16]) == "192.168.7.2"
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)

@@ -1,4 +1,4 @@
-"""The runtime on a secure network: sockets at addresses, a real node at both ends, reloading."""
+"""The engine on a secure network: sockets at addresses, a real node at both ends, reloading."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from collections import Counter
 
 import pytest
 
+from ropeway.app import systemd
 from ropeway.app.config import read as config
 from ropeway.app.control import server as control
-from ropeway.app.engine import engine
+from ropeway.app.engine import chores, copies, engine, links, reload
 from ropeway.app.engine.continuity import Continuity, boot_clock
 from ropeway.app.store import keys
 from ropeway.core import tuning
@@ -65,9 +66,9 @@ def settings_for(tmp_path, **changes):
 def kernel(monkeypatch, tmp_path):
     fake = FakeKernel()
     fake.interfaces = [ETH0]
-    fake.install(monkeypatch, engine)
-    monkeypatch.setattr(engine.gc, "freeze", lambda: None)
-    monkeypatch.setattr(engine.gc, "disable", lambda: None)
+    fake.install(monkeypatch)
+    monkeypatch.setattr(chores.gc, "freeze", lambda: None)
+    monkeypatch.setattr(chores.gc, "disable", lambda: None)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     return fake
 
@@ -130,12 +131,12 @@ def opened(kernel):
 def test_what_sockets_there_should_be():
     link = Link(3, "eth1", ("192.168.1.1/24", "10.9.9.9/8"), 1500, True, ("2001:db8::1/64",))
     without = Link(5, "eth5", (), 1500, True)
-    assert engine.bindings([link, without], True) == {
+    assert links.bindings([link, without], True) == {
         (3, "192.168.1.1"): (link, "192.168.1.1"),
         (3, "10.9.9.9"): (link, "10.9.9.9"),
         (3, "2001:db8::1"): (link, "2001:db8::1"),
     }
-    assert engine.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
+    assert links.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
 
 
 def link_with(index, count4, count6):
@@ -154,7 +155,7 @@ def link_with(index, count4, count6):
     [((1100, 0), (8, 0)), ((1100, 1), (7, 1)), ((1100, 99), (4, 4)), ((2, 99), (2, 6))],
 )
 def test_sockets_of_a_link_are_bounded(there, used):
-    wanted = engine.bindings([link_with(3, *there)], True)
+    wanted = links.bindings([link_with(3, *there)], True)
     addresses = [address for _, address in wanted]
     assert addresses == [f"10.3.0.{n}" for n in range(used[0])] + [
         f"2001:db8:3::{n:x}" for n in range(used[1])
@@ -163,8 +164,8 @@ def test_sockets_of_a_link_are_bounded(there, used):
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_sockets_are_bounded_in_all(secure):
-    links = [link_with(index, 8, 0) for index in range(1, 200)]
-    assert len(engine.bindings(links, secure, 21)) == 21
+    many = [link_with(index, 8, 0) for index in range(1, 200)]
+    assert len(links.bindings(many, secure, 21)) == 21
 
 
 def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
@@ -181,18 +182,18 @@ def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
         assert len(link["addresses"]) == 8
         assert link["unusable"] is None, "eight addresses are enough"
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [r.getMessage() for r in caplog.records if "eth0(2)" in r.getMessage()][:1] == [
         "eth0(2): 91 of its 99 addresses stay unused, because they are too many"
     ]
     assert len([r for r in caplog.records if "too many" in r.getMessage()]) == 1
 
 
-def test_link_that_gets_no_socket_at_all_is_told(kernel, tmp_path):
+def test_link_that_gets_no_socket_at_all_is_told(kernel, tmp_path, monkeypatch):
     kernel.interfaces = [ETH0, ETH1]
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
-    agent._sockets_max = 1
+    agent = engine.Engine(settings)
+    monkeypatch.setattr(links, "_sockets_max", lambda: 1)
 
     def steps():
         eventually(lambda: opened(kernel) == {(2, "192.168.0.1")})
@@ -215,7 +216,7 @@ def test_start_serve_stop(kernel, tmp_path, caplog):
         assert opened(kernel) == {(2, "192.168.0.1")}
         assert kernel.links[0].port == PORT
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert opened(kernel) == set()
     # Only what an earlier classic agent may have left is looked for.
     assert kernel.firewall == ["delete"]
@@ -239,7 +240,7 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         sent = b"".join(datagram for _, datagram in kernel.links[0].sent)
         assert outward not in sent
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.fixture
@@ -279,8 +280,8 @@ class TestCpuLatency:
             eventually(lambda: kernel.links)
             far = FarHost(kernel)
             far.until(far.established)
-            beaten = agent._turn + 4
-            far.until(lambda: agent._turn > beaten)
+            beaten = agent.pump.turn + 4
+            far.until(lambda: agent.pump.turn > beaten)
             assert asked() == []
             assert self.told(settings) == (7, False)
             # Where this thread does not run for a while, it is taken back and asked for anew.
@@ -289,7 +290,7 @@ class TestCpuLatency:
             assert asked() == [7, -1] * (len(asked()) // 2)
             assert asked()
 
-        agent = engine.Runtime(settings)
+        agent = engine.Engine(settings)
         run(agent, steps)
 
     def test_no_request_outlives_the_agent(self, kernel, tmp_path, latency_file):
@@ -298,12 +299,14 @@ class TestCpuLatency:
             far = FarHost(kernel)
             far.until(far.established)
             far.until(
-                lambda: kernel.tun.put(packet("10.0.0.1", "10.0.0.2")) or agent._wakefulness.held
+                lambda: (
+                    kernel.tun.put(packet("10.0.0.1", "10.0.0.2")) or agent.pump.wakefulness.held
+                )
             )
 
-        agent = engine.Runtime(settings_for(tmp_path, cpu_latency_us=0))
+        agent = engine.Engine(settings_for(tmp_path, cpu_latency_us=0))
         run(agent, steps)
-        assert not agent._wakefulness.held
+        assert not agent.pump.wakefulness.held
         assert not open_files(latency_file)
 
     def test_host_without_the_file_works_and_says_so(self, kernel, tmp_path, latency_file, caplog):
@@ -315,7 +318,7 @@ class TestCpuLatency:
             reason = f"{latency_file}: No such file or directory"
             assert self.told(settings) == (reason, False)
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
         assert "cpu_latency_us has no effect" in caplog.text
 
     def test_left_alone_by_default(self, kernel, tmp_path):
@@ -325,7 +328,7 @@ class TestCpuLatency:
             eventually(lambda: kernel.links)
             assert self.told(settings) == ("not asked for", False)
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
 
 def open_files(path):
@@ -365,7 +368,7 @@ class TestOffload:
             assert kernel.links[0].asked_for == {"udp_segment", "udp_gro"}
             assert ask(settings, command="status")["offload"] == dict.fromkeys(SUPPORT, "on")
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
     def test_what_it_has_not_is_told_with_the_reason(self, kernel, tmp_path):
         settings = settings_for(tmp_path)
@@ -381,7 +384,7 @@ class TestOffload:
                 "udp_gro": "eth0: not here",
             }
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
     def test_what_the_configuration_forbids_is_not_asked_for(self, kernel, tmp_path):
         settings = settings_for(tmp_path, offload_disable=frozenset({"tso", "udp_gro"}))
@@ -395,7 +398,7 @@ class TestOffload:
             told = ask(settings, command="status")["offload"]
             assert told == {**dict.fromkeys(SUPPORT, "on"), **off}
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
     def test_one_link_that_is_behind_is_named(self, kernel, tmp_path):
         kernel.interfaces = [ETH0, dataclasses.replace(ETH1, addresses6=(), routes6=())]
@@ -408,7 +411,7 @@ class TestOffload:
             told = ask(settings, command="status")["offload"]
             assert told == {**dict.fromkeys(SUPPORT, "on"), "udp_segment": "eth1: EIO"}
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
     @pytest.mark.parametrize("offload", [SUPPORT, set()])
     def test_checksums_stay_partial_where_both_devices_take_them(self, kernel, tmp_path, offload):
@@ -444,7 +447,7 @@ class TestOffload:
                 far.until(lambda: len(kernel.tun.written) == 2)
                 assert kernel.tun.written[1] == inward[1]
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
     def test_classic_networks_ask_for_nothing(self, kernel, tmp_path):
         settings = settings_for(tmp_path, encapsulation="classic", peers=(), private_key=b"")
@@ -455,21 +458,21 @@ class TestOffload:
             assert kernel.tun.asked_for == frozenset()
             assert "offload" not in ask(settings, command="status")
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
 
 
 def test_what_is_dropped_for_want_of_time_is_told_by_link_and_for_the_device(kernel, tmp_path):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
 
     def steps():
         eventually(lambda: kernel.links)
         status = ask(settings, command="status")
         assert status["device"]["dropped"] == status["links"][0]["dropped"] == {}
         assert status["links"][0]["buffers"] == {"send": 1 << 20, "receive": 2 << 20}
-        agent._outgoing.dropped["device", 0] = Counter(full=2)
-        agent._outgoing.dropped["device", 3] = Counter(full=1)
-        agent._incoming.dropped[2, "192.168.0.1"] = Counter(overload=2, full=1)
+        agent.pump.device.outgoing.dropped["device", 0] = Counter(full=2)
+        agent.pump.device.outgoing.dropped["device", 3] = Counter(full=1)
+        agent.pump.ports.incoming.dropped[2, "192.168.0.1"] = Counter(overload=2, full=1)
         status = ask(settings, command="status")
         assert status["device"]["dropped"] == {"full": 3}
         assert status["links"][0]["dropped"] == {"overload": 2, "full": 1}
@@ -480,7 +483,7 @@ def test_what_is_dropped_for_want_of_time_is_told_by_link_and_for_the_device(ker
 def test_collector_does_not_run_beside_packets(kernel, tmp_path, monkeypatch):
     calls = []
     for name in ("collect", "freeze", "disable"):
-        monkeypatch.setattr(engine.gc, name, lambda name=name: calls.append(name))
+        monkeypatch.setattr(chores.gc, name, lambda name=name: calls.append(name))
     settings = settings_for(tmp_path)
 
     def steps():
@@ -488,32 +491,27 @@ def test_collector_does_not_run_beside_packets(kernel, tmp_path, monkeypatch):
         ask(settings, command="status")
         assert calls == ["collect", "freeze", "disable"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
-def test_garbage_is_collected_in_turns_without_packets(kernel, tmp_path, monkeypatch):
-    calls = []
-    agent = engine.Runtime(settings_for(tmp_path))
+def test_garbage_is_collected_while_idle_or_at_the_latest_after_a_while(monkeypatch):
+    calls, idle = [], [True]
+    garbage = chores.Garbage(1000.0, lambda now: idle[0])
 
-    def collected(after_s, idle):
+    def collected(after_s, is_idle):
         calls.clear()
-        agent._keep_house(start + after_s, idle=idle)
+        idle[0] = is_idle
+        garbage.tick(1000.0 + after_s)
         return len(calls)
 
-    def steps():
-        eventually(lambda: kernel.links)
-
-    run(agent, steps)
-    monkeypatch.setattr(engine.gc, "collect", lambda: calls.append(1))
-    agent._dump_due = agent._mtu_due = agent._status_due = agent._routes_due = float("inf")
-    start = agent._collected_at
-    late_s = engine.COLLECT_LATE_S
-    assert collected(engine.COLLECT_S - 1, True) == 0
-    assert collected(engine.COLLECT_S + 1, False) == 0
+    monkeypatch.setattr(chores.gc, "collect", lambda: calls.append(1))
+    late_s = chores.COLLECT_LATE_S
+    assert collected(chores.COLLECT_S - 1, True) == 0
+    assert collected(chores.COLLECT_S + 1, False) == 0
     assert collected(late_s - 1, False) == 0
     assert collected(late_s + 1, False) == 1
     assert collected(late_s + 2, True) == 0
-    assert collected(late_s + engine.COLLECT_S + 2, True) == 1
+    assert collected(late_s + chores.COLLECT_S + 2, True) == 1
 
 
 def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
@@ -533,9 +531,9 @@ def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
         far = FarHost(kernel)
         far.until(far.established)
 
-    run(engine.Runtime(settings), call)
+    run(engine.Engine(settings), call)
     assert "ropeway0.callers" in os.listdir(tmp_path / "state")
-    run(engine.Runtime(settings), be_called)
+    run(engine.Engine(settings), be_called)
 
 
 def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
@@ -543,7 +541,7 @@ def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
 ):
     ahead_s = [-1e9]
     real = time.time
-    monkeypatch.setattr(engine.time, "time", lambda: real() + ahead_s[0])
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s[0])
     monkeypatch.setattr(tuning, "UNANSWERED_S", 0.2)
     settings = settings_for(tmp_path)
     path = tmp_path / "state" / "ropeway0.epoch"
@@ -560,7 +558,7 @@ def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
         far.until(far.established)
         assert int(path.read_text()) > real() - 60.0
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_own_address_that_stands_for_another_host_is_told_and_not_called(kernel, tmp_path, caplog):
@@ -584,7 +582,7 @@ def test_own_address_that_stands_for_another_host_is_told_and_not_called(kernel,
         kernel.change(interface(2, "eth0", "192.168.0.9/24"))
         eventually(lambda: ask(settings, command="status")["warnings"] == [])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [r.getMessage() for r in caplog.records].count(sentence) == 1
 
 
@@ -610,19 +608,19 @@ def test_sockets_follow_the_addresses(kernel, tmp_path):
         eventually(lambda: opened(kernel) == {(4, "2001:db8::1")})
         assert links() == [[], ["2001:db8::1/64"]]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_port_that_another_program_has_is_told_once_and_tried_again(
     kernel, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(engine, "RETRY_S", 0.01)
+    monkeypatch.setattr(links, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
     kernel.interfaces = [ETH0, ETH1]
     kernel.unusable["192.168.1.1"] = errno.EADDRINUSE
 
     def steps():
-        eventually(lambda: kernel.dumps > 3)
+        eventually(lambda: kernel.refused > 3)
         found = ask(settings, command="status")["links"]
         # What cannot be sent from is no address to the node.
         assert [link["addresses"] for link in found] == [["192.168.0.1/24"], ["2001:db8::1/64"]]
@@ -635,7 +633,7 @@ def test_port_that_another_program_has_is_told_once_and_tried_again(
         kernel.unusable.clear()
         eventually(lambda: (3, "192.168.1.1") in opened(kernel))
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
         "eth1(3) at 192.168.1.1 cannot be used: another program, perhaps a second agent, has UDP"
         " port 51840 there: stop it, or choose another port"
@@ -645,11 +643,11 @@ def test_port_that_another_program_has_is_told_once_and_tried_again(
 def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
     kernel, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(engine, "RETRY_S", 0.01)
-    monkeypatch.setattr(engine, "STATUS_EVERY_S", 0.01)
+    monkeypatch.setattr(links, "RETRY_S", 0.01)
+    monkeypatch.setattr(chores, "STATUS_EVERY_S", 0.01)
     caplog.set_level("INFO", "ropeway")
     lines = []
-    monkeypatch.setattr(engine.systemd, "notify", lines.append)
+    monkeypatch.setattr(systemd, "notify", lines.append)
     settings = settings_for(tmp_path)
     kernel.interfaces = [ETH0, interface(3, "eth1", "192.168.1.1/24")]
     kernel.unusable.update({f"192.168.{number}.1": errno.EADDRINUSE for number in range(2)})
@@ -659,7 +657,7 @@ def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
     )
 
     def steps():
-        eventually(lambda: kernel.dumps > 3)
+        eventually(lambda: kernel.refused > 3)
         assert ask(settings, command="status")["warnings"] == [sentence]
         eventually(lambda: "STATUS=" + sentence in lines)
         kernel.unusable.clear()
@@ -667,7 +665,7 @@ def test_agent_whose_port_is_taken_on_every_link_says_that_nothing_gets_through(
         eventually(lambda: "links" in lines[-1])
         assert ask(settings, command="status")["warnings"] == []
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     told = [(r.levelname, r.getMessage()) for r in caplog.records if "link can" in r.getMessage()]
     assert told == [
         ("ERROR", sentence + "; trying again every 0 s"),
@@ -703,7 +701,7 @@ class TestNamedAddress:
             ]
             assert not kernel.stray(self.NAMED)
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
         assert [r.getMessage() for r in caplog.records].count(sentence) == 1
 
     def test_it_has_sockets_whatever_else_a_link_has(self, kernel, tmp_path):
@@ -712,10 +710,10 @@ class TestNamedAddress:
         ]  # fmt: skip
 
         def steps():
-            eventually(lambda: len(opened(kernel)) == engine.ADDRESSES_PER_LINK_MAX)
+            eventually(lambda: len(opened(kernel)) == links.ADDRESSES_PER_LINK_MAX)
             assert (2, self.NAMED) in opened(kernel)
 
-        run(engine.Runtime(settings_for(tmp_path, named_addresses=(self.NAMED,))), steps)
+        run(engine.Engine(settings_for(tmp_path, named_addresses=(self.NAMED,))), steps)
 
 
 class TestTwoCardsInOneLan:
@@ -733,7 +731,7 @@ class TestTwoCardsInOneLan:
             far.until(lambda: kernel.tun.written)
             assert kernel.tun.written == [inward]
 
-        run(engine.Runtime(settings_for(tmp_path)), steps)
+        run(engine.Engine(settings_for(tmp_path)), steps)
         assert kernel.strays[0].closed
 
     def test_address_of_two_links_is_received_by_these_alone(self, kernel, tmp_path):
@@ -748,7 +746,7 @@ class TestTwoCardsInOneLan:
             eventually(lambda: kernel.stray("192.168.0.1"))
             assert kernel.stray("192.168.0.1").key == (3, "192.168.0.1")
 
-        run(engine.Runtime(settings_for(tmp_path)), steps)
+        run(engine.Engine(settings_for(tmp_path)), steps)
 
     def test_sockets_of_a_link_are_opened_anew_together(self, kernel, tmp_path):
         def steps():
@@ -758,7 +756,7 @@ class TestTwoCardsInOneLan:
             eventually(lambda: kernel.stray("192.168.0.1") not in (None, first))
             assert first.closed
 
-        run(engine.Runtime(settings_for(tmp_path)), steps)
+        run(engine.Engine(settings_for(tmp_path)), steps)
 
     def test_unforeseen_error_there_opens_both_anew(self, kernel, tmp_path):
         def steps():
@@ -767,7 +765,7 @@ class TestTwoCardsInOneLan:
             eventually(lambda: kernel.stray("192.168.0.1") not in (None, first))
             assert len(kernel.links) == 2
 
-        run(engine.Runtime(settings_for(tmp_path)), steps)
+        run(engine.Engine(settings_for(tmp_path)), steps)
 
     def test_where_they_are_lost_is_told_once(self, kernel, tmp_path, caplog):
         kernel.interfaces = [ETH0, self.ETH1]
@@ -802,7 +800,7 @@ class TestTwoCardsInOneLan:
             kernel.strict = {"eth1"}
             assert strict in warnings()
 
-        run(engine.Runtime(settings), steps)
+        run(engine.Engine(settings), steps)
         told = [r.getMessage() for r in caplog.records if "arp_ignore" in r.getMessage()]
         assert told.count(refused) == 1
 
@@ -841,7 +839,7 @@ def test_strict_filter_is_told_where_it_keeps_a_link_from_hearing(kernel, tmp_pa
         far.until(far.established)
         assert [line.split(":")[0] for line in warnings()] == ["eth1(3)"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_sends_that_are_refused_are_counted(kernel, tmp_path):
@@ -852,7 +850,7 @@ def test_sends_that_are_refused_are_counted(kernel, tmp_path):
         kernel.links[0].refuse = {"ENOBUFS": 1}
         eventually(lambda: ask(settings, command="status")["links"][0]["send_errors"])
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_remotes_at_run_time(kernel, tmp_path):
@@ -877,7 +875,7 @@ def test_remotes_at_run_time(kernel, tmp_path):
             ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.2:51840")
         assert len(endpoints()) == 2
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.mark.parametrize(
@@ -901,18 +899,18 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
             ask(settings, **message)
         assert ask(settings, command="status")["version"]
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, caplog, uid):
     settings = settings_for(tmp_path)
-    agent = engine.Runtime(settings)
+    agent = engine.Engine(settings)
     monkeypatch.setattr(
         control.ControlServer,
         "_accept",
-        lambda server, now, accept=control.ControlServer._accept: (
-            accept(server, now),
+        lambda server, events, now, accept=control.ControlServer._accept: (
+            accept(server, events, now),
             [setattr(client, "uid", uid) for client in server._clients.values()],
         ),
     )
@@ -948,7 +946,7 @@ def test_classic_network_has_no_session_keys(kernel, tmp_path):
         with pytest.raises(control.ControlError, match="only the encapsulation secure"):
             ask(settings, command="keylog")
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 class TestReload:
@@ -979,7 +977,7 @@ class TestReload:
 
     def agent(self):
         self.settings = config.read(str(self.path))
-        return engine.Runtime(self.settings, str(self.path))
+        return engine.Engine(self.settings, str(self.path))
 
     def hosts(self):
         return [peer["host"] for peer in ask(self.settings, command="status")["peers"]]
@@ -1040,11 +1038,11 @@ class TestReload:
             for more, max_age_s in (("max_age_s: 5\n", 5.0), ("max_age_s: 0\n", float("inf"))):
                 file.write(more=more)
                 ask(file.settings, command="reload")
-                assert agent._bound.max_age_s == max_age_s
-                assert agent._sealed._peers.settling.max_age_s == max_age_s
+                assert agent.loop.bound.max_age_s == max_age_s
+                assert agent.made.secure._peers.settling.max_age_s == max_age_s
             file.write()
             ask(file.settings, command="reload")
-            assert agent._bound.max_age_s == config.DEFAULT_MAX_AGE_S
+            assert agent.loop.bound.max_age_s == config.DEFAULT_MAX_AGE_S
 
         run(agent, steps)
 
@@ -1135,7 +1133,7 @@ class TestReload:
 
     def test_reading_that_never_ends_is_given_up(self, kernel, file, monkeypatch):
         agent = file.agent()
-        monkeypatch.setattr(engine, "READING_LIMIT_S", 0.05)
+        monkeypatch.setattr(reload, "READING_LIMIT_S", 0.05)
         monkeypatch.setattr(config, "read", lambda path: signal.pause())
 
         def steps():
@@ -1157,7 +1155,7 @@ class TestReload:
         opener = os.open(gate, os.O_RDWR)
         read = config.read
         # However long the test takes to let it go on.
-        monkeypatch.setattr(engine, "READING_LIMIT_S", 600.0)
+        monkeypatch.setattr(reload, "READING_LIMIT_S", 600.0)
 
         def slowly(path):
             found = read(path)
@@ -1177,7 +1175,7 @@ class TestReload:
             eventually(lambda: kernel.links)
             file.write(peers=((2, FAR), (3, OTHER)))
             os.kill(os.getpid(), signal.SIGHUP)
-            eventually(lambda: agent._reading is not None)
+            eventually(lambda: agent.reload._reading is not None)
             far = FarHost(kernel)
             far.until(far.established)
             let_one()
@@ -1201,18 +1199,18 @@ class TestReload:
         def steps():
             eventually(lambda: kernel.links)
             first = wait_for("first")
-            eventually(lambda: agent._reading is not None)
-            waiting = agent._reading
+            eventually(lambda: agent.reload._reading is not None)
+            waiting = agent.reload._reading
             later = [wait_for("second"), wait_for("third")]
-            eventually(lambda: len(agent._reload_next) == 2)
+            eventually(lambda: len(agent.reload._answers_next) == 2)
             let_one()
             first.join()
-            eventually(lambda: agent._reading not in (None, waiting))
+            eventually(lambda: agent.reload._reading not in (None, waiting))
             assert done == [("first", None)]
             # A signal does not wait for an answer, but for the change to hold.
             file.write(peers=((3, OTHER),))
             os.kill(os.getpid(), signal.SIGHUP)
-            eventually(lambda: agent._read_again)
+            eventually(lambda: agent.reload._again)
             let_one()
             for thread in later:
                 thread.join()
@@ -1247,7 +1245,7 @@ def test_reload_of_a_classic_network_changes_its_remotes(kernel, tmp_path):
         ask(settings, command="reload")
         assert remotes() == {"10.0.0.2": ["192.168.1.2"], "10.0.0.4": ["192.168.0.4"]}
 
-    run(engine.Runtime(settings, str(path)), steps)
+    run(engine.Engine(settings, str(path)), steps)
 
 
 def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_path, monkeypatch):
@@ -1273,7 +1271,7 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         ask(settings, command="remote-add", host="10.0.0.2", address="198.51.100.4")
         assert eventually(lambda: told[-1][0].source_for("198.51.100.4") == "192.168.7.2")
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 # Copies of this machine.
@@ -1311,7 +1309,7 @@ def test_a_copy_of_this_machine_ends_its_sessions_and_makes_new_ones(
             far.until(far.established)
             assert keys_of(far) == key
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     told = [r for r in caplog.records if "cloned or set back to a snapshot" in r.getMessage()]
     assert bool([r for r in told if r.levelname == "WARNING"]) == announced
 
@@ -1319,9 +1317,9 @@ def test_a_copy_of_this_machine_ends_its_sessions_and_makes_new_ones(
 def test_a_wall_clock_that_is_set_has_sessions_replaced(kernel, tmp_path, monkeypatch, caplog):
     settings = settings_for(tmp_path)
     ahead_s = [0.0]
-    monkeypatch.setattr(engine, "CONTINUITY_EVERY_S", 0.05)
+    monkeypatch.setattr(copies, "CONTINUITY_EVERY_S", 0.05)
     monkeypatch.setattr(
-        engine, "Continuity", lambda: Continuity(wall_clock=lambda: time.time() + ahead_s[0])
+        copies, "Continuity", lambda: Continuity(wall_clock=lambda: time.time() + ahead_s[0])
     )
 
     def steps():
@@ -1333,7 +1331,7 @@ def test_a_wall_clock_that_is_set_has_sessions_replaced(kernel, tmp_path, monkey
         status = ask(settings, command="status")
         assert status["peers"][0]["session"]["rollovers"] == 1
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     (told,) = [r for r in caplog.records if "the wall clock was set" in r.getMessage()]
     assert told.getMessage().endswith(": replacing all sessions")
 
@@ -1341,15 +1339,15 @@ def test_a_wall_clock_that_is_set_has_sessions_replaced(kernel, tmp_path, monkey
 def test_another_boot_ends_sessions(kernel, tmp_path, monkeypatch):
     settings = settings_for(tmp_path)
     boot = ["a"]
-    monkeypatch.setattr(engine, "CONTINUITY_EVERY_S", 0.05)
-    monkeypatch.setattr(engine, "Continuity", lambda: Continuity(boot_id=lambda: boot[0]))
+    monkeypatch.setattr(copies, "CONTINUITY_EVERY_S", 0.05)
+    monkeypatch.setattr(copies, "Continuity", lambda: Continuity(boot_id=lambda: boot[0]))
 
     def steps():
         far, key = met(kernel, settings)
         boot[0] = "b"
         far.until(lambda: keys_of(far) != key)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
 
 
 def test_a_session_grows_old_while_the_machine_sleeps(kernel, tmp_path, monkeypatch, caplog):
@@ -1363,12 +1361,12 @@ def test_a_session_grows_old_while_the_machine_sleeps(kernel, tmp_path, monkeypa
         slept_s[0] = 3600.0
         far.until(lambda: keys_of(far) != key)
 
-    run(engine.Runtime(settings), steps)
+    run(engine.Engine(settings), steps)
     assert [r for r in caplog.records if "it was not renewed" in r.getMessage()]
 
 
 def test_a_kernel_that_cannot_tell_of_copies_is_no_fault(kernel, tmp_path, caplog):
     kernel.generation_fault = errno.EPROTONOSUPPORT
     settings = settings_for(tmp_path)
-    run(engine.Runtime(settings), lambda: met(kernel, settings))
+    run(engine.Engine(settings), lambda: met(kernel, settings))
     assert not [r for r in caplog.records if "cloned" in r.getMessage() and r.levelno > 20]

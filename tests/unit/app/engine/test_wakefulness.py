@@ -56,7 +56,7 @@ def pass_packets(awake, first, until_s, every_s):
     while now < until_s:
         count += 1
         awake.note(count, now)
-        awake.expire(now)
+        awake.tick(now)
         now += every_s
     return count
 
@@ -74,9 +74,9 @@ def test_it_is_asked_for_once_while_packets_pass_and_taken_back_when_they_end(re
     assert (requests[0].said, awake.held) == (["hold"], True)
     due = awake.deadline()
     assert 5.0 <= due <= 5.0 + HOLD_S
-    awake.expire(due - 0.001)
+    awake.tick(due - 0.001)
     assert awake.held
-    awake.expire(due)
+    awake.tick(due)
     assert (requests[0].said, awake.held) == (["hold", "release"], False)
     assert awake.deadline() == NEVER
     awake.note(carried + 1, due + 1.0)
@@ -91,15 +91,23 @@ def test_packets_far_apart_are_no_traffic(requests):
     assert requests[0].said == []
 
 
+def limited_after(carried):
+    """Return what gets its limit after so many packets were carried."""
+    awake = Wakefulness(None)
+    awake.note(carried, 0.0)
+    awake.set_limit(0)
+    return awake
+
+
 def test_what_carries_no_packet_of_the_virtual_network_is_no_traffic(requests):
-    awake = Wakefulness(0, carried=7)
+    awake = limited_after(7)
     for turn in range(1000):
         awake.note(7, turn / 1000)
     assert requests[0].said == []
     pass_packets(awake, 7, until_s=1.0, every_s=0.01)
     due = awake.deadline()
     awake.note(107, due)
-    awake.expire(due)
+    awake.tick(due)
     assert requests[0].said == ["hold", "release"]
 
 
@@ -109,8 +117,8 @@ def test_several_packets_at_once_are_traffic(requests):
     assert requests[0].said == ["hold"]
 
 
-def test_what_was_carried_before_it_began_is_no_traffic(requests):
-    awake = Wakefulness(0, carried=1000)
+def test_what_was_carried_before_the_limit_was_set_is_no_traffic(requests):
+    awake = limited_after(1000)
     awake.note(1000, 10.0)
     awake.note(1001, 10.1)
     assert not awake.held
@@ -148,7 +156,7 @@ def test_after_its_end_nothing_is_asked_for(requests, held):
     assert not awake.held
     for number in range(10):
         awake.note(carried + number, 2.0 + number / 100)
-        awake.expire(10.0)
+        awake.tick(10.0)
     awake.close()
     assert requests[0].said == ["hold"] * held + ["close"]
 
@@ -187,7 +195,7 @@ def test_kernel_that_refuses_later_is_asked_no_more(requests, caplog, when):
         pass_packets(awake, 0, until_s=1.0, every_s=0.01)
     requests[0].refuses = errno.EINVAL
     pass_packets(awake, 1000, until_s=1.0, every_s=0.01)
-    awake.expire(10.0)
+    awake.tick(10.0)
     assert requests[0].said[-1] == "close"
     assert awake.granted == "/dev/cpu_dma_latency: Invalid argument"
     assert (awake.refused, awake.held, awake.deadline()) == (True, False, NEVER)

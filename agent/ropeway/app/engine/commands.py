@@ -1,0 +1,118 @@
+"""The commands of the control socket, each answered from the parts that know."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ropeway.app.config import read as configuration
+from ropeway.app.control.server import Client, Later
+from ropeway.app.engine.nodes import Made
+from ropeway.app.engine.reload import Reload
+
+log = logging.getLogger("ropeway")
+
+_TEXT_CHARACTERS_MAX = 64
+
+
+class Commands:
+    """Answers requests. `port` is the UDP port of the network, `path` the configuration's file.
+
+    `status` returns the whole status; `wish_changed` is called when the node calls other addresses.
+    """
+
+    def __init__(
+        self,
+        made: Made,
+        port: int,
+        path: Optional[str],
+        status: Callable[[float], Dict[str, Any]],
+        reload: Reload,
+        wish_changed: Callable[[float], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._made = made
+        self._port = port
+        self._path = path
+        self._reload = reload
+        self._wish_changed = wish_changed
+        self._clock = clock
+        self._commands: Dict[str, Callable[[Dict[str, Any], Client, float], Any]] = {
+            "status": lambda _, _client, now: status(now),
+            "remote-add": self._add_remote,
+            "remote-remove": self._remove_remote,
+            "reload": self._ask_for_reload,
+            "keylog": self._session_keys,
+        }
+
+    def answer(self, request: Dict[str, Any], client: Client) -> Any:
+        """Answer one request of `client`; `ValueError` with a sentence if it cannot be."""
+        command = self._commands.get(request["command"])
+        if command is None:
+            *others, last = self._commands
+            raise ValueError(f"unknown command: the commands are {', '.join(others)} and {last}")
+        return command(request, client, self._clock())
+
+    def _add_remote(self, request: Dict[str, Any], _: Client, now: float) -> None:
+        host, address, number = self._remote(request, self._port)
+        self._made.node.add_remote(host, address, number, now)
+        self._wish_changed(now)
+        log.info("remote %s of %s added over the control socket", address, host)
+
+    def _remove_remote(self, request: Dict[str, Any], _: Client, now: float) -> None:
+        host, which = _text(request, "host"), None
+        if request.get("address") is not None:
+            _host, which, port = self._remote(request, 0)
+            if self._made.secure is not None and port:
+                raise ValueError("this forgets all ports of an address: leave the port out")
+        self._made.node.remove_remote(host, which, now)
+        log.info("remote %s of %s removed over the control socket", which or "*", host)
+
+    def _ask_for_reload(self, request: Dict[str, Any], _: Client, now: float) -> Later:
+        self._check_own(request.get("config"))
+        answer = Later()
+        self._reload.ask(now, answer)
+        return answer
+
+    def _session_keys(self, _: Dict[str, Any], client: Client, _now: float) -> Any:
+        if self._made.secure is None:
+            raise ValueError("only the encapsulation secure has session keys")
+        if client.uid != 0:
+            raise ValueError("the keys of sessions are for root alone: run this as root")
+        if not client.knows_keys:
+            client.knows_keys = True
+            log.warning("the keys of the sessions are given out over the control socket")
+        return self._made.secure.session_keys()
+
+    def _check_own(self, named: Any) -> None:
+        """Refuse to read another file than the agent's own for whoever has `named` one."""
+        if named is None or self._path is None:
+            return
+        if not isinstance(named, str) or os.path.realpath(named) != os.path.realpath(self._path):
+            raise ValueError(
+                f"this agent reads {os.path.abspath(self._path)} and no other file: name the"
+                " control socket of the one that you mean with --control"
+            )
+
+    def _remote(self, request: Dict[str, Any], default_port: int) -> Tuple[str, str, int]:
+        """Return host, address and, as the encapsulation has it, interface index or port."""
+        host, text = _text(request, "host"), _text(request, "address")
+        index = request.get("index", 0)
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
+            raise ValueError("index is a number from 0 to 2147483647")
+        if self._made.secure is None:
+            return host, text, index
+        if index:
+            raise ValueError("only the encapsulation classic takes an index: leave it out")
+        if text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]
+        address, port = configuration.endpoint(text, default_port)
+        return host, address, port
+
+
+def _text(request: Dict[str, Any], key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS_MAX:
+        raise ValueError(f"{key} is missing or is not a short text")
+    return value

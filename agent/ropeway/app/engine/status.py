@@ -1,0 +1,127 @@
+"""The status of the agent: the result of the control command of that name, and systemd's line."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, FrozenSet, List, Optional, Union
+
+from ropeway import __version__
+from ropeway.app.control.tree import summary
+from ropeway.app.engine.findings import Silent
+from ropeway.app.engine.interfaces import Interfaces
+from ropeway.app.engine.links import Links
+from ropeway.app.engine.pump import Pump
+from ropeway.core.data.router import Node
+from ropeway.core.link import Link
+from ropeway.kernel.features import ON
+
+#: Why a link of a classic network carries nothing before it has sockets.
+NO_SOCKETS = "it has just appeared"
+
+#: What the kernel has granted, or why not, by name.
+Granted = Dict[str, Union[int, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Puts the status together from what each part knows."""
+
+    node: Node
+    pump: Pump
+    links: Links
+    interfaces: Interfaces
+    #: What the kernel has granted the process.
+    granted: Granted
+    #: The offload features that the configuration disables; None if the encapsulation has none.
+    disabled: Optional[FrozenSet[str]]
+    started_at: float
+
+    def whole(self, now: float) -> Dict[str, Any]:
+        """Return the result of the control command `status`."""
+        status: Dict[str, Any] = {
+            "version": __version__,
+            "uptime_s": round(now - self.started_at, 3),
+        }
+        status.update(self.node.status(now))
+        status["process"] = {
+            **self.granted,
+            "cpu_latency_us": self.pump.wakefulness.granted,
+            "cpu_latency_held": self.pump.wakefulness.held,
+        }
+        status["device"] = self.pump.device.status()
+        if self.disabled is not None:
+            status["offload"] = self._offload(self.disabled)
+        shown = self.interfaces.shown()
+        status["not_taking_part"] = list(shown.left_out)
+        drops = self.pump.ports.receive_drops()
+        for link in self._with_links(status)["links"]:
+            link["receive_drops"] = drops.get(link["index"], 0)
+            link.update(self.links.status(link["index"]))
+        warnings = [self.links.none_usable, *shown.device_faults]
+        if not status["links"]:
+            warnings.append(
+                "no interface takes part, so no packet gets through: look at interfaces.include and"
+                " interfaces.exclude"
+            )
+        warnings += shown.warnings
+        if self.disabled is not None:
+            warnings += self.interfaces.filtered(_silent(status))
+        status["warnings"] = [sentence for sentence in warnings if sentence]
+        return status
+
+    def line(self, now: float) -> str:
+        """Return the line that `systemctl status` shows."""
+        return self.links.none_usable or summary(self._with_links(self.node.status(now)))
+
+    def _with_links(self, status: Dict[str, Any]) -> Dict[str, Any]:
+        """Add to the node's `status` the links that it does not know, and those not there."""
+        known = {link["index"] for link in status["links"]}
+        status["links"] += [
+            _without_sockets(link, fault or NO_SOCKETS) for link, fault in self.links.unknown(known)
+        ]
+        status["links"].sort(key=lambda link: link["index"])
+        status["missing_links"] = [
+            dataclasses.asdict(one) for one in self.interfaces.snapshot.missing
+        ]
+        return status
+
+    def _offload(self, disabled: FrozenSet[str]) -> Dict[str, str]:
+        """Return for each feature of the kernel "on", or why packets go without it."""
+        features: Dict[str, str] = {}
+        tun = self.pump.device.tun
+        places = [] if tun is None else [("", tun.features)]
+        places += [
+            (f"{sockets.name}: ", sockets.features)  # type: ignore[union-attr]
+            for sockets in self.pump.ports.senders.values()
+        ]
+        for place, there in places:
+            for name, reason in there.items():
+                if features.get(name, ON) == ON:
+                    features[name] = ON if reason == ON else place + reason
+        for name in disabled:
+            features[name] = "off by configuration"
+        return features
+
+
+def _silent(status: Dict[str, Any]) -> List[Silent]:
+    """Return the connections that have a route and hear nothing, over links that are up."""
+    names = {link["index"]: link["name"] for link in status["links"] if link["up"]}
+    return [
+        Silent(one["link"], names[one["link"]], one["source"], one["address"])
+        for peer in status["peers"]
+        for one in peer["connections"]
+        if one["link"] in names and one["routed"] and not one["state"]
+    ]
+
+
+def _without_sockets(link: Link, fault: str) -> Dict[str, Any]:
+    return {
+        "index": link.index,
+        "name": link.name,
+        "addresses": list(link.addresses),
+        "mtu": link.mtu,
+        "up": False,
+        "carries": False,
+        "fault": fault,
+        "send_errors": {},
+    }

@@ -1,0 +1,230 @@
+"""The upkeep of the device: it is made, configured, repaired, and packets are led to it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import socket
+from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
+
+from ropeway.app.cleanup import DEVICE_ALIAS
+from ropeway.app.config.read import Config
+from ropeway.app.engine.loop import RETRY_S
+from ropeway.app.engine.rate_limited_log import RateLimitedLog
+from ropeway.app.overlap import Overlap
+from ropeway.kernel import netlink, steering
+from ropeway.kernel.tun import Tun
+
+log = logging.getLogger("ropeway")
+
+# Tuning
+#: If something changes the device again and again, the pause between repairs doubles up to this.
+REPAIR_MAX_S = 60.0
+
+#: Takes over an open device and its index.
+Attach = Callable[[Tun, int], None]
+
+
+def open_device(name: str, features: FrozenSet[str]) -> Tuple[Tun, int]:
+    """Make the device with these offload features; return it and its interface index.
+
+    `OSError` says what the kernel refused.
+    """
+    tun = Tun(name, features)
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        tun.close()
+        raise
+    with contextlib.suppress(OSError):  # then it costs memory, and works as well
+        netlink.leave_unqueued(index)
+    return tun, index
+
+
+def remove_left() -> None:
+    """Remove rules of killed agents that lead nowhere."""
+    with contextlib.suppress(OSError):
+        steering.remove_left()
+
+
+class Upkeep:
+    """Keeps the device as the configuration wants it.
+
+    `attach` takes a device that had to be made again; `configured` is called with the MTU and the
+    time when the device was configured; `look_by` asks for another look at it by some time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        features: FrozenSet[str],
+        attach: Attach,
+        configured: Callable[[int, float], None],
+        look_by: Callable[[float], None],
+    ) -> None:
+        self._config = config
+        self._features = features
+        self._attach = attach
+        self._configured = configured
+        self._look_by = look_by
+        self._repeated = RateLimitedLog()
+        #: The MTU that was set last, in bytes; 0 before that.
+        self.mtu = 0
+        self._repair_at = float("-inf")
+        self._repair_pause_s = RETRY_S
+        # What the kernel makes by itself when the device gets its address.
+        self._steering = steering.wanted(config.device_address, ())
+        #: Why packets do not reach the device, as a sentence; empty if they do.
+        self.steering_fault = ""
+        #: What is wrong with the device, as a sentence; empty if nothing is.
+        self.device_fault = ""
+
+    def tend(
+        self,
+        device: Optional[netlink.Interface],
+        mtu: int,
+        overlaps: Sequence[Overlap],
+        precedence: bool,
+        now: float,
+        starting: bool = False,
+    ) -> None:
+        """Put back whatever of the device is not as it has to be.
+
+        `device` is the interface as the kernel has it, `mtu` in bytes what it has to have;
+        `precedence` says whether the virtual network goes before the `overlaps` within it.
+        `OSError` only at the start, where the kernel refuses.
+        """
+        config = self._config
+        faults = self._faults(device, mtu)
+        self.device_fault = ""
+        if not faults:
+            assert device is not None
+            aside = [one.own for one in overlaps if one.inside and precedence]
+            self._steer(device, aside, now)
+            return
+        expected = starting or (mtu != self.mtu and len(faults) == 1)
+        if not expected and not self._may_repair(", ".join(faults), now):
+            return
+        try:
+            if device is None or faults[0] == "it is gone":
+                tun, index = open_device(config.device_name, self._features)
+                self._attach(tun, index)
+            else:
+                index = device.index
+            netlink.configure(index, config.device_address, mtu, DEVICE_ALIAS)
+        except OSError as error:
+            if starting:
+                raise
+            self.device_fault = (
+                f"device {config.device_name} cannot be repaired"
+                f" ({error.strerror or error}): trying again"
+            )
+            log.warning("%s", self.device_fault)
+            self._look_by(now + RETRY_S)
+            return
+        self.mtu = mtu
+        self._configured(mtu, now)
+        # Its route is looked at once the device is seen as it is now.
+        self._look_by(now)
+
+    def steer(
+        self,
+        device: Optional[netlink.Interface],
+        overlaps: Sequence[Overlap],
+        precedence: bool,
+        now: float,
+    ) -> None:
+        """See that packets for the virtual network are led to the device, if it is usable."""
+        if self.mtu and device is not None and not self._faults(device, device.mtu):
+            aside = [one.own for one in overlaps if one.inside and precedence]
+            self._steer(device, aside, now)
+
+    def close(self) -> None:
+        """Remove the rules on the way out; routes go with the device."""
+        if not self._steering.rules:
+            return
+        try:
+            steering.remove_rules(self._config.network)
+        except OSError as error:
+            log.warning(
+                "the rules for %s stay behind (%s): `ropeway cleanup` removes them",
+                self._config.network,
+                error.strerror or error,
+            )
+
+    def _faults(self, device: Optional[netlink.Interface], mtu: int) -> List[str]:
+        config = self._config
+        if device is None or device.name != config.device_name:
+            return ["it is gone"]
+        faults = []
+        if not device.admin_up:
+            faults.append("it is down")
+        if config.device_address not in device.addresses:
+            faults.append("it lacks its address")
+        if device.mtu != mtu:
+            faults.append(f"its MTU is {device.mtu}, not {mtu}")
+        return faults
+
+    def _may_repair(self, faults: str, now: float) -> bool:
+        """Say whether it is time to repair the device, and log that; else look again in time."""
+        name = self._config.device_name
+        if now < self._repair_at:
+            self._look_by(self._repair_at)
+            self.device_fault = (
+                f"device {name} is repaired within {self._repair_pause_s:.0f} s, because it was"
+                f" changed again and again: {faults}"
+            )
+            self._repeated.warn(self.device_fault, now)
+            return False
+        calm = now - self._repair_at >= REPAIR_MAX_S
+        self._repair_pause_s = RETRY_S if calm else min(2 * self._repair_pause_s, REPAIR_MAX_S)
+        self._repair_at = now + self._repair_pause_s
+        log.warning("repairing device %s: %s", name, faults)
+        return True
+
+    def _steer(self, device: netlink.Interface, aside: List[str], now: float) -> None:
+        config, index = self._config, device.index
+        if device.master:
+            # In a routing domain its route is in the table of that.
+            return
+        self.device_fault = ""
+        wanted = steering.wanted(config.device_address, aside)
+        try:
+            plain = not aside and self._steering == wanted
+            if plain and steering.leads_to(_another_host(config)) == index:
+                return
+            found = steering.look(index, config.network)
+            if found != wanted:
+                changed = self._steering == wanted
+                if changed and not self._may_repair(_what_lacks(found, wanted), now):
+                    return
+                steering.change(index, config.device_address, found, wanted)
+        except OSError as error:
+            self._note_not_steered(error, now)
+            return
+        self._steering, self.steering_fault = wanted, ""
+
+    def _note_not_steered(self, error: OSError, now: float) -> None:
+        sentence = (
+            f"packets for {self._config.network} cannot be led to {self._config.device_name}"
+            f" ({error.strerror or error})"
+        )
+        if sentence != self.steering_fault:
+            log.warning("%s: trying again", sentence)
+        self.steering_fault = sentence
+        self._look_by(now + REPAIR_MAX_S)
+
+
+def _another_host(config: Config) -> str:
+    """Return an address of the virtual network that is not this host's."""
+    hosts = ipaddress.IPv4Network(config.network).hosts()
+    return next(str(host) for host in hosts if str(host) != config.address)
+
+
+def _what_lacks(found: steering.Steering, wanted: steering.Steering) -> str:
+    if (wanted.main and not found.main) or (wanted.first and not found.first):
+        return "it lacks its route"
+    if wanted.rules - found.rules:
+        return "a rule that leads to it is gone"
+    return "another way leads to it"
