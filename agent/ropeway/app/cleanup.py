@@ -10,8 +10,10 @@ import errno
 import socket
 from typing import Any, Dict, List, Optional, Tuple
 
-from ropeway.app.config.read import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, FILE_BYTES_MAX
-from ropeway.app.control.server import ControlError, remove_stale
+from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME
+from ropeway.app.config.read import FILE_BYTES_MAX
+from ropeway.app.control.client import ControlError
+from ropeway.app.control.server import remove_stale
 from ropeway.kernel import firewall, netlink, steering
 from ropeway.kernel.tun import Tun
 

@@ -11,13 +11,8 @@ import time
 from typing import Any, Dict, List, Optional, Set, TextIO
 
 from ropeway import __version__
-from ropeway.app.config.read import (
-    DEFAULT_CONTROL_PATH,
-    DEFAULT_DEVICE_NAME,
-    DEFAULT_PATH,
-    Config,
-)
-from ropeway.app.control import server as control
+from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, DEFAULT_PATH, Config
+from ropeway.app.control import answer, client
 from ropeway.app.errors import ConfigError, StartError
 
 RELOAD_TIMEOUT_S = 12.0
@@ -41,7 +36,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except control.ControlError as error:
+    except client.ControlError as error:
         return _fail(str(error))
     except BrokenPipeError:
         # The reader, `head` for instance, has seen enough; keep the interpreter from complaining.
@@ -178,12 +173,12 @@ def _agent(options: argparse.Namespace) -> int:
     import logging
 
     from ropeway.app import systemd
-    from ropeway.app.config import read as config
+    from ropeway.app.config import reading
 
     systemd.log_to_stderr()
     log = logging.getLogger("ropeway")
     try:
-        configuration = config.read_apart(options.config)
+        configuration = reading.read_apart(options.config)
         from ropeway.app.engine.engine import Engine
 
         try:
@@ -201,13 +196,13 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from ropeway.app.config import read as config
+    from ropeway.app.config import model, read
     from ropeway.app.store import keys
 
     # Root reads everything, so what matters is whether the service can.
     reader = keys.service_user() if os.geteuid() == 0 else None
     try:
-        found = config.read(options.file, not options.without_keys, reader)
+        found = read.read(options.file, not options.without_keys, reader)
     except ConfigError as error:
         for line in error.errors:
             print(line, file=sys.stderr)
@@ -215,7 +210,7 @@ def _check_config(options: argparse.Namespace) -> int:
     if not options.without_keys and _misses_the_mark(options.file, found):
         return EXIT_FAILED
     print(f"{options.file}: ok")
-    if not options.without_keys and found.encapsulation == config.SECURE:
+    if not options.without_keys and found.encapsulation == model.SECURE:
         _warn_of_port(options.file, found.control.path, found.port)
     return EXIT_OK
 
@@ -251,9 +246,9 @@ def _warn_of_port(file: str, control_path: str, port: int) -> None:
         if error.errno != errno.EADDRINUSE:
             return
     try:
-        if control.request(control_path, {"command": "status"}).get("port") == port:
+        if client.request(control_path, {"command": "status"}).get("port") == port:
             return
-    except control.ControlError:
+    except client.ControlError:
         pass
     print(
         f"{file}: port: another program, perhaps a second agent, has UDP port {port} now, and while"
@@ -276,10 +271,10 @@ def _reload(options: argparse.Namespace) -> int:
         except ValueError as error:
             return _fail(str(error))
     try:
-        control.request(path, message, RELOAD_TIMEOUT_S)
-    except control.ControlError as error:
+        client.request(path, message, RELOAD_TIMEOUT_S)
+    except client.ControlError as error:
         _fail(str(error))
-        return EXIT_RESTART if error.reason == control.REASON_RESTART else EXIT_FAILED
+        return EXIT_RESTART if error.reason == answer.REASON_RESTART else EXIT_FAILED
     return EXIT_OK
 
 
@@ -305,17 +300,17 @@ def _pubkey(options: argparse.Namespace) -> int:
 
 def _key_path(options: argparse.Namespace) -> str:
     """Return where the private key stands; `ConfigError` where the configuration hides it."""
-    from ropeway.app.config import read as config
+    from ropeway.app.config import model, read
 
     if options.file is not None:
         return str(options.file)
     if options.config is not None:
-        return config.private_key_path(options.config)
+        return read.private_key_path(options.config)
     # A host may get its key before its configuration.
     return (
-        config.private_key_path(DEFAULT_PATH)
+        read.private_key_path(DEFAULT_PATH)
         if os.path.exists(DEFAULT_PATH)
-        else (config.DEFAULT_PRIVATE_KEY_PATH)
+        else (model.DEFAULT_PRIVATE_KEY_PATH)
     )
 
 
@@ -360,12 +355,12 @@ def _log_keys(options: argparse.Namespace, output: TextIO) -> int:
 
     known: Set[str] = set()
     answered = told = False
-    with control.Connection(options.control) as connection:
+    with client.Connection(options.control) as connection:
         try:
             while True:
                 try:
                     sessions = connection.request({"command": "keylog"})
-                except control.NoAnswer as error:
+                except client.NoAnswer as error:
                     if not options.follow or not answered:
                         raise
                     if not told:
@@ -421,7 +416,7 @@ def _open_untouched(path: str, flags: int) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = control.request(options.control, {"command": "status"})
+    status = client.request(options.control, {"command": "status"})
     if options.json:
         import json
 
@@ -453,7 +448,7 @@ def _remote_remove(options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace, message: Dict[str, Any]) -> int:
-    control.request(options.control, message)
+    client.request(options.control, message)
     return EXIT_OK
 
 

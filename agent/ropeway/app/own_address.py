@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterable, List
 
-from ropeway.app.config.read import Config
+from ropeway.app.config.model import Config
 from ropeway.kernel.netlink import Interface
 
 

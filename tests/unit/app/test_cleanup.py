@@ -10,7 +10,7 @@ import types
 import pytest
 
 from ropeway.app import cleanup
-from ropeway.app.control.server import ControlError
+from ropeway.app.control.client import ControlError
 from ropeway.kernel import netlink
 from tests.unit.app.fake_kernel import interface
 

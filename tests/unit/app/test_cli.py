@@ -13,8 +13,8 @@ import pytest
 
 from ropeway import __version__
 from ropeway.app import capture, cleanup, cli, errors
-from ropeway.app.config import read as config
-from ropeway.app.control import server as control
+from ropeway.app.config import model, read
+from ropeway.app.control import answer, client
 from ropeway.app.engine import engine
 from ropeway.app.store import keys
 from tests.unit.app.control.test_tree import STATUS, TREE
@@ -42,7 +42,7 @@ def asked(monkeypatch):
         requests.append((path, message))
         return STATUS
 
-    monkeypatch.setattr(control, "request", request)
+    monkeypatch.setattr(client, "request", request)
     return requests
 
 
@@ -64,7 +64,7 @@ def test_wrong_command_line(arguments, capsys):
 def test_status_prints_the_tree(asked, capsys):
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out == TREE + "\n"
-    assert asked == [(config.DEFAULT_CONTROL_PATH, {"command": "status"})]
+    assert asked == [(model.DEFAULT_CONTROL_PATH, {"command": "status"})]
 
 
 def test_status_as_json(asked, capsys):
@@ -146,7 +146,7 @@ def test_reload(asked, tmp_path, monkeypatch, capsys):
     assert cli.main(["reload", "--config", str(path), "--control", "/elsewhere"]) == 0
     named = {"command": "reload", "config": str(path)}
     assert asked == [
-        (config.DEFAULT_CONTROL_PATH, {"command": "reload"}),
+        (model.DEFAULT_CONTROL_PATH, {"command": "reload"}),
         ("/elsewhere", {"command": "reload"}),
         ("/run/second.sock", named),
         ("/elsewhere", named),
@@ -160,12 +160,12 @@ def test_reload(asked, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "default"),
     [
-        ("agent", config.DEFAULT_PATH),
-        ("cleanup", config.DEFAULT_PATH),
-        ("check-config", config.DEFAULT_PATH),
-        ("reload", config.DEFAULT_CONTROL_PATH),
-        ("status", config.DEFAULT_CONTROL_PATH),
-        ("remote add", config.DEFAULT_CONTROL_PATH),
+        ("agent", model.DEFAULT_PATH),
+        ("cleanup", model.DEFAULT_PATH),
+        ("check-config", model.DEFAULT_PATH),
+        ("reload", model.DEFAULT_CONTROL_PATH),
+        ("status", model.DEFAULT_CONTROL_PATH),
+        ("remote add", model.DEFAULT_CONTROL_PATH),
     ],
 )
 def test_help_tells_the_defaults(command, default, capsys):
@@ -174,12 +174,12 @@ def test_help_tells_the_defaults(command, default, capsys):
     assert default in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("reason", "code"), [(None, 1), (control.REASON_RESTART, 3)])
+@pytest.mark.parametrize(("reason", "code"), [(None, 1), (answer.REASON_RESTART, 3)])
 def test_reload_that_is_refused(monkeypatch, capsys, reason, code):
     def refuse(path, message, timeout_s=0.0):
-        raise control.ControlError("port: only a restart changes that", reason)
+        raise client.ControlError("port: only a restart changes that", reason)
 
-    monkeypatch.setattr(control, "request", refuse)
+    monkeypatch.setattr(client, "request", refuse)
     assert cli.main(["reload"]) == code
     assert capsys.readouterr().err == "ropeway: port: only a restart changes that\n"
 
@@ -220,7 +220,7 @@ class TestKeys:
     @pytest.mark.parametrize("there", [False, True])
     def test_default_place(self, tmp_path, monkeypatch, capsys, there):
         monkeypatch.setattr(cli, "DEFAULT_PATH", str(tmp_path / "r.yaml"))
-        monkeypatch.setattr(config, "DEFAULT_PRIVATE_KEY_PATH", str(tmp_path / "default.key"))
+        monkeypatch.setattr(model, "DEFAULT_PRIVATE_KEY_PATH", str(tmp_path / "default.key"))
         if there:
             (tmp_path / "r.yaml").write_text(f"private_key_file: {tmp_path}/own.key\n")
         assert cli.main(["genkey"]) == 0
@@ -267,8 +267,8 @@ class TestPortOfAnotherProgram:
 
     @pytest.mark.parametrize(("offset", "told"), [(0, False), (1, True)])
     def test_agent_has_it_or_another_port(self, path, capsys, monkeypatch, offset, told):
-        port = config.read(str(path)).port + offset
-        monkeypatch.setattr(control, "request", lambda path, message: {"port": port})
+        port = read.read(str(path)).port + offset
+        monkeypatch.setattr(client, "request", lambda path, message: {"port": port})
         assert cli.main(["check-config", str(path)]) == 0
         assert ("another program" in capsys.readouterr().err) is told
 
@@ -276,7 +276,7 @@ class TestPortOfAnotherProgram:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("", 0))
             free = probe.getsockname()[1]
-        port = config.read(str(path)).port
+        port = read.read(str(path)).port
         path.write_text(path.read_text().replace(f"port: {port}", f"port: {free}"))
         assert cli.main(["check-config", str(path)]) == 0
         assert capsys.readouterr().err == ""
@@ -307,7 +307,7 @@ class TestKeylog:
             def __exit__(connection, *_):
                 pass
 
-        monkeypatch.setattr(control, "Connection", Connection)
+        monkeypatch.setattr(client, "Connection", Connection)
         return answers
 
     @pytest.fixture
@@ -374,10 +374,10 @@ class TestKeylog:
         assert cli.main(["keylog", "--follow"]) == 0
         assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION, second])
         assert naps == [cli.KEYLOG_EVERY_S] * 4
-        assert self.connections == [config.DEFAULT_CONTROL_PATH]
+        assert self.connections == [model.DEFAULT_CONTROL_PATH]
 
     def test_follow_outlasts_a_restart_of_the_agent(self, sessions, naps, capsys):
-        gone = control.NoAnswer("no agent answers")
+        gone = client.NoAnswer("no agent answers")
         sessions[:] = [[], gone, gone, [SESSION]]
         assert cli.main(["keylog", "--follow"]) == 0
         printed = capsys.readouterr()
@@ -385,9 +385,9 @@ class TestKeylog:
         assert printed.err == "ropeway: no agent answers; trying again\n"
 
     def test_follow_ends_where_there_is_no_agent_or_it_refuses(self, sessions, naps, capsys):
-        sessions[:] = [control.NoAnswer("no agent answers")]
+        sessions[:] = [client.NoAnswer("no agent answers")]
         assert cli.main(["keylog", "--follow"]) == 1
-        sessions[:] = [[SESSION], control.ControlError("for root alone")]
+        sessions[:] = [[SESSION], client.ControlError("for root alone")]
         assert cli.main(["keylog", "--follow"]) == 1
         assert len(naps) == 1
 
@@ -500,7 +500,7 @@ class TestCleanup:
         monkeypatch.setattr(cli, "DEFAULT_PATH", str(path))
         assert cli.main(["cleanup"]) == 0
         printed = capsys.readouterr()
-        assert printed.out.splitlines() == [config.DEFAULT_CONTROL_PATH, "ropeway0"]
+        assert printed.out.splitlines() == [model.DEFAULT_CONTROL_PATH, "ropeway0"]
         assert "so the default names are cleaned up" in printed.err
 
     def test_nothing_heavy_is_loaded_where_no_device_is_left(self, path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ropeway.app import cli, own_address
-from ropeway.app.config import read as config
+from ropeway.app.config import model
 from ropeway.app.store import keys
 from ropeway.kernel import netlink
 from tests.unit.app.fake_kernel import interface
@@ -98,7 +98,7 @@ def test_interfaces_that_cannot_be_listed_prevent_nothing(check, monkeypatch):
 
 def test_each_address_is_named_once():
     found = own_address.find(
-        config.Config(
+        model.Config(
             encapsulation="secure",
             network="10.0.0.0/24",
             address="10.0.0.1",
@@ -108,10 +108,10 @@ def test_each_address_is_named_once():
             device_mtu=None,
             include=("*",),
             exclude=(),
-            control=config.Control(),
+            control=model.Control(),
             peers=(
-                config.Peer("10.0.0.2", (bytes(32),), (("192.168.0.2", 1), ("192.168.0.2", 2))),
-                config.Peer("10.0.0.3", (bytes(32),), ()),
+                model.Peer("10.0.0.2", (bytes(32),), (("192.168.0.2", 1), ("192.168.0.2", 2))),
+                model.Peer("10.0.0.3", (bytes(32),), ()),
             ),
         ),
         [ETH0],

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from ropeway.app import selection
-from ropeway.app.config import read as config
+from ropeway.app.config import model
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
 from tests.unit.app.fake_kernel import interface
@@ -78,15 +78,15 @@ def test_name_counts_more_than_a_pattern():
 )  # fmt: skip
 def test_what_containers_and_vpns_make_takes_no_part_by_default(name):
     made = interface(9, name, "192.168.9.1/24")
-    assert names([ETH0, made], ["*"], config.DEFAULT_EXCLUDE) == ["eth0"]
-    assert names([ETH0, made], ["*", name], config.DEFAULT_EXCLUDE) == ["eth0", name]
+    assert names([ETH0, made], ["*"], model.DEFAULT_EXCLUDE) == ["eth0"]
+    assert names([ETH0, made], ["*", name], model.DEFAULT_EXCLUDE) == ["eth0", name]
 
 
 def test_cards_and_modems_take_part_by_default():
     ordinary = ["eth0", "enp3s0", "eno1", "wlan0", "wlp2s0", "wwan0", "usb0", "ppp0", "br0",
                 "bond0", "team0", "eth0.100", "host0", "net0", "vlan7", "end0"]  # fmt: skip
     made = [interface(n, name, f"192.168.{n}.1/24") for n, name in enumerate(ordinary, 30)]
-    assert names(made, ["*"], config.DEFAULT_EXCLUDE) == ordinary
+    assert names(made, ["*"], model.DEFAULT_EXCLUDE) == ordinary
 
 
 def test_loopback_and_own_device_never_take_part():

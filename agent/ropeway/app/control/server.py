@@ -22,6 +22,9 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
+from ropeway.app.control.answer import Later, error_reply, refusal, success
+from ropeway.app.control.client import ControlError, agent_answers
+
 if TYPE_CHECKING:
     from ropeway.app.engine.loop import Loop
 
@@ -33,63 +36,15 @@ CLIENTS_MAX = 16
 CLIENTS_PER_USER = 8
 """... and so many of each, so that none keeps the others out, and nobody keeps root out."""
 IDLE_S = 10.0
-REPLY_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 """Pause before a client is accepted again, where there was no descriptor for one."""
 _RECEIVE_BYTES = 4096
-
 #   struct ucred { __u32 pid; __u32 uid; __u32 gid; };  include/linux/socket.h
 UCRED = struct.Struct("=iII")
-
-REASON_RESTART = "restart"
-"""The `reason` where only a restart of the agent can do what was asked for."""
-
-
-class ControlError(Exception):
-    """A request that got no good answer; the text is a sentence for the user."""
-
-    def __init__(self, sentence: str, reason: Optional[str] = None) -> None:
-        super().__init__(sentence)
-        self.reason = reason
-
-
-class NoAnswer(ControlError):
-    """A request that no agent answered; one may later."""
 
 
 class ControlMistake(ControlError):
     """A control socket that cannot be as the configuration wants it: only editing that helps."""
-
-
-class Refusal(ValueError):
-    """A request that cannot be met, for a `reason` that the client can tell from others."""
-
-    def __init__(self, sentence: str, reason: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
-
-
-class Later:
-    """An answer that is still being made; its client waits, nobody else does."""
-
-    def __init__(self) -> None:
-        self._deliver: Optional[Callable[[bytes], None]] = None
-
-    def give(self, result: Any) -> None:
-        """Answer the client with `result`."""
-        self._send(_success(result))
-
-    def refuse(self, error: ValueError) -> None:
-        """Tell the client why there is no answer."""
-        self._send(_refusal(error))
-
-    def to(self, deliver: Callable[[bytes], None]) -> None:
-        """Name the function that takes the reply."""
-        self._deliver = deliver
-
-    def _send(self, reply: bytes) -> None:
-        if self._deliver is not None:
-            self._deliver(reply)
 
 
 def _user_of(channel: socket.socket) -> int:
@@ -214,7 +169,7 @@ class ControlServer:
         client = Client(channel, now)
         if not self._has_place(client.uid):
             with contextlib.suppress(OSError):
-                channel.send(_error("too many clients are connected: try again"))
+                channel.send(error_reply("too many clients are connected: try again"))
             channel.close()
             return
         self._clients[channel.fileno()] = client
@@ -262,7 +217,7 @@ class ControlServer:
         """Answer one line if one is complete; the next waits for the next turn of the loop."""
         end = client.received.find(b"\n")
         if end > REQUEST_BYTES_MAX or (end < 0 and len(client.received) > REQUEST_BYTES_MAX):
-            client.reply = _error(f"a request has at most {REQUEST_BYTES_MAX} bytes")
+            client.reply = error_reply(f"a request has at most {REQUEST_BYTES_MAX} bytes")
             client.finished = True
         elif end >= 0:
             line = bytes(client.received[:end])
@@ -302,18 +257,18 @@ class ControlServer:
         try:
             request = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
-            return _error("a request is one JSON object on one line")
+            return error_reply("a request is one JSON object on one line")
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
-            return _error('a request is a JSON object with the key "command"')
+            return error_reply('a request is a JSON object with the key "command"')
         try:
             result = self._answer(request, client)
         except ValueError as error:
-            return _refusal(error)
+            return refusal(error)
         if isinstance(result, Later):
             client.waits = True
             result.to(lambda reply: self._deliver(client, reply))
             return b""
-        return _success(result)
+        return success(result)
 
     def _deliver(self, client: Client, reply: bytes) -> None:
         """Send the reply that `client` has been waiting for, if it is still there."""
@@ -333,93 +288,6 @@ class ControlServer:
         del self._clients[descriptor]
         self._loop.unregister(descriptor)
         client.channel.close()
-
-
-def request(path: str, message: Dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
-    """Send one request to the agent on `path` and return the result.
-
-    `ControlError` with a sentence where no agent answers or the agent refuses.
-    """
-    with Connection(path, timeout_s) as connection:
-        return connection.request(message)
-
-
-class Connection:
-    """A client's end for several requests to the agent on `path`, opened with the first of them.
-
-    After `NoAnswer` the next request opens it anew.
-    """
-
-    def __init__(self, path: str, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        self._path = path
-        self._timeout_s = timeout_s
-        self._channel: Optional[socket.socket] = None
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def request(self, message: Dict[str, Any]) -> Any:
-        """Send `message` and return the result; `ControlError` as the function `request`."""
-        path = self._path
-        try:
-            line = self._exchange(json.dumps(message).encode() + b"\n")
-        except PermissionError:
-            self.close()
-            raise ControlError(
-                f"you may not use the control socket {path}:"
-                " run this as root or as a member of its group"
-            ) from None
-        except socket.timeout:
-            self.close()
-            raise NoAnswer(f"the agent on {path} does not answer: look at its log") from None
-        except OSError as error:
-            self.close()
-            raise NoAnswer(
-                f"no agent answers on {path} ({error.strerror or error}):"
-                " start it, or name its socket with --control"
-            ) from None
-        try:
-            reply = json.loads(line.decode("utf-8"))
-            good = reply["ok"]
-            return_value = reply["result"] if good else str(reply["error"])
-            reason = None if good else reply.get("reason")
-        except (ValueError, KeyError, TypeError):
-            self.close()
-            raise NoAnswer(f"the agent on {path} closed the connection: try again") from None
-        if not good:
-            raise ControlError(return_value, reason)
-        return return_value
-
-    def close(self) -> None:
-        """Close the connection, if it is open."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
-    def _exchange(self, line: bytes) -> bytes:
-        if self._channel is None:
-            self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._channel.settimeout(self._timeout_s)
-            self._channel.connect(self._path)
-        self._channel.sendall(line)
-        # The agent answers a line with a line, so nothing of a later one is read here.
-        with self._channel.makefile("rb") as replies:
-            return replies.readline()
-
-
-def agent_answers(path: str) -> bool:
-    """Tell whether a process listens on the socket at `path`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.setblocking(False)
-        try:
-            channel.connect(path)
-        except OSError as error:
-            # EAGAIN: its queue is full, so somebody is there. EACCES: somebody may be there.
-            return error.errno in (errno.EAGAIN, errno.EACCES)
-    return True
 
 
 def remove_stale(path: str) -> bool:
@@ -451,21 +319,6 @@ def remove_stale(path: str) -> bool:
             f"the old control socket {path} cannot be removed ({error.strerror})"
         ) from error
     return True
-
-
-def _success(result: Any) -> bytes:
-    return json.dumps({"ok": True, "result": result}).encode() + b"\n"
-
-
-def _refusal(error: ValueError) -> bytes:
-    if isinstance(error, Refusal):
-        reply = {"ok": False, "error": str(error), "reason": error.reason}
-        return json.dumps(reply).encode() + b"\n"
-    return _error(str(error))
-
-
-def _error(sentence: str) -> bytes:
-    return json.dumps({"ok": False, "error": sentence}).encode() + b"\n"
 
 
 def _make_directory(directory: str) -> Optional[str]:

@@ -6,8 +6,9 @@ import logging
 import os
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from ropeway.app.config import read as configuration
-from ropeway.app.control.server import Client, Later
+from ropeway.app.config import endpoints
+from ropeway.app.control.answer import Later
+from ropeway.app.control.server import Client
 from ropeway.app.engine.nodes import Made
 from ropeway.app.engine.reload import Reload
 
@@ -107,7 +108,7 @@ class Commands:
             raise ValueError("only the encapsulation classic takes an index: leave it out")
         if text.startswith("[") and text.endswith("]"):
             text = text[1:-1]
-        address, port = configuration.endpoint(text, default_port)
+        address, port = endpoints.endpoint(text, default_port)
         return host, address, port
 
 

@@ -15,9 +15,10 @@ from typing import Any, Dict, Optional
 
 from ropeway import __version__
 from ropeway.app import systemd
-from ropeway.app.config import read as configuration
-from ropeway.app.config.read import Config
-from ropeway.app.control.server import Client, ControlError, ControlMistake, ControlServer
+from ropeway.app.config import model
+from ropeway.app.config.model import Config
+from ropeway.app.control.client import ControlError
+from ropeway.app.control.server import Client, ControlMistake, ControlServer
 from ropeway.app.engine import chores, firewall_guard, no_device, nodes, upkeep
 from ropeway.app.engine.commands import Commands
 from ropeway.app.engine.continuity import boot_clock
@@ -273,7 +274,7 @@ def _show_control(path: str, stack: contextlib.ExitStack) -> None:
     A changed file may name another place already, while the socket is where it was.
     """
     folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    link = os.path.join(folder, os.path.basename(configuration.DEFAULT_CONTROL_PATH))
+    link = os.path.join(folder, os.path.basename(model.DEFAULT_CONTROL_PATH))
     if not folder or link == path:
         return
     try:

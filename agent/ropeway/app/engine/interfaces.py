@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ropeway.app import overlap, own_address, selection, shared_lan
-from ropeway.app.config.read import SECURE, Config
+from ropeway.app.config.model import SECURE, Config
 from ropeway.app.engine.findings import Silent, reverse_path_sentences, shared_lan_sentences
 from ropeway.app.engine.loop import RETRY_S, Loop
 from ropeway.app.engine.rate_limited_log import RateLimitedLog

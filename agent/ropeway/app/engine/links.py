@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from ropeway.app.config.read import SECURE, Config
+from ropeway.app.config.model import SECURE, Config
 from ropeway.app.engine.interfaces import Snapshot
 from ropeway.app.engine.loop import RETRY_S
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets

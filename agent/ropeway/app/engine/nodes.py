@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Optional, Set
 
-from ropeway.app.config.read import SECURE, Config, Remote
+from ropeway.app.config.model import SECURE, Config, Remote
 from ropeway.app.engine.intake import Intake
 from ropeway.app.errors import ConfigError
 from ropeway.app.store import state

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Callable, List, Optional
 
-from ropeway.app.config import read as configuration
-from ropeway.app.config.read import Config
-from ropeway.app.control.server import REASON_RESTART, Later, Refusal
+from ropeway.app.config import model, reading
+from ropeway.app.config.model import Config
+from ropeway.app.control.answer import REASON_RESTART, Later, Refusal
 from ropeway.app.engine import nodes
 from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.interfaces import Interfaces
@@ -51,7 +51,7 @@ class LiveConfig:
     def apply(self, config: Config, now: float) -> None:
         """Go over to `config`, whole or not at all; `ValueError` says why not."""
         before = self.current
-        differing = set(configuration.what_differs(before, config)).difference(APPLIED_LIVE)
+        differing = set(model.what_differs(before, config)).difference(APPLIED_LIVE)
         if differing:
             raise Refusal(
                 "{}: only a restart changes that, so nothing was changed; restart the service, or"
@@ -82,7 +82,7 @@ class Reload:
         self._loop = loop
         self._path = path
         self._apply = apply
-        self._reading: Optional[configuration.Reading] = None
+        self._reading: Optional[reading.Reading] = None
         self._due = _INF
         self._answers: List[Later] = []
         # Another reading is needed after this one, and these wait for it.
@@ -133,7 +133,7 @@ class Reload:
         if self._path is None:
             raise ValueError("this agent was not started with a file to read: restart it")
         try:
-            self._reading = configuration.Reading(self._path)
+            self._reading = reading.Reading(self._path)
         except OSError as error:
             raise ValueError(
                 f"{self._path} cannot be read ({error.strerror}): try again"
@@ -157,7 +157,7 @@ class Reload:
         else:
             self._done(now, None)
 
-    def _end(self) -> configuration.Reading:
+    def _end(self) -> reading.Reading:
         reading = self._reading
         assert reading is not None
         self._loop.unregister(reading.fileno())

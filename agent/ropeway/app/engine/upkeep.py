@@ -9,7 +9,7 @@ import socket
 from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
 
 from ropeway.app.cleanup import DEVICE_ALIAS
-from ropeway.app.config.read import Config
+from ropeway.app.config.model import Config
 from ropeway.app.engine.loop import RETRY_S
 from ropeway.app.engine.rate_limited_log import RateLimitedLog
 from ropeway.app.overlap import Overlap

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.app import errors
-from ropeway.app.config import read as config
+from ropeway.app.config import lines, model, on_host, read, reading, schema
 from ropeway.app.store import keys
 from ropeway.core.classic.node import ClassicNode
 from ropeway.core.node import SecureNode
@@ -38,13 +38,13 @@ address: 10.0.0.1
 def faults(text: str) -> list:
     """Return the errors of `text` without the name of the file."""
     with pytest.raises(errors.ConfigError) as caught:
-        config.parse(textwrap.dedent(text).encode(), "f")
+        read.parse(textwrap.dedent(text).encode(), "f")
     assert all(line.startswith("f:") for line in caught.value.errors)
     return [line[len("f:") :] for line in caught.value.errors]
 
 
 def test_minimal_file_gets_the_documented_defaults():
-    assert config.parse(MINIMAL.encode(), "f") == config.Config(
+    assert read.parse(MINIMAL.encode(), "f") == model.Config(
         encapsulation="classic",
         network="10.0.0.0/24",
         address="10.0.0.1",
@@ -53,23 +53,23 @@ def test_minimal_file_gets_the_documented_defaults():
         device_name="ropeway0",
         device_mtu=None,
         include=("*",),
-        exclude=config.DEFAULT_EXCLUDE,
-        control=config.Control(),
+        exclude=model.DEFAULT_EXCLUDE,
+        control=model.Control(),
         remotes=(),
         peers=(),
     )
-    schema = json.loads(config.SCHEMA_PATH.read_text(encoding="utf-8"))
-    patterns = schema["properties"]["interfaces"]["properties"]["exclude"]["default"]
-    assert tuple(patterns) == config.DEFAULT_EXCLUDE
+    loaded = json.loads(schema.SCHEMA_PATH.read_text(encoding="utf-8"))
+    patterns = loaded["properties"]["interfaces"]["properties"]["exclude"]["default"]
+    assert tuple(patterns) == model.DEFAULT_EXCLUDE
     example = yaml.safe_load((EXAMPLES / "ropeway.yaml").read_text(encoding="utf-8"))
     assert example["interfaces"]["exclude"] == patterns
 
 
 def test_real_address_may_lie_in_the_range_of_the_virtual_network():
     text = MINIMAL + "peers: [{host: 10.0.0.2, addresses: [10.0.0.77]}]\n"
-    assert config.parse(text.encode(), "f").remotes == (config.Remote("10.0.0.2", "10.0.0.77", 0),)
+    assert read.parse(text.encode(), "f").remotes == (model.Remote("10.0.0.2", "10.0.0.77", 0),)
     text = SECURE + peer(addresses=["10.0.0.77"])
-    assert config.parse(text.encode(), "f").peers[0].endpoints == (("10.0.0.77", 51840),)
+    assert read.parse(text.encode(), "f").peers[0].endpoints == (("10.0.0.77", 51840),)
 
 
 #: Networks that routers at home, modems, container engines and VPNs hand out.
@@ -87,7 +87,7 @@ def test_examples_use_a_network_that_nobody_hands_out():
         (top / "docs" / "by-hand.md").read_text(encoding="utf-8"),
         (top / "docs" / "roll-out.md").read_text(encoding="utf-8"),
         *(path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.yaml")),
-        config.SCHEMA_PATH.read_text(encoding="utf-8"),
+        schema.SCHEMA_PATH.read_text(encoding="utf-8"),
         (top / "agent" / "man" / "ropeway.8").read_text(encoding="utf-8"),
         *(path.read_text(encoding="utf-8") for path in top.glob("roles/*/README.md")),
     ]
@@ -102,7 +102,7 @@ def test_the_configurations_of_the_readme_are_accepted():
     readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
     readme = readme[readme.index("## Two hosts by hand") : readme.index("## A fleet")]
     base, robot = (
-        config.parse(re.sub(r"THE KEY THAT \w+ \w+ PRINTED", KEY_2, text).encode(), "README.md")
+        read.parse(re.sub(r"THE KEY THAT \w+ \w+ PRINTED", KEY_2, text).encode(), "README.md")
         for text in re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     )
     assert (base.router, base.forward) == (None, True)
@@ -125,7 +125,7 @@ def test_whole_file():
         control: {path: /run/x.sock, owner: root, group: adm, mode: "0600"}
         """
     )
-    assert config.parse(text.encode(), "f") == config.Config(
+    assert read.parse(text.encode(), "f") == model.Config(
         encapsulation="classic",
         network="10.0.0.0/24",
         address="10.0.0.1",
@@ -136,22 +136,22 @@ def test_whole_file():
         include=("en*", "wl*"),
         exclude=("enp0s9",),
         remotes=(
-            config.Remote("10.0.0.2", "192.168.0.3", 0),
-            config.Remote("10.0.0.2", "192.168.1.3", 4),
-            config.Remote("10.0.0.3", "192.168.0.4", 0),
+            model.Remote("10.0.0.2", "192.168.0.3", 0),
+            model.Remote("10.0.0.2", "192.168.1.3", 4),
+            model.Remote("10.0.0.3", "192.168.0.4", 0),
         ),
-        control=config.Control("/run/x.sock", "root", "adm", 0o600),
+        control=model.Control("/run/x.sock", "root", "adm", 0o600),
     )
 
 
 @pytest.mark.parametrize(("name", "encapsulation"), [("ropeway", "secure"), ("classic", "classic")])
 def test_example_file_holds(name, encapsulation):
     path = EXAMPLES / f"{name}.yaml"
-    assert config.read(str(path), with_keys=False).encapsulation == encapsulation
+    assert read.read(str(path), with_keys=False).encapsulation == encapsulation
 
 
 def test_device_address_has_the_prefix_length_of_the_network():
-    assert config.parse(MINIMAL.encode(), "f").device_address == "10.0.0.1/24"
+    assert read.parse(MINIMAL.encode(), "f").device_address == "10.0.0.1/24"
 
 
 @pytest.mark.parametrize(
@@ -372,13 +372,13 @@ def test_whole_file_of_a_secure_network():
               - "[2001:db8::5]"
         """
     )
-    good = config.parse(text.encode(), "f")
+    good = read.parse(text.encode(), "f")
     assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51841, 2.5)
     assert (good.private_key_file, good.private_key) == ("/somewhere/key", b"")
     assert good.offload_disable == {"uso", "udp_segment"}
     assert good.remotes == ()
     assert good.peers == (
-        config.Peer(
+        model.Peer(
             host="10.0.0.2",
             public_keys=(keys.decode(KEY_2), keys.decode(KEY_3)),
             endpoints=(
@@ -397,7 +397,7 @@ def test_whole_file_of_a_secure_network():
 
 
 def test_secure_is_the_default():
-    good = config.parse(SECURE.encode(), "f")
+    good = read.parse(SECURE.encode(), "f")
     assert (good.encapsulation, good.port, good.rollover_s) == ("secure", 51840, 120.0)
     assert good.private_key_file == "/etc/ropeway/private.key"
     assert good.offload_disable == frozenset()
@@ -413,21 +413,21 @@ def test_secure_is_the_default():
     ],
 )  # fmt: skip
 def test_only_a_restart_changes_what_the_kernel_may_do(text, disabled):
-    before = config.parse(SECURE.encode(), "f")
-    after = config.parse((SECURE + text).encode(), "f")
+    before = read.parse(SECURE.encode(), "f")
+    after = read.parse((SECURE + text).encode(), "f")
     assert after.offload_disable == disabled
-    assert config.what_differs(before, after) == (["offload.disable"] if disabled else [])
+    assert model.what_differs(before, after) == (["offload.disable"] if disabled else [])
 
 
 @pytest.mark.parametrize("limit_us", [None, 0, 20, 1_000_000])
 @pytest.mark.parametrize("encapsulation", ["secure", "classic"])
 def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation, limit_us):
     text = f"{SECURE}encapsulation: {encapsulation}\n"
-    before = config.parse(text.encode(), "f")
-    after = config.parse(f"{text}cpu_latency_us: {json.dumps(limit_us)}\n".encode(), "f")
+    before = read.parse(text.encode(), "f")
+    after = read.parse(f"{text}cpu_latency_us: {json.dumps(limit_us)}\n".encode(), "f")
     assert (before.cpu_latency_us, after.cpu_latency_us) == (None, limit_us)
     differing = [] if limit_us is None else ["cpu_latency_us"]
-    assert config.what_differs(before, after) == differing
+    assert model.what_differs(before, after) == differing
 
 
 @pytest.mark.parametrize(
@@ -460,19 +460,19 @@ def test_how_soon_processors_wake_may_be_limited_on_every_network(encapsulation,
 def test_named_addresses_that_others_cannot_send_to_are_refused(listed, error):
     peers = f"peers: [{{host: 10.0.0.2, public_key: {KEY_2}, addresses: ['192.168.0.3:1']}}]\n"
     with pytest.raises(errors.ConfigError) as caught:
-        config.parse(f"{SECURE}interfaces: {{addresses: {listed}}}\n{peers}".encode(), "f")
+        read.parse(f"{SECURE}interfaces: {{addresses: {listed}}}\n{peers}".encode(), "f")
     joint = "" if error.startswith("[") else ": "
     assert caught.value.errors == (f"f:3: interfaces.addresses{joint}{error}",)
 
 
 def test_named_addresses_are_for_the_encapsulation_secure():
     text = f"{SECURE}interfaces: {{addresses: [203.0.113.7, '2001:DB8:0::7']}}\n"
-    after = config.parse(text.encode(), "f")
+    after = read.parse(text.encode(), "f")
     assert after.named_addresses == ("203.0.113.7", "2001:db8::7")
-    before = config.parse(SECURE.encode(), "f")
-    assert config.what_differs(before, after) == ["interfaces.addresses"]
+    before = read.parse(SECURE.encode(), "f")
+    assert model.what_differs(before, after) == ["interfaces.addresses"]
     with pytest.raises(errors.ConfigError) as caught:
-        config.parse(f"{text}encapsulation: classic\n".encode(), "f")
+        read.parse(f"{text}encapsulation: classic\n".encode(), "f")
     assert caught.value.errors == (
         "f:3: interfaces.addresses: only the encapsulation secure has this setting: remove it",
     )
@@ -480,12 +480,12 @@ def test_named_addresses_are_for_the_encapsulation_secure():
 
 def test_whole_numbers_may_be_written_with_a_point():
     text = f"{SECURE}cpu_latency_us: 20.0\ndevice: {{mtu: 1400.0}}\nport: 51841.0\n"
-    good = config.parse(text.encode(), "f")
+    good = read.parse(text.encode(), "f")
     numbers = (good.cpu_latency_us, good.device_mtu, good.port)
     assert numbers == (20, 1400, 51841)
     assert {type(number) for number in numbers} == {int}
     listed = "peers: [{host: 10.0.0.2, addresses: [{address: 192.168.0.2, index: 9.0}]}]\n"
-    classic = config.parse(f"{SECURE}encapsulation: classic\n{listed}".encode(), "f")
+    classic = read.parse(f"{SECURE}encapsulation: classic\n{listed}".encode(), "f")
     assert [type(remote.index) for remote in classic.remotes] == [int]
 
 
@@ -601,16 +601,16 @@ class TestKeys:
         self.directory = tmp_path
         self.write("private.key", bytes([1]) * 32)
 
-        def read(line=""):
+        def faults_with(line=""):
             path = tmp_path / "ropeway.yaml"
             own = f"private_key_file: {tmp_path}/private.key\n"
             path.write_text(SECURE + own + line)
             try:
-                return config.read(str(path))
+                return read.read(str(path))
             except errors.ConfigError as error:
                 return [text[len(f"{path}:") :] for text in error.errors]
 
-        return read
+        return faults_with
 
     def write(self, name, content, mode=0o600):
         path = self.directory / name
@@ -697,7 +697,7 @@ class TestKeys:
         # No user has this number: (uid_t) -1 means none to chown(2).
         user = pwd.struct_passwd(("service", "x", 2**32 - 1, 2**32 - 1, "", "/", "/bin/false"))
         with pytest.raises(errors.ConfigError) as caught:
-            config.read(str(tmp_path / "ropeway.yaml"), reader=user)
+            read.read(str(tmp_path / "ropeway.yaml"), reader=user)
         assert [line.split("run ")[1] for line in caught.value.errors] == [
             f"`chown service: {tmp_path}/private.key`",
             f"`chown service: {psk}`",
@@ -716,7 +716,7 @@ class TestKeys:
 
     def test_reading_apart_brings_the_keys_along(self, secure, tmp_path):
         secure()
-        assert config.read_apart(str(tmp_path / "ropeway.yaml")).private_key == bytes([1]) * 32
+        assert reading.read_apart(str(tmp_path / "ropeway.yaml")).private_key == bytes([1]) * 32
 
 
 class TestHost:
@@ -725,7 +725,7 @@ class TestHost:
     @pytest.fixture
     def check(self, tmp_path, monkeypatch):
         """Return a function that gives the faults of a file with one more line."""
-        monkeypatch.setattr(config, "INTERFACES_DIRECTORY", str(tmp_path / "net"))
+        monkeypatch.setattr(on_host, "INTERFACES_DIRECTORY", str(tmp_path / "net"))
         (tmp_path / "net" / "eth0").mkdir(parents=True)
         (tmp_path / "net" / "rope0").mkdir()
         (tmp_path / "net" / "rope0" / "tun_flags").write_text("0x1001\n")
@@ -734,7 +734,7 @@ class TestHost:
         def check(line):
             self.path.write_text(MINIMAL + line)
             try:
-                config.read(str(self.path))
+                read.read(str(self.path))
             except errors.ConfigError as error:
                 return [text[len(f"{self.path}:") :] for text in error.errors]
             return []
@@ -767,31 +767,31 @@ class TestHost:
 
     def test_another_host_is_not_asked(self, check):
         check("device: {name: eth0}")
-        assert config.read(str(self.path), with_keys=False).device_name == "eth0"
+        assert read.read(str(self.path), with_keys=False).device_name == "eth0"
 
 
 def test_what_differs_is_named_as_in_the_file():
-    before = config.parse((SECURE + peer()).encode(), "f")
-    after = config.parse(
+    before = read.parse((SECURE + peer()).encode(), "f")
+    after = read.parse(
         (SECURE + f"port: 1\ndevice: {{name: x}}\npeers: [{{host: 10.0.0.2, public_key: {KEY_3}}}]")
         .encode(), "f")  # fmt: skip
-    assert config.what_differs(before, after) == ["device.name", "port"]
-    assert config.what_differs(before, before) == []
+    assert model.what_differs(before, after) == ["device.name", "port"]
+    assert model.what_differs(before, before) == []
 
 
 def test_every_part_of_a_configuration_is_compared_or_applied():
     """A new key must not be overlooked where the file is read again."""
-    before = config.parse(SECURE.encode(), "f")
+    before = read.parse(SECURE.encode(), "f")
     applied = {"remotes", "peers", "private_key_file", "private_key"}
-    for field in dataclasses.fields(config.Config):
+    for field in dataclasses.fields(model.Config):
         changed = dataclasses.replace(before, **{field.name: object()})
-        assert bool(config.what_differs(before, changed)) is (field.name not in applied)
+        assert bool(model.what_differs(before, changed)) is (field.name not in applied)
 
 
 def test_child_that_never_ends_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "read", lambda path: signal.pause())
-    reading = config.Reading(str(tmp_path / "r.yaml"))
-    reading.give_up()
+    monkeypatch.setattr(read, "read", lambda path: signal.pause())
+    child = reading.Reading(str(tmp_path / "r.yaml"))
+    child.give_up()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -814,24 +814,24 @@ def tended():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_child_ends_on_signals_and_tells_the_parent_of_none(tmp_path, monkeypatch, tended, number):
-    monkeypatch.setattr(config, "read", lambda path: signal.pause())
-    reading = config.Reading(str(tmp_path / "r.yaml"))
-    os.kill(reading._child, number)
-    assert reading.take() is True
+    monkeypatch.setattr(read, "read", lambda path: signal.pause())
+    child = reading.Reading(str(tmp_path / "r.yaml"))
+    os.kill(child._child, number)
+    assert child.take() is True
     with pytest.raises(errors.ConfigError, match="check-config"):
-        reading.result()
+        child.result()
     tended.setblocking(False)
     with pytest.raises(BlockingIOError):
         tended.recv(1)
 
 
 def test_child_ends_although_nobody_gives_it_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "READING_MAX_S", 1)
-    monkeypatch.setattr(config, "read", lambda path: signal.pause())
-    reading = config.Reading(str(tmp_path / "r.yaml"))
-    assert reading.take() is True
+    monkeypatch.setattr(reading, "READING_MAX_S", 1)
+    monkeypatch.setattr(read, "read", lambda path: signal.pause())
+    child = reading.Reading(str(tmp_path / "r.yaml"))
+    assert child.take() is True
     with pytest.raises(errors.ConfigError, match="check-config"):
-        reading.result()
+        child.result()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
@@ -845,11 +845,11 @@ def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
             ]
         )
 
-    monkeypatch.setattr(config, "read", tell)
+    monkeypatch.setattr(read, "read", tell)
     receiver, sender = os.pipe()
     try:
         with pytest.raises(errors.ConfigError) as caught:
-            config.read_apart(str(tmp_path / "r.yaml"))
+            reading.read_apart(str(tmp_path / "r.yaml"))
     finally:
         os.close(receiver)
         os.close(sender)
@@ -858,9 +858,9 @@ def test_child_holds_no_descriptor_of_its_parent(tmp_path, monkeypatch):
 
 
 def test_child_that_dies_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "read", lambda path: os._exit(9))
+    monkeypatch.setattr(read, "read", lambda path: os._exit(9))
     with pytest.raises(errors.ConfigError, match="check-config"):
-        config.read_apart(str(tmp_path / "r.yaml"))
+        reading.read_apart(str(tmp_path / "r.yaml"))
 
 
 def test_every_fault_is_told_at_once_in_the_order_of_the_file():
@@ -889,15 +889,15 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file():
 
 def test_file_that_is_not_there(tmp_path):
     with pytest.raises(errors.ConfigError, match="No such file") as caught:
-        config.read(str(tmp_path / "none.yaml"))
+        read.read(str(tmp_path / "none.yaml"))
     assert len(caught.value.errors) == 1
 
 
 def test_file_that_is_far_too_large(tmp_path):
     path = tmp_path / "large.yaml"
-    path.write_bytes(b"#" * (config.FILE_BYTES_MAX + 1))
+    path.write_bytes(b"#" * (read.FILE_BYTES_MAX + 1))
     with pytest.raises(errors.ConfigError, match="larger than"):
-        config.read(str(path))
+        read.read(str(path))
 
 
 def test_nesting_that_is_far_too_deep():
@@ -920,7 +920,7 @@ def test_aliases_that_repeat_each_other_are_told_at_once():
 
 def test_aliases_that_people_use_hold():
     text = MINIMAL + "interfaces: {include: &names [eth0, wlan0], exclude: *names}\n"
-    assert config.parse(text.encode(), "f").exclude == ("eth0", "wlan0")
+    assert read.parse(text.encode(), "f").exclude == ("eth0", "wlan0")
 
 
 def test_more_values_than_are_read_are_told():
@@ -941,7 +941,7 @@ def test_value_that_is_not_what_its_tag_says_is_told(value):
 
 def test_of_very_many_faults_the_first_are_told():
     told = faults(MINIMAL + "".join(f"k{number}: 1\n" for number in range(20000)))
-    assert len(told) == config.FAULTS_MAX + 1
+    assert len(told) == lines.FAULTS_MAX + 1
     assert told[0].startswith("4: k0: unknown setting")
     assert told[-1] == " there may be more: mend these first"
 
@@ -949,14 +949,14 @@ def test_of_very_many_faults_the_first_are_told():
 def test_reading_apart_gives_what_reading_gives(tmp_path):
     path = tmp_path / "good.yaml"
     path.write_text(MINIMAL)
-    assert config.read_apart(str(path)) == config.read(str(path))
+    assert reading.read_apart(str(path)) == read.read(str(path))
 
 
 def test_reading_apart_tells_every_fault(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(MINIMAL + "forwrd: 1\nrouter: x\n")
     with pytest.raises(errors.ConfigError) as caught:
-        config.read_apart(str(path))
+        reading.read_apart(str(path))
     assert len(caught.value.errors) == 2
 
 
@@ -995,7 +995,7 @@ _words = st.sampled_from(
 def test_no_text_does_worse_than_be_refused(text):
     raw = text if isinstance(text, bytes) else text.encode()
     try:
-        config.parse(raw, "f")
+        read.parse(raw, "f")
     except errors.ConfigError as error:
         assert error.errors  # noqa: PT017 - either outcome is right
 
@@ -1030,7 +1030,7 @@ def test_what_passes_is_what_the_node_takes(hosts, network):
         }
     )
     try:
-        good = config.parse(text.encode(), "f")
+        good = read.parse(text.encode(), "f")
     except errors.ConfigError:
         return
     node = ClassicNode(
@@ -1074,7 +1074,7 @@ def test_what_passes_is_what_the_secure_node_takes(hosts, router):
     if router:
         data["router"] = f"10.0.0.{router}"
     try:
-        good = config.parse(json.dumps(data).encode(), "f")
+        good = read.parse(json.dumps(data).encode(), "f")
     except errors.ConfigError:
         return
     peers = tuple(PeerSettings(p.host, p.public_keys, p.psk, p.endpoints) for p in good.peers)

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from ropeway.app.control import server as control
+from ropeway.app.control import answer, client, server
 
 
 class Loop:
@@ -26,7 +26,7 @@ class Loop:
         self.epoll = select.epoll()
         self.handlers = {}
         options = {"owner": None, "group": None, "mode": 0o660, **wishes}
-        self.server = control.ControlServer(str(path), loop=self, answer=self._answer, **options)
+        self.server = server.ControlServer(str(path), loop=self, answer=self._answer, **options)
 
     def register(self, descriptor, handler, events=select.EPOLLIN):
         self.epoll.register(descriptor, events)
@@ -133,7 +133,7 @@ def test_lines_that_came_before_the_end_are_answered(loop, path):
 
 
 def test_directory_that_cannot_be_made_is_told_once(tmp_path):
-    with pytest.raises(control.ControlError) as caught:
+    with pytest.raises(client.ControlError) as caught:
         Loop(tmp_path / "none" / "deeper" / "control.sock")
     assert str(caught.value).count("another control.path") == 1
 
@@ -174,7 +174,7 @@ def test_answer_is_told_who_asks(loop, path):
 
 
 def test_answer_that_takes_its_time_makes_nobody_else_wait(loop, path):
-    later = control.Later()
+    later = answer.Later()
     loop.answer = lambda request: later if request["command"] == "slow" else "quick"
     with connect(path) as patient, connect(path) as other:
         patient.sendall(b'{"command": "slow"}\n{"command": "next"}\n')
@@ -191,7 +191,7 @@ def test_answer_that_takes_its_time_makes_nobody_else_wait(loop, path):
 
 @pytest.mark.parametrize("goes_away", [False, True])
 def test_refusal_that_takes_its_time(loop, path, goes_away):
-    later = control.Later()
+    later = answer.Later()
     loop.answer = lambda request: later
     with connect(path) as client:
         client.sendall(b'{"command": "slow"}\n')
@@ -199,7 +199,7 @@ def test_refusal_that_takes_its_time(loop, path, goes_away):
         if goes_away:
             client.close()
             loop.settle()
-        later.refuse(control.Refusal("only a restart does that", control.REASON_RESTART))
+        later.refuse(answer.Refusal("only a restart does that", answer.REASON_RESTART))
         loop.settle()
         if not goes_away:
             assert json.loads(client.recv(4096)) == {
@@ -225,7 +225,7 @@ def test_refusal_reaches_the_client(loop, path):
 @pytest.mark.parametrize("ending", [b"", b"\n"])
 def test_line_without_bound_ends_the_connection(loop, path, ending):
     with connect(path) as client:
-        client.sendall(b"x" * (control.REQUEST_BYTES_MAX + 1) + ending)
+        client.sendall(b"x" * (server.REQUEST_BYTES_MAX + 1) + ending)
         loop.settle()
         assert json.loads(read_all(client)) == {
             "ok": False,
@@ -255,7 +255,7 @@ def test_client_that_takes_no_reply_is_dropped_in_time(loop, path):
     with connect(path) as client:
         client.sendall(b'{"command": "x"}\n')
         loop.settle()
-        loop.now += control.IDLE_S
+        loop.now += server.IDLE_S
         loop.server.tick(loop.now)
         assert loop.server.deadline() == float("inf")
 
@@ -263,8 +263,8 @@ def test_client_that_takes_no_reply_is_dropped_in_time(loop, path):
 def test_idle_client_is_dropped_and_a_busy_one_is_not(loop, path):
     with connect(path) as idle, connect(path) as busy:
         loop.settle()
-        assert loop.server.deadline() == loop.now + control.IDLE_S
-        loop.now += control.IDLE_S - 1
+        assert loop.server.deadline() == loop.now + server.IDLE_S
+        loop.now += server.IDLE_S - 1
         idle.sendall(b"drip")
         busy.sendall(b'{"command": "x"}\n')
         loop.settle()
@@ -291,24 +291,24 @@ def refused(loop, path):
 
 def test_idle_clients_of_one_user_keep_neither_others_nor_root_out(loop, path, monkeypatch):
     user = [1000]
-    monkeypatch.setattr(control, "_user_of", lambda _: user[0])
+    monkeypatch.setattr(server, "_user_of", lambda _: user[0])
     clients = []
     for uid in (1000, 1001, 0):
         user[0] = uid
         assert not refused(loop, path), uid
-        room = control.CLIENTS_PER_USER if uid else control.CLIENTS_MAX
+        room = server.CLIENTS_PER_USER if uid else server.CLIENTS_MAX
         clients += [connect(path) for _ in range(room)]
         loop.settle()
         assert refused(loop, path), uid
     user[0] = 1002
     assert refused(loop, path), "there is no place for more than so many of all together"
-    for client in clients:
-        client.close()
+    for one in clients:
+        one.close()
 
 
 def test_clients_are_bounded(loop, path, monkeypatch):
-    monkeypatch.setattr(control, "_user_of", lambda _: 0)
-    clients = [connect(path) for _ in range(control.CLIENTS_MAX)]
+    monkeypatch.setattr(server, "_user_of", lambda _: 0)
+    clients = [connect(path) for _ in range(server.CLIENTS_MAX)]
     loop.settle()
     with connect(path) as one_more:
         loop.settle()
@@ -323,8 +323,8 @@ def test_clients_are_bounded(loop, path, monkeypatch):
     clients[-1].sendall(b'{"command": "x"}\n')
     loop.settle()
     assert json.loads(clients[-1].recv(4096))["ok"] is True
-    for client in clients:
-        client.close()
+    for one in clients:
+        one.close()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -342,9 +342,9 @@ def test_client_waits_while_there_is_no_descriptor_for_it(loop, path, monkeypatc
         client.sendall(b'{"command": "x"}\n')
         assert loop.turn() == 1
         assert loop.turn() == 0, "the loop turns for nothing"
-        assert loop.server.deadline() == loop.now + control.RETRY_S
+        assert loop.server.deadline() == loop.now + server.RETRY_S
         loop.server._listener = listener
-        loop.now += control.RETRY_S
+        loop.now += server.RETRY_S
         loop.server.tick(loop.now)
         loop.settle()
         assert json.loads(client.recv(4096))["ok"] is True
@@ -359,12 +359,12 @@ def test_server_that_hears_nobody_for_the_moment_can_be_closed(loop, path):
 
 
 def test_client_that_waits_for_its_answer_is_not_idle(loop, path):
-    later = control.Later()
+    later = answer.Later()
     loop.answer = lambda request: later
     with connect(path) as client:
         client.sendall(b'{"command": "slow"}\n')
         loop.settle()
-        loop.now += 2 * control.IDLE_S
+        loop.now += 2 * server.IDLE_S
         loop.server.tick(loop.now)
         assert loop.server.deadline() == float("inf")
         later.give(1)
@@ -401,20 +401,20 @@ def test_missing_directory_is_made_and_removed_again(tmp_path):
 
 
 def test_directory_that_cannot_be_made(tmp_path):
-    with pytest.raises(control.ControlError, match=r"make it, or choose another control\.path"):
+    with pytest.raises(client.ControlError, match=r"make it, or choose another control\.path"):
         Loop(tmp_path / "a" / "b" / "control.sock")
 
 
 def test_owner_and_group_that_do_not_exist(path):
-    with pytest.raises(control.ControlMistake, match=r"control\.owner: there is no user nobody-"):
+    with pytest.raises(server.ControlMistake, match=r"control\.owner: there is no user nobody-"):
         Loop(path, owner="nobody-at-all")
-    with pytest.raises(control.ControlMistake, match=r"control\.group: there is no group nobody"):
+    with pytest.raises(server.ControlMistake, match=r"control\.group: there is no group nobody"):
         Loop(path, group="nobody-at-all")
     assert not path.exists()
 
 
 def test_second_agent_is_refused(loop, path):
-    with pytest.raises(control.ControlError, match="an agent is running already"):
+    with pytest.raises(client.ControlError, match="an agent is running already"):
         Loop(path)
     assert path.exists()
 
@@ -423,39 +423,39 @@ def test_socket_of_a_killed_agent_is_replaced(path):
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     dead.bind(str(path))
     dead.close()
-    assert not control.agent_answers(str(path))
+    assert not client.agent_answers(str(path))
     loop = Loop(path)
-    assert control.agent_answers(str(path))
+    assert client.agent_answers(str(path))
     loop.server.close()
-    assert control.remove_stale(str(path)) is False
+    assert server.remove_stale(str(path)) is False
 
 
 def test_file_that_is_no_socket_is_left_alone(path):
     path.write_text("precious")
-    with pytest.raises(control.ControlMistake, match="is not a socket"):
+    with pytest.raises(server.ControlMistake, match="is not a socket"):
         Loop(path)
     assert path.read_text() == "precious"
 
 
 def test_link_that_a_killed_agent_left_is_replaced(path):
     path.symlink_to("gone.sock")
-    assert control.remove_stale(str(path)) is True
+    assert server.remove_stale(str(path)) is True
     assert not os.path.lexists(path)
 
 
 def test_link_to_the_socket_of_an_agent_is_left_alone(loop, path, tmp_path):
     link = tmp_path / "link.sock"
     link.symlink_to(path)
-    with pytest.raises(control.ControlError, match="an agent is running already"):
-        control.remove_stale(str(link))
+    with pytest.raises(client.ControlError, match="an agent is running already"):
+        server.remove_stale(str(link))
     assert link.is_symlink()
 
 
 def test_link_to_a_file_is_left_alone(path, tmp_path):
     (tmp_path / "file").write_text("precious")
     path.symlink_to(tmp_path / "file")
-    with pytest.raises(control.ControlMistake, match="is not a socket"):
-        control.remove_stale(str(path))
+    with pytest.raises(server.ControlMistake, match="is not a socket"):
+        server.remove_stale(str(path))
     assert path.is_symlink()
 
 
@@ -477,7 +477,7 @@ class TestRequest:
     def test_round_trip(self, loop, path):
         results = []
         asking = threading.Thread(
-            target=lambda: results.append(control.request(str(path), {"command": "status"}))
+            target=lambda: results.append(client.request(str(path), {"command": "status"}))
         )
         asking.start()
         while asking.is_alive():
@@ -488,7 +488,7 @@ class TestRequest:
         results = []
 
         def ask():
-            with contextlib.closing(control.Connection(str(path))) as connection:
+            with contextlib.closing(client.Connection(str(path))) as connection:
                 results.extend(connection.request({"command": name}) for name in "abc")
 
         asking = threading.Thread(target=ask)
@@ -501,20 +501,20 @@ class TestRequest:
         assert len(clients) == 1
 
     def test_no_agent(self, path):
-        with pytest.raises(control.ControlError, match="no agent answers on"):
-            control.request(str(path), {"command": "status"})
+        with pytest.raises(client.ControlError, match="no agent answers on"):
+            client.request(str(path), {"command": "status"})
 
     def test_reason_of_a_refusal(self, loop, path):
         def refuse(request):
-            raise control.Refusal("no", "restart")
+            raise answer.Refusal("no", "restart")
 
         loop.answer = refuse
         caught = []
 
         def ask():
             try:
-                control.request(str(path), {"command": "x"})
-            except control.ControlError as error:
+                client.request(str(path), {"command": "x"})
+            except client.ControlError as error:
                 caught.append((str(error), error.reason))
 
         asking = threading.Thread(target=ask)
@@ -524,8 +524,8 @@ class TestRequest:
         assert caught == [("no", "restart")]
 
     def test_agent_that_says_nothing(self, loop, path):
-        with pytest.raises(control.ControlError, match="does not answer"):
-            control.request(str(path), {"command": "status"}, timeout_s=0.05)
+        with pytest.raises(client.ControlError, match="does not answer"):
+            client.request(str(path), {"command": "status"}, timeout_s=0.05)
 
     def test_agent_that_hangs_up(self, path):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -534,7 +534,7 @@ class TestRequest:
             hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
             hanging_up.start()
             with pytest.raises(
-                control.ControlError, match=r"closed the connection|no agent answers"
+                client.ControlError, match=r"closed the connection|no agent answers"
             ):
-                control.request(str(path), {"command": "status"})
+                client.request(str(path), {"command": "status"})
             hanging_up.join()

@@ -18,9 +18,8 @@ import time
 import pytest
 
 from ropeway.app import errors, systemd
-from ropeway.app.config import read as config
-from ropeway.app.control import server as control
-from ropeway.app.control import tree
+from ropeway.app.config import model
+from ropeway.app.control import client, tree
 from ropeway.app.engine import (
     chores,
     engine,
@@ -89,11 +88,11 @@ def settings_for(tmp_path, **changes):
         "exclude": (),
         # A machine that stands still for a second is no matter of these tests.
         "max_age_s": 60.0,
-        "remotes": (config.Remote("10.0.0.2", "192.168.0.2", 0),),
-        "control": config.Control(path=str(tmp_path / "control.sock")),
+        "remotes": (model.Remote("10.0.0.2", "192.168.0.2", 0),),
+        "control": model.Control(path=str(tmp_path / "control.sock")),
         **changes,
     }
-    return config.Config(**values)
+    return model.Config(**values)
 
 
 @pytest.fixture
@@ -166,7 +165,7 @@ def run(agent, steps):
 
 
 def ask(settings, **message):
-    return control.request(settings.control.path, message)
+    return client.request(settings.control.path, message)
 
 
 def connections(settings):
@@ -767,7 +766,7 @@ def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
         kernel.link("eth0").put(frame())
         eventually(lambda: kernel.configured[-1][2] == 1466)
 
-    remotes = tuple(config.Remote("10.0.0.2", f"192.168.{n}.2", 0) for n in range(2))
+    remotes = tuple(model.Remote("10.0.0.2", f"192.168.{n}.2", 0) for n in range(2))
     run(engine.Engine(settings_for(tmp_path, remotes=remotes)), steps)
     assert not [r for r in caplog.records if "repairing" in r.getMessage()]
 
@@ -819,7 +818,7 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
 
     def steps():
         eventually(lambda: kernel.links)
-        with pytest.raises(control.ControlError):
+        with pytest.raises(client.ControlError):
             ask(settings, **message)
         assert ask(settings, command="status")["version"]
 
@@ -1100,7 +1099,7 @@ def test_control_socket_is_found_in_the_services_folder_wherever_it_stands(
 
     def steps():
         eventually(lambda: kernel.links)
-        assert control.request(str(folder / "control.sock"), {"command": "status"})["version"]
+        assert client.request(str(folder / "control.sock"), {"command": "status"})["version"]
 
     run(engine.Engine(settings), steps)
     assert os.listdir(folder) == []
@@ -1161,13 +1160,13 @@ def test_device_of_another_kind_is_a_mistake_of_the_configuration(
 
 
 def test_control_socket_that_can_never_be_is_a_mistake_of_the_configuration(kernel, tmp_path):
-    wish = config.Control(path=str(tmp_path / "control.sock"), group="nobody-at-all")
+    wish = model.Control(path=str(tmp_path / "control.sock"), group="nobody-at-all")
     with pytest.raises(errors.ConfigError, match=r"control\.group: there is no group"):
         engine.Engine(settings_for(tmp_path, control=wish)).run()
 
 
 def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):
-    settings = settings_for(tmp_path, remotes=(config.Remote("10.9.0.2", "192.168.0.2", 0),))
+    settings = settings_for(tmp_path, remotes=(model.Remote("10.9.0.2", "192.168.0.2", 0),))
     with pytest.raises(errors.ConfigError, match=r"peers: host 10\.9\.0\.2 is not"):
         engine.Engine(settings).run()
     assert kernel.firewall == []
@@ -1227,7 +1226,7 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         interface(2, "eth0", "10.1.1.5/24", "192.168.7.2/24", routes=("0.0.0.0/0",))
     ]
     kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
-    settings = settings_for(tmp_path, remotes=(config.Remote("10.0.0.2", "198.51.100.3", 0),))
+    settings = settings_for(tmp_path, remotes=(model.Remote("10.0.0.2", "198.51.100.3", 0),))
 
     def steps():
         eventually(lambda: kernel.links and kernel.link("eth0").sent)

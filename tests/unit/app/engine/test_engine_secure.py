@@ -17,8 +17,8 @@ from collections import Counter
 import pytest
 
 from ropeway.app import systemd
-from ropeway.app.config import read as config
-from ropeway.app.control import server as control
+from ropeway.app.config import model, read
+from ropeway.app.control import answer, client, server
 from ropeway.app.engine import chores, copies, engine, links, reload
 from ropeway.app.engine.continuity import Continuity, boot_clock
 from ropeway.app.store import keys
@@ -54,12 +54,12 @@ def settings_for(tmp_path, **changes):
         "exclude": (),
         # A machine that stands still for a second is no matter of these tests.
         "max_age_s": 60.0,
-        "peers": (config.Peer("10.0.0.2", (keys.public_of(FAR),), (("192.168.0.2", PORT),)),),
+        "peers": (model.Peer("10.0.0.2", (keys.public_of(FAR),), (("192.168.0.2", PORT),)),),
         "private_key": OWN,
-        "control": config.Control(path=str(tmp_path / "control.sock")),
+        "control": model.Control(path=str(tmp_path / "control.sock")),
         **changes,
     }
-    return config.Config(**values)
+    return model.Config(**values)
 
 
 @pytest.fixture
@@ -515,7 +515,7 @@ def test_garbage_is_collected_while_idle_or_at_the_latest_after_a_while(monkeypa
 
 
 def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
-    caller = config.Peer("10.0.0.2", (keys.public_of(FAR),), ())
+    caller = model.Peer("10.0.0.2", (keys.public_of(FAR),), ())
     settings = settings_for(tmp_path, peers=(caller,))
 
     def call():
@@ -562,7 +562,7 @@ def test_the_epoch_follows_the_clock_that_is_set_while_nobody_answers(
 
 
 def test_own_address_that_stands_for_another_host_is_told_and_not_called(kernel, tmp_path, caplog):
-    far = config.Peer(
+    far = model.Peer(
         "10.0.0.2", (keys.public_of(FAR),), (("192.168.0.1", PORT), ("192.168.0.2", PORT))
     )
     settings = settings_for(tmp_path, peers=(far,))
@@ -809,7 +809,7 @@ def test_strict_filter_is_told_where_it_keeps_a_link_from_hearing(kernel, tmp_pa
     settings = settings_for(
         tmp_path,
         peers=(
-            config.Peer(
+            model.Peer(
                 "10.0.0.2",
                 (keys.public_of(FAR),),
                 tuple((f"192.168.{number}.2", PORT) for number in range(2)),
@@ -871,7 +871,7 @@ def test_remotes_at_run_time(kernel, tmp_path):
         ask(settings, command="remote-remove", host="10.0.0.2", address="[2001:db8::2]")
         ask(settings, command="remote-add", host="10.0.0.2", address="[2001:db8::3]")
         assert set(endpoints()) == {"192.168.0.2:51840", "[2001:db8::3]:51840"}
-        with pytest.raises(control.ControlError, match="all ports of an address: leave the port"):
+        with pytest.raises(client.ControlError, match="all ports of an address: leave the port"):
             ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.2:51840")
         assert len(endpoints()) == 2
 
@@ -895,7 +895,7 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
 
     def steps():
         eventually(lambda: kernel.links)
-        with pytest.raises(control.ControlError):
+        with pytest.raises(client.ControlError):
             ask(settings, **message)
         assert ask(settings, command="status")["version"]
 
@@ -907,9 +907,9 @@ def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, capl
     settings = settings_for(tmp_path)
     agent = engine.Engine(settings)
     monkeypatch.setattr(
-        control.ControlServer,
+        server.ControlServer,
         "_accept",
-        lambda server, events, now, accept=control.ControlServer._accept: (
+        lambda server, events, now, accept=server.ControlServer._accept: (
             accept(server, events, now),
             [setattr(client, "uid", uid) for client in server._clients.values()],
         ),
@@ -918,14 +918,14 @@ def test_keys_of_sessions_are_for_root_alone(kernel, tmp_path, monkeypatch, capl
     def steps():
         eventually(lambda: kernel.links)
         if uid:
-            with pytest.raises(control.ControlError, match="for root alone"):
+            with pytest.raises(client.ControlError, match="for root alone"):
                 ask(settings, command="keylog")
             return
         assert ask(settings, command="keylog") == []
         far = FarHost(kernel)
         far.until(far.established)
         (session,) = ask(settings, command="keylog")
-        with contextlib.closing(control.Connection(settings.control.path)) as connection:
+        with contextlib.closing(client.Connection(settings.control.path)) as connection:
             for _ in range(3):
                 assert connection.request({"command": "keylog"}) == [session]
         given_out = [r for r in caplog.records if "keys of the sessions" in r.getMessage()]
@@ -943,7 +943,7 @@ def test_classic_network_has_no_session_keys(kernel, tmp_path):
 
     def steps():
         eventually(lambda: kernel.links)
-        with pytest.raises(control.ControlError, match="only the encapsulation secure"):
+        with pytest.raises(client.ControlError, match="only the encapsulation secure"):
             ask(settings, command="keylog")
 
     run(engine.Engine(settings), steps)
@@ -976,7 +976,7 @@ class TestReload:
         new.replace(self.path)
 
     def agent(self):
-        self.settings = config.read(str(self.path))
+        self.settings = read.read(str(self.path))
         return engine.Engine(self.settings, str(self.path))
 
     def hosts(self):
@@ -1042,7 +1042,7 @@ class TestReload:
                 assert agent.made.secure._peers.settling.max_age_s == max_age_s
             file.write()
             ask(file.settings, command="reload")
-            assert agent.loop.bound.max_age_s == config.DEFAULT_MAX_AGE_S
+            assert agent.loop.bound.max_age_s == model.DEFAULT_MAX_AGE_S
 
         run(agent, steps)
 
@@ -1090,9 +1090,9 @@ class TestReload:
                 file.replace(start + file.own.splitlines()[1] + "\n")
             else:
                 file.write(peers=((3, OTHER),), more=more)
-            with pytest.raises(control.ControlError) as caught:
+            with pytest.raises(client.ControlError) as caught:
                 ask(file.settings, command="reload")
-            assert caught.value.reason == control.REASON_RESTART
+            assert caught.value.reason == answer.REASON_RESTART
             assert str(caught.value).startswith(named or "encapsulation: only a restart")
             assert file.hosts() == ["10.0.0.2"]
 
@@ -1102,7 +1102,7 @@ class TestReload:
         def steps():
             eventually(lambda: kernel.links)
             file.write(peers=((3, OTHER),), more="prot: 1\n")
-            with pytest.raises(control.ControlError, match="did you mean port") as caught:
+            with pytest.raises(client.ControlError, match="did you mean port") as caught:
                 ask(file.settings, command="reload")
             assert caught.value.reason is None
             assert file.hosts() == ["10.0.0.2"]
@@ -1125,7 +1125,7 @@ class TestReload:
         def steps():
             eventually(lambda: kernel.links)
             file.write(peers=((3, OTHER),))
-            with pytest.raises(control.ControlError, match=f"this agent reads {file.path}"):
+            with pytest.raises(client.ControlError, match=f"this agent reads {file.path}"):
                 ask(file.settings, command="reload", config=named)
             assert file.hosts() == ["10.0.0.2"]
 
@@ -1134,11 +1134,11 @@ class TestReload:
     def test_reading_that_never_ends_is_given_up(self, kernel, file, monkeypatch):
         agent = file.agent()
         monkeypatch.setattr(reload, "READING_LIMIT_S", 0.05)
-        monkeypatch.setattr(config, "read", lambda path: signal.pause())
+        monkeypatch.setattr(read, "read", lambda path: signal.pause())
 
         def steps():
             eventually(lambda: kernel.links)
-            with pytest.raises(control.ControlError, match="takes too long"):
+            with pytest.raises(client.ControlError, match="takes too long"):
                 ask(file.settings, command="reload")
             assert file.hosts() == ["10.0.0.2"]
 
@@ -1153,17 +1153,17 @@ class TestReload:
         gate = str(tmp_path / "gate")
         os.mkfifo(gate)
         opener = os.open(gate, os.O_RDWR)
-        read = config.read
+        genuine = read.read
         # However long the test takes to let it go on.
         monkeypatch.setattr(reload, "READING_LIMIT_S", 600.0)
 
         def slowly(path):
-            found = read(path)
+            found = genuine(path)
             with open(gate, "rb", buffering=0) as pipe:
                 pipe.read(1)
             return found
 
-        yield lambda: monkeypatch.setattr(config, "read", slowly), lambda: os.write(opener, b"x")
+        yield lambda: monkeypatch.setattr(read, "read", slowly), lambda: os.write(opener, b"x")
         os.close(opener)
 
     def test_packets_pass_while_the_file_is_read(self, kernel, file, gate):
@@ -1235,7 +1235,7 @@ def test_reload_of_a_classic_network_changes_its_remotes(kernel, tmp_path):
 
     write("{host: 10.0.0.2, addresses: [192.168.0.2, 192.168.1.2]}",
           "{host: 10.0.0.3, addresses: [192.168.0.3]}")  # fmt: skip
-    settings = config.read(str(path))
+    settings = read.read(str(path))
 
     def steps():
         eventually(lambda: kernel.links)
@@ -1254,7 +1254,7 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
     ]
     kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
     kernel.sources["eth0", "198.51.100.4"] = "192.168.7.2"
-    known = config.Peer("10.0.0.2", (keys.public_of(FAR),), (("198.51.100.3", PORT),))
+    known = model.Peer("10.0.0.2", (keys.public_of(FAR),), (("198.51.100.3", PORT),))
     settings = settings_for(tmp_path, peers=(known,))
     told = []
     set_links = SecureNode.set_links

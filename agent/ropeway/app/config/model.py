@@ -1,0 +1,130 @@
+"""The configuration as plain dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import FrozenSet, List, Optional, Tuple
+
+from ropeway.app.store import keys
+from ropeway.core.endpoint import Endpoint
+
+DEFAULT_PATH = "/etc/ropeway/ropeway.yaml"
+DEFAULT_DEVICE_NAME = "ropeway0"
+DEFAULT_CONTROL_PATH = "/run/ropeway/control.sock"
+SECURE = "secure"
+CLASSIC = "classic"
+DEFAULT_EXCLUDE = (
+    *("docker*", "br-*", "veth*", "virbr*", "lxc*", "cni*", "flannel*", "cali*"),
+    *("tailscale*", "zt*", "wg*", "tun*"),
+)
+"""What containers and virtual machines are plugged into leads to no other host, and a VPN may lead
+through the virtual network."""
+DEFAULT_PORT = 51840
+DEFAULT_PRIVATE_KEY_PATH = "/etc/ropeway/private.key"
+DEFAULT_ROLLOVER_S = 120.0
+DEFAULT_MAX_AGE_S = 1.0
+MAX_AGE_MIN_S = 0.1
+"""A turn of a busy loop on a small board takes some hundredths of a second."""
+NO_PSK = bytes(keys.KEY_BYTES)
+"""What stands for a pre-shared key where there is none."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another host of a secure network."""
+
+    host: str
+    """Its virtual address."""
+    public_keys: Tuple[bytes, ...]
+    """Its public key and, while that is being changed, the next one."""
+    endpoints: Tuple[Endpoint, ...] = ()
+    """Where to greet it from the start."""
+    psk_file: Optional[str] = None
+    psk: bytes = field(default=NO_PSK, repr=False)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One address of another host that this one greets from the start, on a classic network."""
+
+    host: str
+    """Its virtual address."""
+    address: str
+    """A real address of it."""
+    index: int
+    """Its interface index there; 0 where the file does not say."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where the control socket stands and who may use it."""
+
+    path: str = DEFAULT_CONTROL_PATH
+    owner: Optional[str] = None
+    group: Optional[str] = None
+    mode: int = 0o660
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration that passed every check."""
+
+    encapsulation: str
+    network: str
+    address: str
+    router: Optional[str]
+    forward: bool
+    device_name: str
+    device_mtu: Optional[int]
+    """In bytes; None lets the agent choose."""
+    include: Tuple[str, ...]
+    exclude: Tuple[str, ...]
+    control: Control
+    named_addresses: Tuple[str, ...] = ()
+    """Addresses that every link sends from and receives at, wherever they live; secure only."""
+    max_age_s: float = DEFAULT_MAX_AGE_S
+    """How long a packet may wait on this host; 0 for no bound."""
+    cpu_latency_us: Optional[int] = None
+    """How soon processors have to wake while packets pass; None leaves them alone."""
+    precedence: bool = True
+    """Whether the virtual network goes before an interface's own where they overlap."""
+    remotes: Tuple[Remote, ...] = ()
+    """classic only."""
+    peers: Tuple[Peer, ...] = ()
+    """secure only, as all that follows."""
+    port: int = DEFAULT_PORT
+    rollover_s: float = DEFAULT_ROLLOVER_S
+    private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
+    private_key: bytes = field(default=b"", repr=False)
+    """Empty where the files of keys were not to be read."""
+    offload_disable: FrozenSet[str] = frozenset()
+    """Features of the kernel that are not to be used: vnet_hdr, tso, uso, udp_segment, udp_gro."""
+
+    @property
+    def device_address(self) -> str:
+        """The virtual address with the network's prefix length, "10.0.0.1/24"."""
+        return "{}/{}".format(self.address, self.network.split("/")[1])
+
+
+def what_differs(before: Config, after: Config) -> List[str]:
+    """Return the keys of the file in which the two differ, those of hosts and keys left out."""
+    names = {
+        "encapsulation": "encapsulation",
+        "network": "network",
+        "address": "address",
+        "router": "router",
+        "forward": "forward",
+        "device_name": "device.name",
+        "device_mtu": "device.mtu",
+        "precedence": "device.precedence",
+        "include": "interfaces.include",
+        "exclude": "interfaces.exclude",
+        "named_addresses": "interfaces.addresses",
+        "control": "control",
+        "max_age_s": "max_age_s",
+        "cpu_latency_us": "cpu_latency_us",
+        "port": "port",
+        "rollover_s": "rollover_s",
+        "offload_disable": "offload.disable",
+    }
+    return [key for name, key in names.items() if getattr(before, name) != getattr(after, name)]
