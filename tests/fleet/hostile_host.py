@@ -87,7 +87,7 @@ MACHINE = "01234567-89ab-cdef-0123-456789abcdef\nnet:[4026531840]\n"
 
 
 def says(host: Host, register: str, answer: Any) -> Dict[str, Any]:
-    """A task whose result is what look.py, or whoever is in its place, says on the host."""
+    """A task whose result is what inspect_host.py, or whoever is in its place, says on the host."""
     file = host.folder / register
     file.write_text(answer if isinstance(answer, str) else json.dumps(answer))
     return {"ansible.builtin.command": {"argv": ["cat", str(file)]}, "register": register}

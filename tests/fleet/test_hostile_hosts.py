@@ -170,7 +170,7 @@ def test_a_template_in_a_status_is_no_peer(host: Host, kind: str) -> None:
         ropeway_agent_expected_peers=["10.0.0.2"],
     )
     assert run.status != 0
-    assert "localhost does not hear 10.0.0.2 after 1 s" in run.words
+    assert "localhost has no connection to 10.0.0.2 after 1 s" in run.words
 
 
 def test_a_template_as_the_fault_of_a_link_is_shown_in_quotes(host: Host) -> None:
@@ -254,4 +254,4 @@ def test_a_template_as_the_failure_of_a_netplan_is_shown_in_quotes(host: Host) -
     )
     assert run.status != 0
     assert f'(Try it: "{ESCAPED}' in run.words
-    assert "did not come through the change of /etc/netplan/60-ropeway.yaml" in run.words
+    assert "failed the change of /etc/netplan/60-ropeway.yaml" in run.words

@@ -1,15 +1,15 @@
-"""Changes one key in the configurations of a host and lets the agents read them.
+"""Changes the key of one peer in the configurations of a host, and reloads the agents.
 
-Run by ropeway_agent on the host, through `python3 -`, with the public keys of the host whose key
-is being changed (base64):
+The role ropeway_agent runs it on the host, as `python3 -`. OLD and NEXT are public keys (base64) of
+the host whose key changes:
 
-    announce OLD NEXT   accept NEXT beside OLD; prints "connected" if a session with it stands
-    switch OLD NEXT     on that host itself: private.key.next becomes private.key
-    verify OLD NEXT     wait until every session with it is made with NEXT
-    settle OLD NEXT     accept NEXT alone
+    announce OLD NEXT   accept NEXT beside OLD; print "connected" if there is a session with it
+    switch OLD NEXT     on that host itself: rename private.key.next to private.key
+    verify OLD NEXT     wait until every session with it uses NEXT
+    settle OLD NEXT     accept only NEXT
 
-Each may be run again. What it has changed it prints; if an agent can't take a change without a
-restart, the file is put back and the exit status is 1.
+Each step may run again. It prints the files that it changed. If an agent needs a restart for a
+change, the file is restored and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -24,56 +24,57 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
-# How templates/ropeway.yaml.j2 writes the two lines of a peer, and the path of the control socket.
+# The form in which templates/ropeway.yaml.j2 writes the keys of a peer, and the control socket.
 PUBLIC = '    public_key: "{}"\n'
 NEXT = '    next_public_key: "{}"\n'
 CONTROL = re.compile(r'^control:\n  path: "([^"\n]+)"$', re.MULTILINE)
 PEER = re.compile(r"^  - host: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
 MARK = "# Managed by Ansible (role ropeway_agent)"
 
-# The base64 of 32 bytes. Anything else could bring lines of its own into a configuration.
+# The base64 of 32 bytes. Any other text could add lines to a configuration.
 PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 
 POLL_S = 0.5
+# `best_state` of a peer with a connection that works both ways.
 ESTABLISHED = 2
-# `ropeway reload`: the change needs a restart, and nothing was applied.
+# Exit status of `ropeway reload`: the change needs a restart, and nothing was applied.
 NEEDS_RESTART = 3
 
 
 class Refused(Exception):
-    """Says in a sentence why the change did not go through."""
+    """The change failed; the text says why and what to do."""
 
 
 def public_key(text: str) -> str:
-    """`text`, if it is a public key; else ArgumentTypeError."""
+    """Return `text` if it is a public key; otherwise raise ArgumentTypeError."""
     if PUBLIC_KEY.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no public key, so nothing was changed")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a public key, so nothing was changed")
     return text
 
 
 def announced(text: str, old: str, new: str) -> str:
-    """`text` with `new` accepted beside `old`."""
+    """Return the configuration `text` with `new` accepted beside `old`."""
     both = PUBLIC.format(old) + NEXT.format(new)
     present = re.escape(PUBLIC.format(old)) + r'(?:    next_public_key: "[^"]*"\n)?'
     return re.sub(present, both, text)
 
 
 def settled(text: str, old: str, new: str) -> str:
-    """`text` with `new` accepted alone."""
+    """Return the configuration `text` with only `new` accepted."""
     for form in (PUBLIC.format(old) + NEXT.format(new), PUBLIC.format(old)):
         text = text.replace(form, PUBLIC.format(new))
     return text
 
 
 class Host:
-    """The configurations below `folder`, and the command of the agent."""
+    """The configurations in `folder`, and the command of the agent."""
 
     def __init__(self, folder: Path, command: str) -> None:
         self.folder = folder
         self.command = command
 
     def configurations(self) -> List[Path]:
-        """The files that the role has written."""
+        """Return the files that the role has written."""
         return [
             path
             for path in sorted(self.folder.glob("*.yaml"))
@@ -81,7 +82,10 @@ class Host:
         ]
 
     def edit(self, change: Any, old: str, new: str) -> bool:
-        """Apply `change` to each file, and let the agents of all that know the host reload."""
+        """Apply `change` to each file, and reload the agents that have the peer.
+
+        Return whether a file changed. Refused if an agent does not accept the change.
+        """
         changed = False
         for path in self.configurations():
             before = path.read_text(encoding="utf-8")
@@ -100,7 +104,7 @@ class Host:
         return changed
 
     def switch(self) -> None:
-        """Let the prepared key become the key."""
+        """Replace private.key by private.key.next, and reload the agents that use it."""
         key = self.folder / "private.key"
         prepared = self.folder / "private.key.next"
         if prepared.exists():
@@ -114,21 +118,21 @@ class Host:
                 self.reload(path)
 
     def reload(self, path: Path) -> None:
-        """Let the agent of `path` read it again; nothing to do if none is running."""
+        """Reload the agent of the configuration `path`, if it is running."""
         unit = "ropeway" if path.stem == "ropeway" else f"ropeway@{path.stem}"
         if subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode:
             return
         done = self._run("reload", "--control", self._control(path))
         if done.returncode == NEEDS_RESTART:
             raise Refused(
-                f"{path} holds other changes, for which its agent has to restart "
+                f"{path} has other changes, for which its agent must restart "
                 f"({done.stderr.strip()}): run site.yml first."
             )
         if done.returncode != 0:
-            raise Refused(f"The agent does not take {path}: {done.stderr.strip()}")
+            raise Refused(f"The agent does not accept {path}: {done.stderr.strip()}")
 
     def sessions(self, old: str, new: str) -> Iterator[Dict[str, Any]]:
-        """What the agents say of the peer that has one of the keys."""
+        """Yield the status of the peer that has one of the keys, from each agent."""
         for path in self.configurations():
             for host, lines in PEER.findall(path.read_text(encoding="utf-8")):
                 if old not in lines and new not in lines:
@@ -140,31 +144,31 @@ class Host:
                         yield peer
 
     def connected(self, old: str, new: str) -> bool:
-        """Whether any session with the peer stands."""
+        """Return whether there is a session with the peer."""
         return any(peer["best_state"] == ESTABLISHED for peer in self.sessions(old, new))
 
     def verify(self, old: str, new: str, limit_s: float) -> None:
-        """Wait until a session with the peer stands, and every one is made with `new`."""
+        """Wait for a session with the peer, until all use `new`; Refused after `limit_s`."""
         end = time.monotonic() + limit_s
         while True:
-            standing = [p for p in self.sessions(old, new) if p["best_state"] == ESTABLISHED]
-            if standing and all((p.get("session") or {}).get("peer_key") == new for p in standing):
+            sessions = [p for p in self.sessions(old, new) if p["best_state"] == ESTABLISHED]
+            if sessions and all((p.get("session") or {}).get("peer_key") == new for p in sessions):
                 return
             if time.monotonic() > end:
-                raise Refused(f"No session with the new key {new} stands after {limit_s:.0f} s.")
+                raise Refused(f"No session uses the new key {new} after {limit_s:.0f} s.")
             time.sleep(POLL_S)
 
     def _control(self, path: Path) -> str:
         match = CONTROL.search(path.read_text(encoding="utf-8"))
         if match is None:
-            raise Refused(f"{path} names no control socket: run site.yml first.")
+            raise Refused(f"{path} has no control socket: run site.yml first.")
         return match[1]
 
     def _replace(self, path: Path, text: str) -> None:
-        """Put `text` in the place of a file, with the same owner and mode, once it is judged."""
+        """Replace a file by `text`, with the same owner and mode, if the agent accepts it."""
         beside = path.with_suffix(".yaml.new")
         status = path.stat()
-        # Never readable by more than the old file is.
+        # The new file must at no time have more readers than the old one.
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
             file.flush()
@@ -174,7 +178,7 @@ class Host:
             os.chmod(beside, status.st_mode & 0o777)
             done = self._run("check-config", str(beside))
             if done.returncode != 0:
-                raise Refused(f"The agent refuses the change of {path}: {done.stderr.strip()}")
+                raise Refused(f"The agent refuses the changed {path}: {done.stderr.strip()}")
             beside.rename(path)
         finally:
             if beside.exists():
@@ -190,7 +194,7 @@ class Host:
 
 
 def main() -> int:
-    """Carry out one step; 1 after a sentence on stderr if it did not go through."""
+    """Run one step; return 1, with a message on stderr, if it fails."""
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=["announce", "switch", "verify", "settle"])
     parser.add_argument("old", type=public_key)

@@ -1,4 +1,4 @@
-"""The public keys of the fleet: found on hosts, recorded, and changed."""
+"""The public keys of the hosts: those they have, those recorded, and a change of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ropeway_fleet.constants import ALL_GROUP, DEFAULT_ENCAPSULATION
 from ropeway_fleet.values import names_in
 from ropeway_fleet.wording import failure_output, quoted
 
-# The base64 of 32 bytes: 43 characters carry 258 bits, and the two that are left over are zero.
+# The base64 of 32 bytes: 43 characters carry 258 bits, of which the last two are zero.
 PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 Keys = Mapping[str, Mapping[str, str]]
 
@@ -23,7 +23,7 @@ Keys = Mapping[str, Mapping[str, str]]
 def needs_keys(
     groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> bool:
-    """Whether any network of any host is secure."""
+    """Return whether any network of any host is secure."""
     used = set()
     for name in groups.get(ALL_GROUP, []):
         used.add(hostvars[name].get("ropeway_encapsulation", DEFAULT_ENCAPSULATION))
@@ -33,18 +33,18 @@ def needs_keys(
 
 
 def is_public_key(text: Any) -> bool:
-    """Whether this is a public key, the canonical base64 of 32 bytes, and nothing else.
+    """Return whether ``text`` is a public key: the canonical base64 of 32 bytes.
 
-    A host may print anything, also what is a template or more lines of a configuration.
+    A host may print anything, such as a template or further lines of a configuration.
     """
     return isinstance(text, str) and PUBLIC_KEY.fullmatch(text) is not None
 
 
 def printed_key_problems(printed: Sequence[str], name: str) -> List[str]:
-    """What a host has printed as its public keys and is none, as sentences; empty if all are."""
+    """Return a problem for each text in ``printed`` that is not a public key."""
     return [
-        f"{name} prints {quoted(text)} as its public key, which is none: look at `ropeway pubkey` "
-        "and at who answers there. Nothing was recorded."
+        f"{name} prints {quoted(text)} as its public key, which is not a key: run `ropeway "
+        "pubkey` there, and check that it is the right host. Nothing was recorded."
         for text in printed
         if not is_public_key(text)
     ]
@@ -53,9 +53,9 @@ def printed_key_problems(printed: Sequence[str], name: str) -> List[str]:
 def found_keys(
     names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], fact: str
 ) -> Dict[str, str]:
-    """The public keys that the hosts ``names`` have shown in ``fact``, as far as they have.
+    """Return the public keys in the variable ``fact`` of the hosts that have one.
 
-    ValueError for what is no public key.
+    ValueError if one is not a public key.
     """
     found = {name: hostvars[name][fact] for name in names if hostvars[name].get(fact)}
     for name, key in found.items():
@@ -65,10 +65,10 @@ def found_keys(
 
 
 def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
-    """What ropeway_keys.yml records, parsed: a host's public_key and, for a while, next_public_key.
+    """Return the keys of a parsed ropeway_keys.yml by host.
 
-    None, for a file that is not there, records nothing. ValueError if it is no such file, or if
-    what it records is no public key.
+    A host has a public_key and, while it is changed, a next_public_key. ``record`` is None if there
+    is no file. ValueError if the file has another form, or a text that is not a public key.
     """
     if record is None:
         return {}
@@ -80,7 +80,7 @@ def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
         }
     except (KeyError, TypeError, ValueError):
         raise ValueError(
-            "the file of recorded keys holds no mapping all.vars.ropeway_recorded_keys of hosts "
+            "the file of recorded keys has no mapping all.vars.ropeway_recorded_keys of hosts "
             "with a public_key: restore it from your version control"
         ) from None
     for name, entry in known.items():
@@ -88,7 +88,7 @@ def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
             if what not in ("public_key", "next_public_key") or not is_public_key(key):
                 raise ValueError(
                     f"the file of recorded keys has {quoted(what)}: {quoted(key)} for {name}, "
-                    "which is no public key: restore it from your version control"
+                    "which is not a public key: restore it from your version control"
                 )
     return known
 
@@ -96,10 +96,10 @@ def recorded_keys(record: Any) -> Dict[str, Dict[str, str]]:
 def key_record(
     recorded: Keys, found: Mapping[str, str], names: Sequence[str]
 ) -> Dict[str, Dict[str, str]]:
-    """What the record has to hold: for each of ``names``, the key found on it, else the recorded.
+    """Return the keys to record: for each of ``names`` the key found there, else the recorded one.
 
-    A host that is in the middle of a change of its key keeps both. Hosts that are not among
-    ``names`` have left the inventory, and lose their entry.
+    A host whose key is being changed keeps both. Hosts that are not in ``names`` have left the
+    inventory; their entries are dropped.
     """
     kept: Dict[str, Dict[str, str]] = {}
     for name in sorted(names):
@@ -114,10 +114,10 @@ def key_record(
 def key_problems(
     recorded: Keys, found: Mapping[str, str], names: Sequence[str], accepted: Any, path: str
 ) -> List[str]:
-    """Keys that nobody has announced, as sentences; empty if all is well.
+    """Return the problems of the keys found: unexpected new keys, and keys of two hosts.
 
-    ``names`` are the hosts of the inventory; ``accepted`` is ropeway_accept_new_keys: names of
-    hosts as a list, or as text with commas.
+    ``names`` are the hosts of the inventory. ``accepted`` is ropeway_accept_new_keys: the hosts
+    that may have a new key, as a list or as a text with commas.
     """
     problems = []
     for name, key in found.items():
@@ -125,13 +125,13 @@ def key_problems(
         if entry and key not in entry.values() and name not in names_in(accepted):
             problems.append(
                 f"{name} has the public key {key}, but {path} records {entry['public_key']}: if "
-                f"the host was installed anew, run again with -e ropeway_accept_new_keys={name}; "
-                "if not, find out which host answers there."
+                f"the host was reinstalled, run again with -e ropeway_accept_new_keys={name}; "
+                "if not, find out which host answers at its address."
             )
-    everybody = {name: recorded[name]["public_key"] for name in names if name in recorded}
-    everybody.update(found)
+    known = {name: recorded[name]["public_key"] for name in names if name in recorded}
+    known.update(found)
     owners: Dict[str, List[str]] = {}
-    for name, key in everybody.items():
+    for name, key in known.items():
         owners.setdefault(key, []).append(name)
     for key, sharing in owners.items():
         if len(sharing) > 1:
@@ -144,7 +144,7 @@ def key_problems(
 
 
 def changed_keys(recorded: Keys, found: Mapping[str, str]) -> List[str]:
-    """The hosts that have another key than the recorded one."""
+    """Return the hosts whose key differs from the recorded one."""
     return [
         name
         for name, key in found.items()
@@ -153,12 +153,15 @@ def changed_keys(recorded: Keys, found: Mapping[str, str]) -> List[str]:
 
 
 def rotation(entry: Any, current: str, prepared: str) -> Dict[str, str]:
-    """Where the change of a host's key stands, from its record and the keys that it has.
+    """Return the stage of a change of a host's key, from its record and the keys on the host.
 
-    ``current`` is the public key of private.key, ``prepared`` that of private.key.next or empty.
-    The result has ``stage``: "begin" (no new key yet), "prepared" (there is one beside the old),
-    "switched" (the host has taken it, others may still accept the old), "unknown" (its key is not
-    the recorded one); and ``old`` and ``next``, public keys or empty.
+    ``current`` is the public key of private.key, ``prepared`` that of private.key.next or "". The
+    result has ``old`` and ``next``, public keys or "", and ``stage``:
+
+        begin     the host has no new key yet
+        prepared  it has a new key beside the old one
+        switched  it uses the new key; other hosts may still accept the old one
+        unknown   its key is not the recorded one
     """
     recorded, announced = (
         (entry or {}).get("public_key", ""),

@@ -1,4 +1,4 @@
-"""The networks of a host and their peers, from the inventory."""
+"""The networks of a host and their peers, as the inventory describes them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def peers(
     addresses: Mapping[str, str],
     encapsulation: str = "classic",
     keys: Any = None,
-    greet: bool = True,
+    initiate: bool = True,
 ) -> List[Dict[str, Any]]:
-    """The section ``peers`` of the agent's configuration on ``host``.
+    """Return the section ``peers`` of the agent's configuration on ``host``.
 
-    One item for each of ``others``: its virtual address out of ``addresses`` and its real addresses
-    on the LANs that it shares with ``host``, in the order of its own inventory. An interface
-    without an address (``configure: false``) is left out: the other end learns it.
+    It has an item for each of ``others``: its virtual address, from ``addresses``, and its real
+    addresses in the LANs that it shares with ``host``, in the order of its ropeway_interfaces.
+    Interfaces without an address (``configure: false``) are left out: the agents learn those.
 
-    With ``secure`` an item has the public keys that ``keys`` records (see `key_record`), a host
-    without one is left out, and ``ropeway_endpoints`` of the other host follow the addresses;
-    without ``greet`` it has no addresses, since the other end comes by itself. With ``classic`` a
-    host that shares no LAN is left out.
+    With ``secure`` an item has the public keys recorded in ``keys`` (see ropeway_keys.key_record),
+    and its addresses end with the other host's ropeway_endpoints. A host without a recorded key is
+    left out. Without ``initiate`` there are no addresses, because the other end connects. With
+    ``classic`` a host that shares no LAN is left out.
     """
     found = []
     for other in others:
@@ -52,7 +52,7 @@ def peers(
             if not (keys or {}).get(other):
                 continue
             item.update(keys[other])
-            reached = _endpoints(host, other, hostvars) if greet else []
+            reached = _endpoints(host, other, hostvars) if initiate else []
             if reached:
                 item["addresses"] = reached
         else:
@@ -66,41 +66,42 @@ def peers(
 def direct_peers(
     host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> List[str]:
-    """The clients with which ``host`` has a strand of its own: its ropeway_direct_peers, and those
-    who list it in theirs, in the order of the inventory."""
-    mine = names_in(hostvars[host].get("ropeway_direct_peers"))
+    """Return the clients to which ``host`` connects without the router, in inventory order.
+
+    They are its ropeway_direct_peers, and the clients that list it in theirs.
+    """
+    own = names_in(hostvars[host].get("ropeway_direct_peers"))
     return [
         other
         for other in groups.get(CLIENT_GROUP, [])
         if other != host
-        and (other in mine or host in names_in(hostvars[other].get("ropeway_direct_peers")))
+        and (other in own or host in names_in(hostvars[other].get("ropeway_direct_peers")))
     ]
 
 
-def knowers(
+def key_holders(
     host: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> List[str]:
-    """The hosts whose configuration holds the public key of ``host``, in inventory order."""
+    """Return the hosts whose configuration has the public key of ``host``, in inventory order."""
     routers, clients = groups.get(ROUTER_GROUP, []), groups.get(CLIENT_GROUP, [])
-    known = list(clients) if host in routers else list(routers)
+    holders = list(clients) if host in routers else list(routers)
     if host in clients:
-        known += direct_peers(host, groups, hostvars)
+        holders += direct_peers(host, groups, hostvars)
     for other in groups.get(ALL_GROUP, []):
         for network in hostvars[other].get("ropeway_agent_extra_networks") or []:
             if any(peer.get("name") == host for peer in network.get("peers") or []):
-                known.append(other)
-    return [other for other in groups.get(ALL_GROUP, []) if other in known and other != host]
+                holders.append(other)
+    return [other for other in groups.get(ALL_GROUP, []) if other in holders and other != host]
 
 
 def networks(
     main: Mapping[str, Any], extras: Sequence[Mapping[str, Any]], keys: Any, has_psk: bool = False
 ) -> List[Dict[str, Any]]:
-    """Everything that the templates need to know of each network of a host, the main one first.
+    """Return the settings of each network of a host, the main one first, for the templates.
 
-    ``extras`` are the items of ropeway_agent_extra_networks; what they leave out they have from
-    ``main`` or by default. A peer with a ``name`` gets that host's public keys, and is left out
-    while it has none. With ``has_psk`` each peer of a secure network gets the psk_file that it does
-    not have already.
+    ``extras`` are the items of ropeway_agent_extra_networks. A setting that an item lacks comes
+    from ``main`` or has a default. A peer with a ``name`` gets the public keys of that host, and is
+    left out if none is recorded. With ``has_psk`` each peer of a secure network has a psk_file.
     """
     found = []
     for given in (main, *extras):
@@ -140,10 +141,10 @@ def networks(
     return found
 
 
-def run_questions(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
-    """The commands by which look.py learns how the agents of `networks` run.
+def run_commands(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
+    """Return the commands with which inspect_host.py asks for the state of each network's agent.
 
-    "status NAME" asks the agent, "active NAME" and "enabled NAME" systemd.
+    "status NAME" asks the agent; "active NAME" and "enabled NAME" ask systemd.
     """
     found = {}
     for network in networks:
@@ -156,7 +157,7 @@ def run_questions(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]
 
 
 def control_path(name: str) -> str:
-    """The control socket of an additional network, in its unit's own folder."""
+    """Return the control socket of an additional network, in the folder of its unit."""
     return f"/run/ropeway-{name}/control.sock"
 
 
@@ -172,11 +173,15 @@ def _shared_addresses(
 
 
 def _endpoints(host: str, other: str, hostvars: Mapping[str, Mapping[str, Any]]) -> List[str]:
-    """Where ``other`` can be reached; with its port where that is not the one of ``host``."""
-    own, its = (int(hostvars[name].get("ropeway_port", DEFAULT_PORT)) for name in (host, other))
+    """Return the addresses of ``other``; with its port if that of ``host`` differs."""
+    own_port, other_port = (
+        int(hostvars[name].get("ropeway_port", DEFAULT_PORT)) for name in (host, other)
+    )
     listed = _shared_addresses(host, other, hostvars)
     listed += names_in(hostvars[other].get("ropeway_endpoints"))
-    return [address if own == its else _with_port(address, its) for address in listed]
+    return [
+        address if own_port == other_port else _with_port(address, other_port) for address in listed
+    ]
 
 
 def _with_port(address: str, port: int) -> str:
@@ -207,8 +212,8 @@ class FilterModule:
         """Return each filter by its name in templates."""
         return {
             "ropeway_direct_peers": direct_peers,
-            "ropeway_knowers": knowers,
+            "ropeway_key_holders": key_holders,
             "ropeway_networks": networks,
             "ropeway_peers": peers,
-            "ropeway_run_questions": run_questions,
+            "ropeway_run_commands": run_commands,
         }

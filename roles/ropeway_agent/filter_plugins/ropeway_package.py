@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-# The file name that dpkg-deb and debhelper give: NAME_VERSION_ARCHITECTURE.deb.
+# The form of the file name that dpkg-deb and debhelper use: NAME_VERSION_ARCHITECTURE.deb.
 PACKAGE_NAME = re.compile(r"(?:^|/)ropeway_(?P<version>[^_/]+)_all\.deb$")
 
 
 def newest_package(paths: Sequence[str]) -> str:
-    """The path with the highest version among ropeway_VERSION_all.deb; "" if there is none."""
+    """Return the path of the ropeway_VERSION_all.deb with the highest version, or ""."""
     packages = [path for path in paths if PACKAGE_NAME.search(path)]
     return max(packages, key=lambda path: _version_key(package_version(path)), default="")
 
 
 def package_version(path: str) -> str:
-    """VERSION out of .../ropeway_VERSION_all.deb; "" if the name is another one."""
+    """Return VERSION of .../ropeway_VERSION_all.deb; "" if the name has another form."""
     match = PACKAGE_NAME.search(path)
     return match["version"] if match else ""
 
 
 def package_sha256(path: str) -> str:
-    """The SHA-256 of a file on the controller, in hexadecimal; "" if there is none."""
+    """Return the SHA-256 of a file on the controller, in hexadecimal; "" if it cannot be read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
@@ -33,7 +33,10 @@ def package_sha256(path: str) -> str:
 
 
 def _version_key(version: str) -> List[Tuple[int, Tuple[int, ...]]]:
-    """Sorts as Debian Policy 5.6.12 does, without epochs, which file names leave out."""
+    """Return a key that sorts versions as Debian Policy 5.6.12 does.
+
+    Epochs are not covered, since file names have none.
+    """
     key = []
     for number, text in re.findall(r"(\d*)([^\d]*)", version):
         # "~" before the end of the part, the end before letters, letters before other characters.

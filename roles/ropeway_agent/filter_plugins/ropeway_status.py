@@ -1,4 +1,4 @@
-"""The status that an agent reports, and the links and peers that it must show."""
+"""The status that an agent reports, and the links and peers that it must have."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ropeway_fleet.values import names_in
 from ropeway_fleet.wording import quoted
 
 
-def status_of(said: Any) -> Dict[str, Any]:
-    """What ``ropeway status --json`` of a host says; empty where it is no such thing."""
+def status_of(output: Any) -> Dict[str, Any]:
+    """Return the parsed output of ``ropeway status --json``; {} if it is not a mapping."""
     try:
-        status = json.loads(said)
+        status = json.loads(output)
     except (TypeError, ValueError, RecursionError):
         return {}
     return status if isinstance(status, dict) else {}
 
 
-def carrying_peers(status: Mapping[str, Any]) -> List[str]:
-    """Virtual addresses of the peers in state 2 (both ways work) in what `status_of` gives."""
+def established_peers(status: Mapping[str, Any]) -> List[str]:
+    """Return the virtual addresses of the peers with an established connection."""
     peers = status.get("peers")
     return [
         peer["host"]
@@ -38,51 +38,53 @@ def carrying_peers(status: Mapping[str, Any]) -> List[str]:
 def expected_links(
     host: str, others: Sequence[str], direct: Sequence[str], hostvars: Mapping[str, Any]
 ) -> List[str]:
-    """The interfaces of ``host`` that have to carry, since one of ``others`` is reached over them.
+    """Return the interfaces of ``host`` that must have an established connection to ``others``.
 
-    That is one in a LAN that both have, and one at whose address others call, as ropeway_endpoints
-    of ``host`` says. Where another one has ropeway_endpoints, which any link may lead to, it is
-    every interface but those in LANs that are shared with hosts of ``direct`` alone.
+    Those are the interfaces in a LAN with one of ``others``, and those with an address in the
+    ropeway_endpoints of ``host``. If one of ``others`` has ropeway_endpoints, any link may reach
+    it: then all interfaces are expected, except those in a LAN with hosts of ``direct`` alone.
     """
     lans = {i["lan"] for other in others for i in hostvars[other]["ropeway_interfaces"]}
-    # Nobody has to be reached over a link that may be off at the other end.
-    sure = {
+    # A link that may be down at the other end is not required.
+    required = {
         interface["lan"]
         for other in others
         for interface in hostvars[other]["ropeway_interfaces"]
         if interface["name"] not in names_in(hostvars[other].get("ropeway_tolerated_links"))
     }
-    borne = names_in(hostvars[host].get("ropeway_tolerated_links"))
-    near = {i["lan"] for other in direct for i in hostvars[other]["ropeway_interfaces"]}
-    anywhere = any(hostvars[other].get("ropeway_endpoints") for other in others)
-    called = [_without_port(text) for text in names_in(hostvars[host].get("ropeway_endpoints"))]
+    tolerated = names_in(hostvars[host].get("ropeway_tolerated_links"))
+    direct_lans = {i["lan"] for other in direct for i in hostvars[other]["ropeway_interfaces"]}
+    reachable_anywhere = any(hostvars[other].get("ropeway_endpoints") for other in others)
+    own_endpoints = [
+        _without_port(text) for text in names_in(hostvars[host].get("ropeway_endpoints"))
+    ]
     return [
         str(interface["name"])
         for interface in hostvars[host]["ropeway_interfaces"]
-        if interface["lan"] in (lans if interface["name"] in borne else sure)
-        or (anywhere and interface["lan"] not in near)
-        or (others and str(interface.get("address") or "").split("/")[0] in called)
+        if interface["lan"] in (lans if interface["name"] in tolerated else required)
+        or (reachable_anywhere and interface["lan"] not in direct_lans)
+        or (others and str(interface.get("address") or "").split("/")[0] in own_endpoints)
     ]
 
 
 def idle_links(status: Mapping[str, Any], names: Any) -> List[str]:
-    """Those interfaces of ``names`` that carry nothing, as what `status_of` gives says."""
+    """Return those of ``names``, interfaces, that have no established connection."""
     established = {
         connection.get("link")
         for peer in _mappings(status, "peers")
         for connection in _mappings(peer, "connections")
         if connection.get("state") == 2 and isinstance(connection.get("link"), int)
     }
-    carrying = [
+    in_use = [
         link.get("name")
         for link in _mappings(status, "links")
         if isinstance(link.get("index"), int) and link["index"] in established
     ]
-    return [name for name in dict.fromkeys(names_in(names)) if name not in carrying]
+    return [name for name in dict.fromkeys(names_in(names)) if name not in in_use]
 
 
 def link_faults(status: Mapping[str, Any], names: Any) -> str:
-    """What the agent says of the links ``names``, each in quotes, for a sentence."""
+    """Return the faults that the agent reports for the links ``names``, quoted, for a message."""
     faults = {
         link.get("name"): link["fault"]
         for key in ("links", "missing_links")
@@ -92,21 +94,22 @@ def link_faults(status: Mapping[str, Any], names: Any) -> str:
     return ", ".join(f"{name} {quoted(faults.get(name, 'no link'))}" for name in names_in(names))
 
 
-def carried_before(status: Mapping[str, Any], network: Mapping[str, Any]) -> List[str]:
-    """The carrying peers of an agent that a new configuration, an item of `networks`, leaves alone.
+def established_before(status: Mapping[str, Any], network: Mapping[str, Any]) -> List[str]:
+    """Return the established peers that must be established again under a new configuration.
 
-    None if the change is one that the other ends have to make as well before they can be heard.
+    ``network`` is the new configuration, an item of ropeway_networks.networks. There are no such
+    peers if encapsulation, prefix or port change: the other ends must change them too.
     """
-    known = (status.get("encapsulation", "classic"), status.get("network"))
-    if known != (network["encapsulation"], network["network"]):
+    former = (status.get("encapsulation", "classic"), status.get("network"))
+    if former != (network["encapsulation"], network["network"]):
         return []
     if network["encapsulation"] == "secure" and status.get("port") != int(network["port"]):
         return []
-    return carrying_peers(status)
+    return established_peers(status)
 
 
-def _mappings(said: Mapping[str, Any], key: str) -> List[Mapping[str, Any]]:
-    listed = said.get(key)
+def _mappings(holder: Mapping[str, Any], key: str) -> List[Mapping[str, Any]]:
+    listed = holder.get(key)
     return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
 
 
@@ -127,12 +130,12 @@ class FilterModule:
     def filters(self) -> Dict[str, Any]:
         """Return each filter by its name in templates."""
         return {
-            "ropeway_carried_before": carried_before,
-            "ropeway_carrying_peers": carrying_peers,
+            "ropeway_established_before": established_before,
+            "ropeway_established_peers": established_peers,
             "ropeway_expected_links": expected_links,
             "ropeway_idle_links": idle_links,
             "ropeway_link_faults": link_faults,
             "ropeway_names": names_in,
-            "ropeway_shown": quoted,
+            "ropeway_quoted": quoted,
             "ropeway_status": status_of,
         }

@@ -1,4 +1,4 @@
-"""Reads what a host says about its addresses and about a change of them that failed."""
+"""The addresses that a host lacks, from the output of ip."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plu
 from ropeway_fleet.wording import failure_output
 
 
-def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Addresses of ``interfaces`` that a host lacks, as "NAME ADDRESS/PREFIX".
+def missing_addresses(output: Any, interfaces: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return the addresses of ``interfaces`` that a host lacks, as "INTERFACE ADDRESS/PREFIX".
 
-    ``said`` is the output of ``ip -j address show`` (all links, those without an address too);
-    what is no such thing names no address. An interface without carrier (no flag LOWER_UP) is let
-    off: networkd gives it its address when the link comes. An interface that does not exist is
-    missing its address. One with ``configure: false`` is somebody else's to address, and is let
-    off as well.
+    ``output`` is that of ``ip -j address show``, which lists all interfaces; output of another form
+    has no addresses. An interface without carrier (no flag LOWER_UP) counts as complete: networkd
+    assigns its address when the link comes up. So does one with ``configure: false``. An interface
+    that does not exist lacks its address.
     """
-    links = _links(said)
+    links = _links(output)
     missing = []
     for interface in interfaces:
         if not interface.get("configure", True):
@@ -42,9 +41,9 @@ def missing_addresses(said: Any, interfaces: Sequence[Mapping[str, Any]]) -> Lis
     return missing
 
 
-def _links(said: Any) -> Dict[str, Mapping[str, Any]]:
+def _links(output: Any) -> Dict[str, Mapping[str, Any]]:
     try:
-        dump = json.loads(said)
+        dump = json.loads(output)
     except (TypeError, ValueError, RecursionError):
         return {}
     return {

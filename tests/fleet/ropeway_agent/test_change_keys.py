@@ -62,7 +62,7 @@ def test_what_is_no_public_key_is_not_passed_on(tmp_path: Path, printed: str) ->
                 check=False,
             )
             assert done.returncode == 2
-            assert "is no public key, so nothing was changed" in done.stderr
+            assert "is not a public key, so nothing was changed" in done.stderr
     assert (tmp_path / "ropeway.yaml").read_text() == CONFIGURATION
 
 
@@ -201,4 +201,4 @@ def test_verifying_wants_a_session_with_the_new_key(
     stage.answer("status", output=status)
     done = stage.run("verify", "--limit-s=0.2")
     assert done.returncode == returned
-    assert ("No session with the new key" in done.stderr) == bool(returned)
+    assert ("No session uses the new key" in done.stderr) == bool(returned)

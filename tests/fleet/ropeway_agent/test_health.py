@@ -43,7 +43,7 @@ def test_link_that_may_be_off_is_a_warning(playbook: Callable[..., Any], tmp_pat
     )
     assert run.status == 0, run.output
     assert "WARNING: vm0 has links that carry nothing" in run.words, run.output
-    assert 'borne: enp0s8 "it is not there"' in run.words.replace("\\", ""), run.output
+    assert 'tolerated: enp0s8 "it is not there"' in run.words.replace("\\", ""), run.output
     assert "WARNING: vm2" not in run.words
 
 

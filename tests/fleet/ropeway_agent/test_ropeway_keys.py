@@ -81,7 +81,7 @@ def test_what_is_no_public_key_is_neither_taken_nor_recorded(printed: str) -> No
             keys.found_keys(["vm0"], {"vm0": {"fact": printed}}, "fact")
     for entry in ({"public_key": printed}, {"public_key": OLD, "next_public_key": printed}):
         record = {"all": {"vars": {"ropeway_recorded_keys": {"vm0": entry}}}}
-        with pytest.raises(ValueError, match="no public key: restore it"):
+        with pytest.raises(ValueError, match="not a public key: restore it"):
             keys.recorded_keys(record)
 
 

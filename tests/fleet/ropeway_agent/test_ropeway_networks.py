@@ -27,14 +27,14 @@ def test_classic_peers_are_on_shared_lans_only(inventory: Inventory) -> None:
 
 
 def test_who_knows_whose_key(inventory: Inventory) -> None:
-    def knowers(host: str) -> List[str]:
-        return list(networks.knowers(host, inventory.groups, inventory.hostvars))
+    def key_holders(host: str) -> List[str]:
+        return list(networks.key_holders(host, inventory.groups, inventory.hostvars))
 
-    assert knowers("vm1") == ["vm0", "vm2"]
-    assert knowers("vm0") == knowers("vm2") == ["vm1"]
+    assert key_holders("vm1") == ["vm0", "vm2"]
+    assert key_holders("vm0") == key_holders("vm2") == ["vm1"]
     inventory["vm0"]["ropeway_direct_peers"] = ["vm2"]
-    assert knowers("vm0") == ["vm1", "vm2"]
-    assert knowers("vm2") == ["vm1", "vm0"]
+    assert key_holders("vm0") == ["vm1", "vm2"]
+    assert key_holders("vm2") == ["vm1", "vm0"]
     inventory.add_client("vm3", {"name": "a", "lan": "net0", "address": "192.168.0.9/24"})
     inventory["vm3"]["ropeway_agent_extra_networks"] = [{"name": "x", "peers": [{"name": "vm2"}]}]
-    assert knowers("vm2") == ["vm1", "vm0", "vm3"]
+    assert key_holders("vm2") == ["vm1", "vm0", "vm3"]

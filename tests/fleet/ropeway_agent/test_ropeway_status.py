@@ -13,21 +13,23 @@ from tests.fleet.ropeway_agent.statuses import status
 statuses = load_filters("ropeway_agent", "ropeway_status")
 
 
-def test_carrying_peers() -> None:
+def test_established_peers() -> None:
     states = {"10.0.0.2": 2, "10.0.0.3": 1, "no address": 2}
     status = {"peers": [{"host": host, "best_state": state} for host, state in states.items()]}
-    assert statuses.carrying_peers(status) == ["10.0.0.2"]
-    assert statuses.carrying_peers({}) == []
+    assert statuses.established_peers(status) == ["10.0.0.2"]
+    assert statuses.established_peers({}) == []
 
 
 def test_who_has_to_be_heard_again() -> None:
     network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": "51840"}
     before = {**network, "port": 51840, "peers": [{"host": "10.0.0.2", "best_state": 2}]}
-    assert statuses.carried_before(before, network) == ["10.0.0.2"]
+    assert statuses.established_before(before, network) == ["10.0.0.2"]
     for change in ({"encapsulation": "classic"}, {"network": "10.0.0.0/25"}, {"port": 51841}):
-        assert statuses.carried_before({**before, **change}, network) == []
+        assert statuses.established_before({**before, **change}, network) == []
     classic = {**network, "encapsulation": "classic"}
-    assert statuses.carried_before({**before, "encapsulation": "classic"}, classic) == ["10.0.0.2"]
+    assert statuses.established_before({**before, "encapsulation": "classic"}, classic) == [
+        "10.0.0.2"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +39,9 @@ def test_who_has_to_be_heard_again() -> None:
     ids=range(7),
 )  # fmt: skip
 def test_a_status_that_is_none_names_no_peer(said: str) -> None:
-    assert statuses.carrying_peers(statuses.status_of(said)) == []
+    assert statuses.established_peers(statuses.status_of(said)) == []
     assert (
-        statuses.carried_before(statuses.status_of(said), {"encapsulation": "x", "network": ""})
+        statuses.established_before(statuses.status_of(said), {"encapsulation": "x", "network": ""})
         == []
     )
 

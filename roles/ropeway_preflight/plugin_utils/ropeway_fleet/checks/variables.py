@@ -68,8 +68,7 @@ def unknown_variable_problems(
             owners.setdefault(key, []).append(name)
     for key, having in owners.items():
         if key in REMOVED_VARIABLES:
-            new = REMOVED_VARIABLES[key]
-            yield f"{by_group(having, groups)}: {key} is now called {new}: rename it."
+            yield _removed_problem(by_group(having, groups), key)
         elif key.startswith(VARIABLE_PREFIX):
             if key not in known and key not in SET_BY_ROLES:
                 endings = [name[len(VARIABLE_PREFIX) :] for name in known]
@@ -87,6 +86,15 @@ def unknown_variable_problems(
                     f"{by_group(having, groups)}: the variable {shown(key)} is unknown: "
                     f"did you mean {near[0]}?"
                 )
+
+
+def removed_variable_problems(names: Sequence[str], host: str) -> List[str]:
+    """Return a problem for each of ``names``, variables of a host, that a former version had."""
+    return [_removed_problem(host, name) for name in names if name in REMOVED_VARIABLES]
+
+
+def _removed_problem(owners: str, name: str) -> str:
+    return f"{owners}: {name} is now called {REMOVED_VARIABLES[name]}: rename it."
 
 
 def _is_mistyped_prefix(key: str) -> bool:

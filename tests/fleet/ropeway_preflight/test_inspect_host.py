@@ -16,7 +16,7 @@ import pytest
 
 from tests.fleet.inventory import CHECKOUT
 
-LOOK = CHECKOUT / "roles" / "ropeway_preflight" / "files" / "look.py"
+LOOK = CHECKOUT / "roles" / "ropeway_preflight" / "files" / "inspect_host.py"
 
 
 def look(**question: Any) -> Dict[str, Any]:

@@ -1,13 +1,13 @@
-"""Says in one go what a role has to know of a host, so that it can leave alone what is right.
+"""Reads the state of a host in one task, so that a role only changes what differs from it.
 
-Run by the roles on the host, through `python3 -`, with one argument, a JSON object:
+The roles run it on the host, as `python3 -`, with one argument, a JSON object:
 
-    paths      paths and shell patterns: is it there, whose is it, and what may others do with it
-    contents   the same for regular files, and the SHA-256 of what they hold
-    commands   a name for each, and its arguments
+    paths      paths and shell patterns, whose mode, owner and group are read
+    contents   paths of regular files, of which also the SHA-256 is read
+    commands   commands by name: each is a list of the program and its arguments
 
-It changes nothing. It prints a JSON object with "paths", which has each path that exists and what
-`attributes` says of it, and "commands", which has what `answer` says of each.
+It changes nothing. It prints a JSON object: "paths" has the result of `attributes` for each path
+that exists, and "commands" that of `run` for each command.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import subprocess
 import sys
 from typing import Any, Dict, List
 
-# Of a file that is read, as much is held at a time.
+# A file is read in pieces of this size.
 CHUNK_BYTES = 1 << 20
-# A command that takes longer is one that hangs.
-COMMAND_LIMIT_S = 30
-# As a shell says that there is no such command, or that it was ended for its time.
+# A command that takes longer is stopped: it hangs.
+COMMAND_TIMEOUT_S = 30
+# The exit statuses with which sh and timeout(1) report a missing and a stopped command.
 NOT_FOUND, TIMED_OUT = 127, 124
 
 
 def attributes(path: str, read: bool) -> Dict[str, str]:
-    """The mode (four octal digits), owner and group of what is at `path`.
+    """Return the mode (four octal digits), owner and group of `path`.
 
-    With `read` also the SHA-256 of a regular file, in hexadecimal. A number takes the place of a
-    name that the host does not know.
+    With `read`, add the SHA-256 of a regular file, in hexadecimal. Owner and group are numbers if
+    the host has no names for them.
     """
     status = os.lstat(path)
     found = {
@@ -52,38 +52,38 @@ def attributes(path: str, read: bool) -> Dict[str, str]:
     return found
 
 
-def answer(argv: List[str]) -> Dict[str, Any]:
-    """What a command says: "rc", its exit status, "stdout" and "stderr" without a last line end."""
+def run(argv: List[str]) -> Dict[str, Any]:
+    """Run a command; return "rc", its exit status, and "stdout" and "stderr", without newline."""
     try:
         done = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=COMMAND_LIMIT_S,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
     except OSError as error:
         return {"rc": NOT_FOUND, "stdout": "", "stderr": str(error)}
     except subprocess.TimeoutExpired:
-        words = f"no answer within {COMMAND_LIMIT_S} s"
-        return {"rc": TIMED_OUT, "stdout": "", "stderr": words}
+        error = f"no answer within {COMMAND_TIMEOUT_S} s"
+        return {"rc": TIMED_OUT, "stdout": "", "stderr": error}
     return {"rc": done.returncode, "stdout": _text(done.stdout), "stderr": _text(done.stderr)}
 
 
-def look(question: Dict[str, Any]) -> Dict[str, Any]:
-    """The answer to a question in the form that the head of this file gives."""
+def inspect(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the answer to a question; the head of this file describes both."""
     paths: Dict[str, Dict[str, str]] = {}
     for kind in ("paths", "contents"):
         for pattern in question.get(kind, []):
             for path in sorted(glob.glob(pattern)) or [pattern]:
                 if os.path.lexists(path):
                     paths[path] = attributes(path, kind == "contents")
-    commands = {name: answer(argv) for name, argv in question.get("commands", {}).items()}
+    commands = {name: run(argv) for name, argv in question.get("commands", {}).items()}
     return {"paths": paths, "commands": commands}
 
 
-def _text(said: bytes) -> str:
-    return said.decode(errors="replace").rstrip("\r\n")
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace").rstrip("\r\n")
 
 
 def _owner(number: int) -> str:
@@ -101,4 +101,4 @@ def _group(number: int) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(look(json.loads(sys.argv[1]))))
+    print(json.dumps(inspect(json.loads(sys.argv[1]))))
