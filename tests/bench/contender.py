@@ -132,8 +132,8 @@ class WireGuard(Contender):
             far += ["endpoint", f"{there}:{WIREGUARD_PORT}"]
             host.run("wg", "set", device, "private-key", str(key), "listen-port", WIREGUARD_PORT)
             host.run("wg", "set", device, *far)
-            host.ip("address", "add", f"{address}/24", "dev", device)
-            host.ip("link", "set", device, "mtu", TUNNEL_MTU, "up")
+            host.add_address(device, f"{address}/24")
+            host.kernel.link("set", ifname=device, mtu=int(TUNNEL_MTU), state="up")
         self._wait_ping()
 
 

@@ -39,16 +39,15 @@ class Bridged:
 
     def __init__(self, topology: Topology) -> None:
         self.vm0, self.vm1, self.vm2 = (topology.host(name) for name in ("vm0", "vm1", "vm2"))
-        self.vm2.batch(["link", "add", BRIDGE, "type", "bridge"], ["link", "set", BRIDGE, "up"])
+        self.vm2.kernel.link("add", ifname=BRIDGE, kind="bridge")
         for number, host in enumerate((self.vm0, self.vm1)):
             plug = f"port{number}"
-            peer = ["peer", "name", plug, "netns", self.vm2.netns]
-            host.ip("link", "add", "eth0", "type", "veth", *peer)
-            self.vm2.ip("link", "set", plug, "master", BRIDGE, "up")
+            host.cable("eth0", self.vm2.netns, plug)
+            bridge = self.vm2.link(BRIDGE)["index"]
+            self.vm2.kernel.link("set", ifname=plug, master=bridge, state="up")
             up(host, "eth0", f"192.168.0.{2 + number}/24")
         up(self.vm2, BRIDGE, "192.168.0.4/24")
-        peer = ["peer", "name", CABLE, "netns", self.vm2.netns]
-        self.vm0.ip("link", "add", CABLE, "type", "veth", *peer)
+        self.vm0.cable(CABLE, self.vm2.netns, CABLE)
         up(self.vm0, CABLE, "192.168.1.2/24")
         up(self.vm2, CABLE, "192.168.1.4/24")
         for host in (self.vm1, self.vm2):
@@ -64,7 +63,8 @@ class Bridged:
 
 
 def up(host: Host, interface: str, address: str) -> None:
-    host.batch(["address", "add", address, "dev", interface], ["link", "set", interface, "up"])
+    host.add_address(interface, address)
+    host.kernel.link("set", ifname=interface, state="up")
 
 
 def call_iptables(host: Host, value: int) -> None:

@@ -257,8 +257,7 @@ table netdev {table} {{
 
     def create(self, index: int | None = None) -> None:
         """Make the veth pair, plug it in, address it and bring it up."""
-        far = {"ifname": self.port, "net_ns_fd": self._switch}
-        self.host.kernel.link("add", ifname=self.interface, index=index or 0, kind="veth", peer=far)
+        self.host.cable(self.interface, self._switch, self.port, index or 0)
         self.host.topology.plug_in(self.port, self.lan)
         if ":" in self.address:
             self.host.sysctl(f"net/ipv6/conf/{self.interface}/disable_ipv6", 0)
@@ -310,6 +309,11 @@ class Host:
     def link(self, interface: str) -> Any:
         """Return what the kernel says of an interface, with the attributes of rtnetlink(7)."""
         return self.kernel.link("get", ifname=interface)[0]
+
+    def cable(self, interface: str, netns: str, far_end: str, index: int = 0) -> None:
+        """Make an interface, with this index unless it is 0, whose other end is elsewhere."""
+        peer = {"ifname": far_end, "net_ns_fd": netns}
+        self.kernel.link("add", ifname=interface, index=index, kind="veth", peer=peer)
 
     def add_address(self, interface: str, address: str) -> None:
         """Give an interface an address ("A.B.C.D/N", or an IPv6 one) that works at once."""
