@@ -126,7 +126,7 @@ class Lab:
     def leftovers(self) -> List[str]:
         """What exists of this lab right now, a sentence each; empty after `down`."""
         found = [f"process {pid}" for pid in process.processes() if self._owns(pid)]
-        found += [f"interface {link['ifname']}" for link in network.links(self.prefix)]
+        found += [f"interface {name}" for name in network.interfaces(self.prefix)]
         if network.table_exists(self.prefix):
             found.append(f"nftables table of {self.prefix}")
         found += [f"mount {m.target}" for m in mounts() if self.state in m.target.parents]

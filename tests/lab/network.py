@@ -6,15 +6,18 @@ link to it `rwlab-vm0-net0`, nftables table `bridge rwlab`.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import socket
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Iterator, List
 
 from . import process, progress
 from .errors import LabError
 from .topology import MANAGEMENT, Topology
 
+IFF_UP = 0x1  # linux/if.h
 IFNAME_LIMIT = 15  # IFNAMSIZ of linux/if.h less the terminating 0
 
 # linux/if_bridge.h: BR_STATE_DISABLED, BR_STATE_FORWARDING
@@ -53,27 +56,40 @@ def _table(prefix: str) -> str:
     return prefix.rstrip("-")
 
 
-def links(prefix: str) -> List[Dict[str, Any]]:
-    """This machine's network interfaces whose names start with `prefix`, as `ip -j` has them."""
-    found = json.loads(process.run(["ip", "-j", "-d", "link", "show"]).stdout)
-    return [link for link in found if link["ifname"].startswith(prefix)]
+@contextlib.contextmanager
+def _kernel(complaint: str) -> Iterator[Any]:
+    """Give a socket to this machine's network; what it refuses is a LabError with `complaint`."""
+    # Not at the top, because a lab can be taken down without pyroute2.
+    try:
+        from pyroute2.iproute.linux import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError:
+        raise LabError("This Python has no pyroute2: use that of build/venv.") from None
+    with IPRoute(ext_ack=True) as kernel:
+        try:
+            yield kernel
+        except NetlinkError as error:
+            raise LabError(f"{complaint}: {error.args[1]}.") from None
+
+
+def interfaces(prefix: str) -> List[str]:
+    """The names of this machine's network interfaces that start with `prefix`."""
+    return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
 
 
 def create(prefix: str, topology: Topology) -> None:
     """Make the bridges, address the management one, and load the (empty) filter."""
-    _refuse_overlap(topology)
+    with _kernel(f"The bridges of {prefix.rstrip('-')} can't be made") as kernel:
+        _refuse_overlap(kernel, topology)
+        for lan in (*topology.lans, MANAGEMENT):
+            _create_bridge(kernel, bridge_name(prefix, lan))
+        kernel.addr(
+            "add",
+            index=socket.if_nametoindex(bridge_name(prefix, MANAGEMENT)),
+            address=str(topology.controller),
+            prefixlen=topology.management_network.prefixlen,
+        )
     _warn_of_firewall()
-    for lan in (*topology.lans, MANAGEMENT):
-        name = bridge_name(prefix, lan)
-        kind = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
-        process.run(["ip", "link", "add", "name", name, *kind])
-        # The machine itself has no part in the LANs: not even link-local addresses.
-        no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
-        if no_ipv6.exists():
-            no_ipv6.write_text("1")
-        process.run(["ip", "link", "set", "dev", name, "up"])
-    address = f"{topology.controller}/{topology.management_network.prefixlen}"
-    process.run(["ip", "address", "add", address, "dev", bridge_name(prefix, MANAGEMENT)])
     process.run(
         ["nft", "-f", "-"],
         text_in=f"""
@@ -88,6 +104,16 @@ def create(prefix: str, topology: Topology) -> None:
         }}
         """,
     )
+
+
+def _create_bridge(kernel: Any, name: str) -> None:
+    options = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
+    kernel.link("add", ifname=name, kind="bridge", **options)
+    # The machine itself has no part in the LANs: not even link-local addresses.
+    no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+    if no_ipv6.exists():
+        no_ipv6.write_text("1")
+    kernel.link("set", ifname=name, state="up")
 
 
 def _warn_of_firewall() -> None:
@@ -112,25 +138,25 @@ def _warn_of_firewall() -> None:
         )
 
 
-def _refuse_overlap(topology: Topology) -> None:
-    for link in json.loads(process.run(["ip", "-j", "-4", "address", "show"]).stdout):
-        for address in link["addr_info"]:
-            taken = ipaddress.IPv4Network(
-                f"{address['local']}/{address['prefixlen']}", strict=False
+def _refuse_overlap(kernel: Any, topology: Topology) -> None:
+    for found in kernel.get_addr(family=socket.AF_INET):
+        address = f"{found.get_attr('IFA_LOCAL')}/{found['prefixlen']}"
+        if ipaddress.IPv4Interface(address).network.overlaps(topology.management_network):
+            raise LabError(
+                f"The management network {topology.management_network} overlaps with {address} on "
+                f"{found.get_attr('IFA_LABEL')}: is another lab up? Take it down, or give a "
+                "topology with another management network."
             )
-            if taken.overlaps(topology.management_network):
-                raise LabError(
-                    f"The management network {topology.management_network} overlaps with "
-                    f"{address['local']}/{address['prefixlen']} on {link['ifname']}: is another "
-                    "lab up? Take it down, or give a topology with another management network."
-                )
 
 
 def attach(prefix: str, host: str, lan: str) -> bool:
     """Put a host's outer end on its bridge and bring it up; False if there is no such end yet."""
     port, bridge = port_name(prefix, host, lan), bridge_name(prefix, lan)
-    done = process.run(["ip", "link", "set", "dev", port, "master", bridge, "up"], check=False)
-    return done.returncode == 0
+    # It may also go again at any moment, with its machine.
+    with contextlib.suppress(LabError), _kernel(f"{port} can't be put on {bridge}") as kernel:
+        kernel.link("set", ifname=port, master=socket.if_nametoindex(bridge), state="up")
+        return True
+    return False
 
 
 def cut(prefix: str, host: str, lan: str, manner: str = "silent") -> None:
@@ -139,9 +165,10 @@ def cut(prefix: str, host: str, lan: str, manner: str = "silent") -> None:
     if manner == "silent":
         process.run(["bridge", "link", "set", "dev", port, "state", PORT_DISABLED])
     elif manner == "carrier":
-        process.run(["ip", "link", "set", "dev", port, "down"])
+        with _kernel(f"{port} can't be taken down") as kernel:
+            kernel.link("set", ifname=port, state="down")
     elif manner in ("drop", "drop-in", "drop-out"):
-        if not any(link["ifname"] == port for link in links(prefix)):
+        if port not in interfaces(prefix):
             raise LabError(f"There is no link {port}: is the lab up?")
         for chosen, name in (("drop-in", "cut_to"), ("drop-out", "cut_from")):
             if manner in ("drop", chosen):
@@ -157,10 +184,12 @@ def restore(prefix: str, host: str, lan: str) -> None:
         # Adding first makes the removal succeed whether or not it was in the set.
         _element(prefix, "add", name, port)
         _element(prefix, "delete", name, port)
-    found = json.loads(process.run(["ip", "-j", "link", "show", "dev", port]).stdout)[0]
-    if "UP" not in found["flags"]:
-        process.run(["ip", "link", "set", "dev", port, "up"])
-    elif found["operstate"] == "UP":
+    with _kernel(f"{port} can't be set up") as kernel:
+        (found,) = kernel.link("get", ifname=port)
+        if not found["flags"] & IFF_UP:
+            kernel.link("set", ifname=port, state="up")
+            return
+    if found.get_attr("IFLA_OPERSTATE") == "UP":
         process.run(["bridge", "link", "set", "dev", port, "state", PORT_FORWARDING])
     # In every other case the bridge lets the port forward when its carrier comes (no STP).
 
@@ -171,10 +200,10 @@ def _element(prefix: str, verb: str, name: str, port: str) -> None:
 
 def remove(prefix: str) -> None:
     """Remove every bridge, veth end and filter of this prefix; no error if there is none."""
-    for link in links(prefix):
+    for name in interfaces(prefix):
         # Ends of machines that have just died may go by themselves in the meantime.
-        process.run(["ip", "link", "delete", "dev", link["ifname"]], check=False)
-    left = [link["ifname"] for link in links(prefix)]
+        process.run(["ip", "link", "delete", "dev", name], check=False)
+    left = interfaces(prefix)
     if left:
         raise LabError(f"These interfaces can't be removed: {', '.join(left)}.")
     if table_exists(prefix):

@@ -335,7 +335,7 @@ def _nothing_of(lab: Lab) -> None:
     assert lab.leftovers() == []
     # The same once more, not as the lab itself looks for it.
     name = lab.prefix.rstrip("-")
-    assert network.links(lab.prefix) == []
+    assert network.interfaces(lab.prefix) == []
     assert not any(f"/{name}/" in str(mount.target) for mount in roots.mounts())
     assert not (Path("/var/lib/ropeway-lab") / name).exists()
     for folder in (Path(folder) for folder in NSPAWN_LEFTOVERS):
