@@ -96,7 +96,7 @@ def test_the_diagram_of_states_is_the_table():
         # Handshakes.
         f"again, for {handshakes.ANSWER_S:g} s, {handshakes.ANSWER_BURST:g} times at once and then"
         f" {handshakes.ANSWER_RATE:g} times a second",
-        f"the budget ({handshakes.HANDSHAKE_RATE:g} handshakes a second,"
+        f"The budget ({handshakes.HANDSHAKE_RATE:g} handshakes a second,"
         f" {handshakes.HANDSHAKE_BURST:g} at once)",
         f"again after {tuning.INITIATE_MIN_S} s and then in pauses that grow by"
         f" {tuning.INITIATE_GROWTH} to {tuning.INITIATE_MAX_S:g} s, spread by"
