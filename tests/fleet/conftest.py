@@ -1,4 +1,4 @@
-"""Inventories to break, the roles' filters without Ansible around them, and ansible-playbook."""
+"""An inventory, filters of roles as plain modules, and ansible-playbook."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLAYBOOK_LIMIT_S = 600
 
 
 def load_filters(role: str, module: str) -> ModuleType:
-    """A filter plugin of a role, as a plain module."""
+    """Return a filter plugin of a role as a plain module."""
     return load_module(
         f"{role}_{module}", CHECKOUT / "roles" / role / "filter_plugins" / f"{module}.py"
     )
 
 
 def load_module(name: str, path: Path) -> ModuleType:
-    """A file of a role as a module."""
+    """Return a Python file of a role as a module."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -39,18 +39,18 @@ def load_module(name: str, path: Path) -> ModuleType:
 
 @pytest.fixture
 def inventory() -> Inventory:
-    """The lab's own inventory, which has no problem."""
+    """Return the inventory of the lab, which has no problem."""
     return Inventory()
 
 
 class Run:
-    """What an ansible-playbook did: exit status, output, seconds."""
+    """The result of an ansible-playbook: exit status, output, seconds."""
 
     def __init__(self, status: int, output: str, seconds: float) -> None:
         self.status = status
         self.output = output
         self.seconds = seconds
-        # Ansible wraps long messages: a sentence is looked for regardless of line ends.
+        # Ansible wraps long messages. Tests search this text, which has no line ends.
         self.words = " ".join(output.split())
 
 

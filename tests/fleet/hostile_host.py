@@ -1,4 +1,4 @@
-"""A host that says to Ansible what a test wants."""
+"""A host whose programs and modules answer Ansible as a test wants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fleet.conftest import Run
 from tests.fleet.inventory import CHECKOUT
 
 ROLES = CHECKOUT / "roles"
-# Runs a command where it is templated, and changes the title of a terminal where it is shown.
+# Runs a command if it is evaluated as a template; changes a terminal's title if shown unchanged.
 HOSTILE = "{{ lookup('pipe', 'touch PWNED') }}\x1b]0;title\x07\n- vm9: all is well"
 
 
@@ -21,7 +21,7 @@ ESCAPED = "{{ lookup('pipe', 'touch"
 
 
 class Host:
-    """localhost, with programs and modules that say what a test wants."""
+    """localhost, with programs and modules of a test."""
 
     def __init__(self, folder: Path, playbook: Callable[..., Run]) -> None:
         self.folder = folder
@@ -32,11 +32,11 @@ class Host:
         (folder / "library").mkdir()
 
     def program(self, name: str, out: str = "", error: str = "", status: int = 0) -> None:
-        """A program on the host's path."""
+        """Add a program to the host's path."""
         self.script("bin", name, out, error, status)
 
     def module(self, name: str, result: Dict[str, Any]) -> None:
-        """A module that has a result."""
+        """Add a module with this result."""
         self.script("library", name, json.dumps(result), "", 0)
 
     def script(self, folder: str, name: str, out: str, error: str, status: int) -> None:
@@ -50,7 +50,7 @@ class Host:
         program.chmod(0o755)
 
     def run(self, tasks: List[Dict[str, Any]], role: str, **variables: Any) -> Run:
-        """Run tasks of a role on the host; nothing that it says may do or show anything."""
+        """Run tasks of a role; no output of the host may be evaluated or shown unchanged."""
         play = {
             "hosts": "localhost",
             "gather_facts": False,
@@ -69,7 +69,7 @@ class Host:
 
 
 def tasks_of(role: str, file: str) -> List[Dict[str, Any]]:
-    """The tasks of a role's file."""
+    """Return the tasks of a role's file."""
     return list(yaml.safe_load((ROLES / role / "tasks" / f"{file}.yml").read_text()))
 
 
@@ -87,7 +87,7 @@ MACHINE = "01234567-89ab-cdef-0123-456789abcdef\nnet:[4026531840]\n"
 
 
 def says(host: Host, register: str, answer: Any) -> Dict[str, Any]:
-    """A task whose result is what inspect_host.py, or whoever is in its place, says on the host."""
+    """Return a task whose output is ``answer``, in place of that of inspect_host.py."""
     file = host.folder / register
     file.write_text(answer if isinstance(answer, str) else json.dumps(answer))
     return {"ansible.builtin.command": {"argv": ["cat", str(file)]}, "register": register}

@@ -1,4 +1,4 @@
-"""The lab's inventory as plain data that a test can break."""
+"""The lab's inventory as plain data, for tests that change it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXTRA_NETWORK = {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1",
 
 
 class Inventory:
-    """The lab's inventory as `groups` and `hostvars`, to be changed by a test."""
+    """The lab's inventory as `groups` and `hostvars`, for a test to change."""
 
     def __init__(self) -> None:
         shared = yaml.safe_load((LAB / "group_vars" / "ropeway" / "main.yml").read_text())
@@ -42,11 +42,11 @@ class Inventory:
             own.update(variables)
 
     def interface(self, host: str, name: str) -> Dict[str, Any]:
-        """The entry `name` of a host's ropeway_interfaces."""
+        """Return the entry `name` of a host's ropeway_interfaces."""
         return next(item for item in self[host]["ropeway_interfaces"] if item["name"] == name)
 
     def add_client(self, name: str, *interfaces: Dict[str, Any]) -> None:
-        """A further client without a virtual address of its own."""
+        """Add a client without a virtual address."""
         self.groups["ropeway"].append(name)
         self.groups["ropeway_clients"].append(name)
         self.hostvars[name] = copy.deepcopy(self.hostvars["vm0"])
@@ -59,7 +59,7 @@ class Inventory:
         self["vm0"]["ropeway_agent_extra_networks"] = [{**EXTRA_NETWORK, **changes}]
 
     def write(self, directory: Path) -> Path:
-        """Write it as a folder that ansible-playbook takes with -i."""
+        """Write it as a folder for ansible-playbook -i; return the folder."""
         directory.mkdir(parents=True, exist_ok=True)
         children = {
             group: {"hosts": dict.fromkeys(self.groups[group])}
@@ -75,7 +75,7 @@ class Inventory:
 
 
 def fleet_of(number: int) -> Inventory:
-    """The lab with so many clients more, which are the group robots."""
+    """Return the lab with ``number`` more clients, which are the group robots."""
     inventory = Inventory()
     inventory.groups["robots"] = []
     for position in range(number):
@@ -88,7 +88,7 @@ def fleet_of(number: int) -> Inventory:
 
 
 class Templated(Dict[str, Any]):
-    """Variables of a host, of which some cannot be templated, as in Ansible's hostvars."""
+    """Variables of a host, of which some raise when they are read, as in Ansible's hostvars."""
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)

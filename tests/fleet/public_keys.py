@@ -1,4 +1,4 @@
-"""Public keys, and texts that are none."""
+"""Public keys, and texts that are not keys."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 
 
 def key(letter: str) -> str:
-    """A public key that is not one, but looks like it."""
+    """Return a text in the form of a public key."""
     return base64.b64encode(letter.encode() * 32).decode()
 
 
 OLD, NEW, OTHER = key("o"), key("+"), key("x")
 
-#: What a host may print instead of its public key.
+# Texts that a host may print instead of its public key.
 NO_KEYS = {
     "template": "{{ lookup('pipe', 'touch pwned') }}",
     "member": f'{OLD}"\n  - host: 10.0.0.66\n    public_key: "{OTHER}',

@@ -17,23 +17,23 @@ BEGIN, END = "<!-- variables: begin -->", "<!-- variables: end -->"
 
 
 def roles() -> Iterator[Path]:
-    """The folders of all roles, in alphabetical order."""
+    """Yield the folders of all roles, in alphabetical order."""
     return (path.parents[1] for path in sorted(ROLES.glob("*/meta/argument_specs.yml")))
 
 
 def specs(role: Path) -> Dict[str, Any]:
-    """The entry points of a role by name, as meta/argument_specs.yml has them."""
+    """Return the entry points of a role by name, from meta/argument_specs.yml."""
     text = (role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text)["argument_specs"])
 
 
 def defaults(role: Path) -> Dict[str, Any]:
-    """defaults/main.yml of a role."""
+    """Return defaults/main.yml of a role."""
     return dict(yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")))
 
 
 def table(role: Path) -> str:
-    """The Markdown table of a role's variables, one line per variable and sub-option."""
+    """Return the Markdown table of a role's variables: a line per variable and sub-option."""
     options: Dict[str, Any] = {}
     for entry_point in specs(role).values():
         options.update(entry_point.get("options", {}))
@@ -63,7 +63,7 @@ def _rows(options: Dict[str, Any], indent: str) -> Iterator[str]:
 
 
 def with_table(role: Path) -> str:
-    """The role's README with its table of variables brought up to date."""
+    """Return the README of a role with a current table of variables."""
     readme = (role / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
@@ -71,7 +71,7 @@ def with_table(role: Path) -> str:
 
 
 def main() -> int:
-    """Write every table; 0."""
+    """Write every table; return 0."""
     for role in roles():
         (role / "README.md").write_text(with_table(role), encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""What a hostile host may say to Ansible, on each channel on which a host is asked."""
+"""Hostile output of a host, in each answer that a role reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def host(tmp_path: Path, playbook: Callable[..., Run]) -> Host:
 
 
 def check_host(host: Host, facts: Dict[str, Any], asked: str, *interfaces: str) -> Run:
-    """The check of a host that has facts and answers so when it is asked for machine and TUN."""
+    """Run the checks of a host with ``facts``; ``asked`` is its identity and TUN device."""
     host.module("setup_of_host", {"changed": False, "ansible_facts": facts})
     (host.folder / "asked").write_text(asked)
     tasks = tasks_of("ropeway_preflight", "hosts")
@@ -81,7 +81,7 @@ def test_a_template_as_the_name_of_an_interface_with_an_address_is_shown_in_quot
     assert f'localhost: the address "{ESCAPED}' in run.words
 
 
-def test_an_interface_that_nobody_makes_stops_the_run(host: Host) -> None:
+def test_a_missing_interface_stops_the_run(host: Host) -> None:
     run = check_host(host, FACTS, f"{MACHINE}tun\n", "eth0.200", "mgmnt0", "eth0")
     assert run.status != 0
     assert (
@@ -101,7 +101,7 @@ def test_what_is_no_machine_and_no_tun_device_is_said(host: Host) -> None:
 def test_a_host_that_is_in_the_inventory_under_two_names_stops_the_run(
     playbook: Callable[..., Run], tmp_path: Path
 ) -> None:
-    """Real facts of this machine, which both names lead to."""
+    """Both names lead to this machine, with its real facts."""
     book = tmp_path / "book.yml"
     role = str(ROLES / "ropeway_preflight")
     check = {"ansible.builtin.import_role": {"name": role, "tasks_from": "hosts"}}

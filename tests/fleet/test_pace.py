@@ -1,4 +1,4 @@
-"""What a roll-out takes as its fleet grows: counted where it can be, and else as a ratio."""
+"""The cost of a roll-out in a growing fleet: a count where possible, otherwise a ratio."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SECONDS_RATIO_MAX = 4
 
 
 def check(playbook: Callable[..., Any], folder: Path, number: int) -> Tuple[Dict[str, int], float]:
-    """The steps that each host takes in a check of the inventory, and the seconds of all."""
+    """Return the tasks of each host in a check of the inventory, and the seconds of all."""
     run = playbook(fleet_of(number - LAB_HOSTS).write(folder / str(number)), *ONLY_INVENTORY)
     assert run.status == 0, run.output
     assert "Find every problem of the inventory" in run.output
-    # Who has taken none is not in the recap.
+    # A host without a task is not in the recap.
     steps = {name: int(ok) + int(skipped) for name, ok, skipped in RECAP.findall(run.output)}
     return steps, run.seconds
 
@@ -43,7 +43,7 @@ def test_the_check_of_an_inventory_does_not_ask_host_by_host(
 
 
 class Counted(Dict[str, Any]):
-    """Variables of hosts that count how often a host is asked for."""
+    """Variables of hosts that count the accesses to a host."""
 
     asked = 0
 
@@ -53,7 +53,7 @@ class Counted(Dict[str, Any]):
 
 
 def test_variables_are_asked_for_as_often_as_there_are_hosts() -> None:
-    """Ansible puts a host's variables together whenever they are asked for."""
+    """Ansible merges a host's variables on every access."""
     for number in (FEW, MANY):
         inventory = fleet_of(number - LAB_HOSTS)
         hostvars = Counted(inventory.hostvars)
@@ -62,7 +62,7 @@ def test_variables_are_asked_for_as_often_as_there_are_hosts() -> None:
 
 
 def test_whether_anybody_needs_keys_is_found_out_once() -> None:
-    """It asks all hosts; as a condition of each task on each host it would ask n x n."""
+    """The fact reads all hosts; as a condition of each task it would read them n x n times."""
     plays = yaml.safe_load((CHECKOUT / "playbooks" / "site.yml").read_text())
     tasks = [task for play in plays for task in play.get("tasks", [])]
     users = [task for task in tasks if task.get("when") == "__ropeway_agent_needs_keys"]

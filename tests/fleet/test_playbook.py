@@ -1,4 +1,4 @@
-"""site.yml with inventories that are wrong: it stops before any host is touched."""
+"""site.yml with wrong inventories: it stops before any host is contacted."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from tests.fleet.inventory import Inventory
 
-# TEST-NET-1 of RFC 5737: nobody answers there, so whoever tries to connect fails differently.
+# TEST-NET-1 of RFC 5737: no host answers, so an attempt to connect fails in another way.
 NOBODY = "192.0.2.{}"
-# An attempt to reach a host takes at least this long to fail, many times what it takes without one.
+# A failed attempt to connect takes this long, many times a run without one.
 CONNECT_TIMEOUT_S = 200
 
 
 @pytest.fixture
 def unreachable(inventory: Inventory) -> Inventory:
-    """The lab's network on hosts that don't exist."""
+    """Return the inventory of the lab with addresses of hosts that do not exist."""
     for number, variables in enumerate(inventory.hostvars.values(), 201):
         variables["ansible_host"] = NOBODY.format(number)
         variables["ansible_ssh_common_args"] = f"-o ConnectTimeout={CONNECT_TIMEOUT_S}"
@@ -112,7 +112,7 @@ def test_all_problems_in_one_run(
 def test_right_inventory_goes_on_to_the_hosts(
     unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The counterpart: with nothing wrong, the same hosts are found unreachable."""
+    """Without a mistake, the same hosts are unreachable."""
     for variables in unreachable.hostvars.values():
         variables["ansible_ssh_common_args"] = "-o ProxyCommand=false"
     package = tmp_path / "ropeway_0.0.0_all.deb"
@@ -153,7 +153,7 @@ ONLY_INVENTORY = ("--tags", "always", "--skip-tags", "reach,install,configure,ru
 
 
 def read_record(directory: Path) -> Dict[str, str]:
-    """The addresses in ropeway_addresses.yml of an inventory."""
+    """Return the addresses in ropeway_addresses.yml of an inventory."""
     text = (directory / "ropeway_addresses.yml").read_text()
     return dict(yaml.safe_load(text)["all"]["vars"]["ropeway_recorded_addresses"])
 
@@ -178,7 +178,7 @@ def test_a_variable_that_needs_another_one_is_a_sentence_of_ropeway(
     assert "UNREACHABLE" not in run.output
 
 
-def test_a_syntax_error_in_a_variable_is_told_with_host_and_variable(
+def test_a_syntax_error_in_a_variable_is_reported_with_host_and_variable(
     unreachable: Inventory, playbook: Callable[..., Any], tmp_path: Path
 ) -> None:
     unreachable["vm1"]["ropeway_endpoints"] = ["{{ nord_ip | nosuch }}"]
@@ -258,7 +258,7 @@ def test_a_variable_of_a_role_that_is_not_of_its_kind_stops_before_any_host_is_t
 
 
 def changed(output: str) -> List[str]:
-    """Lines of the recap that count changes."""
+    """Return the lines of the recap that count changes."""
     return [line for line in output.splitlines() if "changed=" in line and "changed=0" not in line]
 
 

@@ -1,4 +1,4 @@
-"""What every role has: variables that are described, documented and prefixed, and the same tags."""
+"""Rules for all roles: variables are described and prefixed, phases and tags are the same."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tests.fleet.conftest import load_filters
 from tests.fleet.inventory import CHECKOUT
 
 ROLES = list(role_tables.roles())
+TESTS = CHECKOUT / "tests" / "fleet"
 ALL_ROLES = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
 def described(role: Path) -> Dict[str, Any]:
-    """The options of all entry points of a role."""
+    """Return the options of all entry points of a role."""
     options: Dict[str, Any] = {}
     for entry_point in role_tables.specs(role).values():
         options.update(entry_point.get("options", {}))
@@ -95,7 +96,7 @@ def test_phases_and_tags_are_uniform(name: str) -> None:
 
 
 @ALL_ROLES
-def test_nothing_is_swept_under_the_carpet(role: Path) -> None:
+def test_no_task_hides_its_failure_or_output(role: Path) -> None:
     for path in role.rglob("*.yml"):
         text = path.read_text(encoding="utf-8")
         for forbidden in ("ignore_errors", "failed_when: false", "no_log: true"):
@@ -104,11 +105,26 @@ def test_nothing_is_swept_under_the_carpet(role: Path) -> None:
             assert mode in ("preserve",) or mode.startswith('"') or mode == "cleanup", (path, mode)
 
 
+@ALL_ROLES
+def test_no_module_of_a_role_is_longer_than_500_lines(role: Path) -> None:
+    modules = list(role.rglob("*.py"))
+    assert [path for path in modules if len(path.read_text().splitlines()) > 500] == []
+
+
+def test_each_check_is_in_the_table_of_the_readme_and_has_tests() -> None:
+    role = role_tables.ROLES / "ropeway_preflight"
+    modules = {path.name for path in (role / "plugin_utils/ropeway_fleet/checks").glob("[!_]*.py")}
+    text = (role / "README.md").read_text(encoding="utf-8")
+    assert {name for name in modules if f"`{name}`" not in text} == {"host.py"}
+    tests = {path.name for path in (TESTS / "ropeway_preflight" / "checks").glob("test_*.py")}
+    assert modules - {name.removeprefix("test_") for name in tests} == {"host.py"}
+
+
 GROUPS = {"ropeway_routers", "ropeway_clients", "ropeway_up", "ropeway_down"}
 
 
 def words(*globs: str) -> Set[str]:
-    """Words that begin with ropeway_ in files of the checkout."""
+    """Return the words with the prefix ropeway_ in files of the checkout."""
     found: Set[str] = set()
     for pattern in globs:
         for path in CHECKOUT.glob(pattern):
@@ -119,7 +135,7 @@ def words(*globs: str) -> Set[str]:
 
 
 def known_variables() -> Set[str]:
-    """Every variable that an inventory may have."""
+    """Return all variables that an inventory may have."""
     names = set(INVENTORY_VARIABLES) | set(SET_BY_ROLES)
     return names.union(*(role_tables.defaults(role) for role in ROLES))
 

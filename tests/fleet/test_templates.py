@@ -1,4 +1,4 @@
-"""What the templates make of the lab's inventory, judged by the agent itself and by its schema."""
+"""The templates with the lab's inventory, checked by the agent and by its schema."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def render_further(
     networks: List[Dict[str, Any]],
     **variables: Any,
 ) -> None:
-    """Render it where vm0 takes part in further networks."""
+    """Render it with additional networks on vm0."""
     # render.yml reads the roles' defaults as variables of the play, which beat the inventory's.
     extra = "{{ further if inventory_hostname == 'vm0' else [] }}"
     render(
@@ -66,7 +66,7 @@ def render_further(
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory, playbook: Callable[..., Any]) -> Path:
-    """A folder with NAME.ropeway.yaml and NAME.netplan.yaml of every host of the lab."""
+    """Return a folder with NAME.ropeway.yaml and NAME.netplan.yaml of every host of the lab."""
     folder = tmp_path_factory.mktemp("rendered")
     render(playbook, LAB, folder)
     return folder
@@ -74,19 +74,19 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, playbook: Callable[..., A
 
 @pytest.fixture(scope="module")
 def classic(tmp_path_factory: pytest.TempPathFactory, playbook: Callable[..., Any]) -> Path:
-    """The same with the classic encapsulation."""
+    """Return the same with the classic encapsulation."""
     folder = tmp_path_factory.mktemp("classic")
     render(playbook, LAB, folder, ropeway_encapsulation="classic")
     return folder
 
 
 def configuration(rendered: Path, host: str, network: str = "ropeway") -> Dict[str, Any]:
-    """The agent's configuration of a host, parsed."""
+    """Return the parsed configuration of a host's agent."""
     return dict(yaml.safe_load((rendered / f"{host}.{network}.yaml").read_text()))
 
 
 def check_config(file: Path) -> subprocess.CompletedProcess[str]:
-    """What the agent says to a configuration; its key is not here, it never leaves its host."""
+    """Return the agent's opinion of a configuration, except that its private key is missing."""
     return subprocess.run(
         [sys.executable, "-m", "ropeway", "check-config", "--without-keys", str(file)],
         cwd=CHECKOUT / "agent",

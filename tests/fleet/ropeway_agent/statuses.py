@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 
 def status(**faults: str) -> Dict[str, Any]:
-    """What an agent says that reaches 10.0.0.2 over each link without a fault."""
+    """Return a status: the agent reaches 10.0.0.2 over each link whose fault is empty."""
     indexes = {name: number for number, name in enumerate(faults, 2)}
     return {
         "links": [

@@ -66,8 +66,8 @@ def test_what_is_no_public_key_is_not_passed_on(tmp_path: Path, printed: str) ->
     assert (tmp_path / "ropeway.yaml").read_text() == CONFIGURATION
 
 
-# Stands for the agent's command and for systemctl: notes what it is asked, and answers as told by a
-# file for each subcommand.
+# Replaces the agent's command and systemctl: it records its arguments, and answers from a file for
+# each subcommand.
 PROGRAM = """\
 #!/bin/sh
 echo "$(basename "$0") $*" >> {folder}/asked
@@ -79,7 +79,7 @@ exit 0
 
 
 class Stage:
-    """A folder of configurations with programs that stand for the agent."""
+    """A folder of configurations, with programs in place of the agent and systemctl."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,13 +97,13 @@ class Stage:
         self.answer("status", output='{"peers": []}')
 
     def answer(self, command: str, status: int = 0, output: str = "") -> None:
-        """Let a subcommand end with `status` and print `output`."""
+        """Set the exit status and output of a subcommand."""
         if status:
             (self.folder / f"answer.{command}").write_text(str(status))
         (self.folder / f"answer.{command}.out").write_text(output)
 
     def run(self, step: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """One step, as the role runs it."""
+        """Run one step, as the role does."""
         return subprocess.run(
             [sys.executable, "-", step, OLD, NEW, f"--folder={self.etc}", *more],
             input=SCRIPT.read_text(),
@@ -115,7 +115,7 @@ class Stage:
         )
 
     def asked(self, command: str) -> List[str]:
-        """The calls of one of the agent's subcommands so far."""
+        """Return the calls of a subcommand of the agent so far."""
         file = self.folder / "asked"
         lines = file.read_text().splitlines() if file.exists() else []
         return [line for line in lines if line.startswith(f"ropeway {command}")]
@@ -127,7 +127,7 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def peer(made_with: str, state: int = 2) -> str:
-    """A status in which the changing host's session is made with a key."""
+    """Return a status in which the session with the changing host uses the key ``made_with``."""
     session = {"peer_key": made_with} if made_with else None
     found = {"host": "10.0.0.1", "best_state": state, "session": session}
     return json.dumps({"peers": [found, {"host": "10.0.0.3", "best_state": 2, "session": None}]})

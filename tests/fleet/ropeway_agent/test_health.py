@@ -1,4 +1,4 @@
-"""Links that must carry before a roll-out goes on, and those that may be off."""
+"""Links that must work before a roll-out continues, and those that may be down."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_link_that_may_be_off_is_a_warning(playbook: Callable[..., Any], tmp_pat
     assert "WARNING: vm2" not in run.words
 
 
-def test_agent_whose_links_all_carry_passes(playbook: Callable[..., Any], tmp_path: Path) -> None:
+def test_agent_with_all_links_passes(playbook: Callable[..., Any], tmp_path: Path) -> None:
     run = gate(playbook, tmp_path, status(enp0s3="", enp0s8=""))
     assert run.status == 0, run.output
     assert "WARNING: vm" not in run.words

@@ -1,4 +1,4 @@
-"""The public keys of the fleet: found on hosts, recorded, and changed."""
+"""The public keys of the hosts: those they have, those recorded, and a change of them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_key_on_two_hosts_is_a_problem() -> None:
     assert "vm1 and vm0 have the same public key" in sentence
 
 
-def test_public_keys_are_told_from_what_is_none() -> None:
+def test_only_canonical_base64_of_32_bytes_is_a_public_key() -> None:
     assert all(map(keys.is_public_key, (OLD, NEW, OTHER)))
     assert [kind for kind, text in NO_KEYS.items() if keys.is_public_key(text)] == []
     assert not keys.is_public_key(None)
@@ -89,7 +89,7 @@ def test_what_is_no_public_key_is_neither_taken_nor_recorded(printed: str) -> No
 def test_a_host_that_prints_no_public_key_ends_the_run(
     playbook: Callable[..., Any], tmp_path: Path, kind: str
 ) -> None:
-    """The tasks that ask for keys, with a hostile ``ropeway`` where they ask."""
+    """Run the tasks that read keys, with a hostile program ``ropeway``."""
     (tmp_path / "printed").write_text(NO_KEYS[kind])
     command = tmp_path / "bin" / "ropeway"
     command.parent.mkdir()
@@ -180,7 +180,7 @@ def test_the_record_reads_what_its_template_writes(
         ({"public_key": OLD}, "", "", "unknown", (OLD, "")),
     ],
 )
-def test_where_a_change_stands(
+def test_the_stage_of_a_change_follows_from_record_and_keys(
     entry: Dict[str, str], current: str, prepared: str, stage: str, both: Any
 ) -> None:
     found = keys.rotation(entry, current, prepared)

@@ -26,7 +26,9 @@ def test_classic_peers_are_on_shared_lans_only(inventory: Inventory) -> None:
     assert networks.peers("vm0", ["vm0", "vm2"], inventory.hostvars, ADDRESSES) == []
 
 
-def test_who_knows_whose_key(inventory: Inventory) -> None:
+def test_a_key_is_on_the_router_its_clients_and_direct_peers(
+    inventory: Inventory,
+) -> None:
     def key_holders(host: str) -> List[str]:
         return list(networks.key_holders(host, inventory.groups, inventory.hostvars))
 

@@ -1,4 +1,4 @@
-"""The status that an agent reports, and the links and peers that it must show."""
+"""The status that an agent reports, and the links and peers that it must have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_established_peers() -> None:
     assert statuses.established_peers({}) == []
 
 
-def test_who_has_to_be_heard_again() -> None:
+def test_peers_are_expected_again_unless_both_ends_must_change() -> None:
     network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": "51840"}
     before = {**network, "port": 51840, "peers": [{"host": "10.0.0.2", "best_state": 2}]}
     assert statuses.established_before(before, network) == ["10.0.0.2"]

@@ -1,4 +1,4 @@
-"""What the roles ask a host in one go."""
+"""The state of a host that the roles read in one task."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 
 from tests.fleet.inventory import CHECKOUT
 
-LOOK = CHECKOUT / "roles" / "ropeway_preflight" / "files" / "inspect_host.py"
+INSPECT_HOST = CHECKOUT / "roles" / "ropeway_preflight" / "files" / "inspect_host.py"
 
 
 def look(**question: Any) -> Dict[str, Any]:
-    """The answer, asked for as the roles do."""
+    """Run inspect_host.py as the roles do; return its answer."""
     done = subprocess.run(
         [sys.executable, "-", json.dumps(question)],
-        stdin=LOOK.open(),
+        stdin=INSPECT_HOST.open(),
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,4 +1,4 @@
-"""What a host says about itself."""
+"""The checks of a host, from its facts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_facts_of_any_kind_are_problems_and_no_exception(facts: Any) -> None:
     ))) < 6000  # fmt: skip
 
 
-def test_hosts_that_are_one_machine_are_told() -> None:
+def test_hosts_that_are_one_machine_are_a_problem() -> None:
     machine = hosts.machine_of(f"{MACHINE}tun\n")
     assert machine
     copy = hosts.machine_of(MACHINE.replace("0123", "4567"))

@@ -1,4 +1,4 @@
-"""How sentences show values and what a host has said."""
+"""How messages show values and output of hosts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_failure_is_its_last_line_without_control_characters_and_cut() -> None
         assert failure_output(silent) == NO_OUTPUT
 
 
-def test_a_failure_is_told_with_its_items() -> None:
+def test_a_failure_of_a_loop_has_the_output_of_each_failed_item() -> None:
     items = [
         {"failed": True, "stderr": "one"},
         {"failed": False},

@@ -14,7 +14,7 @@ addresses = load_filters("ropeway_underlay", "ropeway_addresses")
 
 
 def link(name: str, *addresses: str, carrier: bool = True) -> Dict[str, Any]:
-    """One item of `ip -j address show`."""
+    """Return one item of `ip -j address show`."""
     info = [
         {"family": "inet", "local": address.split("/")[0], "prefixlen": int(address.split("/")[1])}
         for address in addresses

@@ -20,7 +20,7 @@ ROLE_OPTIONS = {
 
 @pytest.fixture
 def problems() -> Callable[..., List[str]]:
-    """The problems of an inventory and a record."""
+    """Return a function that finds the problems of an inventory and a record."""
 
     def find(inventory: Inventory, recorded: Optional[Dict[str, Any]] = None) -> List[str]:
         return inventory_problems(

@@ -64,7 +64,7 @@ def test_problem_is_one_sentence(
     assert_one_sentence(problems(inventory), parts)
 
 
-def test_hosts_behind_one_address_are_told_apart_by_port(
+def test_hosts_behind_one_address_may_differ_in_port(
     inventory: Inventory, problems: Callable[..., List[str]]
 ) -> None:
     for port, variables in enumerate(inventory.hostvars.values(), 2201):

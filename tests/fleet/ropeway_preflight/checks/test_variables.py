@@ -55,7 +55,7 @@ def test_problem_is_one_sentence(
     assert_one_sentence(problems(inventory), parts)
 
 
-def test_variables_of_others_are_nobodys_mistake(
+def test_variables_of_other_roles_are_not_a_problem(
     inventory: Inventory, problems: Callable[..., List[str]]
 ) -> None:
     for name in ("gateway_port", "gateway_psk", "railway_network", "rope_count", "port", "_", "-"):

@@ -66,7 +66,7 @@ def _endpoints(variables: Mapping[str, Any]) -> List[str]:
     raw = variables.get("ropeway_endpoints")
     if not is_secure(variables) or not is_list(raw):
         return []
-    return [str(item) for item in raw]
+    return [str(item) for item in raw or ()]
 
 
 def direct_peer_problems(
