@@ -17,7 +17,9 @@ def host(tmp_path: Path, playbook: Callable[..., Run]) -> Host:
     return Host(tmp_path, playbook)
 
 
-def check_host(host: Host, facts: Dict[str, Any], asked: str, *interfaces: str) -> Run:
+def check_host(
+    host: Host, facts: Dict[str, Any], asked: str, *interfaces: str, **variables: Any
+) -> Run:
     """Run the checks of a host with ``facts``; ``asked`` is its identity and TUN device."""
     host.module("setup_of_host", {"changed": False, "ansible_facts": facts})
     (host.folder / "asked").write_text(asked)
@@ -32,6 +34,7 @@ def check_host(host: Host, facts: Dict[str, Any], asked: str, *interfaces: str) 
         ropeway_network="10.0.0.0/24",
         ropeway_preflight_minimum_versions={"Debian": "11", "Ubuntu": "20.04"},
         ropeway_preflight_minimum_python="3.8",
+        **variables,
     )
 
 
@@ -92,7 +95,20 @@ def test_a_missing_interface_stops_the_run(host: Host) -> None:
     assert "No host was changed." in run.words
 
 
-def test_what_is_no_machine_and_no_tun_device_is_said(host: Host) -> None:
+@pytest.mark.parametrize("tolerated", ["wwan0, wlan0", ["wwan0"]])
+def test_a_tolerated_link_may_be_missing(host: Host, tolerated: Any) -> None:
+    run = check_host(
+        host,
+        FACTS,
+        f"{MACHINE}tun\n",
+        "eth0",
+        "wwan0",
+        ropeway_tolerated_links=tolerated,
+    )
+    assert run.status == 0, run.output
+
+
+def test_a_host_without_a_tun_device_stops_the_run(host: Host) -> None:
     run = check_host(host, FACTS, host.hostile, "eth0")
     assert run.status != 0
     assert "localhost: there is no character device /dev/net/tun" in run.words

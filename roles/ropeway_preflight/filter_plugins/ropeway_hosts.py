@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 # Ansible loads this file alone: this is where it finds the modules that the roles share.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
 
+from ropeway_fleet.values import names_in
 from ropeway_fleet.wording import shown_fact
 
 # Longest list of a host's items that a message shows.
@@ -192,5 +193,6 @@ class FilterModule:
             "ropeway_host_problems": host_problems,
             "ropeway_host_values": host_values,
             "ropeway_machine": machine_of,
+            "ropeway_names": names_in,
             "ropeway_same_machine_problems": same_machine_problems,
         }

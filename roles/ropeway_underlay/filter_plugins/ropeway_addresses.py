@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 # Ansible loads this file alone: this is where it finds the modules that the roles share.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "ropeway_preflight/plugin_utils"))
 
+from ropeway_fleet.values import names_in
 from ropeway_fleet.wording import failure_output
 
 
@@ -66,4 +67,5 @@ class FilterModule:
         return {
             "ropeway_missing_addresses": missing_addresses,
             "ropeway_failure_output": failure_output,
+            "ropeway_names": names_in,
         }
