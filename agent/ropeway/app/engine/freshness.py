@@ -1,9 +1,9 @@
-"""Reading from the kernel's queues without what has waited there for too long.
+"""Reading from the kernel's queues without packets that have waited there for too long.
 
-A controller or a video decoder is better off without what was sent seconds ago. While the loop
-turns nothing waits that long. Where the agent or the whole host stood still, the queues are full of
-it: of a socket's the kernel says when each datagram came; of the device's nobody does, so all that
-it holds at waking is dropped.
+A controller or a video decoder is better off without packets that were sent seconds ago. While the
+loop turns, no packet waits that long. After a standstill of the agent or the whole host, the queues
+are full of old packets. The kernel says when each datagram of a socket came, but not when a packet
+came to the device; so everything that the device holds when the agent wakes is dropped.
 """
 
 from __future__ import annotations
@@ -11,67 +11,71 @@ from __future__ import annotations
 import heapq
 import time
 from functools import partial
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Hashable, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from ropeway.app.engine.intake import Source
 from ropeway.core.data.sojourn import Polls, QueueAge
 from ropeway.kernel.classic_sockets import LinkSockets
 from ropeway.kernel.tun import Queue, Tun
 from ropeway.kernel.udp import Receiver
 
 # Tuning
+#: The loop turns at least so often within the bound: three polls may lie between the last one that
+#: found a queue empty and one that finds a packet, which is fresh nonetheless.
 WAKES = 5
-"""The loop turns so often within the bound, whatever happens: three polls may lie between the last
-that found a queue empty and a packet in it, which is fresh all the same."""
+#: If a socket is never read to its end, the age of a datagram is looked up once in this share of
+#: the bound: datagrams behind it are older by no more than that.
 DOUBT_SHARE = 1 / 8
-"""A socket that is never read to its end is asked how old things are once in that share of the
-bound: what waits on from there is no older than that besides."""
+#: Datagrams that are read in a turn of a socket whose datagrams are old; they take about 5 ms.
 DOUBTED_READS = 1024
-"""Datagrams read in a turn of a socket whose datagrams are old: 5 ms or so."""
+#: Reads of the links handled in a turn after a standstill; each is a datagram or a train of them.
 MERGED_READS = 32
-"""What of the links is handled in a turn after a standstill, each a datagram or a train of them."""
+#: Packets that are read from the device at once in order to drop them.
 DROPPED_READS = 32
-"""Packets read from the device at once to be dropped."""
 
 _INF = float("inf")
 
-#: Drops what was read of a source too late, and returns what of it is to be handled nonetheless.
+#: Drops packets that were read too late from a source, by key; returns what must be handled anyway.
 Expire = Callable[[Any, List[Any]], List[Any]]
 
 
 class Dated(NamedTuple):
-    """What was read of a link, and when it came."""
+    """A read of a link, and when it came."""
 
+    #: In seconds of the loop's clock.
     came_at: float
-    #: The same; infinite where it was too late and only what is left of it is here.
+    #: The same; infinite if it came too late and `reads` has only what was left of it.
     since: float
+    #: The datagram or train, as an intake handles it.
     reads: List[Any]
 
 
 class Bound:
-    """How long a packet may wait on this host, and the loop's clock, which goes on in suspend.
+    """How long a packet may wait on this host, and the loop's clock.
 
-    `max_age_s` is in seconds, 0 for no bound.
+    `max_age_s` is in seconds, 0 for no bound; `clock` returns seconds and goes on in suspend.
     """
 
     def __init__(self, max_age_s: float, clock: Callable[[], float]) -> None:
+        #: Returns seconds.
         self.clock = clock
+        #: When the loop polled.
         self.polls = Polls(clock())
         self.set(max_age_s)
 
     def set(self, max_age_s: float) -> None:
-        """Let another bound hold from now on."""
-        #: In seconds; infinite where there is no bound.
+        """Change the bound."""
+        #: In seconds; infinite if there is no bound.
         self.max_age_s = max_age_s or _INF
-        #: The loop turns at the latest after this time.
+        #: The loop turns after this time at the latest.
         self.wake_s = self.max_age_s / WAKES
+        #: How far the age of a datagram may be out, in seconds.
         self.doubt_s = self.max_age_s * DOUBT_SHARE
 
     def note_poll(self, now: float, complete: bool) -> bool:
-        """Take note of a poll that ended, and whether it named all that was ready.
+        """Note that a poll ended, and whether it named all descriptors that were ready.
 
-        False if the loop stood still since the one before: it may have looked before that only, so
-        another one has to say what is ready.
+        Return False if the loop stood still since the poll before. This poll may have looked before
+        the standstill, so another one is needed.
         """
         polls = self.polls
         turned = now - polls.began_at <= self.max_age_s
@@ -79,17 +83,19 @@ class Bound:
         return turned
 
     def expired_at(self) -> float:
-        """Return the time such that what came before has waited for too long."""
+        """Return the time before which a packet must have come to have waited for too long."""
         return self.clock() - self.max_age_s
 
 
-class DeviceSource(Source):
-    """A queue of the device."""
+class DeviceSource:
+    """A queue of the device, read by an intake."""
 
     def __init__(self, key: Any, queue: Queue, device: Tun, bound: Bound, expire: Expire) -> None:
         self.key = key
         self._queue = queue
         self._device = device
+        #: Nothing of the last read came to this host before that time.
+        self.since = _INF
         self._bound = bound
         self._expire = expire
         self._age = QueueAge(bound.polls.began_at)
@@ -121,8 +127,8 @@ class DeviceSource(Source):
         self._age.emptied(now)
 
 
-class LinkSource(Source):
-    """What arrives at a socket."""
+class LinkSource:
+    """A socket, read by an intake."""
 
     def __init__(
         self,
@@ -131,8 +137,12 @@ class LinkSource(Source):
         expire: Expire,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.key = sockets.key
+        #: The node's key of the socket.
+        self.key: Hashable = sockets.key
+        #: The socket, or the two of a link of a classic network.
         self.sockets = sockets
+        #: Nothing of the last read came to this host before that time.
+        self.since = _INF
         self._bound = bound
         self._expire = expire
         self._wall = wall

@@ -1,11 +1,10 @@
-"""What comes in from the device, or from the links: handed on at once, or waiting its turn.
+"""What arrives from the device, or from the links: handled at once, or queued.
 
-As long as everything that comes can be handled, it is, in the order in which it came. Where more
-comes, it waits in a fair queue, so that a call does not wait behind a transfer. Reading is so much
-cheaper than handling that what waits is read first and handled a batch a turn. While a burst lasts,
-only enough is read and the rest is left to the kernel's queues; where more comes for longer, what
-comes is read nonetheless, and the longest flow loses packets. What has waited for too long is
-dropped.
+As long as everything can be handled, packets are handled in the order in which they came. If more
+come, they wait in a fair queue, so that a call does not wait behind a transfer. Reading is much
+cheaper than handling, so packets are read first and handled a batch a turn. During a burst only
+enough is read and the rest is left in the kernel's queues. If the burst goes on, everything is read
+nonetheless, and the longest flow loses packets. A packet that has waited for too long is dropped.
 """
 
 from __future__ import annotations
@@ -13,48 +12,48 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Callable, Dict, Hashable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, List, Protocol, Sequence, Tuple
 
 from ropeway.core.data.fair_queue import EXPIRED, FairQueue
 
 # Tuning
+#: Packets handled in one turn, of one source or of what waits, so that no other waits long.
 BATCH_PACKETS = 32
-"""Packets handled in one turn, of one source or of what waits, so that no other waits long."""
+#: A source that fills its batch so many times in a row is read ahead from then on ...
 CROWDED_TURNS = 2
-"""A source that fills its batch so often on end is read ahead from then on ..."""
+#: ... in so many pieces a turn at most, over all sources, but at least one of each ...
 PIECES_AHEAD = 32
-"""... in so many pieces a turn at most, of all sources together, but one of each ..."""
 # A turn lasts for its reads and the handling of its batches. In a flood it must bring more than
 # comes in that time, or the kernel's queue overflows. At 150 000 a second, 2.5 us for a read and
 # 0.8 ms for all else, 192 come in a turn: 32 * 32 = 1024 leave room for machines where a read takes
-# 5 us. Where all are there, they make a turn of 2 or 3 ms.
+# 5 us. If all of them come, a turn takes 2 or 3 ms.
+#: ... of so many reads, which may be super-packets of 64 KiB.
 PIECE_READS = 32
-"""... of so many reads, that may be super-packets of 64 KiB."""
+#: During a burst, while so many packets wait, no source that fills its batches is read: the kernel
+#: keeps the rest.
 QUEUE_PACKETS = 1536
-"""While a burst lasts, no source that fills its batches is read where so many wait: the kernel
-keeps the rest."""
+#: Reads meanwhile of a source that fills no batch, so that it does not wait for the burst to end.
 SPARSE_READS = 8
-"""Reads then of a source that fills none, so that it does not wait for the burst to end."""
+#: A burst lasts no longer. After that pieces are read however many packets wait, and beyond the
+#: limit the longest flow loses what waited longest. Left in the kernel's queues, packets of that
+#: flow would push out those of others.
 BURST_S = 0.05
-"""What waits for longer is no burst. Then so many pieces are read however many wait, and beyond the
-limit the longest flow loses what waited longest; left to the kernel's queues, it would push out
-whoever comes next."""
+#: If nothing has waited for this long, another burst may last as long as the first. A weak flood
+#: leaves moments without anything waiting, and goes on.
 CALM_S = 0.4
-"""Nothing has waited for this long: another burst may last as long as the first. A flood that is
-hardly one leaves nothing waiting now and then, and goes on."""
+#: A source brings too much if it was not read to its end so many times in a row ...
 OVERRUN_TURNS = 8
-"""A source brings more than can be read where it was not read to its end so often in a row ..."""
+#: ... and is read as far ahead as any other again after so many turns: the flood may be over.
 RETRY_TURNS = 64
-"""... and is read as far ahead as any again after so many turns: the flood may be over."""
+#: No more packets wait.
 LIMIT_PACKETS = 4096
-"""No more packets wait than that."""
-# What a burst brings fits, where a read is at most 64 packets. Before the last piece fewer than
-# QUEUE_PACKETS wait, and it is PIECE_READS of them; sparse sources are read as long as there is
-# room for SPARSE_READS. (Links give 64 as one at most; a device gives 64 KiB, more packets only
-# where they are smaller than 1 KiB.)
+# A burst fits if a read is at most 64 packets: before the last piece of PIECE_READS fewer than
+# QUEUE_PACKETS wait, and sparse sources are read as long as there is room for SPARSE_READS. A link
+# gives at most 64 packets in one read; a device gives 64 KiB, so more packets only if they are
+# smaller than 1 KiB.
 SPARSE_PACKETS = 64 * SPARSE_READS
+#: Consecutive packets of one flow wait as one item of at most so many.
 ITEM_PACKETS = 16
-"""Packets of one flow that came one after the other wait as one item, so many at most."""
 
 Handle = Callable[[List[Any], Any, float], None]
 Strip = Callable[[List[Any]], Tuple[List[Any], int]]
@@ -63,27 +62,26 @@ _INF = float("inf")
 _since = itemgetter(3)
 
 
-class Source:
-    """What an intake reads from."""
+class Source(Protocol):
+    """Something that an intake reads from."""
 
-    #: What tells it apart from the others.
+    #: Identifies the source.
     key: Hashable
-    #: Nothing that was read last came to this host before that.
-    since: float = _INF
+    #: Nothing of the last read came to this host before that time.
+    since: float
 
     def read(self, limit: int) -> List[Any]:
-        """Return what waits, at most `limit` reads, 1 or more; `OSError` where that fails."""
-        raise NotImplementedError
+        """Return what waits, at most `limit` reads, 1 or more; `OSError` if reading fails."""
 
 
 class Intake:
-    """One direction. What comes from its sources may be anything.
+    """One direction of packets. Reads may be of any type.
 
-    `handle` takes what a source gave, its key, and the time in monotonic seconds; `flow` tells
-    flows of one source apart; `packets` counts the packets in what was read, 1 or more; `strip`
-    gives what is left of reads that have waited for too long, and how many packets it left out.
-    `overrun_pieces` are read a turn of a source that brings more than can be read, 1 or more: few
-    leave time for others, and let what else comes from that source get lost with the flood.
+    `handle` takes reads of a source, its key, and the time in monotonic seconds. `flow` returns the
+    flow of a read, `packets` the number of packets in it, 1 or more. `strip` removes the packets
+    from reads that have waited for too long; it returns what is left and how many it removed.
+    `overrun_pieces`, 1 or more, are read a turn of a source that brings more than can be read: few
+    leave time for others, but more of what else comes from that source is lost with the flood.
     """
 
     def __init__(
@@ -100,16 +98,16 @@ class Intake:
         self._strip = strip
         self._overrun_pieces = overrun_pieces
         self._queue = FairQueue(LIMIT_PACKETS, self._note_dropped)
+        #: Whether anything waits.
         self.waits = False
-        """Whether anything waits."""
+        #: No packet that was handled came before that time; reset when all of them were sent on.
         self.oldest = _INF
-        """Nothing that was handed on came before that; whoever has carried it on sets it anew."""
-        # What is left of what has just expired in the queue.
+        # What `strip` left of reads that have just expired in the queue.
         self._remains: List[Tuple[Hashable, List[Any]]] = []
-        # When what waits began to, had it never stopped for a moment, and when nothing did.
+        # Since when packets wait, short pauses aside, and when the queue was empty last.
         self._since = 0.0
         self._empty_at = 0.0
-        # Of this turn: pieces read ahead, and sources that filled one.
+        # In this turn: the pieces read ahead, and the sources that filled one.
         self._turn = 0
         self._pieces = 0
         self._full = 0
@@ -117,26 +115,24 @@ class Intake:
         self._last_turn: Dict[Hashable, int] = {}
         self._unfinished: Dict[Hashable, int] = {}
         self._packets_per_read = 1.0
+        #: Packets dropped because too many came, or too late, by source and reason; without sources
+        #: that were forgotten.
         self.dropped: Dict[Hashable, Counter[str]] = {}
-        """Packets dropped because more came than was handled, or too late, by source and reason.
-
-        None of sources that were forgotten.
-        """
 
     def __len__(self) -> int:
         """Return how many packets wait."""
         return len(self._queue)
 
     def overruns(self, key: Hashable) -> bool:
-        """Say whether a source brings more than can be read: what it has no room for is lost."""
+        """Say whether a source brings more than can be read, so that its queue overflows."""
         return self._unfinished.get(key, 0) >= OVERRUN_TURNS
 
     def read(self, source: Source, turn: int, now: float) -> None:
-        """Read from a source, and handle what comes or have it wait.
+        """Read from a source, and handle what comes or queue it.
 
-        `turn` counts the times that all sources were looked at. What comes alone is handled before
-        it is asked whether there is more: 1 is read of a source that was not looked at in the turn
-        before, unless something waits or it is read ahead. What the source raises is raised.
+        `turn` is the number of the loop's turn. A lone packet is handled before the source is asked
+        for a second: only one read is made of a source that was not read in the turn before, unless
+        something waits or the source is read ahead. Errors of the source are raised.
         """
         key = source.key
         last = self._last_turn.get(key, -2)
@@ -261,14 +257,14 @@ class Intake:
             self.dropped.setdefault(key, Counter())[reason] += count
 
     def forget(self, key: Hashable) -> None:
-        """Give up what is remembered of a source that is gone."""
+        """Forget a source that is gone."""
         self._crowded.pop(key, None)
         self._unfinished.pop(key, None)
         self._last_turn.pop(key, None)
         self.dropped.pop(key, None)
 
     def _enqueue(self, source: Source, reads: Sequence[Any], now: float) -> int:
-        """Have something wait, at least one read; give how many packets."""
+        """Queue one or more reads; return how many packets they have."""
         put, key, since = self._queue.put, source.key, source.since
         packets = 0
         together: List[Any] = []

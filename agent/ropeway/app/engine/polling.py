@@ -1,11 +1,11 @@
-"""Busy polling: for a moment after a packet, looking for its answer instead of falling asleep.
+"""Busy polling: for a moment after a packet, the loop looks for the answer instead of sleeping.
 
-To be woken costs more time than to handle a packet, on a machine that is otherwise quiet above
-all. So where answers have come soon, the loop keeps looking for the next one, as Linux does for
-halted guests (`Documentation/virt/kvm/halt-polling.rst`): only after packets, only as long as it
-pays, never for more than a small share of the time, and only where the agent may use
-more than one processor. Beside bulk nothing is looked for: there a packet waits for processor time,
-and looking takes that from the programs and agents that share the machine.
+Waking a sleeping process takes longer than handling a packet, above all on a quiet machine. If
+answers have come soon, the loop looks for the next one, as Linux does for halted guests
+(`Documentation/virt/kvm/halt-polling.rst`): only after packets, only as long as it pays, never for
+more than a small share of the time, and only if the agent may use more than one processor. There is
+no busy polling during bulk transfers: then packets wait for processor time, and polling would take
+it from other programs and agents.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from __future__ import annotations
 from typing import Dict
 
 # Tuning
+#: The longest look for an answer: a round trip in a LAN, and the handling at the other end.
 SPAN_S = 0.0004
-"""The longest look for an answer: a round trip in a LAN and what takes place at its other end."""
+#: The largest share of the time that is spent on looking.
 SHARE = 0.1
-"""Of all time, this much at most is spent on looking."""
+#: Time that was not spent is saved up to this.
 SAVED_S = 0.01
-"""What was not spent of it is kept up to this."""
+#: After so many late or missing answers in a row the loop does not look for more.
 TRUST_MAX = 4
-"""Answers that were late or missing, on end, after which no more are looked for."""
+#: So many packets or more in one turn of the loop are bulk.
 BULK = 8
-"""So many packets in one turn of the loop are bulk, at the least."""
+#: Bulk lasts so long after its last turn: a few round trips, over which a sender spreads it.
 BULK_HOLD_S = 0.01
-"""Bulk lasts so long after its last turn: a few round trips, over which a sender spreads it."""
 
 
 class BusyPoll:
@@ -42,13 +42,13 @@ class BusyPoll:
         self._bulk_until = now
 
     def note(self, carried: int, now: float) -> None:
-        """Take how many packets of the virtual network were carried, in all, up to now."""
+        """Note how many packets of the virtual network were carried since the start."""
         if carried - self._carried >= BULK:
             self._bulk_until = now + BULK_HOLD_S
         self._carried = carried
 
     def span_s(self, occasion: str, now: float) -> float:
-        """Give how long to look for what follows an occasion, 0 to `SPAN_S`."""
+        """Return how long to look for what follows an occasion, 0 to `SPAN_S`."""
         if self._alone or now < self._bulk_until or self._trust.get(occasion, 0) <= 0:
             return 0.0
         self._saved_s = min(SAVED_S, self._saved_s + SHARE * (now - self._at))
@@ -56,7 +56,7 @@ class BusyPoll:
         return SPAN_S if self._saved_s >= SPAN_S else 0.0
 
     def learn(self, occasion: str, waited_s: float, looked_s: float, *, answered: bool) -> None:
-        """Note how long was waited, and looked, until something followed or the wait was over."""
+        """Note how long the loop waited, and how long it looked, until an answer or a timer."""
         self._saved_s -= looked_s
         trust = self._trust.get(occasion, 0)
         if waited_s >= SPAN_S:
