@@ -48,3 +48,16 @@ def test_the_core_opens_no_file():
     for module in modules("core"):
         calls = [n.func for n in ast.walk(ast.parse(module.read_text())) if isinstance(n, ast.Call)]
         assert not [f for f in calls if isinstance(f, ast.Name) and f.id in ("open", "print")]
+
+
+def test_parts_of_the_engine_do_not_know_the_engine():
+    for module in modules("app/engine"):
+        if module.name != "engine.py":
+            assert "ropeway.app.engine.engine" not in imports(module), module
+
+
+def test_the_loop_knows_no_part():
+    known = {"ropeway.app.engine.freshness", "ropeway.app.engine.polling"}
+    for name in imports(PACKAGE / "app" / "engine" / "loop.py"):
+        if name.startswith("ropeway."):
+            assert any(name == one or name.startswith(one + ".") for one in known), name

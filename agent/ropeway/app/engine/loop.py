@@ -163,7 +163,7 @@ class Loop:
         self._due = self._next()
 
     def _next(self) -> float:
-        return min(part.deadline() for part in self._parts)
+        return min((part.deadline() for part in self._parts), default=float("inf"))
 
     def _wait(self, occasion: str, wait_s: float) -> List[Tuple[int, int]]:
         """Wait for what follows a packet, and keep looking for it at first where that pays."""
