@@ -13,12 +13,8 @@ PACKETS = 20
 MARK = b"I am another host"
 #: An agent that lets every source address out; a genuine one does not even send them.
 LIAR = """
-from ropeway.core.data.router import Node
-from ropeway.core.node import SecureNode
-def outbound(self, packets, now, partial=False):
-    Node.outbound(self, packets, now, partial)
-    self._peers.settle(now)
-SecureNode.outbound = outbound
+from ropeway.core.data.router import Router
+Router.outbound_own = Router.outbound
 """
 ADDRESSES = {"liar": "10.0.0.1", "router": "10.0.0.2", "far": "10.0.0.3"}
 

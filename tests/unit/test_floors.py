@@ -1,4 +1,4 @@
-"""The three floors: imports point downwards only, and the core stays free of the outside."""
+"""Who may import whom: downwards only, and the core stays free of the outside."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,29 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "agent" / "ropeway"
 FLOORS = ("core", "kernel", "app")
+#: The rooms of the core, from the lowest up. A room imports lower ones only, none beside it: so the
+#: data side and the control side know nothing of each other, and meet in the tables.
+CORE = (
+    ("drops", "timers", "tuning"),
+    ("packet", "token_bucket"),
+    ("endpoint",),
+    ("frame", "link", "settings"),
+    ("events", "session"),
+    ("strand",),
+    ("redundancy", "tables"),
+    ("link_report", "network"),
+    ("data", "peers"),
+    ("classic", "facade", "status"),
+    ("node",),
+)
+#: What a room does not import besides, though it is lower.
+NEVER = {
+    "core.classic": ("core.frame", "core.peers", "core.session"),
+}
+#: Who alone imports a room, besides itself: for the annex its sockets and what makes nodes.
+ONLY_BY = {
+    "core.classic": ("app.engine.nodes", "kernel.classic_sockets"),
+}
 OUTSIDE = {
     "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select",
     "selectors", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time",
@@ -35,6 +58,55 @@ def test_a_floor_imports_nothing_from_above(floor):
     for module in modules(floor):
         for name in imports(module):
             assert not any(name == a or name.startswith(a + ".") for a in above), (module, name)
+
+
+def room_of(module):
+    return module.relative_to(PACKAGE / "core").parts[0].partition(".")[0]
+
+
+def name_of(module):
+    return ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def is_in(name, room):
+    return name == room or name.startswith(room + ".")
+
+
+def test_every_room_of_the_core_has_its_place():
+    rooms = {room_of(module) for module in modules("core")} - {"__init__"}
+    assert sorted(rooms) == sorted(room for beside in CORE for room in beside)
+
+
+@pytest.mark.parametrize("rank", range(len(CORE)))
+def test_a_room_of_the_core_imports_lower_ones_only(rank):
+    for module in modules("core"):
+        own = room_of(module)
+        if own not in CORE[rank]:
+            continue
+        others = {room for beside in CORE[rank:] for room in beside} - {own}
+        for name in imports(module):
+            wrong = [room for room in others if is_in(name, f"ropeway.core.{room}")]
+            assert not wrong, (module, name)
+
+
+@pytest.mark.parametrize("room", NEVER)
+def test_a_room_keeps_away_from(room):
+    for module in modules(room.replace(".", "/")):
+        for name in imports(module):
+            wrong = [other for other in NEVER[room] if is_in(name, f"ropeway.{other}")]
+            assert not wrong, (module, name)
+
+
+@pytest.mark.parametrize("room", ONLY_BY)
+def test_a_room_is_imported_by_these_alone(room):
+    found = {
+        name_of(module)
+        for floor in FLOORS
+        for module in modules(floor)
+        if not is_in(name_of(module), room)
+        and any(is_in(name, f"ropeway.{room}") for name in imports(module))
+    }
+    assert found == set(ONLY_BY[room])
 
 
 def test_the_core_knows_no_socket_clock_thread_file_or_process():

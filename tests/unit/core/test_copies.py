@@ -32,7 +32,7 @@ def reset_keys(number):
 def test_no_counter_is_used_that_a_copy_may_use_and_no_packet_lost_for_it():
     world = pair(seed=3)
     world.run(1.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     old, counters = session.remote_index, []
 
     def doubt(count):
@@ -75,7 +75,7 @@ def test_what_is_still_under_way_when_counters_are_skipped_arrives_once(seed):
 def test_two_copies_go_on_with_other_counters():
     world = pair()
     world.run(1.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     began = session.counter
     counters = set()
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_two_copies_go_on_with_other_counters():
 def test_a_host_whose_clock_is_set_again_and_again_does_not_run_out_of_counters():
     world = pair(rollover_s=3600.0)
     world.run(1.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     world.lost = {"192.168.0.3", "192.168.1.3"}
     for _ in range(3600 + int(OVERDUE_S)):
         session.skip(SKIP_COUNTERS - 1)
@@ -105,7 +105,7 @@ def test_a_host_that_is_a_copy_seals_nothing_more_under_its_sessions(copied):
     world = three()
     world.run(2.0)
     node = world.nodes[copied]
-    old = {s.remote_index for t in node._strands.values() for s in t.sessions.sessions}
+    old = {s.remote_index for t in node.tables.strands.values() for s in t.sessions.sessions}
     ways = (("a", A, "c", C), ("c", C, "a", A))
 
     def copy(count):
@@ -132,7 +132,7 @@ def test_a_copy_is_believed_by_hosts_that_have_heard_more_of_the_original():
     stream(world, 20.0, rate=50)
     # Set back to a snapshot: it knows none of the sessions made since, nor that they were.
     node = world.nodes["a"]
-    for session in list(node._peers.handshakes.by_index.values()):
+    for session in list(node.tables.sessions.by_index.values()):
         node._peers.sessions.end(session, "not made yet", world.now)
     node._peers.handshakes._stamp = earlier
     node.end_sessions("it was set back", 1000, reset_keys(1), world.now)
@@ -143,8 +143,8 @@ def test_a_machine_that_was_set_back_tells_others_that_it_knows_no_later_session
     world = pair()
     world.run(1.0)
     node, key = world.nodes["a"], world.reset_keys["a"][0]
-    index = world.nodes["b"]._strands[A].session.remote_index
-    for session in list(node._peers.handshakes.by_index.values()):
+    index = world.nodes["b"].tables.strands[A].session.remote_index
+    for session in list(node.tables.sessions.by_index.values()):
         node._peers.sessions.end(session, "not made yet", world.now)
     node._peers.handshakes._resets._forgotten.clear()
     frame = LINK_PART.pack(CONTROL, 0, 0) + index + bytes(74)
@@ -156,7 +156,7 @@ def test_a_machine_that_was_set_back_tells_others_that_it_knows_no_later_session
 def test_sleep_counts_for_the_age_of_a_session():
     world = pair()
     world.run(1.0)
-    old = world.nodes["a"]._strands[B].session.remote_index
+    old = world.nodes["a"].tables.strands[B].session.remote_index
     world.captured.clear()
     world.now += 3600.0
     for node in world.nodes.values():

@@ -308,7 +308,7 @@ def test_an_endpoint_that_is_named_where_a_host_was_before_has_one_connection():
     world.run(1.0)
     for address in ("192.168.0.2", "192.168.1.2"):
         world.nodes["b"].add_remote(A, address, PORT, world.now)
-    strand = world.nodes["b"]._strands[A]
+    strand = world.nodes["b"].tables.strands[A]
     assert list(strand.by_way.values()) == list(strand.connections.values())
     world.nodes["b"].set_links([link(12, "192.168.0.3")], world.now)
     world.lost = set()
@@ -431,11 +431,11 @@ def test_a_link_whose_working_address_stops_to_be_let_through_takes_the_other_on
 def test_a_late_frame_of_the_session_before_changes_nothing():
     world = pair(rollover_s=2.0)
     world.run(1.0)
-    former = world.nodes["a"]._strands[B].session
+    former = world.nodes["a"].tables.strands[B].session
     greeting = Control(state=0, src_index=2, dst_index=12, way=1)
     body = former.seal(CONTROL_AD, encode_control(greeting))
     stream(world, 3.0, rate=100)
-    assert world.nodes["a"]._strands[B].session is not former
+    assert world.nodes["a"].tables.strands[B].session is not former
     frame = LINK_PART.pack(CONTROL, 0, 0) + body
     world.arrive(frame, ("192.168.0.2", PORT), ("192.168.0.3", PORT))
     assert world.states("b", A) == {(12, 2): 2, (13, 3): 2}
@@ -447,7 +447,7 @@ def test_packets_that_waited_in_vain_are_counted_and_answered():
     world.send("a", *[udp(A, B) for _ in range(10)])
     world.run(5.0)
     assert world.dropped("a")["unreachable"] == 10
-    assert world.nodes["a"].carried == 0
+    assert world.nodes["a"].router.carried == 0
     assert len(world.delivered["a"]) == 10
 
 
@@ -675,7 +675,7 @@ def test_a_host_that_names_others_endpoints_has_nothing_sent_there_but_answers(d
     world.run(5.0)
     if data:
         world.run(30.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     del world.nodes["a"]
     sent = 0
     for count in range(32):
@@ -696,7 +696,7 @@ def test_a_host_that_names_others_endpoints_has_nothing_sent_there_but_answers(d
 def test_what_a_host_announces_does_not_make_the_schedule_grow():
     world = pair()
     world.run(1.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     for count in range(2000):
         claim = Control(state=count % 3, src_index=2, dst_index=12, way=1, pause_s=655)
         body = session.seal(CONTROL_AD, encode_control(claim))
@@ -711,7 +711,7 @@ def test_a_host_cannot_send_in_another_hosts_name():
     world = three()
     world.run(1.0)
     forged = udp("10.0.0.9", C)
-    world.nodes["a"]._own = b"\x0a\0\0\x09"
+    world.nodes["a"].router._own = b"\x0a\0\0\x09"
     world.send("a", forged)
     world.run(0.1)
     assert world.delivered["c"] == []
@@ -739,7 +739,7 @@ def test_no_bytes_make_a_node_raise_or_send_more_than_came(datagrams, kind, type
     world.run(0.5)
     node = world.nodes["b"]
     world.collect()
-    known = next(iter(node._peers.handshakes.by_index))
+    known = next(iter(node.tables.sessions.by_index))
     for datagram in datagrams:
         if typed:
             datagram = bytes([kind, 0, 0, 0]) + known + datagram
@@ -940,7 +940,7 @@ def test_a_host_changes_its_key_without_losing_a_packet():
             reloaded(world.nodes["b"], world.now, peers=only)
 
     assert all_once(stream(world, 4.0, each=rotate))
-    assert world.nodes["b"]._strands[A].session.public_key == both[1]
+    assert world.nodes["b"].tables.strands[A].session.public_key == both[1]
 
 
 def test_the_host_that_is_called_changes_its_key_without_losing_a_packet():
@@ -960,7 +960,7 @@ def test_the_host_that_is_called_changes_its_key_without_losing_a_packet():
             reloaded(world.nodes["a"], world.now, peers=only)
 
     assert all_once(stream(world, 4.0, each=rotate))
-    assert world.nodes["a"]._strands[B].session.public_key == both[1]
+    assert world.nodes["a"].tables.strands[B].session.public_key == both[1]
 
 
 def test_what_needs_a_restart_is_named_and_nothing_is_changed():
@@ -1009,8 +1009,8 @@ def test_no_status_and_no_event_holds_a_key_that_is_secret():
     status = node.status(world.now)
     assert status["cipher"] == {"name": aead.CIPHER_NAME, "provider": aead.PROVIDER}
     text = repr(status) + repr(node.settings) + repr(world.events)
-    text += repr(node._peers.handshakes.by_index)
-    secrets = [key("a"), *(s.send_key for s in node._peers.handshakes.by_index.values())]
+    text += repr(node.tables.sessions.by_index)
+    secrets = [key("a"), *(s.send_key for s in node.tables.sessions.by_index.values())]
     for secret in secrets:
         assert secret.hex() not in text
         assert repr(secret) not in text
@@ -1059,7 +1059,7 @@ class Hostile:
 
     def __init__(self, world, name="a", host=B, target=("192.168.0.3", 12)):
         self.world = world
-        self.session = world.nodes[name]._strands[host].session
+        self.session = world.nodes[name].tables.strands[host].session
         del world.nodes[name]
         self.address, self.link = target
         self.marks = [0]
@@ -1112,7 +1112,7 @@ def test_a_greeting_that_was_passed_on_from_elsewhere_shuts_out_no_link():
 def test_a_greeting_that_is_led_to_another_link_ends_no_idle_connection(sources):
     world = pair()
     world.run(60.0)
-    session = world.nodes["b"]._strands[A].session
+    session = world.nodes["b"].tables.strands[A].session
     for source in sources:
         greeting = Control(state=0, src_index=13, dst_index=0, way=2)
         body = session.seal(CONTROL_AD, encode_control(greeting))
@@ -1224,7 +1224,7 @@ def test_interfaces_that_a_host_claims_leave_nothing_behind():
         world.now += 0.0005
         if count % 1000 == 0:
             assert node._peers._timers.entries < 300
-            assert len(node._strands[A].connections) < 50
+            assert len(node.tables.strands[A].connections) < 50
             world.captured.clear()
     assert world.dropped("b")["limit"] > 19_000
     world.run(120.0)
@@ -1599,7 +1599,7 @@ def test_old_handshakes_played_back_while_their_host_is_idle_draw_two_frames_to_
     world, old = recorded()
     world.run(115.0)
     quiet = world.now
-    while world.now - world.nodes["r"]._strands[C].heard_at < 6.0:
+    while world.now - world.nodes["r"].tables.strands[C].heard_at < 6.0:
         world.run(0.5)
         assert world.now < quiet + 100.0
     world.captured.clear()

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Hashable, List, Optional, Tuple
 from ropeway.app.engine.freshness import DeviceSource
 from ropeway.app.engine.intake import Intake
 from ropeway.app.engine.loop import Loop
-from ropeway.core.data.router import Node
+from ropeway.core.facade import Node
 from ropeway.core.packet import ipv4, segments
 from ropeway.kernel.features import count_refused
 from ropeway.kernel.tun import Tun

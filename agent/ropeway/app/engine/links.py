@@ -26,7 +26,7 @@ from ropeway.app.engine.interfaces import Snapshot
 from ropeway.app.engine.loop import RETRY_S
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets
 from ropeway.app.engine.rate_limited_log import RateLimitedLog
-from ropeway.core.data.router import Node
+from ropeway.core.facade import Node
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
 from ropeway.kernel.classic_sockets import LinkSockets

@@ -15,7 +15,7 @@ from ropeway.app.errors import ConfigError
 from ropeway.app.store import state
 from ropeway.app.store.starts import Starts
 from ropeway.core.classic.node import ClassicNode
-from ropeway.core.data.router import Node
+from ropeway.core.facade import Node
 from ropeway.core.settings import Settings
 from ropeway.kernel import tun
 from ropeway.kernel.udp import UDP_FEATURES

@@ -19,7 +19,7 @@ from ropeway.app.engine.loop import Loop
 from ropeway.app.engine.ports import Ports, Receivers
 from ropeway.app.engine.wakefulness import Wakefulness
 from ropeway.core import events
-from ropeway.core.data.router import Node
+from ropeway.core.facade import Node
 from ropeway.core.frame.data import Train
 
 log = logging.getLogger("ropeway")
@@ -125,8 +125,8 @@ class Pump:
         self.flush(now)
         if self.occasion or waited:
             self.packet_at = now
-            self.wakefulness.note(node.carried, now)
-            self._polling.note(node.carried, now)
+            self.wakefulness.note(node.router.carried, now)
+            self._polling.note(node.router.carried, now)
             # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for this
             # processor. Whoever gave it away often is soon given it back.
             os.sched_yield()
@@ -177,18 +177,18 @@ class Pump:
 
     def _deliver(self) -> bool:
         """Write to the device what the node has for it; say whether that was anything."""
-        node = self._node
-        if not (node.packets or node.partial_packets):
+        router = self._node.router
+        if not (router.packets or router.partial_packets):
             return False
         device = self.device
         tun = device.tun
         self._expire()
-        if node.packets:
+        if router.packets:
             write = tun.write_batch if tun else _no_device
-            device.note_refused(write(node.take_packets()))
-        if node.partial_packets:
+            device.note_refused(write(router.take_packets()))
+        if router.partial_packets:
             write = tun.write_partial if tun else _no_device
-            device.note_refused(write(node.take_partial_packets()))
+            device.note_refused(write(router.take_partial_packets()))
         return True
 
     # --- out
@@ -202,7 +202,7 @@ class Pump:
     def _send(self) -> bool:
         """Send what the node has for others; say whether that was anything."""
         node, senders = self._node, self.ports.senders
-        if node.touched:
+        if node.tables.touched:
             self._expire()
         outgoing = self._take_frames()
         for (key, destination), frames in outgoing.items():

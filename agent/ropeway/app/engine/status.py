@@ -11,7 +11,7 @@ from ropeway.app.engine.findings import Silent
 from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links
 from ropeway.app.engine.pump import Pump
-from ropeway.core.data.router import Node
+from ropeway.core.facade import Node
 from ropeway.core.link import Link
 from ropeway.kernel.features import ON
 

@@ -2,7 +2,7 @@
 
 1. ``inbound``: find the connection by bytes 12 to 31, or get to know it (``_introduce``);
 2. ``ClassicPeers.heard``: the three states;
-3. ``_accept``: the duplicate window, then ``Node._arrived``.
+3. ``_accept``: the duplicate window, then ``Router.arrived``.
 
 ``set_links``, ``add_remote``, ``remove_remote`` and ``tick`` are the control side, which
 :mod:`ropeway.core.classic.peers` keeps.
@@ -11,68 +11,72 @@
 from __future__ import annotations
 
 import random as random_module
-from collections import Counter
 from typing import Any, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ropeway.core import tuning
+from ropeway.core import events, link_report, tuning
 from ropeway.core.classic import frame as classic
 from ropeway.core.classic.peers import ClassicPeers
+from ropeway.core.classic.send import ClassicSender
 from ropeway.core.classic.strand import ClassicConnection, ClassicStrand
-from ropeway.core.data.router import Node, peer_links_status
+from ropeway.core.data.router import Router
 from ropeway.core.drops import Drop
 from ropeway.core.link import Link
+from ropeway.core.link_report import LinkReport
+from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4
+from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.settings import Settings
 from ropeway.core.strand.state import State
+from ropeway.core.tables import Tables
 
 
-class ClassicNode(Node):
+class ClassicNode:
     """One host of a virtual network whose frames are neither authenticated nor encrypted.
 
     A socket's key is its link's index, a destination an IPv4 address; datagrams go and come from
-    the outer IPv4 header on.
+    the outer IPv4 header on. See :class:`ropeway.core.facade.Node`.
     """
 
-    encapsulation = "classic"
-
     def __init__(self, settings: Settings, now: float, random: random_module.Random) -> None:
-        super().__init__(settings, now)
+        self.settings = settings
+        self.tables: Tables[ClassicStrand] = Tables()
+        self._log = events.Log(now)
+        self._report = LinkReport(now)
+        routes = Routes(settings.network, settings.address, settings.router, self.tables)
+        self._sender = ClassicSender(self.tables)
+        self.router = Router(settings, self.tables, routes, self._sender.send_over, now)
         self._peers = ClassicPeers(
-            self._own,
-            self._strands,
-            self._routes,
-            self.touched,
+            ipv4.pack(settings.address),
+            self.tables,
+            routes,
             self._log,
-            self.watch,
+            self._report.watch,
             now,
             random,
         )
+        self._duplicates = 0
+        #: These are the parts' own, so that a call is not passed on for each batch.
+        self.outbound = self.router.outbound
+        self.take_packets = self.router.take_packets
+        self.take_partial_packets = self.router.take_partial_packets
+        self.take_datagrams = self._sender.take_datagrams
 
-    def take_datagrams(self) -> Dict[Tuple[Hashable, Hashable], List[bytes]]:
-        """Give what is to be sent: (link index, remote address) -> datagrams, in order."""
-        result: Dict[Tuple[Hashable, Hashable], List[bytes]] = {}
-        for connection in self.touched:
-            if connection.outbox and connection.address is not None:
-                key = (connection.link, connection.address)
-                result.setdefault(key, []).extend(connection.outbox)
-                connection.outbox = []
-        self.touched.clear()
-        return result
+    @property
+    def watch(self) -> Watch:
+        """Whether links carry and peers are reached over them."""
+        return self._report.watch
 
-    def _expire_frames(self) -> int:
-        packets: Dict[ClassicStrand, int] = {}
-        for connection in self.touched:
-            left = [frame for frame in connection.outbox if len(frame) <= classic.OVERHEAD]
-            count = len(connection.outbox) - len(left)
-            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
-            connection.outbox = left
-        self.touched[:] = [connection for connection in self.touched if connection.outbox]
-        return sum(packets.values())
+    def expire_packets(self) -> None:
+        """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
+        count = self.router.expire_packets() + self._sender.expire_frames()
+        self.tables.dropped[Drop.EXPIRED] += count
+
+    def set_max_age(self, max_age_s: float) -> None:
+        """Do nothing: no packet waits for a session in a classic network."""
 
     def send_failed(self, key: int, reason: str, count: int) -> None:
         """Count datagrams that a link refused; ``reason`` is the errno's name."""
-        if key in self._peers.links:
-            self._send_errors.setdefault(key, Counter())[reason] += count
+        self._report.send_failed(self._peers.links, key, reason, count)
 
     def inbound(self, datagrams: Iterable[bytes], key: int, now: float) -> None:
         """Take datagrams, from the outer IPv4 header on, that arrived at interface ``key``.
@@ -85,7 +89,7 @@ class ClassicNode(Node):
         for datagram in datagrams:
             fault = classic.fault(datagram)
             if fault is not None:
-                self._dropped[fault] += 1
+                self.tables.dropped[fault] += 1
                 continue
             length = datagram[2] << 8 | datagram[3]
             state = classic.state_of(datagram)
@@ -112,11 +116,11 @@ class ClassicNode(Node):
             peers.answer(connection, now)
 
     def packets_in(self, received: bytes) -> int:
-        """Give 1: a datagram holds one packet at most."""
+        """Return 1: a datagram holds one packet at most."""
         return 1
 
     def without_packets(self, received: Sequence[bytes]) -> Tuple[List[bytes], int]:
-        """Give the frames without the packets in them, and how many there were.
+        """Return the frames without the packets in them, and how many there were.
 
         Each frame says its sender's state, and nothing else does while packets flow.
         """
@@ -124,7 +128,7 @@ class ClassicNode(Node):
         return [classic.without_packet(datagram) for datagram in received], count
 
     def flow(self, received: bytes) -> Hashable:
-        """Give the host of a known connection, and whether the frame is small; None for others.
+        """Return the host of a known connection, and whether the frame is small; None for others.
 
         The end of a packet in fragments counts as large, as the rest of it does: it is not to go
         ahead.
@@ -135,13 +139,13 @@ class ClassicNode(Node):
         return None
 
     def _introduce(self, datagram: bytes, length: int, now: float) -> Optional[ClassicConnection]:
-        """Give the connection of a frame that came over no known path, if it is believed."""
+        """Return the connection of a frame that came over no known path, if it is believed."""
         frame = classic.decode(datagram)
         found = self._peers.introduce(frame, now)
         if isinstance(found, ClassicConnection):
             return found
         if isinstance(found, Drop):
-            self._dropped[found] += 1
+            self.tables.dropped[found] += 1
         elif frame.forward:
             self._accept(found, datagram, length, 0, now)
         return None
@@ -157,16 +161,19 @@ class ClassicNode(Node):
             self._duplicates += 1
             return False
         if ipv4.is_whole(packet):
-            self._arrived([packet], strand, now)
+            self.router.arrived([packet], strand, now)
         else:
-            self._dropped[Drop.MALFORMED_INNER] += 1
+            self.tables.dropped[Drop.MALFORMED_INNER] += 1
         return True
 
     def set_links(self, links: Sequence[Link], now: float) -> None:
         """Take the interfaces that take part now, all of them; the node finds the difference."""
         self._peers.set_links(links, now)
-        for index in self._send_errors.keys() - self._peers.links.keys():
-            del self._send_errors[index]
+        self._report.keep(self._peers.links)
+
+    def expect(self, unusable: Sequence[LinkHealth]) -> None:
+        """Take the links that should carry and cannot, for a reason that only the outside knows."""
+        self._report.expect(unusable)
 
     def called(self) -> List[str]:
         """Return the addresses that routes are to be looked up for, each once.
@@ -201,14 +208,13 @@ class ClassicNode(Node):
         self._peers.remove_remote(host, address, now)
 
     def deadline(self) -> float:
-        """Give the time of the next :meth:`tick`."""
-        return min(self._peers.deadline(), self._log.due, self.watch.due)
+        """Return the time of the next :meth:`tick`."""
+        return min(self._peers.deadline(), self._log.due, self._report.watch.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: greetings, keepalives, falling back of silent connections."""
         self._peers.tick(now)
-        if now >= self.watch.due:
-            self._look_at_links(self._peers.links, now)
+        self._report.look(self._peers.links, self.tables.strands.values(), self._log, now)
         if now >= self._log.due:
             self._log.expire(now)
 
@@ -217,7 +223,7 @@ class ClassicNode(Node):
         """The MTU in bytes that the device should have, so that a packet fits every link in use."""
         if self.settings.device_mtu is not None:
             return self.settings.device_mtu
-        in_use = self._links_in_use()
+        in_use = link_report.in_use(self.tables.strands.values())
         mtus = [
             link.mtu
             for index, link in self._peers.links.items()
@@ -226,16 +232,25 @@ class ClassicNode(Node):
         smallest = min(mtus, default=tuning.DEFAULT_LINK_MTU)
         return min(smallest, ipv4.SIZE_MAX) - classic.OVERHEAD
 
+    def note(self, event: events.Event, now: float) -> None:
+        """Take note of what has happened outside, to be reported as the node's own events are."""
+        self._log.report(event, now)
+
+    def take_events(self) -> List[events.Event]:
+        """Return what has happened since the last call, oldest first."""
+        return self._log.take()
+
     def status(self, now: float) -> Dict[str, Any]:
-        """Give everything that there is to see, ready for JSON."""
-        status = super().status(now)
-        status["links"] = self._links_status(self._peers.links)
+        """Return everything that there is to see, ready for JSON."""
+        links, strands = self._peers.links, self.tables.strands
+        status = {"encapsulation": "classic", **self.router.status(self._duplicates)}
+        status["links"] = self._report.status(links, strands.values())
         status["peers"] = [
-            _strand_status(strand, self._peers.links, now)
-            for _, strand in sorted(self._strands.items(), key=lambda item: ipv4.pack(item[0]))
+            _strand_status(strand, links, now)
+            for _, strand in sorted(strands.items(), key=lambda item: ipv4.pack(item[0]))
         ]
         status["counters"]["window_crowded"] = sum(
-            strand.window.crowded for strand in self._strands.values()
+            strand.window.crowded for strand in strands.values()
         )
         return status
 
@@ -244,7 +259,7 @@ def _strand_status(strand: ClassicStrand, links: Mapping[int, Link], now: float)
     return {
         "host": strand.host,
         "best_state": int(strand.best_state),
-        "links": peer_links_status(strand, links),
+        "links": link_report.of_peer(strand, links),
         "delivered": strand.delivered,
         "duplicates": strand.duplicates,
         "remotes": [

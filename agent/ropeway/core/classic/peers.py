@@ -1,7 +1,6 @@
 """The classic encapsulation's control side: links, interfaces of other hosts, connections.
 
-It writes the tables that the data side in :mod:`ropeway.core.classic.node` reads: ``by_path``,
-``strands``, each strand's carrying connections, and the next hops.
+It writes :mod:`ropeway.core.tables`, and ``by_path``, which :mod:`ropeway.core.classic.node` reads.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from ropeway.core.packet import ipv4
 from ropeway.core.redundancy import Watch
 from ropeway.core.strand.state import Input, State
 from ropeway.core.strand.strand import NEVER, advance
+from ropeway.core.tables import Tables
 from ropeway.core.timers import Timers
 from ropeway.core.token_bucket import TokenBucket
 
@@ -32,23 +32,21 @@ _INDEX_MAX = 2**31 - 1
 class ClassicPeers:
     """All strands of a node with their connections, and what is due on them.
 
-    ``own`` is the node's virtual address, four bytes; ``strands`` is shared with ``routes``, and
-    ``touched``, the connections whose outbox holds something, with the node.
+    ``own`` is the node's virtual address, four bytes.
     """
 
     def __init__(
         self,
         own: bytes,
-        strands: Dict[str, ClassicStrand],
+        tables: Tables[ClassicStrand],
         routes: Routes,
-        touched: List[ClassicConnection],
         log: events.Log,
         watch: Watch,
         now: float,
         random: random_module.Random,
     ) -> None:
         self._own = own
-        self.strands = strands
+        self._tables = tables
         self._routes = routes
         self._log = log
         self._watch = watch
@@ -57,10 +55,8 @@ class ClassicPeers:
         self._owners: Dict[bytes, int] = {}
         #: Bytes 12 to 31 of the frames that a connection receives -> the connection.
         self.by_path: Dict[bytes, ClassicConnection] = {}
-        self.touched = touched
         #: Whether an address was met since :meth:`set_links` whose route was not looked up.
         self.wants_lookup = False
-        self._unsettled: Dict[ClassicStrand, None] = {}
         self._timers: Timers[ClassicConnection] = Timers()
         self._forget_at = now + tuning.FORGET_EVERY_S
         self._greetings = TokenBucket(tuning.GREETINGS_PER_S, tuning.GREETINGS_BURST, now)
@@ -80,7 +76,7 @@ class ClassicPeers:
         if fault is not None:
             return fault
         host, source = ipv4.text(frame.host), ipv4.text(frame.source)
-        strand = self.strands.get(host)
+        strand = self._tables.strands.get(host)
         remote = strand.remotes.get(frame.src_index) if strand else None
         link = self._owners.get(frame.destination)
         if link is None:
@@ -93,7 +89,7 @@ class ClassicPeers:
             remote = self._learn(host, frame.src_index, source, now)
             if remote is None:
                 return Drop.LIMIT
-            strand = self.strands[host]
+            strand = self._tables.strands[host]
         remote.heard_at = now
         connection = strand.connections[link, remote.index]
         if connection.address != source:
@@ -120,7 +116,7 @@ class ClassicPeers:
 
     def _learn(self, host: str, index: int, address: str, now: float) -> Optional[Remote]:
         """Note an interface that a frame came from; None if no more may be known."""
-        strand = self.strands.get(host)
+        strand = self._tables.strands.get(host)
         remote = _holder(strand, address) if strand else None
         agreed = remote is not None and not remote.index
         if not agreed and not self._learning.take(now):
@@ -140,7 +136,7 @@ class ClassicPeers:
         """Say whether one more remote may be learnt, if need be instead of a silent one."""
         learnt = [
             (other, remote)
-            for other in self.strands.values()
+            for other in self._tables.strands.values()
             for remote in other.remotes.values()
             if not other.has_agreed(remote)
         ]
@@ -220,16 +216,16 @@ class ClassicPeers:
         if connection.state != State.ESTABLISHED:
             self._greet_soon(connection, now)
         self._schedule(connection, now)
-        self._unsettled[connection.strand] = None
+        self._tables.unsettled[connection.strand] = None
 
     def settle(self) -> None:
         """Choose anew where something changed; at the end of each batch of work."""
-        if self._unsettled:
+        if self._tables.unsettled:
             self._watch.look_soon()
-        for strand in self._unsettled:
+        for strand in self._tables.unsettled:
             if strand.choose():
                 self._routes.forget()
-        self._unsettled.clear()
+        self._tables.unsettled.clear()
 
     # Links and remotes.
 
@@ -249,13 +245,13 @@ class ClassicPeers:
         }
         for event in events.of_links(before, after):
             self._log.report(event, now)
-        for strand in self.strands.values():
+        for strand in self._tables.strands.values():
             self._follow_links(strand, now)
         self.settle()
 
     def called(self) -> List[str]:
         """Return the addresses that routes are to be looked up for, agreed ones first."""
-        strands = self.strands.values()
+        strands = self._tables.strands.values()
         agreed = [address for strand in strands for address in strand.agreed]
         known = [remote.address for strand in strands for remote in strand.remotes.values()]
         return list(dict.fromkeys(agreed + known))
@@ -276,7 +272,7 @@ class ClassicPeers:
             raise ValueError(f"{address} is an address of this host; name one of {host}")
         if not 0 <= index <= _INDEX_MAX:
             raise ValueError(f"interface index {index} is not between 0 and {_INDEX_MAX}")
-        strand = self.strands.get(host)
+        strand = self._tables.strands.get(host)
         known = strand.remotes.get(index) if strand and index else None
         if known is not None and known.address != address:
             raise ValueError(
@@ -298,7 +294,7 @@ class ClassicPeers:
         learnt again.
         """
         host = str(_address(host))
-        strand = self.strands.get(host)
+        strand = self._tables.strands.get(host)
         if strand is None:
             raise ValueError(f"host {host} is not known; see `ropeway status`")
         if address is not None:
@@ -314,7 +310,7 @@ class ClassicPeers:
         self.settle()
 
     def _open_strand(self, host: str) -> ClassicStrand:
-        strand = self.strands[host] = ClassicStrand(
+        strand = self._tables.strands[host] = ClassicStrand(
             host, self._random.randrange(classic.ID_MODULUS)
         )
         self._routes.forget()
@@ -322,7 +318,7 @@ class ClassicPeers:
 
     def _close_if_empty(self, strand: ClassicStrand) -> None:
         if not strand.remotes:
-            self.strands.pop(strand.host, None)
+            self._tables.strands.pop(strand.host, None)
             self._routes.forget()
 
     def _tend_agreed(self, strand: ClassicStrand, now: float) -> None:
@@ -349,7 +345,7 @@ class ClassicPeers:
             self._aim(connection)
             self._greet_soon(connection, now)
             self._schedule(connection, now)
-        self._unsettled[strand] = None
+        self._tables.unsettled[strand] = None
 
     def _drop_remote(self, strand: ClassicStrand, remote: Remote, reason: str, now: float) -> None:
         for connection in list(remote.connections):
@@ -363,7 +359,7 @@ class ClassicPeers:
         self.by_path.pop(connection.receive_path, None)
         connection.remote.connections.remove(connection)
         del connection.strand.connections[connection.link, connection.remote.key]
-        self._unsettled[connection.strand] = None
+        self._tables.unsettled[connection.strand] = None
 
     def _follow_links(self, strand: ClassicStrand, now: float) -> None:
         """Bring the connections in line with the links: a pair of each with each remote."""
@@ -380,7 +376,7 @@ class ClassicPeers:
         source = self._source(connection)
         if source == connection.source:
             connection.fit(self.links[connection.link].mtu)
-            self._unsettled[connection.strand] = None
+            self._tables.unsettled[connection.strand] = None
             return
         reason = "its address changed"
         if source is None:
@@ -432,7 +428,7 @@ class ClassicPeers:
         connection.fit(self.links[connection.link].mtu)
         if source is not None and connection.remote.index:
             self.by_path[connection.receive_path] = connection
-        self._unsettled[connection.strand] = None
+        self._tables.unsettled[connection.strand] = None
 
     def _redirect(
         self, connection: ClassicConnection, address: Optional[str], reason: str, now: float
@@ -470,7 +466,7 @@ class ClassicPeers:
             if now >= connection.sent_at + tuning.KEEPALIVE_S:
                 self._send_empty(connection, now)
             if connection.strand.doubtful:
-                self._unsettled[connection.strand] = None
+                self._tables.unsettled[connection.strand] = None
         elif now >= connection.greet_at:
             if self._may_greet(connection, now):
                 self._try_next(connection, now)
@@ -502,12 +498,12 @@ class ClassicPeers:
 
     def _send_empty(self, connection: ClassicConnection, now: float) -> None:
         if not connection.outbox:
-            self.touched.append(connection)
+            self._tables.touched.append(connection)
         connection.outbox.append(connection.frame(0, 0, now))
 
     def _forget(self, now: float) -> None:
         """Forget learnt remotes that have been silent for long."""
-        for strand in list(self.strands.values()):
+        for strand in list(self._tables.strands.values()):
             strand.window.expire(now)
             for remote in list(strand.remotes.values()):
                 if strand.has_agreed(remote):

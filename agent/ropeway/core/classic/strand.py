@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.classic import frame as classic
@@ -151,21 +151,3 @@ class ClassicStrand(Strand[ClassicConnection]):
     def _works_since(self, connection: ClassicConnection, since: float) -> bool:
         # Frames prove nothing of the other direction, but by then the other end would say 0.
         return connection.confirmed_at >= since + tuning.SILENCE_S + tuning.KEEPALIVE_S
-
-    def _send_over(
-        self,
-        connections: Iterable[ClassicConnection],
-        run: Sequence[bytes],
-        now: float,
-        touched: List[ClassicConnection],
-        partial: bool,
-    ) -> None:
-        for packet in run:
-            whole = ipv4.complete(packet) if partial else packet
-            self.last_id = self.last_id + 1 & classic.ID_MASK
-            extra = self.last_id << classic.ID_SHIFT | classic.FORWARD
-            for connection in connections:
-                outbox = connection.outbox
-                if not outbox:
-                    touched.append(connection)
-                outbox.append(connection.frame(len(whole), extra, now) + whole)

@@ -1,205 +1,79 @@
-"""The facade that the runtime drives: bytes and the time go in, everything else comes out.
+"""The way of a packet between the device and the strands, of either encapsulation.
 
-What is here holds for both encapsulations: the way of a packet between the device and the strands,
-which :class:`ropeway.core.classic.node.ClassicNode` and
-:class:`ropeway.core.node.SecureNode` complete by the way of frames on links.
-
-1. ``outbound``: packets that are alike make a run, which looks up its next hop's strand once;
-2. ``Strand.send``: one copy for each carrying connection;
-3. ``take_trains`` or ``take_datagrams`` of the encapsulation: what to send from where to where;
-4. ``inbound``: the encapsulation finds strand and packets, and drops duplicates;
-5. ``_arrived``: the device or the next hop's strand;
-6. ``take_packets`` and ``take_partial_packets``: what to write to the device.
+1. ``outbound``, or ``outbound_own`` of a secure network: packets that are alike make a run, which
+   looks up its next hop's strand once;
+2. ``send``: over all connections that carry, each one's copy is put into its outbox;
+3. the encapsulation's sender keeps those until they are taken;
+4. the encapsulation's receiver finds strand and packets, and drops duplicates;
+5. ``arrived``: the device, or the next hop's strand;
+6. ``take_packets`` and ``take_partial_packets``: what has to be written to the device.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import (
-    Any,
-    Dict,
-    Hashable,
-    Iterable,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
-from ropeway.core import events, redundancy, tuning
+from ropeway.core import tuning
 from ropeway.core.drops import Drop
-from ropeway.core.link import Link
 from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4, runs
-from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.settings import Settings
-from ropeway.core.strand.strand import NEVER, Strand
+from ropeway.core.strand.strand import Strand
+from ropeway.core.tables import Tables
 from ropeway.core.token_bucket import SharedBudget
 
 #: The limited broadcast address (RFC 919).
 _EVERYBODY = bytes((255, 255, 255, 255))
 
+#: Sends a run of packets of one size over some connections of a strand at a time, in monotonic
+#: seconds. The last argument says whether the packets' checksums are partial.
+SendOver = Callable[[Any, Iterable[Any], Sequence[bytes], float, bool], None]
 
-class Node:
-    """One host of the virtual network, without its sockets and its clock.
 
-    Every ``now`` is in seconds of one monotonic clock and never goes back. Bytes from links
-    and device may be anything: they are counted and dropped, they never raise.
+class Router:
+    """Sends packets of the device and of other hosts on, and keeps those for the device.
+
+    Packets may be anything: they are counted and dropped, they never raise.
     """
 
-    #: Its name in the configuration and in :meth:`status`.
-    encapsulation: str
+    __slots__ = (
+        "_delivered",
+        "_forwarded",
+        "_icmp",
+        "_icmp_too_big",
+        "_own",
+        "_routes",
+        "_send_over",
+        "_settings",
+        "_tables",
+        "carried",
+        "packets",
+        "partial_packets",
+    )
 
-    def __init__(self, settings: Settings, now: float) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        tables: Tables[Any],
+        routes: Routes,
+        send_over: SendOver,
+        now: float,
+    ) -> None:
+        """``send_over`` is the encapsulation's."""
+        self._settings = settings
+        self._tables = tables
+        self._routes = routes
+        self._send_over = send_over
         self._own = ipv4.pack(settings.address)
-        self._strands: Dict[str, Any] = {}
-        self._routes = Routes(settings.network, settings.address, settings.router, self._strands)
-        self._log = events.Log(now)
-        #: Whether links carry and peers are reached over them.
-        self.watch = Watch(now)
-        self._unusable: Sequence[LinkHealth] = ()
-        #: By link index and errno's name.
-        self._send_errors: Dict[int, Counter[str]] = {}
-        #: The connections whose outbox holds something, for a glance.
-        self.touched: List[Any] = []
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
         self.packets: List[bytes] = []
         self.partial_packets: List[bytes] = []
         self._icmp = _icmp_budget(now)
         self._icmp_too_big = _icmp_budget(now)
-        self._dropped: Counter[Drop] = Counter()
         #: How many packets were sent for this host, came for it, or were passed on, for a glance.
         self.carried = 0
         self._delivered = 0
         self._forwarded = 0
-        self._duplicates = 0
-
-    # What an encapsulation adds.
-
-    def inbound(self, datagrams: Iterable[Any], key: Any, now: float) -> None:
-        """Take what arrived at the socket that ``key`` names."""
-        raise NotImplementedError
-
-    def packets_in(self, received: Any) -> int:
-        """Give how many packets there are in one thing that a socket gave, 1 or more."""
-        raise NotImplementedError
-
-    def flow(self, received: Any) -> Hashable:
-        """Give what tells apart who waits, where more arrives than can be handled.
-
-        Each host has flows of its own; what is not known to come from one shares a flow.
-        """
-        raise NotImplementedError
-
-    def without_packets(self, received: Sequence[Any]) -> Tuple[List[Any], int]:
-        """Give what is left of things that sockets gave but too late, and how many packets are not.
-
-        Packets are not worth anything any more; what ends say to each other besides is: a
-        connection is not to look dead because this host stood still.
-        """
-        raise NotImplementedError
-
-    def _expire_frames(self) -> int:
-        """Drop frames that wait to be taken and carry a packet; give how many packets."""
-        raise NotImplementedError
-
-    def set_max_age(self, max_age_s: float) -> None:
-        """Have no packet wait for longer than that where an encapsulation has some wait."""
-
-    def send_failed(self, key: Any, reason: str, count: int) -> None:
-        """Count datagrams that a socket refused; ``reason`` is the errno's name."""
-        raise NotImplementedError
-
-    def set_links(self, links: Sequence[Link], now: float) -> None:
-        """Take the interfaces that take part now, all of them; the node finds the difference."""
-        raise NotImplementedError
-
-    def called(self) -> List[str]:
-        """Return the addresses that routes are to be looked up for, each once.
-
-        Hosts are called there, or have called from there.
-        """
-        raise NotImplementedError
-
-    @property
-    def wants_lookup(self) -> bool:
-        """Whether the node met an address of :meth:`called` whose route was not looked up yet."""
-        raise NotImplementedError
-
-    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
-        """Make another way to a host known; ValueError, with a sentence, if it cannot be one."""
-        raise NotImplementedError
-
-    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
-        """Forget a way to a host; ValueError, with a sentence, if there is no such thing."""
-        raise NotImplementedError
-
-    def deadline(self) -> float:
-        """Give the time of the next :meth:`tick`."""
-        raise NotImplementedError
-
-    def tick(self, now: float) -> None:
-        """Do what is due."""
-        raise NotImplementedError
-
-    @property
-    def device_mtu(self) -> int:
-        """The MTU in bytes that the device should have, so that a packet fits every link in use."""
-        raise NotImplementedError
-
-    def _links_in_use(self) -> Set[int]:
-        """Give the links over which a peer was heard or, while none was, those that greet one.
-
-        What leads to no peer must not make everybody's packets smaller.
-        """
-        connections = [c for strand in self._strands.values() for c in strand.connections.values()]
-        heard = {c.link for c in connections if c.heard_at > NEVER}
-        return heard or {c.link for c in connections if c.source is not None}
-
-    # Whether all links carry.
-
-    def expect(self, unusable: Sequence[LinkHealth]) -> None:
-        """Take the links that should carry and cannot, for a reason that only the outside knows.
-
-        They may be links that the node has, or some that it will never see.
-        """
-        if unusable != self._unusable:
-            self._unusable = unusable
-            self.watch.look_soon()
-
-    def _health(self, links: Mapping[int, Link]) -> List[LinkHealth]:
-        """Give whether each of ``links`` carries, then those that are expected besides."""
-        known = {one.index: one for one in self._unusable if one.index in links}
-        found = redundancy.of_links(links.values(), self._strands.values())
-        besides = [one for one in self._unusable if one.index not in links]
-        return [one if one.carries else known.get(one.index, one) for one in found] + besides
-
-    def _look_at_links(self, links: Mapping[int, Link], now: float) -> None:
-        """Report what has been lacking for a while, and what is there again."""
-        peers = [redundancy.of_peer(strand, links) for strand in self._strands.values()]
-        for event in self.watch.look(self._health(links), peers, now):
-            self._log.report(event, now)
-
-    def _links_status(self, links: Mapping[int, Link]) -> List[Dict[str, Any]]:
-        """Give what there is to see of each of ``links`` that holds for both encapsulations."""
-        return [
-            {
-                "index": link.index,
-                "name": link.name,
-                "addresses": [*link.addresses, *link.addresses6],
-                "mtu": link.mtu,
-                "up": link.up,
-                "carries": health.carries,
-                "fault": health.fault or None,
-                "send_errors": dict(self._send_errors.get(link.index, {})),
-            }
-            for health, link in sorted(
-                zip(self._health(links), links.values()), key=lambda both: both[1].index
-            )
-        ]
 
     # The way out.
 
@@ -208,16 +82,46 @@ class Node:
 
         With ``partial`` the TCP or UDP checksums in them cover only the pseudo-header so far.
         """
-        for run in runs.cut(packets, Drop.NOT_IPV4, self._dropped):
-            self._send(run, None, now, partial)
+        for run in runs.cut(packets, Drop.NOT_IPV4, self._tables.dropped):
+            self.send(run, None, now, partial)
 
-    def _send(
+    def outbound_own(self, packets: Sequence[bytes], now: float, partial: bool) -> None:
+        """Send packets that were read from the device and have this host's source address.
+
+        Those with another one are dropped: no peer would take them from here.
+        """
+        own, tables = self._own, self._tables
+        # A lone packet is what somebody waits for.
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else runs.cut(packets, Drop.NOT_IPV4, tables.dropped):
+            if run[0][12:16] == own:
+                # Most packets have a known next hop; to take it here saves them a call.
+                strand = tables.next_hops.get(run[0][16:20])
+                if strand is not None and len(run[0]) <= strand.limit:
+                    self._send_over(strand, strand.carrying, run, now, partial)
+                    self.carried += len(run)
+                else:
+                    self.send(run, None, now, partial)
+            else:
+                tables.dropped[Drop.FOREIGN_SOURCE] += len(run)
+
+    def send_released(self, now: float) -> None:
+        """Send the packets whose session has come, and refuse those whose session did not."""
+        tables = self._tables
+        released, tables.released = tables.released, []
+        for packet, origin, _ in released:
+            self.send((packet,), origin, now, False)
+        given_up, tables.given_up = tables.given_up, []
+        for packet, origin, _ in given_up:
+            self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
+
+    def send(
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> None:
         """Send a run that came from ``origin``, None for this host, and count what went out."""
-        strand = self._routes.next_hops.get(run[0][16:20])
-        known = strand is not None and strand is not origin
-        if known and strand.send(run, now, self.touched, partial):  # type: ignore[union-attr]
+        strand = self._tables.next_hops.get(run[0][16:20])
+        if strand is not None and strand is not origin and len(run[0]) <= strand.limit:
+            self._send_over(strand, strand.carrying, run, now, partial)
             count = len(run)
         else:
             if partial:
@@ -235,7 +139,7 @@ class Node:
         """
         destination = packet[16:20]
         if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
-            self._dropped[self._cast_of(destination)] += 1
+            self._tables.dropped[self._cast_of(destination)] += 1
             return False
         strand = self._routes.next_hop(destination)
         if strand is None:
@@ -248,20 +152,23 @@ class Node:
             if strand.hold(packet, origin, now):
                 return False
             return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
-        if strand.send((packet,), now, self.touched):
+        if len(packet) <= strand.limit:
+            self._send_over(strand, strand.carrying, (packet,), now, False)
             return True
         if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
             pieces = ipv4.fragments(packet, strand.limit)
-            for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._dropped):
-                strand.send(run, now, self.touched)
+            for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._tables.dropped):
+                self._send_over(strand, strand.carrying, run, now, False)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.
-        sent = strand.send_where_it_fits(packet, now, self.touched)
-        if not sent:
-            self._dropped[Drop.TOO_BIG] += 1
+        fitting = [c for c in strand.carrying if len(packet) <= c.mtu]
+        if fitting:
+            self._send_over(strand, fitting, (packet,), now, False)
+        else:
+            self._tables.dropped[Drop.TOO_BIG] += 1
         unreachable, too_big = ipv4.ICMP_UNREACHABLE, ipv4.CODE_TOO_BIG
         self._report_error(unreachable, too_big, packet, origin, now, strand.limit)
-        return sent
+        return bool(fitting)
 
     def _refuse(
         self,
@@ -271,12 +178,12 @@ class Node:
         origin: Optional[Strand[Any]],
         now: float,
     ) -> bool:
-        self._dropped[reason] += 1
+        self._tables.dropped[reason] += 1
         self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
         return False
 
     def _cast_of(self, address: bytes) -> Drop:
-        """Give for which reason nothing is carried to ``address``."""
+        """Return for which reason nothing is carried to ``address``."""
         if ipv4.is_multicast(address):
             return Drop.MULTICAST
         return Drop.BROADCAST if self._is_broadcast(address) else Drop.NOT_UNICAST
@@ -308,12 +215,12 @@ class Node:
             self.packets.append(error)
             return
         strand = self._routes.next_hop(target)
-        if strand is not None:
-            strand.send((error,), now, self.touched)
+        if strand is not None and len(error) <= strand.limit:
+            self._send_over(strand, strand.carrying, (error,), now, False)
 
     # The way in.
 
-    def _arrived(
+    def arrived(
         self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool = False
     ) -> None:
         """Take a run of packets, first copies, that ``strand`` brought."""
@@ -332,69 +239,56 @@ class Node:
                 self.packets.extend(map(ipv4.complete, waiting))
                 waiting.clear()
             self.packets.extend(run)
-        elif not self.settings.forward:
-            self._dropped[Drop.NOT_FORWARDING] += count
+        elif not self._settings.forward:
+            self._tables.dropped[Drop.NOT_FORWARDING] += count
         elif packet[8] <= 1:
-            self._dropped[Drop.TTL] += count
+            self._tables.dropped[Drop.TTL] += count
             for packet in map(ipv4.complete, run) if partial else run:
                 self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
         else:
             run = [ipv4.with_ttl_decreased(packet) for packet in run]
-            self._send(run, strand, now, partial)
+            self.send(run, strand, now, partial)
+
+    def may_relay(self, strand: Strand[Any], source: bytes) -> bool:
+        """Return whether packets whose source is not their sender's may come from there."""
+        relays = strand.host == self._settings.router
+        return relays and source != self._own and self._routes.holds(source)
 
     def take_packets(self) -> List[bytes]:
-        """Give the packets to write to the device, in order."""
+        """Return the packets to write to the device, in order."""
         packets, self.packets = self.packets, []
         return packets
 
     def take_partial_packets(self) -> List[bytes]:
-        """Give those whose TCP or UDP checksum is yet to be completed, in order."""
+        """Return those whose TCP or UDP checksum is yet to be completed, in order."""
         packets, self.partial_packets = self.partial_packets, []
         return packets
 
-    def expire_packets(self) -> None:
-        """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
-        count = len(self.packets) + len(self.partial_packets) + self._expire_frames()
-        self._dropped[Drop.EXPIRED] += count
+    def expire_packets(self) -> int:
+        """Drop all packets that wait to be taken; return how many that were."""
+        count = len(self.packets) + len(self.partial_packets)
         self.packets.clear()
         self.partial_packets.clear()
+        return count
 
-    # What can be seen.
+    def status(self, duplicates: int) -> Dict[str, Any]:
+        """Return what this host is in its network and what became of packets, ready for JSON.
 
-    def note(self, event: events.Event, now: float) -> None:
-        """Take note of what has happened outside, to be told as the node's own events are."""
-        self._log.report(event, now)
-
-    def take_events(self) -> List[events.Event]:
-        """Give what has happened since the last call, oldest first."""
-        return self._log.take()
-
-    def status(self, now: float) -> Dict[str, Any]:
-        """Give everything that there is to see, ready for JSON; an encapsulation adds to it."""
+        ``duplicates`` is how many later copies were received.
+        """
+        settings, dropped = self._settings, self._tables.dropped
         return {
-            "encapsulation": self.encapsulation,
-            "address": self.settings.address,
-            "network": self.settings.network,
-            "router": self.settings.router,
-            "forward": self.settings.forward,
+            "address": settings.address,
+            "network": settings.network,
+            "router": settings.router,
+            "forward": settings.forward,
             "counters": {
                 "delivered": self._delivered,
                 "forwarded": self._forwarded,
-                "duplicates": self._duplicates,
-                "dropped": {reason.value: self._dropped[reason] for reason in Drop},
+                "duplicates": duplicates,
+                "dropped": {reason.value: dropped[reason] for reason in Drop},
             },
         }
-
-
-def peer_links_status(strand: Strand[Any], links: Mapping[int, Link]) -> Dict[str, Any]:
-    """Give over which links, by index, a peer is reached, and over which it is not and why."""
-    health = redundancy.of_peer(strand, links)
-    return {
-        "reached": sorted(health.reached),
-        "lacking": [
-            {"link": index, "fault": fault} for index, fault in sorted(health.lacking.items())
-        ],
-    }
 
 
 def _icmp_budget(now: float) -> SharedBudget:
@@ -408,5 +302,5 @@ def _icmp_budget(now: float) -> SharedBudget:
 
 
 def _kin(one: bytes, other: bytes) -> bool:
-    """Say whether two packets to one host may be of one flow."""
+    """Return whether two packets to one host may be of one flow."""
     return one[9] == other[9] and one[12:16] == other[12:16]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Optional
 
 from ropeway.core.packet import ipv4
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import Strand
+from ropeway.core.tables import Tables
 from ropeway.core.tuning import MAX_NEXT_HOPS
 
 
 class Routes:
     """The next hop of every destination: its own strand, else the router's.
 
-    ``next_hops`` is the plain table that the data side reads: destination (four bytes) to
-    strand. :meth:`resolve` fills it; :meth:`forget` empties it when a strand changes.
+    :meth:`resolve` fills :attr:`ropeway.core.tables.Tables.next_hops`, which the data side reads;
+    :meth:`forget` empties it when a strand changes.
     """
 
     def __init__(
@@ -23,13 +24,12 @@ class Routes:
         network: str,
         address: str,
         router: Optional[str],
-        strands: Mapping[str, Strand[Any]],
+        tables: Tables[Any],
     ) -> None:
         self.network = ipaddress.IPv4Network(network)
         self.address = ipaddress.IPv4Address(address)
         self.router = router
-        self.strands = strands
-        self.next_hops: Dict[bytes, Strand[Any]] = {}
+        self._tables = tables
 
     def holds(self, host: bytes) -> bool:
         """Say whether four bytes are an address that a host of the network can have."""
@@ -43,11 +43,11 @@ class Routes:
 
     def forget(self) -> None:
         """Have every next hop worked out anew."""
-        self.next_hops.clear()
+        self._tables.next_hops.clear()
 
     def next_hop(self, destination: bytes) -> Optional[Strand[Any]]:
         """Give the strand for ``destination`` (four bytes), from the table if it is there."""
-        return self.next_hops.get(destination) or self.resolve(destination)
+        return self._tables.next_hops.get(destination) or self.resolve(destination)
 
     def resolve(self, destination: bytes) -> Optional[Strand[Any]]:
         """Give the strand for ``destination`` (four bytes), or None if no host takes it.
@@ -57,15 +57,15 @@ class Routes:
         """
         if not self.holds(destination) or destination == self.address.packed:
             return None
-        direct = self.strands.get(ipv4.text(destination))
-        by_router = self.strands.get(self.router) if self.router else None
+        direct = self._tables.strands.get(ipv4.text(destination))
+        by_router = self._tables.strands.get(self.router) if self.router else None
         candidates = [strand for strand in (direct, by_router) if strand and strand.carrying]
         strand = next(
             (strand for strand in candidates if strand.best_state == State.ESTABLISHED),
             candidates[0] if candidates else direct or by_router,
         )
         if strand is not None:
-            if len(self.next_hops) >= MAX_NEXT_HOPS:
-                self.next_hops.clear()
-            self.next_hops[destination] = strand
+            if len(self._tables.next_hops) >= MAX_NEXT_HOPS:
+                self._tables.next_hops.clear()
+            self._tables.next_hops[destination] = strand
         return strand

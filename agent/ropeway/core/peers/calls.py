@@ -15,6 +15,7 @@ from ropeway.core.peers.settling import Settling
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
+from ropeway.core.tables import Tables
 from ropeway.core.timers import NOT_DUE
 
 
@@ -24,7 +25,7 @@ class Calls:
     def __init__(
         self,
         handshakes: Handshakes,
-        strands: Mapping[str, SecureStrand],
+        tables: Tables[SecureStrand],
         links: Links,
         connections: Connections,
         dialogue: Dialogue,
@@ -34,7 +35,7 @@ class Calls:
         now: float,
     ) -> None:
         self._handshakes = handshakes
-        self._strands = strands
+        self._tables = tables
         self._links = links
         self._connections = connections
         self._dialogue = dialogue
@@ -52,11 +53,11 @@ class Calls:
         self._settling.links_changed()
         for event in events.of_links(before, self._links.by_index):
             self._log.report(event, now)
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             strand.announced.ask_anew()
             self.follow(strand, now)
         if places != self._links.places:
-            for strand in self._strands.values():
+            for strand in self._tables.strands.values():
                 for connection in strand.connections.values():
                     self._dialogue.announce(connection, now)
 
@@ -115,7 +116,7 @@ class Calls:
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Return where hosts are that no configuration could name: they called, or moved."""
         callers = {}
-        for host, strand in self._strands.items():
+        for host, strand in self._tables.strands.items():
             endpoints = tuple(
                 connection.endpoint
                 for connection in strand.connections.values()
@@ -138,14 +139,14 @@ class Calls:
         for endpoints in self._recalled.values():
             for endpoint in endpoints:
                 self._handshakes.know_source(pack_endpoint(endpoint))
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             self.follow(strand, now)
 
     def forget(self, now: float) -> None:
         """Forget learnt connections that have been silent for long, and where hosts were before."""
         if now >= self._recall_until:
             self._recalled.clear()
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             self._connections.forget_silent(strand, now)
 
     def called(self) -> List[str]:
@@ -153,7 +154,7 @@ class Calls:
 
         The configured ones come first, and those that hosts have called from last.
         """
-        strands = self._strands.values()
+        strands = self._tables.strands.values()
         known: List[Iterable[Endpoint]] = [strand.endpoints for strand in strands]
         known += self._recalled.values()
         known += [strand.announced.places for strand in strands]

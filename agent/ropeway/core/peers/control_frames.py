@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Mapping
-
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.frame.control import decode_control
@@ -16,6 +13,7 @@ from ropeway.core.peers.questions import Questions
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.session.session import Session
 from ropeway.core.strand.secure import SHUT_OUT, SecureStrand
+from ropeway.core.tables import Tables
 
 
 class ControlFrames:
@@ -23,21 +21,19 @@ class ControlFrames:
 
     def __init__(
         self,
-        strands: Mapping[str, SecureStrand],
+        tables: Tables[SecureStrand],
         links: Links,
         connections: Connections,
         dialogue: Dialogue,
         questions: Questions,
         sessions: Sessions,
-        dropped: Counter[Drop],
     ) -> None:
-        self._strands = strands
+        self._tables = tables
         self._links = links
         self._connections = connections
         self._dialogue = dialogue
         self._questions = questions
         self._sessions = sessions
-        self._dropped = dropped
 
     def take(
         self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
@@ -45,19 +41,19 @@ class ControlFrames:
         """Take a control frame of a session, which came from ``endpoint`` to a socket."""
         body = session.open(datagram)
         if isinstance(body, Drop):
-            self._dropped[body] += 1
+            self._tables.dropped[body] += 1
             return
-        strand = self._strands[session.host]
+        strand = self._tables.strands[session.host]
         session.heard_at = strand.heard_at = now
         if not session.confirmed:
             self._sessions.confirm(session, now)
         control = decode_control(body)
         if control is None or key[0] not in self._links:
-            self._dropped[Drop.MALFORMED] += 1
+            self._tables.dropped[Drop.MALFORMED] += 1
             return
         if control.dst_index != key[0] and control.dst_index in self._links:
             # Somebody passed on to this link what was sent to another one of this host.
-            self._dropped[Drop.WRONG_DESTINATION] += 1
+            self._tables.dropped[Drop.WRONG_DESTINATION] += 1
             return
         if control.shuts_out:
             strand.shut_out = True
@@ -72,7 +68,7 @@ class ControlFrames:
             self._questions.take_announcement(strand, control.announced, size, now)
         connection = self._connections.find(strand, key[0], control.src_index, endpoint, now)
         if connection is None:
-            self._dropped[Drop.LIMIT] += 1
+            self._tables.dropped[Drop.LIMIT] += 1
             return
         if connection.order.advance(session, counter):
             self._dialogue.take(connection, control, key, endpoint, size, now)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Mapping
-
 from ropeway.core import events, tuning
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey, pack_endpoint
@@ -28,6 +25,7 @@ from ropeway.core.session.handshakes import (
 from ropeway.core.strand.secure import OWN_STALE, STALE, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER
+from ropeway.core.tables import Tables
 from ropeway.core.timers import NOT_DUE
 from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
@@ -38,24 +36,22 @@ class Handshaking:
     def __init__(
         self,
         handshakes: Handshakes,
-        strands: Mapping[str, SecureStrand],
+        tables: Tables[SecureStrand],
         links: Links,
         connections: Connections,
         dialogue: Dialogue,
         sessions: Sessions,
         outgoing: Outgoing,
-        dropped: Counter[Drop],
         log: events.Log,
         now: float,
     ) -> None:
         self._handshakes = handshakes
-        self._strands = strands
+        self._tables = tables
         self._links = links
         self._connections = connections
         self._dialogue = dialogue
         self._sessions = sessions
         self._outgoing = outgoing
-        self._dropped = dropped
         self._log = log
         self._notes = TokenBucket(1.0, 10, now)
         self._stale = SharedBudget(
@@ -70,17 +66,17 @@ class Handshaking:
         """Take a datagram that is no frame of a session."""
         outcome = self._handshakes.receive(datagram, pack_endpoint(endpoint), now)
         if isinstance(outcome, Refused):
-            self._dropped[outcome.drop] += 1
+            self._tables.dropped[outcome.drop] += 1
             if outcome.note is not None and self._notes.take(now):
                 self._log.report(events.HandshakeRefused(outcome.note), now)
         elif isinstance(outcome, Answer):
             self._outgoing.put(key, endpoint, outcome.reply)
             if outcome.session is not None:
                 if outcome.says_stale:
-                    self._note_own_stale(self._strands[outcome.host], now)
+                    self._note_own_stale(self._tables.strands[outcome.host], now)
                 self._sessions.add(outcome.session, now)
         elif isinstance(outcome, Completed):
-            strand = self._strands[outcome.host]
+            strand = self._tables.strands[outcome.host]
             strand.says_stale = False
             self._sessions.add(outcome.session, now)
             self._connect_called_back(strand, key, endpoint, now)
@@ -88,12 +84,12 @@ class Handshaking:
         elif isinstance(outcome, CookieReply):
             self._outgoing.put(key, endpoint, outcome.reply)
         elif isinstance(outcome, CookieTaken):
-            strand = self._strands[outcome.host]
+            strand = self._tables.strands[outcome.host]
             self._sessions.take_cookie(strand, outcome.cookie, key, endpoint, now)
         elif isinstance(outcome, Forgotten):
-            self._sessions.request(self._strands[outcome.host], now)
+            self._sessions.request(self._tables.strands[outcome.host], now)
         elif isinstance(outcome, Stale):
-            self._dropped[Drop.STALE] += 1
+            self._tables.dropped[Drop.STALE] += 1
             self._take_stale(outcome, datagram, key, endpoint, now)
 
     def _take_stale(
@@ -104,7 +100,7 @@ class Handshaking:
         Whoever plays one back must gain nothing: where it came from gets no more than came, and no
         initiation before somebody there has shown a cookie; a host that is well is left alone.
         """
-        strand = self._strands[stale.host]
+        strand = self._tables.strands[stale.host]
         if now - strand.heard_at < tuning.STALE_HEARD_S:
             if not stale.repeated:
                 self._note_elsewhere(strand, endpoint, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, Optional, Sequence
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, parse_address, parse_endpoint
@@ -18,6 +18,7 @@ from ropeway.core.session.noise import KEY_BYTES
 from ropeway.core.session.session import PeerSessions
 from ropeway.core.settings import PeerSettings
 from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.tables import Tables
 
 
 class _Named:
@@ -52,25 +53,23 @@ class Members:
     def __init__(
         self,
         handshakes: Handshakes,
-        strands: Dict[str, SecureStrand],
+        tables: Tables[SecureStrand],
         links: Links,
         connections: Connections,
         dialogue: Dialogue,
         sessions: Sessions,
         calls: Calls,
         settling: Settling,
-        woken: List[SecureStrand],
         rollover_s: float,
     ) -> None:
         self._handshakes = handshakes
-        self._strands = strands
+        self._tables = tables
         self._links = links
         self._connections = connections
         self._dialogue = dialogue
         self._sessions = sessions
         self._calls = calls
         self._settling = settling
-        self._woken = woken
         self._rollover_s = rollover_s
         self._named: Dict[str, _Named] = {}
 
@@ -83,17 +82,17 @@ class Members:
         """
         listed = {peer.host: peer for peer in peers}
         check_peers(listed.values())
-        for known in self._strands.values():
+        for known in self._tables.strands.values():
             keys = listed[known.host].public_keys if known.host in listed else ()
             if known.session is not None and known.session.public_key not in keys:
                 for connection in known.connections.values():
                     self._dialogue.shut_out(connection, now)
         for session in self._handshakes.set_peers(listed.values()):
             self._sessions.end(session, "its key is not valid any more", now)
-        for host in [host for host in self._strands if host not in listed]:
-            self._close(self._strands[host], now)
+        for host in [host for host in self._tables.strands if host not in listed]:
+            self._close(self._tables.strands[host], now)
         for host, peer in listed.items():
-            strand = self._strands.get(host) or self._open(host, now)
+            strand = self._tables.strands.get(host) or self._open(host, now)
             endpoints = [parse_endpoint(*endpoint) for endpoint in peer.endpoints]
             self._named[host].configured = dict.fromkeys(endpoints)
             self._follow(strand, now)
@@ -157,7 +156,7 @@ class Members:
                 self._connections.end(connection, "it was removed", now)
 
     def _known(self, host: str) -> SecureStrand:
-        strand = self._strands.get(str(parse_address(host)))
+        strand = self._tables.strands.get(str(parse_address(host)))
         if strand is None:
             raise ValueError(
                 f"host {host} has no key here: add it, with its public_key, to peers in the"
@@ -166,8 +165,8 @@ class Members:
         return strand
 
     def _open(self, host: str, now: float) -> SecureStrand:
-        strand = SecureStrand(host, PeerSessions(self._rollover_s), self._woken, now)
-        self._strands[host] = strand
+        strand = SecureStrand(host, PeerSessions(self._rollover_s), now)
+        self._tables.strands[host] = strand
         self._named[host] = _Named()
         self._settling.add()
         return strand
@@ -176,7 +175,7 @@ class Members:
         for connection in list(strand.connections.values()):
             self._connections.end(connection, "the host was removed", now)
         self._sessions.remove(strand, now)
-        del self._strands[strand.host]
+        del self._tables.strands[strand.host]
         del self._named[strand.host]
         self._settling.remove(strand)
 

@@ -1,6 +1,7 @@
 """The secure encapsulation's control side: sessions, links, connections and their endpoints.
 
-Its parts each own their state, and use only those named before them:
+It writes :mod:`ropeway.core.tables`, each strand's session and its carrying connections. Its parts
+each own their state, and use only those named before them:
 
 1. :mod:`links <ropeway.core.peers.links>`: the local interfaces, and where they lead;
 2. :mod:`settling <ropeway.core.peers.settling>`: what follows from changes, once for each batch;
@@ -22,11 +23,10 @@ only from control frames that a session has sealed, and of those only from newer
 from __future__ import annotations
 
 import random as random_module
-from collections import Counter
-from typing import Callable, Dict, List, Union
+from typing import Callable, Hashable, Union
 
 from ropeway.core import events, tuning
-from ropeway.core.drops import Drop
+from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.network.routes import Routes
 from ropeway.core.peers.calls import Calls
 from ropeway.core.peers.connections import Connections
@@ -43,8 +43,10 @@ from ropeway.core.peers.upkeep import Upkeep
 from ropeway.core.redundancy import Watch
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
+from ropeway.core.session.session import Session
 from ropeway.core.settings import SecureSettings
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
+from ropeway.core.tables import Tables
 from ropeway.core.timers import Timers
 
 
@@ -58,9 +60,8 @@ class SecurePeers:
         self,
         settings: SecureSettings,
         own: bytes,
-        strands: Dict[str, SecureStrand],
+        tables: Tables[SecureStrand],
         routes: Routes,
-        dropped: Counter[Drop],
         log: events.Log,
         watch: Watch,
         now: float,
@@ -70,13 +71,18 @@ class SecurePeers:
         """``own`` is the node's virtual address; ``entropy`` returns so many secret bytes."""
         self._timers: Timers[Union[SecureConnection, SecureStrand]] = Timers()
         self._forget_at = now + tuning.FORGET_EVERY_S
-        #: Strands that began to carry data since the last :meth:`settle`.
-        self.woken: List[SecureStrand] = []
+        self._tables = tables
         self.links = links = Links(settings.port)
-        self.settling = settling = Settling(routes, watch, dropped)
+        self.settling = settling = Settling(tables, routes, watch)
         self.outgoing = outgoing = Outgoing()
         self.handshakes = handshakes = Handshakes(
-            KeyPair.of(settings.private_key), own, settings.epoch, entropy, now, settings.reset_keys
+            KeyPair.of(settings.private_key),
+            own,
+            settings.epoch,
+            entropy,
+            now,
+            settings.reset_keys,
+            tables.sessions,
         )
         connections = Connections(links, settling, self._timers, log, now)
         self.dialogue = dialogue = Dialogue(links, connections, settling, outgoing, entropy)
@@ -84,7 +90,7 @@ class SecurePeers:
         self._upkeep = Upkeep(links, connections, dialogue, questions, random)
         self.sessions = sessions = Sessions(
             handshakes,
-            strands,
+            tables,
             connections,
             dialogue,
             settling,
@@ -95,45 +101,69 @@ class SecurePeers:
             entropy,
         )
         self.control_frames = ControlFrames(
-            strands, links, connections, dialogue, questions, sessions, dropped
+            tables, links, connections, dialogue, questions, sessions
         )
         self.handshaking = Handshaking(
             handshakes,
-            strands,
+            tables,
             links,
             connections,
             dialogue,
             sessions,
             outgoing,
-            dropped,
             log,
             now,
         )
         self.calls = calls = Calls(
-            handshakes, strands, links, connections, dialogue, sessions, settling, log, now
+            handshakes, tables, links, connections, dialogue, sessions, settling, log, now
         )
         self.members = Members(
             handshakes,
-            strands,
+            tables,
             links,
             connections,
             dialogue,
             sessions,
             calls,
             settling,
-            self.woken,
             settings.rollover_s,
         )
         self.members.set_peers(settings.peers, now)
         self.settle(now)
 
+    def confirm(self, session: Session, now: float) -> None:
+        """Take note of the first authentic frame of a session."""
+        self.sessions.confirm(session, now)
+
+    def credible(self, datagram: bytes) -> Hashable:
+        """Return the kind of a handshake that no mere stranger has made; None for others."""
+        return self.handshakes.credible(datagram)
+
+    def handshake(self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float) -> None:
+        """Take a datagram that is no frame of a session."""
+        self.handshaking.take(datagram, key, endpoint, now)
+
+    def control(
+        self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Take a control frame that names a known session."""
+        self.control_frames.take(session, datagram, key, endpoint, now)
+
+    def unknown_session(
+        self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Tell the sender of a frame that its session is not known here, if it would believe so."""
+        for reset in self.handshakes.resets_for(datagram, now):
+            self.outgoing.put(key, endpoint, reset)
+
     def settle(self, now: float) -> None:
         """Do what follows from changes, once; at the end of each batch of work."""
-        if self.woken:
-            for strand in self.woken:
+        woken = self._tables.woken
+        if woken:
+            for strand in woken:
                 self._upkeep.wake(strand, now)
                 self.sessions.schedule(strand, now)
-            self.woken.clear()
+            woken.clear()
         self.settling.settle(now)
 
     def deadline(self) -> float:

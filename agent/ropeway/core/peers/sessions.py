@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random as random_module
-from typing import Callable, Mapping, Sequence, Union
+from typing import Callable, Sequence, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, SocketKey
@@ -15,6 +15,7 @@ from ropeway.core.session.handshakes import COOKIE_S, Handshakes
 from ropeway.core.session.session import SKIP_COUNTERS, Session
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input
+from ropeway.core.tables import Tables
 from ropeway.core.timers import NOT_DUE, Timers
 
 
@@ -24,7 +25,7 @@ class Sessions:
     def __init__(
         self,
         handshakes: Handshakes,
-        strands: Mapping[str, SecureStrand],
+        tables: Tables[SecureStrand],
         connections: Connections,
         dialogue: Dialogue,
         settling: Settling,
@@ -35,7 +36,7 @@ class Sessions:
         entropy: Callable[[int], bytes],
     ) -> None:
         self._handshakes = handshakes
-        self._strands = strands
+        self._tables = tables
         self._connections = connections
         self._dialogue = dialogue
         self._settling = settling
@@ -58,7 +59,7 @@ class Sessions:
 
     def request_everywhere(self, now: float) -> None:
         """Ask every host for a session that has one, or that can be called."""
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             if strand.session is not None or strand.endpoints:
                 self.request(strand, now)
 
@@ -144,14 +145,14 @@ class Sessions:
 
     def add(self, session: Session, now: float) -> None:
         """Take a new session; its strand may go on with the one that it has."""
-        strand = self._strands[session.host]
+        strand = self._tables.strands[session.host]
         for removed in strand.sessions.add(session, now):
             self._handshakes.release(removed)
         self.schedule(strand, now)
 
     def confirm(self, session: Session, now: float) -> None:
         """Take the first frame that proves that the other end has a session's keys."""
-        strand = self._strands[session.host]
+        strand = self._tables.strands[session.host]
         strand.sessions.confirm(session, now)
         self.use_best(strand, now)
 
@@ -185,7 +186,7 @@ class Sessions:
     def end(self, session: Session, reason: str, now: float) -> None:
         """End a session; ``reason`` ends the sentence that reports it."""
         self._handshakes.release(session)
-        strand = self._strands.get(session.host)
+        strand = self._tables.strands.get(session.host)
         if strand is None:
             return
         strand.sessions.remove(session)
@@ -209,7 +210,7 @@ class Sessions:
         """
         self._handshakes.start_anew(epoch, reset_keys, now)
         self._handshakes.forget_answers()
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             self.end_all_of(strand, reason, now)
             if strand.initiate_at != NOT_DUE:
                 self.request(strand, now)
@@ -220,7 +221,7 @@ class Sessions:
         Until then they go on with counters that no copy uses.
         """
         self._handshakes.start_anew(epoch, reset_keys, now)
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             for session in strand.sessions.sessions:
                 session.skip(int.from_bytes(self._entropy(8), "little") % SKIP_COUNTERS)
             if strand.session is not None or strand.initiate_at != NOT_DUE:
@@ -228,7 +229,7 @@ class Sessions:
 
     def expire_all(self, now: float) -> None:
         """Give up sessions that have become too old while nothing ran here."""
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             self._expire(strand, now)
 
     def _expire(self, strand: SecureStrand, now: float) -> None:
@@ -254,11 +255,11 @@ class Sessions:
         return any(
             strand.says_stale
             or (strand.session is None and now - strand.wanted_since >= tuning.UNANSWERED_S)
-            for strand in self._strands.values()
+            for strand in self._tables.strands.values()
         )
 
     def raise_epoch(self, epoch: int) -> None:
         """Begin handshakes with this epoch from now on, if it is greater."""
         self._handshakes.raise_epoch(epoch)
-        for strand in self._strands.values():
+        for strand in self._tables.strands.values():
             strand.says_stale = False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Dict, List
-
 from ropeway.core.drops import Drop
 from ropeway.core.network.routes import Routes
 from ropeway.core.redundancy import Watch
-from ropeway.core.strand.secure import Held, SecureStrand
+from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.tables import Tables
 
 
 class Settling:
@@ -17,22 +15,16 @@ class Settling:
     Nothing else writes what the data side reads: carrying connections and next hops.
     """
 
-    def __init__(self, routes: Routes, watch: Watch, dropped: Counter[Drop]) -> None:
+    def __init__(self, tables: Tables[SecureStrand], routes: Routes, watch: Watch) -> None:
+        self._tables = tables
         self._routes = routes
         self._watch = watch
-        self._dropped = dropped
-        #: Strands whose carrying connections have to be chosen again, in the order of the changes.
-        self.unsettled: Dict[SecureStrand, None] = {}
-        #: Packets that waited for a session and can be sent now.
-        self.released: List[Held] = []
-        #: Packets that waited for a session that did not come.
-        self.given_up: List[Held] = []
         #: Packets that have waited for longer than that, in seconds, are not sent any more.
         self.max_age_s = float("inf")
 
     def note(self, strand: SecureStrand) -> None:
         """Have a strand's carrying connections chosen again."""
-        self.unsettled[strand] = None
+        self._tables.unsettled[strand] = None
 
     def add(self) -> None:
         """Have next hops worked out again, because a strand was added."""
@@ -41,12 +33,12 @@ class Settling:
     def remove(self, strand: SecureStrand) -> None:
         """Give up a strand's packets and the next hops that lead to it."""
         self.give_up(strand)
-        self.unsettled.pop(strand, None)
+        self._tables.unsettled.pop(strand, None)
         self._routes.forget()
 
     def give_up(self, strand: SecureStrand) -> None:
         """Have the senders of a strand's waiting packets learn that these went nowhere."""
-        self.given_up += strand.held
+        self._tables.given_up += strand.held
         strand.held = []
 
     def links_changed(self) -> None:
@@ -55,18 +47,18 @@ class Settling:
 
     def settle(self, now: float) -> None:
         """Choose carrying connections again, and release packets that can be sent now."""
-        if not self.unsettled:
+        if not self._tables.unsettled:
             return
         self._watch.look_soon()
-        for strand in list(self.unsettled):
+        for strand in list(self._tables.unsettled):
             if strand.choose():
                 self._routes.forget()
             if strand.held and strand.carrying:
                 self._release(strand, now)
-        self.unsettled.clear()
+        self._tables.unsettled.clear()
 
     def _release(self, strand: SecureStrand, now: float) -> None:
         fresh = [held for held in strand.held if now - held[2] <= self.max_age_s]
-        self._dropped[Drop.EXPIRED] += len(strand.held) - len(fresh)
-        self.released += fresh
+        self._tables.dropped[Drop.EXPIRED] += len(strand.held) - len(fresh)
+        self._tables.released += fresh
         strand.held = []

@@ -39,6 +39,7 @@ from typing import (
     Dict,
     Iterable,
     List,
+    Mapping,
     Optional,
     Sequence,
     Set,
@@ -66,6 +67,7 @@ from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.session.noise import Initiator, KeyPair, NoiseError, Responder
 from ropeway.core.session.resets import KEY_BYTES, RESET_SIZE, Resets
 from ropeway.core.session.session import Session
+from ropeway.core.session.table import SessionTable
 from ropeway.core.settings import PeerKeys
 from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
@@ -264,8 +266,8 @@ class Handshakes:
     ``host`` is this host's virtual address (4 bytes); ``epoch`` is a number, 0 to 2**32 - 1, that
     is greater at each start of the agent; ``entropy(n)`` gives n bytes that nobody can guess;
     ``reset_keys`` are as in :class:`ropeway.core.session.resets.Resets`, by default a fresh one
-    alone. Times are monotonic seconds. No method raises because of what a datagram holds;
-    ValueError if the epoch is out of range.
+    alone; ``sessions`` is the table that sessions are put into. Times are monotonic seconds. No
+    method raises because of what a datagram holds; ValueError if the epoch is out of range.
     """
 
     def __init__(
@@ -276,6 +278,7 @@ class Handshakes:
         entropy: Callable[[int], bytes],
         now: float,
         reset_keys: Sequence[bytes] = (),
+        sessions: Optional[SessionTable] = None,
     ) -> None:
         self._identity = _Identity(identity)
         self._former: Optional[_Identity] = None
@@ -309,9 +312,13 @@ class Handshakes:
         self._resets = Resets(reset_keys or (entropy(KEY_BYTES),), now)
         self._noted_at: Dict[bytes, float] = {}
         self._notes = TokenBucket(MAX_NOTES / NOTE_PAUSE_S, MAX_NOTES, now)
-        #: All sessions that can be read, by the index that the peer puts into its frames.
-        self.by_index: Dict[bytes, Session] = {}
+        self._sessions = sessions or SessionTable()
         self._by_token: Dict[bytes, Session] = {}
+
+    @property
+    def by_index(self) -> Mapping[bytes, Session]:
+        """All sessions that can be read, by the index that the peer puts into its frames."""
+        return self._sessions.by_index
 
     # Configuration.
 
@@ -365,7 +372,7 @@ class Handshakes:
                 del self._answers[message]
         ended = [
             session
-            for session in self.by_index.values()
+            for session in self._sessions.by_index.values()
             if not _belongs(self._peers.get(session.host), session.public_key)
         ]
         for session in ended:
@@ -608,7 +615,7 @@ class Handshakes:
         index = body[4:8]
         pending = self._pending.get(index)
         if pending is None or now - pending.made_at >= PENDING_S:
-            known = self.by_index.get(index)
+            known = self._sessions.by_index.get(index)
             return Refused(Drop.REPEATED if known and known.initiated else Drop.UNWANTED)
         if not self._response_budget.take(pending.host, now):
             return Refused(Drop.FLOOD)
@@ -726,22 +733,21 @@ class Handshakes:
 
     def release(self, session: Session) -> None:
         """Forget a session that is no longer to be read; nothing if it is forgotten already."""
-        if self.by_index.get(session.local_index) is session:
-            del self.by_index[session.local_index]
+        if self._sessions.remove(session):
             self._resets.forget(session.local_index, session.public_key)
         token = session.remote_index + session.reset_token
         if self._by_token.get(token) is session:
             del self._by_token[token]
 
     def _keep(self, session: Session) -> None:
-        self.by_index[session.local_index] = session
+        self._sessions.add(session)
         self._by_token[session.remote_index + session.reset_token] = session
 
     def _new_index(self, public_key: bytes) -> bytes:
         return self._resets.new_index(public_key, self._entropy(2), self._is_taken)
 
     def _is_taken(self, index: bytes) -> bool:
-        return index in self.by_index or index in self._pending
+        return index in self._sessions.by_index or index in self._pending
 
     # Notes for the log.
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, Place, is_ipv6
 from ropeway.core.frame.data import (
-    DATA,
-    DATA_AD,
-    HEADER,
-    HEADER_SIZE,
     OVERHEAD,
-    PARTIAL,
-    PARTIAL_AD,
-    Train,
 )
 from ropeway.core.frame.outer import (
     IPV4_MTU_MIN,
@@ -25,7 +17,6 @@ from ropeway.core.frame.outer import (
     UDP_SIZE,
     outer_size,
 )
-from ropeway.core.packet import ipv4
 from ropeway.core.session.clones import Clones
 from ropeway.core.session.session import Order, PeerSessions, Session
 from ropeway.core.strand.announcement import Announced
@@ -33,17 +24,12 @@ from ropeway.core.strand.keepalive import Keepalive
 from ropeway.core.strand.loss import Loss
 from ropeway.core.strand.path_mtu import BASE_MTU, PathMtu
 from ropeway.core.strand.state import State
-from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
+from ropeway.core.strand.strand import NEVER, Connection, Held, RemoteKey, Strand
 from ropeway.core.timers import NOT_DUE
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
 Path = Tuple[Endpoint, Optional[str]]
 
-#: A packet that waits for a session, the strand that it came from, and since when it waits.
-Held = Tuple[bytes, Optional[Strand[Any]], float]
-
-#: Makes a train without the steps of its constructor.
-_train = functools.partial(tuple.__new__, Train)
 _WAYS = 255
 #: What is wrong where the other end's handshakes are stale, and where this host's are.
 STALE = (
@@ -305,8 +291,7 @@ class SecureConnection(Connection):
 class SecureStrand(Strand[SecureConnection]):
     """All connections to one host, with the sessions that they share.
 
-    Packets are sealed once; the copies differ in the three bytes that name connection and
-    sequence.
+    :class:`ropeway.core.data.send.Sender` seals what goes over them.
     """
 
     __slots__ = (
@@ -334,12 +319,9 @@ class SecureStrand(Strand[SecureConnection]):
         "stale_at",
         "stale_reported_at",
         "wanted_since",
-        "woken",
     )
 
-    def __init__(
-        self, host: str, sessions: PeerSessions, woken: List[SecureStrand], now: float
-    ) -> None:
+    def __init__(self, host: str, sessions: PeerSessions, now: float) -> None:
         super().__init__(host)
         self.sessions = sessions
         #: The session to seal with; None while there is none.
@@ -352,8 +334,6 @@ class SecureStrand(Strand[SecureConnection]):
         self.announced = Announced(now)
         #: What the other end calls our connections by, for statistics.
         self.by_way: Dict[int, SecureConnection] = {}
-        #: Strands that began to carry data, for the control side to see.
-        self.woken = woken
         #: Without data until then, the strand is idle.
         self.idle_at = now
         #: When anything that is authentic was heard on any connection.
@@ -502,45 +482,6 @@ class SecureStrand(Strand[SecureConnection]):
             return False
         self.held.append((packet, origin, now))
         return True
-
-    def _send_over(
-        self,
-        connections: Iterable[SecureConnection],
-        run: Sequence[bytes],
-        now: float,
-        touched: List[SecureConnection],
-        partial: bool,
-    ) -> None:
-        session = self.session
-        if session is None:
-            return
-        if now >= self.idle_at:
-            self.woken.append(self)
-        self.idle_at = now + tuning.ACTIVE_S
-        kind, ad = DATA, DATA_AD
-        if partial and session.takes_partial:
-            kind, ad = PARTIAL, PARTIAL_AD
-        elif partial:
-            run = [ipv4.complete(packet) for packet in run]
-        first, texts = session.seal_run(ad, run)
-        count = len(texts)
-        size = HEADER_SIZE + len(texts[0])
-        total = (count - 1) * size + HEADER_SIZE + len(texts[-1])
-        index, pack = session.remote_index, HEADER.pack
-        for connection in connections:
-            outbox = connection.outbox
-            if not outbox:
-                touched.append(connection)
-            sequence, way, counter = connection.sequence, connection.far_way, first
-            parts: List[bytes] = []
-            for text in texts:
-                sequence += 1
-                parts += pack(kind, way, sequence & 0xFFFF, index, counter), text
-                counter += 1
-            connection.sequence = sequence
-            connection.sent += count
-            connection.sent_bytes += total
-            outbox.append(_train((size, count, parts)))
 
 
 def connection_key(connection: SecureConnection) -> Any:

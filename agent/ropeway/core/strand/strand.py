@@ -7,10 +7,8 @@ from typing import (
     Dict,
     Generic,
     Hashable,
-    Iterable,
     List,
     Optional,
-    Sequence,
     Tuple,
     TypeVar,
 )
@@ -205,37 +203,10 @@ class Strand(Generic[ConnectionT]):
         """
         return False
 
-    def send(
-        self, run: Sequence[bytes], now: float, touched: List[ConnectionT], partial: bool = False
-    ) -> bool:
-        """Put one copy of each packet into the outbox of each carrying connection.
 
-        ``run`` are packets of one size, of which the last may be shorter; with ``partial`` their
-        checksums are to be completed by whoever takes them out of the network. Connections whose
-        outbox was empty are added to ``touched``. False, and nothing sent, if there is none or the
-        packets are too large for one.
-        """
-        if len(run[0]) > self.limit:
-            return False
-        self._send_over(self.carrying, run, now, touched, partial)
-        return True
-
-    def send_where_it_fits(self, packet: bytes, now: float, touched: List[ConnectionT]) -> bool:
-        """Send a packet that is too large for some connections over the others, if any."""
-        fitting = [c for c in self.carrying if len(packet) <= c.mtu]
-        if fitting:
-            self._send_over(fitting, (packet,), now, touched, False)
-        return bool(fitting)
-
-    def _send_over(
-        self,
-        connections: Iterable[ConnectionT],
-        run: Sequence[bytes],
-        now: float,
-        touched: List[ConnectionT],
-        partial: bool,
-    ) -> None:
-        raise NotImplementedError
+#: A packet that waits for a session, the strand that it came from, None for this host, and since
+#: when it waits, in monotonic seconds.
+Held = Tuple[bytes, Optional[Strand[Any]], float]
 
 
 def _disjoint_first(connections: List[ConnectionT]) -> List[ConnectionT]:

@@ -640,14 +640,14 @@ class TestRuns:
     def test_every_host_on_the_way_has_carried_it_and_keepalives_are_carried_by_none(self):
         world = three()
         world.run(5)
-        assert [node.carried for node in world.nodes.values()] == [0, 0, 0]
+        assert [node.router.carried for node in world.nodes.values()] == [0, 0, 0]
         world.send("a", *numbered(70, dst="10.0.0.3"))
         world.run(5)
-        assert [node.carried for node in world.nodes.values()] == [70, 70, 70]
+        assert [node.router.carried for node in world.nodes.values()] == [70, 70, 70]
         world.send("a", *numbered(9, dst="10.0.0.255"))
         world.run(5)
         assert world.dropped("a") == {"broadcast": 9}
-        assert world.nodes["a"].carried == 70, "what goes nowhere is carried by nobody"
+        assert world.nodes["a"].router.carried == 70, "what goes nowhere is carried by nobody"
 
     def test_what_is_no_packet_leaves_the_run_whole(self):
         world = self.met()

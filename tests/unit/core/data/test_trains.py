@@ -86,9 +86,10 @@ def met(world):
                 world.send(name, udp(source, destination))
     world.run(0.5)
     for name, node in world.nodes.items():
-        node._dropped.clear()
-        node.carried = node._delivered = node._forwarded = node._duplicates = 0
-        for strand in node._strands.values():
+        node.tables.dropped.clear()
+        node.router.carried = node.router._delivered = node.router._forwarded = 0
+        node._receiver.duplicates = 0
+        for strand in node.tables.strands.values():
             strand.delivered = strand.duplicates = 0
         world.delivered[name].clear()
     return world
@@ -169,7 +170,7 @@ class TestRuns:
 
     def test_the_link_sequence_goes_round_inside_a_train(self):
         world = connected()
-        for connection in world.nodes["a"]._strands[B].carrying:
+        for connection in world.nodes["a"].tables.strands[B].carrying:
             connection.sequence = 0xFFFD
         (train,) = sent(world, "a", packets_of(5))
         numbers = [int.from_bytes(f[2:4], "little") for f in train.frames()]
@@ -381,7 +382,7 @@ class TestArriving:
     def test_small_frames_of_a_piece_are_looked_at_one_by_one(self, size, kind):
         """Whoever sends from a peer's address decides what the kernel makes one piece of."""
         world = connected()
-        index = next(iter(world.nodes["b"]._peers.handshakes.by_index))
+        index = next(iter(world.nodes["b"].tables.sessions.by_index))
         frame = (bytes((kind, 0, 0, 0)) + index + bytes(40))[:size]
         apart = connected()
         for name, target in (("whole", world), ("apart", apart)):
@@ -409,7 +410,7 @@ class TestArriving:
     def test_frames_of_two_sessions_in_one_piece(self):
         world = connected("")
         old, first = sealed_train(world, 4)
-        strand = world.nodes["a"]._strands[B]
+        strand = world.nodes["a"].tables.strands[B]
         before = strand.session
         strand.initiate_at = world.now
         world.nodes["a"]._peers._timers.bring_forward(strand, world.now)
@@ -441,7 +442,7 @@ class TestArriving:
         )
         train, packets = sealed_train(world, 4, size - OVERHEAD - 20)
         assert train.size == size
-        strand = world.nodes["b"]._strands[A]
+        strand = world.nodes["b"].tables.strands[A]
         session = strand.session
         top = session.window.top
         mixed = [*train.frames()[:2], control, *train.frames()[2:]]
@@ -464,7 +465,7 @@ class TestArriving:
         world.nodes["a"].outbound(packets, world.now)
         first, second = (trains[0] for trains in trains_of(world, "a").values())
         calls = []
-        for session in world.nodes["b"]._peers.handshakes.by_index.values():
+        for session in world.nodes["b"].tables.sessions.by_index.values():
             session.decrypt = counting(session.decrypt, calls)
         assert give(world, b"".join(first.parts), first.size) == packets
         assert len(calls) == 30
@@ -573,7 +574,7 @@ class TestPartial:
 
     def test_without_an_announcement_it_is_dropped_as_malformed(self, protocol):
         world = connected("")
-        world.nodes["a"]._strands[B].session.takes_partial = True
+        world.nodes["a"].tables.strands[B].session.takes_partial = True
         (train,) = sent(world, "a", [partial(protocol=protocol)] * 3, partial=True)
         assert train.frames()[0][0] == PARTIAL
         assert give(world, b"".join(train.parts), train.size) == []
@@ -586,9 +587,9 @@ class TestPartial:
             node.take_partial()
         packet = partial(protocol=protocol)
         world.nodes["a"].outbound([packet], world.now, True)
-        assert world.nodes["a"].carried == 0
+        assert world.nodes["a"].router.carried == 0
         world.run(0.1)
-        assert world.nodes["a"].carried == 1
+        assert world.nodes["a"].router.carried == 1
         assert world.delivered["b"] == [ipv4.complete(packet)]
         assert is_right(world.delivered["b"][0])
         kinds = {f[0] for *_, f in world.captured if f[0] in DATA_KINDS}
@@ -607,7 +608,7 @@ class TestPartial:
         assert all(map(is_right, expected))
         assert {p[8] for p in expected} == {63}
         assert world.nodes["r"].status(world.now)["counters"]["forwarded"] == 5
-        assert {node.carried for node in world.nodes.values()} == {5}
+        assert {node.router.carried for node in world.nodes.values()} == {5}
 
     def test_a_router_completes_it_for_a_host_that_does_not_take_it(self, protocol):
         world = routed("ar")
@@ -734,18 +735,18 @@ class TestPartial:
 
 def sealed_as_partial(world, packet):
     """A frame of type PARTIAL from a to b that holds anything."""
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     head = LINK_PART.pack(PARTIAL, 0, 0)
     return head + session.seal(PARTIAL_AD, packet)
 
 
 def test_only_who_takes_partial_packets_announces_it():
     world = connected("b")
-    assert world.nodes["a"]._strands[B].session.takes_partial is True
-    assert world.nodes["b"]._strands[A].session.takes_partial is False
+    assert world.nodes["a"].tables.strands[B].session.takes_partial is True
+    assert world.nodes["b"].tables.strands[A].session.takes_partial is False
     world.nodes["a"].take_partial()
     world.run(20.0)
-    assert world.nodes["b"]._strands[A].session.takes_partial is True
+    assert world.nodes["b"].tables.strands[A].session.takes_partial is True
 
 
 def test_a_new_session_is_not_believed_to_take_partial_packets_before_it_is_said():
@@ -757,7 +758,7 @@ def test_a_new_session_is_not_believed_to_take_partial_packets_before_it_is_said
     for _ in range(10000):
         world.run(0.001)
         for node in world.nodes.values():
-            for session in node._peers.handshakes.by_index.values():
+            for session in node.tables.sessions.by_index.values():
                 if session.takes_partial:
                     assert session.window.top >= 0
                     told.add(session)
@@ -779,8 +780,8 @@ def test_hosts_that_call_each_other_at_once_learn_what_the_other_takes(delay_s, 
         world.add(name, host, [link(index, own)], [peer(other, there, far)]).take_partial()
         world.run(later_s)
     world.run(1.0)
-    assert world.nodes["a"]._strands[B].session.takes_partial
-    assert world.nodes["b"]._strands[A].session.takes_partial
+    assert world.nodes["a"].tables.strands[B].session.takes_partial
+    assert world.nodes["b"].tables.strands[A].session.takes_partial
 
 
 def test_complete_packets_never_become_partial():

@@ -23,7 +23,7 @@ def world_with_a_name():
 
 
 def session_of(world):
-    return world.nodes["a"]._strands[B].session
+    return world.nodes["a"].tables.strands[B].session
 
 
 def test_a_host_is_called_where_its_name_leads_once_that_is_known():

@@ -700,11 +700,12 @@ def test_a_copy_played_back_fast_draws_few_answers():
 
 def tables(host):
     handshakes = host.handshakes
-    return {
+    sizes = {
         name: len(value)
         for name, value in vars(handshakes).items()
         if isinstance(value, dict) and name not in ("_peers", "_host_of")
     }
+    return {"by_index": len(handshakes.by_index), **sizes}
 
 
 @pytest.fixture(scope="module")

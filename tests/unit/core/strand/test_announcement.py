@@ -289,15 +289,15 @@ def test_each_link_announces_one_address_of_a_kind_before_any_announces_another(
 def test_an_announcement_that_was_kept_back_for_longer_than_its_session_changes_nothing():
     world = pair(rollover_s=2.0)
     world.run(1.0)
-    former = world.nodes["b"]._strands[A].session
+    former = world.nodes["b"].tables.strands[A].session
     old = Control(
         state=2, src_index=13, dst_index=3, way=1, announced=((12, ("192.168.0.3", PORT)),)
     )
     frame = LINK_PART.pack(CONTROL, 0, 0) + former.seal(CONTROL_AD, encode_control(old))
     move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
     assert lost(world, 3.0) == 0
-    assert world.nodes["b"]._strands[A].session is not former
-    announced = world.nodes["a"]._strands[B].announced
+    assert world.nodes["b"].tables.strands[A].session is not former
+    announced = world.nodes["a"].tables.strands[B].announced
     before = announced.places
     world.arrive(frame, ("192.168.1.3", PORT), (INSIDE[1], PORT))
     assert "replayed" not in world.dropped("a")
@@ -312,7 +312,7 @@ class Liar:
 
     def __init__(self, world):
         self.world = world
-        self.session = world.nodes["b"]._strands[A].session
+        self.session = world.nodes["b"].tables.strands[A].session
         del world.nodes["b"]
         #: Bytes, headers included, of what announced anything, since the session began.
         self.said = sum(
@@ -439,7 +439,7 @@ def test_what_is_no_place_of_another_host_is_not_asked(place):
 def test_what_a_host_announces_that_is_not_called_changes_nothing():
     world = pair()
     world.run(5.0)
-    session = world.nodes["a"]._strands[B].session
+    session = world.nodes["a"].tables.strands[B].session
     del world.nodes["a"]
     lost_at_b = world.now + 5.0
     while world.now < lost_at_b:
@@ -466,7 +466,7 @@ def test_interfaces_claimed_at_an_announced_endpoint_are_not_all_kept():
         for mark in liar.marks():
             liar.say([(index, place)], source=place, src_index=index, state=2, echo=mark)
         world.run(0.3)
-    connections = world.nodes["a"]._strands[B].connections.values()
+    connections = world.nodes["a"].tables.strands[B].connections.values()
     assert len([c for c in connections if place in c.candidates]) <= 2, "one for each link"
     assert len(connections) <= tuning.MAX_REMOTES_PER_PEER + 4
 

@@ -1,0 +1,254 @@
+"""The first steps into a secure node: frames are told apart, opened, and judged.
+
+1. ``inbound``: take a train of frames apart, find the session by bytes 4 to 7;
+2. ``_inbound_data``: its replay window, so that a later copy costs no cryptography; open the frame,
+   then mark it;
+3. ``_opened``: see that the sender may send the packets, then ``Router.arrived``;
+4. whatever is no data frame of a known session is handed to the control side.
+"""
+
+from __future__ import annotations
+
+from typing import Hashable, Iterable, List, Protocol, Sequence, Tuple
+
+from cryptography.exceptions import InvalidTag
+
+from ropeway.core import tuning
+from ropeway.core.data.router import Router
+from ropeway.core.drops import Drop
+from ropeway.core.endpoint import Endpoint, SocketKey
+from ropeway.core.frame.data import (
+    CONTROL,
+    CONTROL_AD,
+    DATA,
+    DATA_AD,
+    HEADER_SIZE,
+    NONCE,
+    OVERHEAD,
+    PARTIAL,
+    PARTIAL_AD,
+    Received,
+    take_apart,
+)
+from ropeway.core.packet import ipv4, runs
+from ropeway.core.session.session import Session
+from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.tables import Tables
+
+_FRAMES = (DATA, PARTIAL, CONTROL)
+#: The first bytes of data frames where the device needs whole checksums, and where it does not.
+_WHOLE = frozenset((DATA_AD,))
+_ALL = frozenset((DATA_AD, PARTIAL_AD))
+#: As :func:`ropeway.core.frame.data.take_apart` returns it.
+Frame = Tuple[bytes, bytes, int, bytes]
+
+
+class ControlSide(Protocol):
+    """What becomes of frames that hold no packets, and what the first packet of a session means."""
+
+    def confirm(self, session: Session, now: float) -> None:
+        """Take note of the first authentic frame of a session."""
+
+    def credible(self, datagram: bytes) -> Hashable:
+        """Return the kind of a handshake that no mere stranger has made; None for others."""
+
+    def handshake(self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float) -> None:
+        """Take a datagram that is no frame of a session."""
+
+    def control(
+        self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Take a control frame that names a known session."""
+
+    def unknown_session(
+        self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
+    ) -> None:
+        """Take a frame of a session that is not known here."""
+
+
+class Receiver:
+    """Turns what arrives at sockets into packets for the router."""
+
+    __slots__ = ("_control", "_kinds", "_router", "_tables", "duplicates")
+
+    def __init__(
+        self,
+        tables: Tables[SecureStrand],
+        router: Router,
+        control: ControlSide,
+    ) -> None:
+        self._tables = tables
+        self._router = router
+        self._control = control
+        self._kinds = _WHOLE
+        #: Later copies of packets that had been received.
+        self.duplicates = 0
+
+    def take_partial(self) -> None:
+        """Take packets whose TCP or UDP checksum covers only the pseudo-header."""
+        self._kinds = _ALL
+
+    def inbound(self, received: Iterable[Received], key: SocketKey, now: float) -> None:
+        """Take datagrams that arrived at a socket."""
+        by_index, kinds = self._tables.sessions.by_index, self._kinds
+        for data, endpoint, size in received:
+            frames = take_apart(data, size)
+            start = 0
+            while start < len(frames):
+                head, index, _, _ = frames[start]
+                end = start + 1
+                while end < len(frames) and frames[end][0] == head and frames[end][1] == index:
+                    end += 1
+                session = by_index.get(index) if head[:1] in kinds else None
+                if session is not None:
+                    self._inbound_data(frames[start:end], session, now)
+                else:
+                    for at in range(start * size, end * size, size):
+                        self._inbound_other(data[at : at + size], endpoint, key, now)
+                start = end
+            # What is too short for a frame, one by one; a datagram may be empty.
+            for at in range(start * size, len(data) or 1, size):
+                self._inbound_other(data[at : at + size], endpoint, key, now)
+
+    def flow(self, received: Received) -> Hashable:
+        """Return the session of a frame and whether it is small, or a handshake's type; else None.
+
+        Control frames count as small, or bulk and strangers could make a connection look silent.
+        Handshakes are those that no mere stranger has made: the others wait with his garbage.
+        """
+        data, _, size = received
+        index = data[4:8]
+        if index in self._tables.sessions.by_index:
+            if data[:1] in self._kinds:
+                return (index, size <= tuning.SMALL_BYTES)
+            if data[:1] == CONTROL_AD:
+                return (index, True)
+        credible = self._control.credible
+        if len(data) <= size:
+            return credible(data)
+        # A handshake comes first, or last as the shorter end of a train that nobody can read yet.
+        # To look at all would make reading as dear as handling.
+        last = (len(data) - 1) // size * size
+        return credible(data[:size]) or credible(data[last:])
+
+    def _inbound_data(self, frames: List[Frame], session: Session, now: float) -> None:
+        """Take data frames of one kind and way that claim to be of a session.
+
+        Only frames that were opened count as received, and later copies of such: to open a copy
+        would cost what the replay window saves.
+        """
+        head = frames[0][0]
+        strand = self._tables.strands[session.host]
+        window, decrypt, nonce = session.window, session.decrypt, NONCE.pack
+        check, mark, ad = window.check, window.mark, head[:1]
+        packets = []
+        duplicates = refused = refused_bytes = 0
+        for _, _, counter, text in frames:
+            known = check(counter)
+            if known == 1:
+                duplicates += 1
+                continue
+            if known:
+                self._tables.dropped[Drop.TOO_OLD] += 1
+                refused += 1
+                refused_bytes += len(text)
+                continue
+            try:
+                packet = decrypt(nonce(counter), text, ad)
+            except InvalidTag:
+                self._tables.dropped[Drop.FORGED] += 1
+                refused += 1
+                refused_bytes += len(text)
+                continue
+            mark(counter)
+            packets.append(packet)
+        strand.duplicates += duplicates
+        self.duplicates += duplicates
+        connection = strand.by_way.get(head[1])
+        if connection is not None:
+            good = len(frames) - refused
+            connection.received += good
+            # All but the last are of one size.
+            connection.received_bytes += (
+                good * HEADER_SIZE
+                + (len(frames) - 1) * len(frames[0][3])
+                + len(frames[-1][3])
+                - refused_bytes
+            )
+            connection.duplicates += duplicates
+            connection.first += len(packets)
+        if packets:
+            self._opened(packets, session, strand, now, ad == PARTIAL_AD)
+
+    def _opened(
+        self,
+        packets: List[bytes],
+        session: Session,
+        strand: SecureStrand,
+        now: float,
+        partial: bool,
+    ) -> None:
+        """Take what authentic frames of a session held."""
+        session.heard_at = strand.heard_at = now
+        if not session.confirmed:
+            self._control.confirm(session, now)
+        tables = self._tables
+        if now >= strand.idle_at:
+            tables.woken.append(strand)
+        strand.idle_at = now + tuning.ACTIVE_S
+        lone = len(packets) == 1 and ipv4.is_whole(packets[0])
+        for run in (packets,) if lone else runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped):
+            if partial and not ipv4.may_be_partial(run[-1]):
+                # The last may be the only one that is too short; the others are alike.
+                good = run[:-1] if ipv4.may_be_partial(run[0]) else []
+                tables.dropped[Drop.MALFORMED_INNER] += len(run) - len(good)
+                run = good
+            if not run:
+                continue
+            source = run[0][12:16]
+            if source == strand.host_bytes or self._router.may_relay(strand, source):
+                self._router.arrived(run, strand, now, partial)
+            else:
+                tables.dropped[Drop.SPOOFED] += len(run)
+
+    def _inbound_other(
+        self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float
+    ) -> None:
+        """Take what is no data frame of a known session."""
+        if not datagram or datagram[0] not in _FRAMES:
+            self._control.handshake(datagram, key, endpoint, now)
+            return
+        if len(datagram) < OVERHEAD:
+            self._tables.dropped[Drop.MALFORMED] += 1
+            return
+        session = self._tables.sessions.by_index.get(datagram[4:8])
+        if session is None:
+            self._tables.dropped[Drop.UNKNOWN_SESSION] += 1
+            self._control.unknown_session(datagram, key, endpoint, now)
+        elif datagram[0] != CONTROL:
+            self._tables.dropped[Drop.MALFORMED] += 1
+        else:
+            self._control.control(session, datagram, key, endpoint, now)
+
+
+def packets_in(received: Received) -> int:
+    """Return how many frames there are in what a socket gave, 1 or more."""
+    data, _, size = received
+    return -(-len(data) // size) if len(data) > size else 1
+
+
+def without_packets(received: Sequence[Received]) -> Tuple[List[Received], int]:
+    """Return the frames that are no data frames, and how many are.
+
+    Data frames count for no connection's life, and the control side does not see them.
+    """
+    left: List[Received] = []
+    count = 0
+    for data, endpoint, size in received:
+        for at in range(0, len(data) or 1, size):
+            if data[at : at + 1] in _ALL:
+                count += 1
+            else:
+                datagram = data[at : at + size]
+                left.append((datagram, endpoint, len(datagram) or 1))
+    return left, count

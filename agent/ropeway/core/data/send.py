@@ -1,0 +1,98 @@
+"""The last step out of a secure node: a run is sealed once, and each connection gets a train."""
+
+from __future__ import annotations
+
+import functools
+from typing import Dict, Hashable, Iterable, List, Sequence, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.frame.data import (
+    DATA,
+    DATA_AD,
+    HEADER,
+    HEADER_SIZE,
+    PARTIAL,
+    PARTIAL_AD,
+    Train,
+)
+from ropeway.core.packet import ipv4
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
+from ropeway.core.tables import Tables
+
+#: Makes a train without the steps of its constructor.
+_train = functools.partial(tuple.__new__, Train)
+
+
+class Sender:
+    """Seals packets, and keeps the trains of all connections until they are taken."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self, tables: Tables[SecureStrand]) -> None:
+        self._tables = tables
+
+    def send_over(
+        self,
+        strand: SecureStrand,
+        connections: Iterable[SecureConnection],
+        run: Sequence[bytes],
+        now: float,
+        partial: bool,
+    ) -> None:
+        """Put one copy of each packet of a run into the outbox of each connection.
+
+        The copies differ in the three bytes that name connection and sequence. With ``partial``
+        the checksums of the packets cover only the pseudo-header so far.
+        """
+        session = strand.session
+        if session is None:
+            return
+        if now >= strand.idle_at:
+            self._tables.woken.append(strand)
+        strand.idle_at = now + tuning.ACTIVE_S
+        kind, ad = DATA, DATA_AD
+        if partial and session.takes_partial:
+            kind, ad = PARTIAL, PARTIAL_AD
+        elif partial:
+            run = [ipv4.complete(packet) for packet in run]
+        first, texts = session.seal_run(ad, run)
+        count = len(texts)
+        size = HEADER_SIZE + len(texts[0])
+        total = (count - 1) * size + HEADER_SIZE + len(texts[-1])
+        index, pack, touched = session.remote_index, HEADER.pack, self._tables.touched
+        for connection in connections:
+            outbox = connection.outbox
+            if not outbox:
+                touched.append(connection)
+            sequence, way, counter = connection.sequence, connection.far_way, first
+            parts: List[bytes] = []
+            for text in texts:
+                sequence += 1
+                parts += pack(kind, way, sequence & 0xFFFF, index, counter), text
+                counter += 1
+            connection.sequence = sequence
+            connection.sent += count
+            connection.sent_bytes += total
+            outbox.append(_train((size, count, parts)))
+
+    def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
+        """Return what has to be sent: (socket's key, endpoint) -> trains of frames, in order."""
+        result: Dict[Tuple[Hashable, Hashable], List[Train]] = {}
+        touched = self._tables.touched
+        for connection in touched:
+            if connection.outbox and connection.source is not None:
+                key = ((connection.link, connection.source), connection.endpoint)
+                result.setdefault(key, []).extend(connection.outbox)
+            connection.outbox = []
+        touched.clear()
+        return result
+
+    def expire_frames(self) -> int:
+        """Drop all trains that wait; return how many packets that were."""
+        packets: Dict[SecureStrand, int] = {}
+        for connection in self._tables.touched:
+            count = sum(train.count for train in connection.outbox)
+            packets[connection.strand] = max(count, packets.get(connection.strand, 0))
+            connection.outbox = []
+        self._tables.touched.clear()
+        return sum(packets.values())

@@ -1,0 +1,62 @@
+"""The tables between the control side and the data side, which know nothing else of each other.
+
+The control side writes which sessions can be read, who takes the packets for a destination, and
+which connections carry the packets of a strand. The data side reads that for each batch of packets,
+and notes what it saw. Everything here is plain, so that another data plane can be filled from it.
+
+The last step of a look-up is in the strands: :attr:`ropeway.core.strand.strand.Strand.carrying` is
+the table of the connections that carry a strand's packets, all of which are of one class.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Dict, Generic, List, TypeVar
+
+from ropeway.core.drops import Drop
+from ropeway.core.session.table import SessionTable
+from ropeway.core.strand.strand import Held, Strand
+
+StrandT = TypeVar("StrandT", bound=Strand[Any])
+
+
+class Tables(Generic[StrandT]):
+    """What one node knows of where packets go and where they come from."""
+
+    __slots__ = (
+        "dropped",
+        "given_up",
+        "next_hops",
+        "released",
+        "sessions",
+        "strands",
+        "touched",
+        "unsettled",
+        "woken",
+    )
+
+    def __init__(self) -> None:
+        # What the control side writes.
+
+        #: The other hosts, by virtual address as text.
+        self.strands: Dict[str, StrandT] = {}
+        #: The sessions that can be read; none in a classic network.
+        self.sessions = SessionTable()
+        #: Destination, four bytes -> the strand that takes its packets. What is not here is looked
+        #: up by :class:`ropeway.core.network.routes.Routes`, which writes this table.
+        self.next_hops: Dict[bytes, StrandT] = {}
+        #: Strands whose carrying connections have to be chosen again.
+        self.unsettled: Dict[StrandT, None] = {}
+        #: Packets that waited for a session and can be sent now.
+        self.released: List[Held] = []
+        #: Packets that waited for a session that did not come.
+        self.given_up: List[Held] = []
+
+        # What the data side writes.
+
+        #: Connections whose outbox holds something. The control side adds those of its own frames.
+        self.touched: List[Any] = []
+        #: Strands that began to carry data since the last settling.
+        self.woken: List[StrandT] = []
+        #: Packets and frames that went no further, by reason; both sides count.
+        self.dropped: Counter[Drop] = Counter()
