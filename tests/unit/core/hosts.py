@@ -8,9 +8,11 @@ from typing import Tuple
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import pack_endpoint
 from ropeway.core.frame.data import CONTROL, CONTROL_AD
-from ropeway.core.session.handshakes import Answer, Completed, Handshakes
+from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
+from ropeway.core.session.outcomes import Answer, Completed
 from ropeway.core.session.session import PeerSessions
+from ropeway.core.session.table import SessionTable
 
 NO_PSK = bytes(32)
 SOURCE = pack_endpoint(("192.0.2.1", 51840))
@@ -46,6 +48,7 @@ class Host:
             epoch,
             lambda size: self.draw(size),
             now,
+            SessionTable(),
             self.reset_keys,
         )
         self.peers = {}
@@ -82,7 +85,7 @@ class Host:
         return bytes((CONTROL, 0, 0, 0)) + self.peers[host].sending.seal(CONTROL_AD, body)
 
     def read(self, frame, now):
-        session = self.handshakes.by_index.get(frame[4:8])
+        session = self.handshakes.table.by_index.get(frame[4:8])
         if session is None:
             return Drop.UNKNOWN_SESSION
         body = session.open(frame)

@@ -28,8 +28,10 @@ from ropeway.core.frame.data import (
     PARTIAL_AD,
 )
 from ropeway.core.packet import ipv4
-from ropeway.core.session.handshakes import Answer, Completed, CookieReply, Handshakes
+from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
+from ropeway.core.session.outcomes import Answer, Completed, CookieReply
+from ropeway.core.session.table import SessionTable
 
 INITIATOR, RESPONDER = "10.0.0.1", "10.0.0.2"
 PSK = b"\x33" * 32
@@ -74,6 +76,7 @@ def vectors() -> dict[str, bytes]:
             EPOCH,
             lambda n, drawn=drawn: drawn * n,
             0.0,
+            SessionTable(),
         )
         for host, drawn in ((INITIATOR, b"\xe1"), (RESPONDER, b"\xe2"))
     }
@@ -123,7 +126,7 @@ def vectors() -> dict[str, bytes]:
 
 def cookie_for(initiation: bytes, responder: KeyPair) -> bytes:
     """What a responder says to it while others flood it."""
-    there = Handshakes(responder, b"\x0a\0\0\2", EPOCH, lambda n: b"\xe2" * n, 0.0)
+    there = Handshakes(responder, b"\x0a\0\0\2", EPOCH, lambda n: b"\xe2" * n, 0.0, SessionTable())
     # Junk that only shows that its sender knows the responder's public key.
     junk = b"\x01\0\0\0" + bytes(136)
     mac1_key = blake2s(b"ropeway mac1" + responder.public).digest()

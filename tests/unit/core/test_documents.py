@@ -16,7 +16,18 @@ from ropeway.core.frame.control import CONTROL_SIZE, MAX_ANNOUNCED, Control, enc
 from ropeway.core.frame.data import COOKIE, DATA, INITIATION, OVERHEAD, PARTIAL, RESET, RESPONSE
 from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
 from ropeway.core.peers import control_frames, handshaking, settling
-from ropeway.core.session import aead, clones, handshakes, replay, resets, session
+from ropeway.core.session import (
+    admission,
+    aead,
+    clones,
+    handshakes,
+    identities,
+    initiations,
+    messages,
+    replay,
+    resets,
+    session,
+)
 from ropeway.core.settings import SecureSettings
 from ropeway.core.strand import path_mtu
 from ropeway.core.strand.state import TRANSITIONS, Input, State
@@ -69,9 +80,9 @@ def test_the_diagram_of_states_is_the_table():
     "text",
     [
         # Sizes.
-        f"| {INITIATION} | initiation of a handshake | {handshakes.INITIATION_SIZE} |",
-        f"| {RESPONSE} | response | {handshakes.RESPONSE_SIZE} |",
-        f"| {COOKIE} | cookie | {handshakes.COOKIE_SIZE} |",
+        f"| {INITIATION} | initiation of a handshake | {messages.INITIATION_SIZE} |",
+        f"| {RESPONSE} | response | {messages.RESPONSE_SIZE} |",
+        f"| {COOKIE} | cookie | {messages.COOKIE_SIZE} |",
         f"| {DATA} | data: a packet | {OVERHEAD} and the packet |",
         f"connection | {OVERHEAD + CONTROL_SIZE}, or more as a probe or with an announcement |",
         f"| {RESET} | reset | {resets.RESET_SIZE} |",
@@ -91,24 +102,24 @@ def test_the_diagram_of_states_is_the_table():
         f"the pauses double from {tuning.QUESTION_MIN_S} s to {tuning.QUESTION_MAX_S:g} s",
         f"At most {tuning.ANNOUNCEMENTS_PER_S:g} announcements of a host a second are looked at,"
         f" {tuning.ANNOUNCEMENTS_BURST} at once",
-        f"prologue `{handshakes.PROLOGUE.decode()}`",
+        f"prologue `{messages.PROLOGUE.decode()}`",
         aead.CIPHER_NAME,
         # Handshakes.
-        f"again, for {handshakes.ANSWER_S:g} s, {handshakes.ANSWER_BURST:g} times at once and then"
-        f" {handshakes.ANSWER_RATE:g} times a second",
-        f"The budget ({handshakes.HANDSHAKE_RATE:g} handshakes a second,"
-        f" {handshakes.HANDSHAKE_BURST:g} at once)",
+        f"again, for {initiations.ANSWER_S:g} s, {initiations.ANSWER_BURST:g} times at once and"
+        f" then {initiations.ANSWER_RATE:g} times a second",
+        f"The budget ({admission.HANDSHAKE_RATE:g} handshakes a second,"
+        f" {admission.HANDSHAKE_BURST:g} at once)",
         f"again after {tuning.INITIATE_MIN_S} s and then in pauses that grow by"
         f" {tuning.INITIATE_GROWTH} to {tuning.INITIATE_MAX_S:g} s, spread by"
         f" {tuning.GREETING_JITTER * 100:.0f} %. After {handshakes.RETRANSMIT_S:g} s it is a new"
-        f" one. A response is taken for {handshakes.PENDING_S:g} s",
+        f" one. A response is taken for {initiations.PENDING_S:g} s",
         f"While there is something to send no pause is longer than {tuning.INITIATE_ASKED_S:g} s",
         f"at most {tuning.HELD_PACKETS} of them for at most {tuning.HELD_S:g} s",
-        f"a secret that changes every {handshakes.COOKIE_S:g} s",
-        f"gets {handshakes.SOURCE_RATE:g} handshakes a second, {handshakes.SOURCE_BURST:g} at once",
-        f"together {handshakes.NETWORK_RATE:g}, and {handshakes.NETWORK_BURST:g} at once",
-        f"lately, {handshakes.MAX_SOURCES} at most, have a budget of their own,"
-        f" {handshakes.KNOWN_RATE:g} a second and {handshakes.KNOWN_BURST:g} at once",
+        f"a secret that changes every {admission.COOKIE_S:g} s",
+        f"gets {admission.SOURCE_RATE:g} handshakes a second, {admission.SOURCE_BURST:g} at once",
+        f"together {admission.NETWORK_RATE:g}, and {admission.NETWORK_BURST:g} at once",
+        f"lately, {admission.MAX_SOURCES} at most, have a budget of their own,"
+        f" {admission.KNOWN_RATE:g} a second and {admission.KNOWN_BURST:g} at once",
         # Stale handshakes.
         f"If it was heard within {seconds(tuning.STALE_HEARD_S)}, nothing happens",
         f"again and again for {seconds(clones.CLONE_S)} from where",
@@ -243,7 +254,7 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
 
 @pytest.mark.parametrize("member", Drop)
 def test_every_reason_of_secure_is_explained(member: Drop):
-    modules = (handshakes, session, secure_node, control_frames, handshaking, settling)
+    modules = (handshakes, identities, session, secure_node, control_frames, handshaking, settling)
     source = "".join(inspect.getsource(module) for module in modules)
     if f"Drop.{member.name}" in source:
         inner = {Drop.NOT_IPV4, Drop.MALFORMED_INNER, Drop.FOREIGN_SOURCE, Drop.UNREACHABLE}

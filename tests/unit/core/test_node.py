@@ -22,8 +22,8 @@ from ropeway.core.frame.data import (
     RESPONSE,
 )
 from ropeway.core.node import SecureNode
-from ropeway.core.session import aead, handshakes
-from ropeway.core.session.handshakes import COOKIE_SIZE, INITIATION_SIZE, RESPONSE_SIZE
+from ropeway.core.session import aead, messages
+from ropeway.core.session.messages import COOKIE_SIZE, INITIATION_SIZE, RESPONSE_SIZE
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.resets import RESET_SIZE
 from ropeway.core.settings import PeerSettings
@@ -887,7 +887,14 @@ def test_no_bytes_make_flow_raise_or_change_anything(data):
 
 def tables(node):
     """What a node's handshakes remember."""
-    return repr(vars(node._peers.handshakes))
+    parts, seen = [node._peers.handshakes], []
+    for part in parts:
+        for name, value in vars(part).items():
+            inside = type(value).__module__.startswith("ropeway.") and hasattr(value, "__dict__")
+            parts += [value] if inside else []
+            seen += [] if inside else [(name, repr(value))]
+    assert "_known" in dict(seen)
+    return seen
 
 
 def waiting():
@@ -1642,11 +1649,11 @@ def test_who_plays_back_an_old_handshake_and_shows_a_cookie_gets_no_more_than_it
         came += len(datagram)
         cookie = [d for d in bytes_to(world, VICTIM) if len(d) == COOKIE_SIZE][-1]
         # Whoever knows r's public key can open what r seals for the initiation that it saw.
-        cipher = handshakes._cookie_cipher(handshakes._cookie_key(public("r")), cookie[4:20])
+        cipher = messages.cookie_cipher(messages.cookie_key(public("r")), cookie[4:20])
         opened = cipher.decrypt(bytes(12), cookie[20:52], datagram[-32:-16])
         body = datagram[:-16]
         for _ in range(3):
-            world.arrive(body + handshakes._mac(opened, body), VICTIM, ("192.168.2.3", PORT))
+            world.arrive(body + messages.mac(opened, body), VICTIM, ("192.168.2.3", PORT))
             world.run(0.3)
             came += len(datagram)
             shown += 1

@@ -11,14 +11,14 @@ from ropeway.core.peers.links import Links
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.session.clones import CLONE_PAUSE_S
-from ropeway.core.session.handshakes import (
-    PENDING_S,
+from ropeway.core.session.handshakes import Handshakes
+from ropeway.core.session.initiations import PENDING_S
+from ropeway.core.session.outcomes import (
     Answer,
     Completed,
     CookieReply,
     CookieTaken,
     Forgotten,
-    Handshakes,
     Refused,
     Stale,
 )

@@ -81,8 +81,8 @@ class SecurePeers:
             settings.epoch,
             entropy,
             now,
-            settings.reset_keys,
             tables.sessions,
+            settings.reset_keys,
         )
         connections = Connections(links, settling, self._timers, log, now)
         self.dialogue = dialogue = Dialogue(links, connections, settling, outgoing, entropy)

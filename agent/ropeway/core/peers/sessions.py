@@ -11,7 +11,9 @@ from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.settling import Settling
-from ropeway.core.session.handshakes import COOKIE_S, Handshakes
+from ropeway.core.session.admission import COOKIE_S
+from ropeway.core.session.handshakes import Handshakes
+from ropeway.core.session.messages import with_cookie
 from ropeway.core.session.session import SKIP_COUNTERS, Session
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input
@@ -76,7 +78,7 @@ class Sessions:
             connection.cookie_at = now
             if strand.initiate_at != NOT_DUE:
                 for message in self._handshakes.initiate(strand.host, now):
-                    repeated = self._handshakes.with_cookie(message, cookie)
+                    repeated = with_cookie(message, cookie)
                     self._outgoing.put(key, endpoint, repeated)
 
     def look_at(self, strand: SecureStrand, now: float) -> None:
@@ -121,7 +123,7 @@ class Sessions:
                     continue
                 datagram = message
                 if connection.cookie and now - connection.cookie_at < COOKIE_S:
-                    datagram = self._handshakes.with_cookie(message, connection.cookie)
+                    datagram = with_cookie(message, connection.cookie)
                 key = (connection.link, connection.source)
                 self._outgoing.put(key, connection.endpoint, datagram)
 

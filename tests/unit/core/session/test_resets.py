@@ -8,7 +8,7 @@ from ropeway.core.drops import Drop
 from ropeway.core.frame.data import CONTROL, DATA, PARTIAL, RESET
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.session import resets
-from ropeway.core.session.handshakes import Forgotten, Refused
+from ropeway.core.session.outcomes import Forgotten, Refused
 from ropeway.core.session.resets import RESET_SIZE, Resets
 from tests.unit.core.hosts import A, B, C, Host, Peer, shake_hands, two_hosts
 
@@ -153,7 +153,7 @@ def test_what_a_host_collects_in_handshakes_ends_no_session_of_another(calls):
     one_index_only(router)
     ends = (hostile, router) if calls else (router, hostile)
     shake_hands(*ends, 0.0)
-    (collected,) = hostile.handshakes.by_index.values()
+    (collected,) = hostile.handshakes.table.by_index.values()
     reset = reset_with(collected.remote_index, collected.reset_token)
     part(hostile, router)
     shake_hands(*((victim, router) if calls else (router, victim)), 1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from ropeway.core.drops import Drop
 from ropeway.core.frame.data import CONTROL, CONTROL_AD, DATA, DATA_AD
-from ropeway.core.session.handshakes import Answer, Completed
+from ropeway.core.session.outcomes import Answer, Completed
 from ropeway.core.session.session import (
     LINGER_S,
     MAX_SESSIONS,
@@ -50,7 +50,7 @@ def test_a_frame_is_index_counter_ciphertext_and_tag():
     assert tail[4:12] == expected.to_bytes(8, "little")
     assert len(tail) == 4 + 8 + len(b"inner packet") + 16
     for link_part in (b"\4\0\0\0", b"\4\7\1\2"):
-        reader = other.handshakes.by_index[tail[:4]]
+        reader = other.handshakes.table.by_index[tail[:4]]
         nonce = bytes(4) + tail[4:12]
         assert reader.decrypt(nonce, (link_part + tail)[16:], b"\4") == b"inner packet"
 
@@ -58,7 +58,7 @@ def test_a_frame_is_index_counter_ciphertext_and_tag():
 def test_a_frame_is_opened_once_and_only_as_what_it_is():
     one, other = connected()
     frame = one.frame(B, b"body")
-    reader = other.handshakes.by_index[frame[4:8]]
+    reader = other.handshakes.table.by_index[frame[4:8]]
     assert reader.open(bytes((DATA,)) + frame[1:]) is Drop.FORGED
     assert reader.open(frame) == b"body"
     assert reader.open(frame) is Drop.REPLAYED
@@ -68,7 +68,7 @@ def test_a_frame_is_opened_once_and_only_as_what_it_is():
 def test_a_forged_frame_does_not_move_the_window():
     one, other = connected()
     frame = one.frame(B, b"body")
-    reader = other.handshakes.by_index[frame[4:8]]
+    reader = other.handshakes.table.by_index[frame[4:8]]
     top = reader.window.top
     assert reader.open(frame[:8] + b"\xff" * 8 + frame[16:]) is Drop.FORGED
     assert reader.window.top == top
@@ -79,7 +79,7 @@ def test_a_forged_frame_does_not_move_the_window():
 def test_a_frame_cut_short_is_malformed(length):
     one, other = connected()
     frame = one.frame(B, b"")
-    assert other.handshakes.by_index[frame[4:8]].open(frame[:length]) is Drop.MALFORMED
+    assert other.handshakes.table.by_index[frame[4:8]].open(frame[:length]) is Drop.MALFORMED
 
 
 def test_what_is_far_behind_is_too_old():
@@ -303,7 +303,7 @@ def test_rollover_over_a_bad_network_leaves_no_frame_unreadable(seed):
     assert got[B] <= sent[B]
     assert received > made / 2
     assert len(used) > 2 * 8, "the session hardly ever rolled over"
-    assert len(one.handshakes.by_index) <= MAX_SESSIONS
+    assert len(one.handshakes.table.by_index) <= MAX_SESSIONS
 
 
 def test_the_associated_data_keep_the_kinds_apart():
