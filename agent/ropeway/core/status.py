@@ -65,7 +65,7 @@ def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Di
 def _connection_status(
     strand: SecureStrand, connection: SecureConnection, now: float
 ) -> Dict[str, Any]:
-    rtt_ms = connection.rtt_ms
+    rtt_ms, loss = connection.quality.rtt_ms, connection.quality.loss.share
     idle = now >= strand.idle_at
     return {
         "link": connection.link,
@@ -77,20 +77,20 @@ def _connection_status(
         "state": int(connection.state),
         "carries": connection in strand.carrying,
         "routed": connection.source is not None,
-        "mtu": connection.path_mtu.mtu,
-        "mtu_settled": connection.path_mtu.settled,
+        "mtu": connection.quality.path_mtu.mtu,
+        "mtu_settled": connection.quality.path_mtu.settled,
         "rtt_ms": None if rtt_ms is None else round(rtt_ms, 3),
-        "observed": connection.observed and endpoint_text(connection.observed),
+        "observed": connection.report.observed and endpoint_text(connection.report.observed),
         "nat": connection.nat,
-        "pause_s": connection.keepalive.pause_s if idle else tuning.PROBE_S,
-        "sent": connection.sent,
-        "received": connection.received,
-        "sent_bytes": connection.sent_bytes,
-        "received_bytes": connection.received_bytes,
-        "far_received": connection.far_received,
-        "loss": None if connection.loss.share is None else round(connection.loss.share, 4),
-        "first": connection.first,
-        "duplicates": connection.duplicates,
+        "pause_s": connection.pacing.keepalive.pause_s if idle else tuning.PROBE_S,
+        "sent": connection.traffic.sent,
+        "received": connection.traffic.received,
+        "sent_bytes": connection.traffic.sent_bytes,
+        "received_bytes": connection.traffic.received_bytes,
+        "far_received": connection.report.received,
+        "loss": None if loss is None else round(loss, 4),
+        "first": connection.traffic.first,
+        "duplicates": connection.traffic.duplicates,
         "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
     }
 

@@ -98,8 +98,8 @@ class ClassicNode:
                 connection = self._introduce(datagram, length, now)
                 if connection is None:
                     continue
-            connection.received += 1
-            connection.received_bytes += length
+            connection.traffic.received += 1
+            connection.traffic.received_bytes += length
             connection.heard_at = now
             if state:
                 connection.confirmed_at = now
@@ -108,9 +108,9 @@ class ClassicNode:
                 answering[connection] = None
             if length > classic.OVERHEAD:
                 if self._accept(connection.strand, datagram, length, connection.way, now):
-                    connection.first += 1
+                    connection.traffic.first += 1
                 else:
-                    connection.duplicates += 1
+                    connection.traffic.duplicates += 1
         peers.settle()
         for connection in answering:
             peers.answer(connection, now)
@@ -279,12 +279,12 @@ def _strand_status(strand: ClassicStrand, links: Mapping[int, Link], now: float)
                 "state": int(connection.state),
                 "carries": connection in strand.carrying,
                 "routed": connection.source is not None,
-                "sent": connection.sent,
-                "received": connection.received,
-                "sent_bytes": connection.sent_bytes,
-                "received_bytes": connection.received_bytes,
-                "first": connection.first,
-                "duplicates": connection.duplicates,
+                "sent": connection.traffic.sent,
+                "received": connection.traffic.received,
+                "sent_bytes": connection.traffic.sent_bytes,
+                "received_bytes": connection.traffic.received_bytes,
+                "first": connection.traffic.first,
+                "duplicates": connection.traffic.duplicates,
                 "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
             }
             for connection in strand.connections.values()

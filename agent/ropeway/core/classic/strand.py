@@ -109,8 +109,8 @@ class ClassicConnection(Connection):
         """Count a frame and give what stands before its payload of ``size`` bytes."""
         # 1 to 65535: the kernel replaces an identification of 0.
         self.identification = self.identification % classic.IDENTIFICATION_MASK + 1
-        self.sent += 1
-        self.sent_bytes += classic.OVERHEAD + size
+        self.traffic.sent += 1
+        self.traffic.sent_bytes += classic.OVERHEAD + size
         self.sent_at = now
         # An end below 2 takes what it hears plus 1: the first implementation dies of a 3.
         shown = min(self.state, State.HEARING)

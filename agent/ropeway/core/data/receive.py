@@ -167,16 +167,17 @@ class Receiver:
         connection = strand.by_way.get(head[1])
         if connection is not None:
             good = len(frames) - refused
-            connection.received += good
+            traffic = connection.traffic
+            traffic.received += good
             # All but the last are of one size.
-            connection.received_bytes += (
+            traffic.received_bytes += (
                 good * HEADER_SIZE
                 + (len(frames) - 1) * len(frames[0][3])
                 + len(frames[-1][3])
                 - refused_bytes
             )
-            connection.duplicates += duplicates
-            connection.first += len(packets)
+            traffic.duplicates += duplicates
+            traffic.first += len(packets)
         if packets:
             self._opened(packets, session, strand, now, ad == PARTIAL_AD)
 

@@ -64,15 +64,16 @@ class Sender:
             outbox = connection.outbox
             if not outbox:
                 touched.append(connection)
-            sequence, way, counter = connection.sequence, connection.far_way, first
+            sequence, way, counter = connection.sequence, connection.report.way, first
             parts: List[bytes] = []
             for text in texts:
                 sequence += 1
                 parts += pack(kind, way, sequence & 0xFFFF, index, counter), text
                 counter += 1
             connection.sequence = sequence
-            connection.sent += count
-            connection.sent_bytes += total
+            traffic = connection.traffic
+            traffic.sent += count
+            traffic.sent_bytes += total
             outbox.append(_train((size, count, parts)))
 
     def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:

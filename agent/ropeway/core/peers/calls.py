@@ -16,7 +16,6 @@ from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
-from ropeway.core.timers import NOT_DUE
 
 
 class Calls:
@@ -71,7 +70,7 @@ class Calls:
                 self._connections.end(connection, "the link vanished", now)
         self._call(strand, now)
         self._call_recalled(strand, now)
-        if strand.connections and (strand.session is None or strand.initiate_at != NOT_DUE):
+        if strand.connections and (strand.session is None or strand.request.is_open):
             self._sessions.request(strand, now)
         self._settling.note(strand)
 

@@ -8,7 +8,8 @@ from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, is_ipv6, without_prefix
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.settling import Settling
-from ropeway.core.strand.secure import Path, SecureConnection, SecureStrand, connection_key
+from ropeway.core.strand.connection_parts import Path
+from ropeway.core.strand.secure import SecureConnection, SecureStrand, connection_key
 from ropeway.core.strand.state import Input, State
 from ropeway.core.strand.strand import NEVER, advance
 from ropeway.core.timers import NOT_DUE, Timers
@@ -88,7 +89,7 @@ class Connections:
     def forget_silent(self, strand: SecureStrand, now: float) -> None:
         """End learnt connections that have been silent for long."""
         for connection in list(strand.connections.values()):
-            quiet_s = now - max(connection.heard_at, connection.lost_at)
+            quiet_s = now - max(connection.heard_at, connection.pacing.lost_at)
             fallen = not connection.calls and connection.state == State.SENDING
             if fallen and quiet_s >= tuning.FORGET_S:
                 self.end(connection, "it was silent for long", now)
@@ -148,7 +149,7 @@ class Connections:
         if not advance(connection, what, reason, self._log, now):
             return
         if connection.state == State.SENDING:
-            connection.lost_at = now
+            connection.pacing.lost_at = now
             self._return_to_candidate(connection, now)
         if connection.state != State.ESTABLISHED:
             self.greet_soon(connection, now)
@@ -159,7 +160,7 @@ class Connections:
     def follow_link(self, connection: SecureConnection, now: float) -> None:
         """Bring a connection in line with its link, which has changed; end it without a route."""
         link = self._links[connection.link]
-        connection.path_mtu.set_link_mtu(link.mtu, now)
+        connection.quality.path_mtu.set_link_mtu(link.mtu, now)
         self.fit(connection, now)
         source = self._source(connection)
         if source is None and connection.candidates:
@@ -168,7 +169,7 @@ class Connections:
             self.end(connection, "the link has no route to it", now)
         elif source != connection.source:
             connection.source = source
-            connection.cookie = b""
+            connection.cookie.forget()
             self.restart_path(connection, now)
             reason = "its address changed"
             if source is None:
@@ -208,7 +209,7 @@ class Connections:
             connection.source = None
             connection.source = self._next_endpoint(connection)
         if connection.path != before:
-            connection.cookie = b""
+            connection.cookie.forget()
             self.restart_path(connection, now)
             self._settling.note(connection.strand)
 
@@ -217,9 +218,8 @@ class Connections:
         before = connection.endpoint
         connection.endpoint, connection.source = path
         connection.proven = answered
-        connection.move_at = NOT_DUE
-        connection.move_to = None
-        connection.cookie = b""
+        connection.migration.end()
+        connection.cookie.forget()
         self.restart_path(connection, now)
         self._settling.note(connection.strand)
         if before != connection.endpoint and connection.heard_at != NEVER:
@@ -228,20 +228,19 @@ class Connections:
 
     def restart_path(self, connection: SecureConnection, now: float) -> None:
         """Forget what was measured of a path that the connection has left."""
-        connection.path_mtu.restart(now)
-        connection.rtt_ms = None
-        connection.observed = None
+        connection.quality.restart(now)
+        connection.report.observed = None
         self.fit(connection, now)
 
     def fit(self, connection: SecureConnection, now: float) -> None:
         """Have packets fit what is known of the path now."""
-        before, path_mtu = (connection.mtu, connection.assumed), connection.path_mtu
+        before, path_mtu = (connection.mtu, connection.quality.assumed), connection.quality.path_mtu
         connection.fit()
-        if (connection.mtu, connection.assumed) != before:
+        if (connection.mtu, connection.quality.assumed) != before:
             self._settling.note(connection.strand)
         # The sizes that a search goes through are nobody's news.
-        if path_mtu.settled and path_mtu.mtu != connection.reported_mtu:
-            connection.reported_mtu = path_mtu.mtu
+        if path_mtu.settled and path_mtu.mtu != connection.quality.reported_mtu:
+            connection.quality.reported_mtu = path_mtu.mtu
             self._log.report(events.PathMtuFound(*connection.ends, path_mtu.mtu), now)
 
     def _return_to_candidate(self, connection: SecureConnection, now: float) -> None:
@@ -301,13 +300,13 @@ class Connections:
             due = min(
                 connection.next_at(now),
                 connection.silent_at(now),
-                connection.path_mtu.deadline(),
+                connection.quality.path_mtu.deadline(),
             )
         else:
             due = connection.greet_at if connection.may_speak else NOT_DUE
             if connection.state:
                 due = min(due, connection.silent_at(now))
-        self._timers.bring_forward(connection, max(min(due, connection.move_at), now))
+        self._timers.bring_forward(connection, max(min(due, connection.migration.due), now))
 
 
 def _has_fallen(connection: SecureConnection, now: float) -> bool:

@@ -18,7 +18,8 @@ from ropeway.core.peers.links import Links
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.settling import Settling
 from ropeway.core.session.session import Session
-from ropeway.core.strand.secure import Path, SecureConnection
+from ropeway.core.strand.connection_parts import Path
+from ropeway.core.strand.secure import SecureConnection
 from ropeway.core.strand.state import Input, State, answers
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.timers import NOT_DUE
@@ -71,11 +72,11 @@ class Dialogue:
         if source is None or frame is None:
             return
         if announced:
-            connection.sent_places = announced
+            connection.pacing.sent_places = announced
         if not probe:
             # A probe may be too large for the path: small frames keep to their times beside it.
             connection.sent_at = now
-            connection.sent_pause_s = connection.pause_s(now)
+            connection.pacing.sent_pause_s = connection.pause_s(now)
         self._outgoing.put((connection.link, source), connection.endpoint, frame)
 
     def send_due(self, connection: SecureConnection, now: float) -> None:
@@ -85,7 +86,7 @@ class Dialogue:
     def announce(self, connection: SecureConnection, now: float) -> None:
         """Say where this host can be called, unless that was said on this connection before."""
         announced = self._places_for(connection)
-        known = not announced or announced == connection.sent_places
+        known = not announced or announced == connection.pacing.sent_places
         if connection.state == State.ESTABLISHED and not known:
             self.send(connection, now, announced=announced)
 
@@ -135,12 +136,12 @@ class Dialogue:
             calls=connection.calls,
             challenge=challenge,
             mark=mark,
-            echo=connection.far_mark,
-            held_ms=int(1000 * (now - connection.far_mark_at)) if heard else 0,
+            echo=connection.report.mark,
+            held_ms=int(1000 * (now - connection.report.mark_at)) if heard else 0,
             probe=probe,
-            probe_heard=connection.probe_heard,
+            probe_heard=connection.report.probe,
             observed=connection.endpoint if heard else None,
-            received=connection.received,
+            received=connection.traffic.received,
             takes_partial=self.takes_partial,
             shuts_out=shuts_out,
             announced=announced,
@@ -153,7 +154,7 @@ class Dialogue:
 
         That is nothing where the other end does not call: it has no use for it.
         """
-        useful = connection.far_calls or not connection.calls
+        useful = connection.report.calls or not connection.calls
         return self._links.places if useful and connection.proven else ()
 
     # What it hears.
@@ -184,17 +185,17 @@ class Dialogue:
         if heard_back:
             self._note_proof(connection)
         if echoed is not None:
-            connection.measure_rtt(now - echoed[0], control.held_ms)
+            connection.quality.note_rtt(now - echoed[0], control.held_ms)
         self._note_report(connection, control, size, now)
         self._connections.fit(connection, now)
         idle = not strand.is_active(now)
-        lasted = idle and connection.keepalive.proves(quiet_s)
+        lasted = idle and connection.pacing.keepalive.proves(quiet_s)
         if lasted and strand.may_lengthen(connection, now):
-            connection.keepalive.lengthen(now)
+            connection.pacing.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
-        rested = now >= connection.answered_at + tuning.ANSWER_PAUSE_S
+        rested = now >= connection.pacing.answered_at + tuning.ANSWER_PAUSE_S
         what = _input(control.state, heard_back, _is_anew(connection, control.echo, echoed))
-        connection.heard_session = connection.order.session
+        connection.report.session = connection.order.session
         # One that knows nothing learns nothing of where nobody has answered yet.
         if connection.source is not None and (there or connection.state != State.SENDING):
             self._connections.advance(connection, what, now, _REASONS.get(what, ""))
@@ -202,7 +203,7 @@ class Dialogue:
         # where the frame came from, or where somebody is for certain.
         wanted = control.probe or control.challenge or (answer and rested)
         if wanted and (there or connection.assured):
-            connection.answered_at = now
+            connection.pacing.answered_at = now
             self.send(connection, now)
         self.announce(connection, now)
         self._connections.schedule(connection, now)
@@ -219,21 +220,13 @@ class Dialogue:
     ) -> None:
         """Note what the other end says of itself and of what it received."""
         connection.heard_at = now
-        connection.far_way = control.way
-        connection.far_pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
-        connection.far_calls = control.calls
-        connection.far_received = control.received
-        connection.loss.note(
-            control.echo, control.held_ms / 1000, connection.sent, control.received, now
+        connection.report.take(control, size, now)
+        connection.quality.loss.note(
+            control.echo, control.held_ms / 1000, connection.traffic.sent, control.received, now
         )
-        connection.observed = control.observed
-        connection.far_mark = control.mark
-        connection.far_mark_at = now
-        if control.probe and control.probe <= size:
-            connection.probe_heard = control.probe
-        connection.path_mtu.alive(now)
+        connection.quality.path_mtu.alive(now)
         if control.probe_heard:
-            connection.path_mtu.heard(control.probe_heard, now)
+            connection.quality.path_mtu.heard(control.probe_heard, now)
 
     def _follow(self, connection: SecureConnection, path: Path, echoed: Echoed, now: float) -> None:
         """See whether the other end is somewhere else now.
@@ -245,8 +238,8 @@ class Dialogue:
             connection.reached_at = max(connection.reached_at, echoed[0])
             if connection.strand.doubtful:
                 self._settling.note(connection.strand)
-            if connection.reached_at >= connection.move_asked_at:
-                connection.move_at = NOT_DUE
+            if connection.reached_at >= connection.migration.asked_at:
+                connection.migration.end()
         if path == connection.path:
             return
         answered = echoed is not None and echoed[1] == path and path[1] is not None
@@ -255,20 +248,19 @@ class Dialogue:
         if connection.state == State.SENDING and free:
             self._connections.move(connection, path, answered, now)
         elif echoed is not None and answered and echoed[0] > connection.reached_at:
-            if connection.move_at == NOT_DUE:
+            if connection.migration.due == NOT_DUE:
                 stay_s = tuning.STAY_ROUND_TRIPS * (now - echoed[0]) + tuning.STAY_S
-                connection.move_to = path
-                connection.move_asked_at = echoed[0]
-                connection.move_at = now + min(stay_s, tuning.STAY_MAX_S)
+                due = now + min(stay_s, tuning.STAY_MAX_S)
+                connection.migration.begin(path, echoed[0], due)
         elif path[1] is not None:
             # Who hears nothing repeats what it heard last: that proves nothing of now.
             self._challenge_both(connection, path, now)
 
     def _challenge_both(self, connection: SecureConnection, path: Path, now: float) -> None:
         """Ask for an answer where the other end was heard from, and where it is known to be."""
-        if now < connection.challenged_at + tuning.CHALLENGE_PAUSE_S:
+        if now < connection.migration.challenged_at + tuning.CHALLENGE_PAUSE_S:
             return
-        connection.challenged_at = now
+        connection.migration.challenged_at = now
         for one in (path, connection.path) if connection.assured else (path,):
             self.challenge(connection, one, now)
 
@@ -294,6 +286,6 @@ def _is_anew(connection: SecureConnection, echo: int, echoed: Echoed) -> bool:
     An end that only rolled the session over still repeats what it heard last before.
     """
     session = connection.order.session
-    if session is None or session is connection.heard_session:
+    if session is None or session is connection.report.session:
         return False
     return not echo or (echoed is not None and echoed[0] >= session.created_at)

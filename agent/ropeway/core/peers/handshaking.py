@@ -26,7 +26,6 @@ from ropeway.core.strand.secure import OWN_STALE, STALE, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.tables import Tables
-from ropeway.core.timers import NOT_DUE
 from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
 
@@ -77,7 +76,7 @@ class Handshaking:
                 self._sessions.add(outcome.session, now)
         elif isinstance(outcome, Completed):
             strand = self._tables.strands[outcome.host]
-            strand.says_stale = False
+            strand.stale.own = False
             self._sessions.add(outcome.session, now)
             self._connect_called_back(strand, key, endpoint, now)
             self._sessions.use_best(strand, now)
@@ -109,7 +108,7 @@ class Handshaking:
             return
         if strand.best_state == State.ESTABLISHED and self._ask_if_there(strand, now):
             return
-        strand.stale_at = now
+        strand.stale.at = now
         self._report_stale(strand, now)
         if not stale.proven:
             reply = self._handshakes.demand_cookie(datagram, pack_endpoint(endpoint), now).reply
@@ -118,13 +117,13 @@ class Handshaking:
         message = self._handshakes.call_back(stale, now)
         if message is not None:
             self._outgoing.put(key, endpoint, message)
-            strand.called_back[key, endpoint] = now
-            if len(strand.called_back) > tuning.MAX_REMOTES_PER_PEER:
-                del strand.called_back[next(iter(strand.called_back))]
+            strand.stale.called_back[key, endpoint] = now
+            if len(strand.stale.called_back) > tuning.MAX_REMOTES_PER_PEER:
+                del strand.stale.called_back[next(iter(strand.stale.called_back))]
 
     def _report_stale(self, strand: SecureStrand, now: float) -> None:
-        if now - strand.stale_reported_at >= tuning.STALE_TOLD_S and self._notes.take(now):
-            strand.stale_reported_at = now
+        if now - strand.stale.reported_at >= tuning.STALE_TOLD_S and self._notes.take(now):
+            strand.stale.reported_at = now
             self._log.report(
                 events.HandshakeRefused(f"a handshake of {strand.host} was refused: {STALE}"), now
             )
@@ -144,9 +143,9 @@ class Handshaking:
 
     def _ask_if_there(self, strand: SecureStrand, now: float) -> bool:
         """Ask a host that is quiet whether it lives; return whether it may still answer."""
-        if strand.stale_asked_at > strand.heard_at:
-            return now - strand.stale_asked_at < tuning.STALE_ANSWER_S
-        strand.stale_asked_at = now
+        if strand.stale.asked_at > strand.heard_at:
+            return now - strand.stale.asked_at < tuning.STALE_ANSWER_S
+        strand.stale.asked_at = now
         there = [c for c in strand.connections.values() if c.state == State.ESTABLISHED]
         for connection in sorted(there, key=lambda c: -c.heard_at)[: tuning.STALE_ASKED]:
             self._dialogue.challenge(connection, connection.path, now)
@@ -156,8 +155,8 @@ class Handshaking:
         self, strand: SecureStrand, key: SocketKey, endpoint: Endpoint, now: float
     ) -> None:
         """Have a connection to where a host was called back and has answered, if there is none."""
-        called_at = strand.called_back.get((key, endpoint), NEVER)
-        strand.called_back.clear()
+        called_at = strand.stale.called_back.get((key, endpoint), NEVER)
+        strand.stale.called_back.clear()
         link = self._links.get(key[0])
         if link is None or not link.holds(key[1]) or now - called_at >= PENDING_S:
             return
@@ -169,7 +168,7 @@ class Handshaking:
 
     def _note_own_stale(self, strand: SecureStrand, now: float) -> None:
         """Report that a host finds this one's handshakes old, if it did not answer them."""
-        if strand.session is not None or strand.initiate_at == NOT_DUE or strand.says_stale:
+        if strand.session is not None or not strand.request.is_open or strand.stale.own:
             return
-        strand.says_stale = True
+        strand.stale.own = True
         self._log.report(events.HandshakeRefused(f"no answer from {strand.host}: {OWN_STALE}"), now)

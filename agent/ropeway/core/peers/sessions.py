@@ -11,14 +11,13 @@ from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.settling import Settling
-from ropeway.core.session.admission import COOKIE_S
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.messages import with_cookie
 from ropeway.core.session.session import SKIP_COUNTERS, Session
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input
 from ropeway.core.tables import Tables
-from ropeway.core.timers import NOT_DUE, Timers
+from ropeway.core.timers import Timers
 
 
 class Sessions:
@@ -52,11 +51,7 @@ class Sessions:
 
     def request(self, strand: SecureStrand, now: float) -> None:
         """Begin to ask for a session, or ask again soon; nothing if it was asked just now."""
-        if strand.initiate_at == NOT_DUE:
-            strand.wanted_since = now
-        strand.initiate_pause_s = tuning.INITIATE_MIN_S
-        at = max(now, strand.initiated_at + tuning.INITIATE_GAP_S)
-        strand.initiate_at = min(strand.initiate_at, at)
+        strand.request.begin(now)
         self.schedule(strand, now)
 
     def request_everywhere(self, now: float) -> None:
@@ -70,13 +65,12 @@ class Sessions:
     ) -> None:
         """Ask again, with the cookie, where it came from; anybody could have sent it, so once."""
         for connection in strand.connections.values():
-            known = now < connection.cookie_at + tuning.COOKIE_PAUSE_S
+            known = not connection.cookie.may_take(now)
             here = (connection.link, connection.path) == (key[0], (endpoint, key[1]))
             if not here or known or not connection.may_speak:
                 continue
-            connection.cookie = cookie
-            connection.cookie_at = now
-            if strand.initiate_at != NOT_DUE:
+            connection.cookie.take(cookie, now)
+            if strand.request.is_open:
                 for message in self._handshakes.initiate(strand.host, now):
                     repeated = with_cookie(message, cookie)
                     self._outgoing.put(key, endpoint, repeated)
@@ -84,36 +78,36 @@ class Sessions:
     def look_at(self, strand: SecureStrand, now: float) -> None:
         """Do what is due on a strand."""
         self._expire(strand, now)
-        if strand.initiate_at == NOT_DUE and strand.needs_session(now):
+        if not strand.request.is_open and strand.needs_session(now):
             self.request(strand, now)
-        if now >= strand.initiate_at:
+        if now >= strand.request.due:
             self._initiate(strand, now)
-        if strand.held and now - strand.held_since >= tuning.HELD_S:
+        if strand.waiting.packets and strand.waiting.is_over(now):
             self._settling.give_up(strand)
         self.schedule(strand, now)
 
     def schedule(self, strand: SecureStrand, now: float) -> None:
         """Set the timer of a strand to the moment at which something is due."""
         look_s = tuning.SESSION_LOOK_S if strand.is_active(now) else tuning.SESSION_LOOK_IDLE_S
-        due = min(strand.initiate_at, now + look_s)
+        due = min(strand.request.due, now + look_s)
         self._timers.bring_forward(strand, max(due, now))
 
     def _initiate(self, strand: SecureStrand, now: float) -> None:
         """Ask for a session over every connection that leads anywhere."""
-        if strand.session is None and strand.initiate_pause_s > tuning.INITIATE_MIN_S:
+        if strand.session is None and strand.request.pause_s > tuning.INITIATE_MIN_S:
             self._try_other_paths(strand, now)
         paths = {
             (connection.link, connection.path): connection
             for connection in strand.connections.values()
             if connection.source is not None and connection.may_speak
         }
-        strand.initiated_at = now
+        strand.request.sent_at = now
         spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)
-        strand.initiate_at = now + strand.initiate_pause_s * spread
-        asked = now < max(strand.idle_at, strand.asked_at + tuning.ASKED_S)
+        strand.request.due = now + strand.request.pause_s * spread
+        asked = now < max(strand.idle_at, strand.request.packet_at + tuning.ASKED_S)
         longest_s = tuning.INITIATE_ASKED_S if asked else tuning.INITIATE_MAX_S
-        pause_s = strand.initiate_pause_s * tuning.INITIATE_GROWTH
-        strand.initiate_pause_s = min(pause_s, longest_s)
+        pause_s = strand.request.pause_s * tuning.INITIATE_GROWTH
+        strand.request.pause_s = min(pause_s, longest_s)
         if not paths:
             return
         self._report_unanswered(strand, now)
@@ -122,25 +116,27 @@ class Sessions:
                 if connection.source is None:
                     continue
                 datagram = message
-                if connection.cookie and now - connection.cookie_at < COOKIE_S:
-                    datagram = with_cookie(message, connection.cookie)
+                if connection.cookie.is_good(now):
+                    datagram = with_cookie(message, connection.cookie.value)
                 key = (connection.link, connection.source)
                 self._outgoing.put(key, connection.endpoint, datagram)
 
     def _try_other_paths(self, strand: SecureStrand, now: float) -> None:
         for connection in strand.connections.values():
-            answered = connection.cookie and now - connection.cookie_at < COOKIE_S
+            answered = connection.cookie.is_good(now)
             if connection.source is not None and connection.calls and not answered:
                 self._connections.try_next_path(connection, now)
 
     def _report_unanswered(self, strand: SecureStrand, now: float) -> None:
         """Report once, after a while, that a host does not answer."""
-        waiting = strand.session is None and now - strand.wanted_since >= tuning.UNANSWERED_S
-        if not waiting or strand.reported_unanswered:
+        waiting = (
+            strand.session is None and now - strand.request.wanted_since >= tuning.UNANSWERED_S
+        )
+        if not waiting or strand.request.reported:
             return
         reason = strand.handshake_fault(now)
         if reason is not None:
-            strand.reported_unanswered = True
+            strand.request.reported = True
             self._log.report(events.SessionUnanswered(strand.host, reason), now)
 
     # Using one.
@@ -169,12 +165,11 @@ class Sessions:
             self._log.report(events.SessionMade(strand.host), now)
         else:
             strand.rollovers += 1
-        strand.initiate_at = strand.wanted_since = NOT_DUE
-        strand.reported_unanswered = strand.shut_out = False
-        strand.initiate_pause_s = tuning.INITIATE_MIN_S
+        strand.request.end()
+        strand.shut_out = False
         for connection in strand.connections.values():
             # The other end may have started anew and know nothing.
-            connection.sent_places = ()
+            connection.pacing.sent_places = ()
             # The first frame under it tells the other end that it can be used.
             if connection.may_speak:
                 self._dialogue.send(connection, now)
@@ -214,7 +209,7 @@ class Sessions:
         self._handshakes.forget_answers()
         for strand in self._tables.strands.values():
             self.end_all_of(strand, reason, now)
-            if strand.initiate_at != NOT_DUE:
+            if strand.request.is_open:
                 self.request(strand, now)
 
     def replace_all(self, epoch: int, reset_keys: Sequence[bytes], now: float) -> None:
@@ -226,7 +221,7 @@ class Sessions:
         for strand in self._tables.strands.values():
             for session in strand.sessions.sessions:
                 session.skip(int.from_bytes(self._entropy(8), "little") % SKIP_COUNTERS)
-            if strand.session is not None or strand.initiate_at != NOT_DUE:
+            if strand.session is not None or strand.request.is_open:
                 self.request(strand, now)
 
     def expire_all(self, now: float) -> None:
@@ -255,8 +250,8 @@ class Sessions:
     def unanswered(self, now: float) -> bool:
         """Return whether a host does not answer, perhaps because this one's epoch is too low."""
         return any(
-            strand.says_stale
-            or (strand.session is None and now - strand.wanted_since >= tuning.UNANSWERED_S)
+            strand.stale.own
+            or (strand.session is None and now - strand.request.wanted_since >= tuning.UNANSWERED_S)
             for strand in self._tables.strands.values()
         )
 
@@ -264,4 +259,4 @@ class Sessions:
         """Begin handshakes with this epoch from now on, if it is greater."""
         self._handshakes.raise_epoch(epoch)
         for strand in self._tables.strands.values():
-            strand.says_stale = False
+            strand.stale.own = False

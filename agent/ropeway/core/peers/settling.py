@@ -38,8 +38,7 @@ class Settling:
 
     def give_up(self, strand: SecureStrand) -> None:
         """Have the senders of a strand's waiting packets learn that these went nowhere."""
-        self._tables.given_up += strand.held
-        strand.held = []
+        self._tables.given_up += strand.waiting.take()
 
     def links_changed(self) -> None:
         """Have it looked at soon over which links peers are reached."""
@@ -53,12 +52,12 @@ class Settling:
         for strand in list(self._tables.unsettled):
             if strand.choose():
                 self._routes.forget()
-            if strand.held and strand.carrying:
+            if strand.waiting.packets and strand.carrying:
                 self._release(strand, now)
         self._tables.unsettled.clear()
 
     def _release(self, strand: SecureStrand, now: float) -> None:
-        fresh = [held for held in strand.held if now - held[2] <= self.max_age_s]
-        self._tables.dropped[Drop.EXPIRED] += len(strand.held) - len(fresh)
+        waiting = strand.waiting.take()
+        fresh = [held for held in waiting if now - held[2] <= self.max_age_s]
+        self._tables.dropped[Drop.EXPIRED] += len(waiting) - len(fresh)
         self._tables.released += fresh
-        strand.held = []

@@ -36,15 +36,15 @@ class Upkeep:
         strand = connection.strand
         if connection.source is None or strand.session is None:
             return
-        if now >= connection.move_at and connection.move_to is not None:
-            self._connections.move(connection, connection.move_to, True, now)
+        if now >= connection.migration.due and connection.migration.path is not None:
+            self._connections.move(connection, connection.migration.path, True, now)
         if connection.state and now >= connection.silent_at(now):
             self._connections.advance(connection, Input.SILENT, now)
         if connection.state == State.ESTABLISHED:
             if now >= connection.next_at(now):
                 connection.judge_pause(now)
                 self._dialogue.send_due(connection, now)
-            probe = connection.path_mtu.probe(now, strand.is_active(now))
+            probe = connection.quality.path_mtu.probe(now, strand.is_active(now))
             if probe:
                 self._dialogue.send(connection, now, probe)
         elif now >= connection.greet_at and connection.may_speak:
@@ -55,7 +55,7 @@ class Upkeep:
     def wake(self, strand: SecureStrand, now: float) -> None:
         """Find out soon which connections still work, because data flows again."""
         for connection in strand.connections.values():
-            connection.awoken_at = now
+            connection.pacing.awoken_at = now
             connection.greet_pause_s = tuning.GREETING_MIN_S
             if connection.may_speak:
                 self._dialogue.send(connection, now)

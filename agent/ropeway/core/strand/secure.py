@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ropeway.core import events, tuning
-from ropeway.core.endpoint import Endpoint, Place, is_ipv6
+from ropeway.core.endpoint import Endpoint, is_ipv6
 from ropeway.core.frame.data import (
     OVERHEAD,
 )
@@ -20,15 +20,18 @@ from ropeway.core.frame.outer import (
 from ropeway.core.session.clones import Clones
 from ropeway.core.session.session import Order, PeerSessions, Session
 from ropeway.core.strand.announcement import Announced
-from ropeway.core.strand.keepalive import Keepalive
-from ropeway.core.strand.loss import Loss
-from ropeway.core.strand.path_mtu import BASE_MTU, PathMtu
+from ropeway.core.strand.connection_parts import (
+    Cookie,
+    FarReport,
+    Migration,
+    Pacing,
+    Path,
+    Quality,
+)
+from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.state import State
-from ropeway.core.strand.strand import NEVER, Connection, Held, RemoteKey, Strand
-from ropeway.core.timers import NOT_DUE
-
-#: Where a frame goes: an endpoint, and the local address that it is sent from.
-Path = Tuple[Endpoint, Optional[str]]
+from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
+from ropeway.core.strand.strand_parts import SessionRequest, StaleHandshakes, Waiting
 
 _WAYS = 255
 #: What is wrong where the other end's handshakes are stale, and where this host's are.
@@ -52,40 +55,19 @@ class SecureConnection(Connection):
     """
 
     __slots__ = (
-        "answered_at",
-        "assumed",
-        "awoken_at",
         "candidates",
-        "challenged_at",
         "cookie",
-        "cookie_at",
         "endpoint",
-        "far_calls",
-        "far_mark",
-        "far_mark_at",
-        "far_pause_s",
-        "far_received",
-        "far_way",
-        "heard_session",
         "ipv6",
-        "keepalive",
-        "loss",
-        "lost_at",
         "marks",
-        "move_asked_at",
-        "move_at",
-        "move_to",
-        "observed",
+        "migration",
         "order",
-        "path_mtu",
-        "probe_heard",
+        "pacing",
         "proven",
+        "quality",
         "reached_at",
         "remote",
-        "reported_mtu",
-        "rtt_ms",
-        "sent_pause_s",
-        "sent_places",
+        "report",
         "sequence",
         "strand",
     )
@@ -105,61 +87,26 @@ class SecureConnection(Connection):
         #: The interface's index on its host; 0 while it is not known.
         self.remote = remote
         self.endpoint = endpoint
-        #: Where it answered a challenge, sent at ``move_asked_at``, and moves to at ``move_at``.
-        self.move_to: Optional[Path] = None
-        self.move_asked_at = NEVER
-        self.move_at = NOT_DUE
-        self.challenged_at = NEVER
         self.ipv6 = is_ipv6(endpoint[0])
         #: The endpoints that lead to this interface: this end calls, they are greeted for good.
         #: They are configured, or announced and have answered once. Without any the connection was
         #: learnt, and is forgotten when it is silent.
         self.candidates: List[Endpoint] = []
-        floor = IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN
-        self.path_mtu = PathMtu(link_mtu, floor, now)
-        #: The path MTU that was reported last.
-        self.reported_mtu = link_mtu
-        #: Whether ``mtu`` is no more than a hope.
-        self.assumed = True
-        self.keepalive = Keepalive()
-        #: What the other end calls this connection; 0 while it has not said.
-        self.far_way = 0
         #: Counts data frames.
         self.sequence = 0
         #: Which of its control frames are newer than all before.
         self.order = Order()
-        #: What the newest session was when a control frame was believed last.
-        self.heard_session: Optional[Session] = None
         #: When control frames were sent, and where, by their marks; the oldest first.
         self.marks: Dict[int, Tuple[float, Path]] = {}
         #: Whether an echo has proven that the other end is at the endpoint, and when the newest
         #: frame that was echoed from there had been sent.
         self.proven = False
         self.reached_at = NEVER
-        self.far_pause_s = tuning.PROBE_S
-        self.far_calls = False
-        self.far_mark = 0
-        self.far_mark_at = NEVER
-        #: Data frames that the other end received, as it said last.
-        self.far_received = 0
-        self.loss = Loss()
-        #: The pause that the last frame announced.
-        self.sent_pause_s = 0.0
-        #: Where this host can be called, as it has said on this connection.
-        self.sent_places: Tuple[Place, ...] = ()
-        self.probe_heard = 0
-        #: Where the other end sees this one.
-        self.observed: Optional[Endpoint] = None
-        #: Smoothed round-trip time; None while it was not measured.
-        self.rtt_ms: Optional[float] = None
-        self.answered_at = NEVER
-        #: When data began to flow: from then on frames are expected soon.
-        self.awoken_at = now
-        #: When it was made, or fell back to state 0.
-        self.lost_at = now
-        #: Proof, for the host at the other end, that this end can be answered here.
-        self.cookie = b""
-        self.cookie_at = NEVER
+        self.report = FarReport()
+        self.migration = Migration()
+        self.pacing = Pacing(now)
+        self.quality = Quality(link_mtu, IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN, now)
+        self.cookie = Cookie()
 
     @property
     def far(self) -> RemoteKey:
@@ -207,41 +154,41 @@ class SecureConnection(Connection):
     @property
     def nat(self) -> Optional[bool]:
         """Whether the other end sees another source than was sent from; None if not known."""
-        if self.observed is None or self.source is None:
+        if self.report.observed is None or self.source is None:
             return None
-        return self.observed[0] != self.source
+        return self.report.observed[0] != self.source
 
     def fit(self) -> None:
         """Follow the path MTU."""
         outer = outer_size(self.endpoint[0]) + OVERHEAD
-        self.mtu = self.path_mtu.mtu - outer
-        self.assumed = self.path_mtu.assumed
+        self.mtu = self.quality.path_mtu.mtu - outer
+        self.quality.assumed = self.quality.path_mtu.assumed
 
     def silent_at(self, now: float) -> float:
         """Return when the connection counts as silent if nothing is heard until then."""
         silence_s = tuning.SILENCE_S
         if not self.strand.is_active(now):
-            silence_s = max(silence_s, tuning.SILENT_PAUSES * self.far_pause_s)
-        return max(self.heard_at, self.awoken_at) + silence_s
+            silence_s = max(silence_s, tuning.SILENT_PAUSES * self.report.pause_s)
+        return max(self.heard_at, self.pacing.awoken_at) + silence_s
 
     def pause_s(self, now: float) -> float:
         """Return the longest time that this end leaves the connection without a frame."""
         if self.strand.is_active(now):
             return tuning.PROBE_S
         if self.calls:
-            return tuning.IDLE_MUTUAL_S if self.far_calls else self.keepalive.pause_s
-        if self.far_pause_s <= tuning.PROBE_S:
+            return tuning.IDLE_MUTUAL_S if self.report.calls else self.pacing.keepalive.pause_s
+        if self.report.pause_s <= tuning.PROBE_S:
             return tuning.IDLE_START_S
-        return self.far_pause_s
+        return self.report.pause_s
 
     def next_at(self, now: float) -> float:
         """Return when the next control frame of an established connection is due."""
-        if self.sent_pause_s <= tuning.PROBE_S:
+        if self.pacing.sent_pause_s <= tuning.PROBE_S:
             return self.sent_at + tuning.PROBE_S
-        called = not self.calls and self.far_pause_s > tuning.PROBE_S
+        called = not self.calls and self.report.pause_s > tuning.PROBE_S
         if called and not self.strand.is_active(now):
-            proof_at = self.heard_at + tuning.IDLE_ANSWER_SHARE * self.far_pause_s
-            if self.sent_at < self.heard_at + self.far_pause_s / 2:
+            proof_at = self.heard_at + tuning.IDLE_ANSWER_SHARE * self.report.pause_s
+            if self.sent_at < self.heard_at + self.report.pause_s / 2:
                 return proof_at
         return self.sent_at + self.pause_s(now)
 
@@ -250,32 +197,23 @@ class SecureConnection(Connection):
         if self.state != State.ESTABLISHED:
             return True
         if self.strand.is_active(now):
-            return self.far_pause_s > tuning.PROBE_S
-        return now - self.heard_at > self.far_pause_s
+            return self.report.pause_s > tuning.PROBE_S
+        return now - self.heard_at > self.report.pause_s
 
     def judge_pause(self, now: float) -> None:
         """See whether the other end's frame came before an idle pause was over."""
-        if not self.calls or self.far_calls:
+        if not self.calls or self.report.calls:
             return
         idle = self.sent_at >= self.strand.idle_at
-        if idle and self.heard_at < self.sent_at + self.keepalive.pause_s / 2:
-            self.keepalive.missed(now)
+        if idle and self.heard_at < self.sent_at + self.pacing.keepalive.pause_s / 2:
+            self.pacing.keepalive.missed(now)
 
     def note_mark(self, mark: int, path: Path, now: float) -> None:
         """Note that a control frame with a mark goes out over a path."""
         self.marks[mark] = (now, path)
-        self.loss.mark(mark, self.sent, now)
+        self.quality.loss.mark(mark, self.traffic.sent, now)
         if len(self.marks) > tuning.MAX_MARKS:
             del self.marks[next(iter(self.marks))]
-
-    def measure_rtt(self, passed_s: float, held_ms: int) -> None:
-        """Take a round trip of ``passed_s``, of which the other end has waited ``held_ms``."""
-        sample_ms = max(0.0, 1000 * passed_s - held_ms)
-        before = self.rtt_ms
-        self.rtt_ms = (
-            sample_ms if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
-        )
-        self.path_mtu.set_rtt(self.rtt_ms)
 
     def call_if_announced(self) -> None:
         """Call a host, if it is called, also where it announced itself and has answered."""
@@ -296,29 +234,19 @@ class SecureStrand(Strand[SecureConnection]):
 
     __slots__ = (
         "announced",
-        "asked_at",
         "by_way",
-        "called_back",
         "clones",
         "endpoints",
         "has_names",
         "heard_at",
-        "held",
-        "held_since",
         "idle_at",
-        "initiate_at",
-        "initiate_pause_s",
-        "initiated_at",
-        "reported_unanswered",
+        "request",
         "rollovers",
-        "says_stale",
         "session",
         "sessions",
         "shut_out",
-        "stale_asked_at",
-        "stale_at",
-        "stale_reported_at",
-        "wanted_since",
+        "stale",
+        "waiting",
     )
 
     def __init__(self, host: str, sessions: PeerSessions, now: float) -> None:
@@ -338,31 +266,14 @@ class SecureStrand(Strand[SecureConnection]):
         self.idle_at = now
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
-        #: Packets that wait for a session, and since when the first does.
-        self.held: List[Held] = []
-        self.held_since = NEVER
-        #: When a packet could not be sent at once.
-        self.asked_at = NEVER
         self.rollovers = 0
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False
-        #: When the host sent stale handshakes last, and when that was reported; when it was asked
-        #: whether it is there all the same; and where it was called back, at which socket.
-        self.stale_at = NEVER
-        self.stale_reported_at = NEVER
-        self.stale_asked_at = NEVER
-        self.called_back: Dict[Tuple[Tuple[int, str], Endpoint], float] = {}
         #: Whether another host uses its key.
         self.clones = Clones()
-        #: Whether the host has said that this host's own handshakes are stale there.
-        self.says_stale = False
-        #: Whether it was reported that the host does not answer.
-        self.reported_unanswered = False
-        #: Since when a session is wanted, and when it is asked for next.
-        self.wanted_since = NOT_DUE
-        self.initiate_at = NOT_DUE
-        self.initiated_at = NEVER
-        self.initiate_pause_s = tuning.INITIATE_MIN_S
+        self.request = SessionRequest()
+        self.stale = StaleHandshakes()
+        self.waiting = Waiting()
 
     def is_active(self, now: float) -> bool:
         """Say whether data has passed lately, so that frames are expected soon."""
@@ -379,20 +290,20 @@ class SecureStrand(Strand[SecureConnection]):
             return bool(self.connections)
         if self.sessions.rollover_due(now):
             return True
-        woken_at = max((c.awoken_at for c in self.connections.values()), default=now)
+        woken_at = max((c.pacing.awoken_at for c in self.connections.values()), default=now)
         silent_s = now - max(self.heard_at, woken_at)
         return self.is_active(now) and silent_s >= tuning.PEER_SILENCE_S
 
     def handshake_fault(self, now: float) -> Optional[str]:
         """Return a sentence about what is wrong with the sessions; None if nothing is."""
-        if self.says_stale:
+        if self.stale.own:
             return OWN_STALE
         places = self.clones.places(now)
         if places is not None:
             return events.key_shared(*places)
         if self.session is not None:
             return None
-        if now - self.stale_at < tuning.STALE_TOLD_S:
+        if now - self.stale.at < tuning.STALE_TOLD_S:
             return STALE
         if not self.connections:
             if self.endpoints:
@@ -402,7 +313,7 @@ class SecureStrand(Strand[SecureConnection]):
             return "it has no configured address: waiting for it to call"
         if self.shut_out:
             return SHUT_OUT
-        waiting_s = max(0.0, now - self.wanted_since)
+        waiting_s = max(0.0, now - self.request.wanted_since)
         return (
             f"no answer for {waiting_s:.0f} s: it is off or cannot be reached over UDP, one of the"
             " two hosts has another key for the other, or it has taken newer handshakes from this"
@@ -422,12 +333,16 @@ class SecureStrand(Strand[SecureConnection]):
         others = [
             c for c in self.connections.values() if c.calls and c.state and c is not connection
         ]
-        if not others and connection.keepalive.pause_s * tuning.IDLE_GROWTH > tuning.IDLE_ALONE_S:
+        pause_s = connection.pacing.keepalive.pause_s
+        if not others and pause_s * tuning.IDLE_GROWTH > tuning.IDLE_ALONE_S:
             return False
-        if any(c.keepalive.trying for c in others):
+        if any(c.pacing.keepalive.trying for c in others):
             return False
-        own = (connection.keepalive.pause_s, connection.way)
-        return all(c.keepalive.settled(now) or own < (c.keepalive.pause_s, c.way) for c in others)
+        return all(
+            c.pacing.keepalive.settled(now)
+            or (pause_s, connection.way) < (c.pacing.keepalive.pause_s, c.way)
+            for c in others
+        )
 
     def choose(self) -> bool:
         """Work out which connections carry packets; True if the answer is another than before.
@@ -436,7 +351,7 @@ class SecureStrand(Strand[SecureConnection]):
         smaller ones, so that no flow stands still because of a path that drops them silently.
         """
         changed = super().choose()
-        known = [connection.mtu for connection in self.carrying if not connection.assumed]
+        known = [connection.mtu for connection in self.carrying if not connection.quality.assumed]
         if known:
             self.limit = min(known)
         elif self.carrying:
@@ -473,15 +388,10 @@ class SecureStrand(Strand[SecureConnection]):
 
     def hold(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Keep a packet until it can be sent, if that is likely and not long."""
-        self.asked_at = now
-        if not self.connections or (self.initiate_at == NOT_DUE and self.session is None):
+        self.request.packet_at = now
+        if not self.connections or (self.session is None and not self.request.is_open):
             return False
-        if not self.held:
-            self.held_since = now
-        if now - self.held_since >= tuning.HELD_S or len(self.held) >= tuning.HELD_PACKETS:
-            return False
-        self.held.append((packet, origin, now))
-        return True
+        return self.waiting.add((packet, origin, now))
 
 
 def connection_key(connection: SecureConnection) -> Any:

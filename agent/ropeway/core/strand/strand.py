@@ -24,29 +24,40 @@ NEVER = float("-inf")
 RemoteKey = Hashable
 
 
+class Traffic:
+    """What a connection has carried; the data side counts."""
+
+    __slots__ = ("duplicates", "first", "received", "received_bytes", "sent", "sent_bytes")
+
+    def __init__(self) -> None:
+        #: Data frames, and their bytes without IP and UDP headers.
+        self.sent = 0
+        self.sent_bytes = 0
+        self.received = 0
+        self.received_bytes = 0
+        #: Packets whose first copy, or a later one, came over the connection.
+        self.first = 0
+        self.duplicates = 0
+
+
 class Connection:
     """One (local interface, remote interface) pair of a strand.
 
-    The data side reads and writes the counters and ``outbox``; all else is the control side's.
+    The data side reads and writes ``traffic`` and ``outbox``; all else is the control side's.
     """
 
     __slots__ = (
-        "duplicates",
         "fell_at",
-        "first",
         "greet_at",
         "greet_pause_s",
         "heard_at",
         "link",
         "mtu",
         "outbox",
-        "received",
-        "received_bytes",
-        "sent",
         "sent_at",
-        "sent_bytes",
         "source",
         "state",
+        "traffic",
         "way",
     )
 
@@ -62,13 +73,7 @@ class Connection:
         self.state = State.SENDING
         #: What is to be sent: frames, or trains of them, as the encapsulation has it.
         self.outbox: List[Any] = []
-        self.sent = 0
-        self.sent_bytes = 0
-        self.received = 0
-        self.received_bytes = 0
-        #: Packets whose first copy, or a later one, came over this connection.
-        self.first = 0
-        self.duplicates = 0
+        self.traffic = Traffic()
         self.sent_at = NEVER
         self.heard_at = NEVER
         #: When it was established last, if nothing but its frames has said since that it is not.

@@ -412,7 +412,7 @@ class TestArriving:
         old, first = sealed_train(world, 4)
         strand = world.nodes["a"].tables.strands[B]
         before = strand.session
-        strand.initiate_at = world.now
+        strand.request.due = world.now
         world.nodes["a"]._peers._timers.bring_forward(strand, world.now)
         world.run(0.0)
         for _ in range(200):

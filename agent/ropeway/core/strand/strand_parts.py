@@ -1,0 +1,94 @@
+"""The parts of a secure strand: each a group of facts that change together."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.endpoint import Endpoint, SocketKey
+from ropeway.core.strand.strand import NEVER, Held
+from ropeway.core.timers import NOT_DUE
+
+
+class SessionRequest:
+    """How a host is asked for a session. Times are monotonic seconds."""
+
+    __slots__ = ("due", "packet_at", "pause_s", "reported", "sent_at", "wanted_since")
+
+    def __init__(self) -> None:
+        #: When it is asked next.
+        self.due = NOT_DUE
+        #: Since when a session is wanted.
+        self.wanted_since = NOT_DUE
+        self.sent_at = NEVER
+        #: The pause after the next question.
+        self.pause_s = tuning.INITIATE_MIN_S
+        #: When a packet could not be sent at once.
+        self.packet_at = NEVER
+        #: Whether it was reported that the host does not answer.
+        self.reported = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a session is asked for."""
+        return self.due != NOT_DUE
+
+    def begin(self, now: float) -> None:
+        """Ask soon; nothing if that was done just now."""
+        if not self.is_open:
+            self.wanted_since = now
+        self.pause_s = tuning.INITIATE_MIN_S
+        self.due = min(self.due, max(now, self.sent_at + tuning.INITIATE_GAP_S))
+
+    def end(self) -> None:
+        """Ask no more: there is a session."""
+        self.due = self.wanted_since = NOT_DUE
+        self.reported = False
+        self.pause_s = tuning.INITIATE_MIN_S
+
+
+class StaleHandshakes:
+    """What is known of handshakes that were genuine but older than others."""
+
+    __slots__ = ("asked_at", "at", "called_back", "own", "reported_at")
+
+    def __init__(self) -> None:
+        #: When the host sent some last, and when that was reported.
+        self.at = NEVER
+        self.reported_at = NEVER
+        #: When the host was asked whether it is there all the same.
+        self.asked_at = NEVER
+        #: Where it was called back, at which socket, and when.
+        self.called_back: Dict[Tuple[SocketKey, Endpoint], float] = {}
+        #: Whether the host has said that this host's own handshakes are stale there.
+        self.own = False
+
+
+class Waiting:
+    """Packets that wait for a session."""
+
+    __slots__ = ("packets", "since")
+
+    def __init__(self) -> None:
+        self.packets: List[Held] = []
+        #: When the first of them came.
+        self.since = NEVER
+
+    def add(self, held: Held) -> bool:
+        """Keep a packet if that is not for long; return whether it is kept."""
+        now = held[2]
+        if not self.packets:
+            self.since = now
+        if self.is_over(now) or len(self.packets) >= tuning.HELD_PACKETS:
+            return False
+        self.packets.append(held)
+        return True
+
+    def is_over(self, now: float) -> bool:
+        """Return whether the first packet has waited for as long as any may."""
+        return now - self.since >= tuning.HELD_S
+
+    def take(self) -> List[Held]:
+        """Return what waits, and keep nothing of it."""
+        packets, self.packets = self.packets, []
+        return packets
