@@ -6,8 +6,8 @@ from ropeway.core import events
 from ropeway.core.frame.data import CONTROL, DATA, LINK_PART, PARTIAL
 from ropeway.core.session.session import OVERDUE_S, ROLLOVER_FRAMES, SKIP_COUNTERS
 from tests.unit.core.classic_world import udp
+from tests.unit.core.secure_streams import A, B, C, all_once, said, stream
 from tests.unit.core.secure_world import pair, three
-from tests.unit.core.test_node import A, B, C, all_once, said, stream
 
 FRAMES = (DATA, PARTIAL, CONTROL)
 
