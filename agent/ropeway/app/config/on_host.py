@@ -35,7 +35,7 @@ def check_host(data: Dict[str, Any], faults: Faults) -> None:
     path = names.get("path", DEFAULT_CONTROL_PATH)
     if isinstance(path, str) and not faults.spoilt(("control", "path")):
         with contextlib.suppress(OSError, ValueError):
-            if not stat.S_ISSOCK(os.stat(path).st_mode):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 faults.add(
                     ("control", "path"), f"{path} is not a socket: remove it or choose another path"
                 )

@@ -297,11 +297,7 @@ def remove_stale(path: str) -> bool:
     socket stands.
     """
     try:
-        # A link, which an agent makes where the service looks for its socket, counts as what it
-        # leads to.
-        mode = os.stat(path).st_mode if os.path.exists(path) else os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            mode = stat.S_IFSOCK
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -15,7 +15,6 @@ from typing import Any, Dict, Optional
 
 from ropeway import __version__
 from ropeway.app import systemd
-from ropeway.app.config import model
 from ropeway.app.config.model import Config
 from ropeway.app.control.client import ControlError
 from ropeway.app.control.server import Client, ControlMistake, ControlServer
@@ -129,7 +128,6 @@ class Engine:
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.callback(control.close)
-        _show_control(wanted.path, stack)
         return control
 
     def _start_packets(self, stack: contextlib.ExitStack) -> None:
@@ -266,31 +264,3 @@ class Engine:
     def _stood_still(self, now: float) -> None:
         if self._copies is not None:
             self._copies.catch_up(now)
-
-
-def _show_control(path: str, stack: contextlib.ExitStack) -> None:
-    """Have the service find the control socket in its folder, wherever it is.
-
-    A changed file may name another place already, while the socket is where it was.
-    """
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    link = os.path.join(folder, os.path.basename(model.DEFAULT_CONTROL_PATH))
-    if not folder or link == path:
-        return
-    try:
-        if os.path.islink(link):
-            os.unlink(link)
-        os.symlink(path, link)
-    except OSError as error:
-        log.warning(
-            "%s cannot be made (%s), so the service cannot be reloaded: use `ropeway reload`",
-            link,
-            error.strerror or error,
-        )
-        return
-    stack.callback(_remove_link, link)
-
-
-def _remove_link(path: str) -> None:
-    with contextlib.suppress(OSError):  # the service's folder may be gone already
-        os.unlink(path)

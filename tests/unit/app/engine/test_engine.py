@@ -1088,23 +1088,6 @@ def test_link_that_has_the_virtual_address_is_a_mistake_of_the_configuration(ker
     assert kernel.firewall == ["replace", "delete"]
 
 
-def test_control_socket_is_found_in_the_services_folder_wherever_it_stands(
-    kernel, tmp_path, monkeypatch
-):
-    settings = settings_for(tmp_path)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "control.sock").symlink_to("left by a killed agent")
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
-
-    def steps():
-        eventually(lambda: kernel.links)
-        assert client.request(str(folder / "control.sock"), {"command": "status"})["version"]
-
-    run(engine.Engine(settings), steps)
-    assert os.listdir(folder) == []
-
-
 def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
     settings = settings_for(tmp_path)
 
