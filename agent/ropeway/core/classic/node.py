@@ -55,7 +55,7 @@ class ClassicNode:
             random,
         )
         self._duplicates = 0
-        #: These are the parts' own, so that a call is not passed on for each batch.
+        # These are the parts' own, so that no call is added for each batch.
         self.outbound = self.router.outbound
         self.take_packets = self.router.take_packets
         self.take_partial_packets = self.router.take_partial_packets
