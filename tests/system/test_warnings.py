@@ -52,7 +52,7 @@ def test_link_that_a_firewall_blocks_carries_nothing_and_is_told_once(pair: Pair
     )
     pair.b.run("nft", rules)
     a, b = pair.a_agent(), pair.b_agent()
-    a.tuning["ropeway.core.redundancy:LACK_TOLD_S"] = 3.0
+    a.tuning["ropeway.core.redundancy:LACK_REPORT_S"] = 3.0
     b.start()
     a.start()
     sentence = "link eth1(3) carries nothing: no answer over it from 10.0.0.2; mend it"

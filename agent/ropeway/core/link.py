@@ -54,9 +54,9 @@ class Link:
         return next((str(interface.ip) for interface in near + interfaces), None)
 
     def has_no_route(self, far: str) -> bool:
-        """Say whether the route to ``far`` was looked up, and there is none."""
+        """Return whether the route to ``far`` was looked up, and there is none."""
         return far in self.looked_up and far not in self.sources
 
     def holds(self, address: str) -> bool:
-        """Say whether ``address`` is one of this link's own."""
+        """Return whether ``address`` is one of this link's own."""
         return any(without_prefix(own) == address for own in (*self.addresses, *self.addresses6))

@@ -13,7 +13,7 @@ from ropeway.core import events
 from ropeway.core.link import Link
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, Strand
-from ropeway.core.tuning import LACK_LOOK_S, LACK_TOLD_S
+from ropeway.core.tuning import LACK_LOOK_S, LACK_REPORT_S
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,29 @@ class PeerHealth:
 
 
 def of_links(links: Iterable[Link], strands: Iterable[Strand[Any]]) -> List[LinkHealth]:
-    """Give whether each link carries, in the order of ``links``."""
+    """Return whether each link carries, in the order of ``links``."""
     strands = list(strands)
-    ways: Dict[int, List[Connection]] = {}
+    connections: Dict[int, List[Connection]] = {}
     for strand in strands:
         for connection in strand.connections.values():
-            ways.setdefault(connection.link, []).append(connection)
+            connections.setdefault(connection.link, []).append(connection)
     called = any(strand.is_called for strand in strands)
     return [
-        LinkHealth(link.index, link.name, _fault(link, ways.get(link.index, ()), called))
+        LinkHealth(link.index, link.name, _fault(link, connections.get(link.index, ()), called))
         for link in links
     ]
 
 
-def _fault(link: Link, ways: Sequence[Connection], called: bool) -> str:
-    """Give why a link carries nothing; ``called`` says whether an address of a peer is known."""
-    usable = [way for way in ways if way.source is not None]
-    if any(way.state == State.ESTABLISHED for way in usable):
+def _fault(link: Link, connections: Sequence[Connection], called: bool) -> str:
+    """Return why a link carries nothing; ``called`` says whether an address of a peer is known."""
+    usable = [one for one in connections if one.source is not None]
+    if any(one.state == State.ESTABLISHED for one in usable):
         return ""
     if not link.up:
         return "it is down"
     if not (link.addresses or link.addresses6):
         return "it has no address that can be used"
-    hearing = [way for way in usable if way.state == State.HEARING]
+    hearing = [one for one in usable if one.state == State.HEARING]
     if hearing:
         return f"{_hosts(hearing)} heard over it, but nothing shows that this host is heard there"
     if usable:
@@ -74,20 +74,20 @@ def _fault(link: Link, ways: Sequence[Connection], called: bool) -> str:
     return "no peer has called over it"
 
 
-def _hosts(ways: Iterable[Connection]) -> str:
-    several = len({way.ends[0] for way in ways}) > 1
-    return _names(ways) + (" are" if several else " is")
+def _hosts(connections: Iterable[Connection]) -> str:
+    several = len({one.ends[0] for one in connections}) > 1
+    return _names(connections) + (" are" if several else " is")
 
 
-def _names(ways: Iterable[Connection]) -> str:
-    hosts = list(dict.fromkeys(way.ends[0] for way in ways))
+def _names(connections: Iterable[Connection]) -> str:
+    hosts = list(dict.fromkeys(one.ends[0] for one in connections))
     if len(hosts) == 1:
         return hosts[0]
     return f"{hosts[0]} and {len(hosts) - 1} other host" + ("s" if len(hosts) > 2 else "")
 
 
 def of_peer(strand: Strand[Any], links: Mapping[int, Link]) -> PeerHealth:
-    """Give over which links a peer is reached and over which it is not."""
+    """Return over which links a peer is reached and over which it is not."""
     reached: Dict[int, None] = {}
     lacking: Dict[int, str] = {}
     for connection in strand.connections.values():
@@ -111,7 +111,7 @@ class _Lack:
     """Something that has been lacking since ``since``."""
 
     since: float
-    told: bool = False
+    reported: bool = False
 
 
 class Watch:
@@ -132,7 +132,7 @@ class Watch:
     def look(
         self, links: Sequence[LinkHealth], peers: Sequence[PeerHealth], now: float
     ) -> List[events.Event]:
-        """Take how all links and peers are; give what is to be told of it."""
+        """Take how all links and peers are; return what has to be reported of it."""
         self._looked_at = now
         self.carrying = (sum(link.carries for link in links), len(links))
         carrying = {link.index: link for link in links if link.carries}
@@ -144,7 +144,7 @@ class Watch:
             else:
                 begun[link.name] = events.LinkCarriesNothing(link.index, link.name, link.fault)
         for peer in peers:
-            # A link that carries nothing is told of as such, and a host that is off by its session.
+            # A link without any connection has its own event, and a host that is off its session's.
             count = len(peer.reached)
             for index in peer.reached:
                 name = carrying[index].name if index in carrying else ""
@@ -165,13 +165,13 @@ class Watch:
     ) -> List[events.Event]:
         happened = []
         for key in [key for key in self._lacks if key not in begun]:
-            if self._lacks.pop(key).told and key in ended:
+            if self._lacks.pop(key).reported and key in ended:
                 happened.append(ended[key])
         for key, event in begun.items():
             lack = self._lacks.setdefault(key, _Lack(now))
-            if not lack.told and now >= lack.since + LACK_TOLD_S:
-                lack.told = True
+            if not lack.reported and now >= lack.since + LACK_REPORT_S:
+                lack.reported = True
                 happened.append(event)
-        waiting = [lack.since for lack in self._lacks.values() if not lack.told]
-        self.due = min(waiting, default=float("inf")) + LACK_TOLD_S
+        waiting = [lack.since for lack in self._lacks.values() if not lack.reported]
+        self.due = min(waiting, default=float("inf")) + LACK_REPORT_S
         return happened

@@ -56,11 +56,11 @@ class Timers(Generic[_What]):
             self._tidy()
 
     def next_at(self) -> float:
-        """Give a time before which nothing is due; infinity if nothing waits."""
+        """Return a time before which nothing is due; infinity if nothing waits."""
         return self._heap[0][0] if self._heap else NOT_DUE
 
     def take(self, now: float) -> Iterator[_What]:
-        """Give what is due, in the order of its times; each waits no longer when it is given."""
+        """Yield what is due, in the order of its times; each waits no longer when it is given."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             due, _, what = heapq.heappop(heap)

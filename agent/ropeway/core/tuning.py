@@ -93,7 +93,7 @@ CHANGES_MAX = 1024
 
 #: A link that carries nothing for this long is reported, as is a host that it does not reach: a new
 #: address and the handshakes over it take a few seconds.
-LACK_TOLD_S = 10.0
+LACK_REPORT_S = 10.0
 #: However often connections change, links are looked at for that no more often.
 LACK_LOOK_S = 1.0
 
@@ -173,7 +173,7 @@ STALE_BURST = 200
 STALE_STRAND_PER_S = 4.0
 STALE_STRAND_BURST = 32
 #: Stale handshakes of a host are reported this often, and are in its status for as long.
-STALE_TOLD_S = 60.0
+STALE_REPORT_PAUSE_S = 60.0
 #: A cookie makes an initiation go out again no more often than this.
 COOKIE_PAUSE_S = 1.0
 #: Packets, and seconds, that wait for a host's session.

@@ -143,7 +143,7 @@ def test_the_diagram_of_states_is_the_table():
         f" 2^{session.SKIP_COUNTERS.bit_length() - 1} once more",
         f"those of the last {state.RESET_KEYS_MAX} starts are kept",
         f"the wall clock jumps by {continuity.STEP_S:g} s or more against `CLOCK_BOOTTIME`",
-        f"after {resets.MAX_TOLD} of a peer none is",
+        f"after {resets.MAX_GIVEN} of a peer none is",
         f"limited to {resets.RESET_RATE:g} a second, one per index each"
         f" {seconds(resets.RESET_PAUSE_S)}",
         # Connections.

@@ -8,7 +8,7 @@ import pytest
 
 from ropeway.core import events
 from ropeway.core.redundancy import LinkHealth, PeerHealth, Watch
-from ropeway.core.tuning import LACK_TOLD_S
+from ropeway.core.tuning import LACK_REPORT_S
 from tests.unit.core import classic_world, secure_world
 from tests.unit.core.classic_world import udp
 from tests.unit.core.reach import reaching
@@ -60,7 +60,7 @@ def test_link_that_a_firewall_blocks_carries_nothing_and_is_told_once(pair):
     world = pair()
     world.lost.add("192.168.1.2")
     world.lost.add("192.168.1.1")
-    world.run(LACK_TOLD_S - 1)
+    world.run(LACK_REPORT_S - 1)
     assert links(world, "a") == {"eth2": None, "eth3": "no answer over it from 10.0.0.2"}
     assert told(world, "a") == []
     world.run(120)
@@ -79,7 +79,7 @@ def test_link_that_dies_under_traffic_is_told_once_and_again_when_it_is_back(pai
     world = pair()
     talk(world, 5)
     world.lost |= {"192.168.1.1", "192.168.1.2", "192.168.1.3"}
-    talk(world, 2 * LACK_TOLD_S)
+    talk(world, 2 * LACK_REPORT_S)
     assert links(world, "a") == {"eth2": None, "eth3": "no answer over it from 10.0.0.2"}
     world.lost.clear()
     talk(world, 15)
@@ -103,7 +103,7 @@ def test_gap_that_does_not_last_is_not_told(pair):
     talk(world, 5)
     for _ in range(5):
         world.lost |= {"192.168.1.1", "192.168.1.2", "192.168.1.3"}
-        talk(world, LACK_TOLD_S / 2)
+        talk(world, LACK_REPORT_S / 2)
         world.lost.clear()
         talk(world, 5)
     assert told(world, "a") == []

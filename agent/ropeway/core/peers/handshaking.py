@@ -122,7 +122,7 @@ class Handshaking:
                 del strand.stale.called_back[next(iter(strand.stale.called_back))]
 
     def _report_stale(self, strand: SecureStrand, now: float) -> None:
-        if now - strand.stale.reported_at >= tuning.STALE_TOLD_S and self._notes.take(now):
+        if now - strand.stale.reported_at >= tuning.STALE_REPORT_PAUSE_S and self._notes.take(now):
             strand.stale.reported_at = now
             self._log.report(
                 events.HandshakeRefused(f"a handshake of {strand.host} was refused: {STALE}"), now

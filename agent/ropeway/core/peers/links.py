@@ -30,7 +30,7 @@ class Links:
         return self.by_index[index]
 
     def __iter__(self) -> Iterator[Link]:
-        """Give every link."""
+        """Yield every link."""
         return iter(self.by_index.values())
 
     def __len__(self) -> int:

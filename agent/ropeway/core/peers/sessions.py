@@ -225,7 +225,7 @@ class Sessions:
                 self.request(strand, now)
 
     def expire_all(self, now: float) -> None:
-        """Give up sessions that have become too old while nothing ran here."""
+        """End sessions that have become too old while nothing ran here."""
         for strand in self._tables.strands.values():
             self._expire(strand, now)
 

@@ -38,10 +38,10 @@ class Cipher(Protocol):
     """One key. All arguments are ``bytes``: nonce 12, text up to MAX_TEXT, associated data any."""
 
     def encrypt(self, nonce: bytes, text: bytes, associated: bytes, /) -> bytes:
-        """Give the sealed text, TAG_SIZE bytes longer. ValueError if a length is wrong."""
+        """Return the sealed text, TAG_SIZE bytes longer. ValueError if a length is wrong."""
 
     def decrypt(self, nonce: bytes, text: bytes, associated: bytes, /) -> bytes:
-        """Give what was sealed.
+        """Return what was sealed.
 
         InvalidTag if it is not authentic, however short or long it is; ValueError if the nonce's
         length is wrong.
@@ -62,7 +62,7 @@ class LibraryError(Exception):
 
 
 def from_cryptography() -> Provider:
-    """Give the class of ``cryptography``."""
+    """Return the class of ``cryptography``."""
     return Provider(f"cryptography {cryptography.__version__}", ChaCha20Poly1305)
 
 
@@ -128,7 +128,7 @@ def from_libsodium(soname: str = SONAME) -> Provider:
 
 
 def agree(one: Callable[[bytes], Cipher], other: Callable[[bytes], Cipher]) -> bool:
-    """Say whether two providers seal a known text alike, open it, and refuse it when changed."""
+    """Return whether two providers seal a known text alike, open it, and refuse it when changed."""
     key, nonce, associated = bytes(range(KEY_SIZE)), bytes(range(NONCE_SIZE)), b"\x04"
     text = bytes(range(256)) * 5
     tried, known = one(key), other(key)
@@ -149,7 +149,7 @@ def _opened(cipher: Cipher, nonce: bytes, sealed: bytes, associated: bytes) -> O
 
 
 def choose(version: str = cryptography.__version__, soname: str = SONAME) -> Provider:
-    """Give the quick provider where ``cryptography`` is of this version."""
+    """Return the quick provider where ``cryptography`` is of this version."""
     if int(version.partition(".")[0]) < QUICK_CRYPTOGRAPHY:
         try:
             return from_libsodium(soname)

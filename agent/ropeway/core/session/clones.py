@@ -11,13 +11,13 @@ from typing import Optional, Tuple
 
 from ropeway.core.endpoint import Endpoint
 
-#: Handshakes come from elsewhere for this time, in seconds, before somebody is told ...
+#: Handshakes come from elsewhere for this time, in seconds, before that is reported ...
 CLONE_S = 15.0
 #: ... without a longer pause than this, after which they are over. Nor was the host itself heard
 #: there for as long.
 CLONE_PAUSE_S = 60.0
-#: It is told again after this time, in seconds, if it has not ended.
-CLONE_TOLD_S = 3600.0
+#: It is reported again after this time, in seconds, if it has not ended.
+CLONE_REPORT_PAUSE_S = 3600.0
 
 _INF = float("inf")
 
@@ -25,29 +25,29 @@ _INF = float("inf")
 class Clones:
     """What speaks for another host with the key of one peer. Times are monotonic seconds."""
 
-    __slots__ = ("_last_at", "_places", "_since", "_told_at")
+    __slots__ = ("_last_at", "_places", "_since", "_reported_at")
 
     def __init__(self) -> None:
         self._since = _INF
         self._last_at = -_INF
-        self._told_at = -_INF
+        self._reported_at = -_INF
         self._places: Optional[Tuple[Endpoint, Endpoint]] = None
 
     def note(self, here: Endpoint, there: Endpoint, now: float) -> bool:
         """Note that the host is heard ``here`` and has begun a handshake ``there``.
 
-        True if this is to be told now.
+        True if this has to be reported now.
         """
         if now - self._last_at >= CLONE_PAUSE_S:
             self._since = now
         self._last_at = now
         self._places = (here, there)
-        if self.places(now) is None or now - self._told_at < CLONE_TOLD_S:
+        if self.places(now) is None or now - self._reported_at < CLONE_REPORT_PAUSE_S:
             return False
-        self._told_at = now
+        self._reported_at = now
         return True
 
     def places(self, now: float) -> Optional[Tuple[Endpoint, Endpoint]]:
-        """Give where the two hosts are; None if there is one only, as far as is known."""
+        """Return where the two hosts are; None if there is one only, as far as is known."""
         lasting = self._last_at - self._since >= CLONE_S
         return self._places if lasting and now - self._last_at < CLONE_PAUSE_S else None

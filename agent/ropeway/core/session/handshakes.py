@@ -177,7 +177,7 @@ class Handshakes:
     # The initiator.
 
     def initiate(self, host: str, now: float) -> List[bytes]:
-        """Give an initiation for each public key of a peer; none for a host that is no peer.
+        """Return an initiation for each public key of a peer; none for a host that is no peer.
 
         Within :data:`RETRANSMIT_S` it gives the same bytes, so it may be called whenever something
         is to be sent again.
@@ -189,7 +189,7 @@ class Handshakes:
         return [message for message in messages if message is not None]
 
     def call_back(self, stale: Stale, now: float) -> Optional[bytes]:
-        """Give an initiation for whoever has sent a stale one, which is as long; None for nobody.
+        """Return an initiation for whoever has sent a stale one, which is as long; None for nobody.
 
         It says so, if it is not the repetition of one that was made before. The same bytes as
         :meth:`initiate` gives, for one key of the peer.
@@ -252,7 +252,7 @@ class Handshakes:
         return self._receive_reset(datagram, now)
 
     def credible(self, datagram: bytes) -> Optional[int]:
-        """Give the type of a datagram that no mere stranger has made, None for all else.
+        """Return the type of a datagram that no mere stranger has made, None for all else.
 
         An initiation shows this host's public key; what is no initiation names something that only
         whoever it is from, or sees it pass, can know. It may be stale or forged nonetheless.
@@ -411,10 +411,10 @@ class Handshakes:
     # Resets.
 
     def resets_for(self, datagram: bytes, now: float) -> List[bytes]:
-        """Give what answers a data or control frame of an unknown session.
+        """Return what answers a data or control frame of an unknown session.
 
         Nothing if it is no frame, its index may not have been given to a peer, its token may not be
-        told, or resets go out too often.
+        given out, or resets go out too often.
         """
         if len(datagram) < OVERHEAD or datagram[0] not in (DATA, PARTIAL, CONTROL):
             return []

@@ -135,11 +135,11 @@ class SeenInitiations:
         self._answers[initiation] = GivenAnswer(host, reply, now)
 
     def forget_answers(self) -> None:
-        """Give no answer again."""
+        """Repeat no answer any more."""
         self._answers.clear()
 
     def forget_answers_to(self, hosts: List[str]) -> None:
-        """Give no answer to those hosts again."""
+        """Repeat no answer to those hosts any more."""
         self._answers = {i: given for i, given in self._answers.items() if given.host not in hosts}
 
     def key_of(self, mac1: bytes) -> Optional[bytes]:

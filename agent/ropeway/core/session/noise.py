@@ -53,13 +53,13 @@ class KeyPair:
 
     @classmethod
     def of(cls, private: bytes) -> KeyPair:
-        """Give the pair of a private key, any 32 bytes; ValueError if it is not that long."""
+        """Return the pair of a private key, any 32 bytes; ValueError if it is not that long."""
         if len(private) != KEY_BYTES:
             raise ValueError(f"A private key has {KEY_BYTES} bytes; this one has {len(private)}.")
         return cls(X25519PrivateKey.from_private_bytes(bytes(private)), bytes(private))
 
     def shared(self, public: bytes) -> bytes:
-        """Give the Diffie-Hellman secret; NoiseError if the public key is of low order."""
+        """Return the Diffie-Hellman secret; NoiseError if the public key is of low order."""
         try:
             return self._exchange.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
@@ -143,7 +143,7 @@ class Initiator:
         self._keys: Optional[Tuple[bytes, bytes]] = None
 
     def first(self, payload: bytes) -> bytes:
-        """Give the first message: e, es, s, ss, then the sealed payload."""
+        """Return the first message: e, es, s, ss, then the sealed payload."""
         state = self._state
         state.mix_hash(self._ephemeral.public)
         # With a pre-shared key somewhere in the pattern, e is a key as well (section 9.2).
@@ -170,7 +170,7 @@ class Initiator:
         return payload
 
     def keys(self) -> Tuple[bytes, bytes]:
-        """Give the keys for sending and for receiving, once the second message is read."""
+        """Return the keys for sending and for receiving, once the second message is read."""
         if self._keys is None:
             raise NoiseError("The handshake is not finished.")
         return self._keys
@@ -208,7 +208,7 @@ class Responder:
         return payload
 
     def second(self, payload: bytes, ephemeral: KeyPair, psk: bytes) -> bytes:
-        """Give the second message: e, ee, se, psk, then the sealed payload."""
+        """Return the second message: e, ee, se, psk, then the sealed payload."""
         if not self._initiator_ephemeral:
             raise NoiseError("The first handshake message has not been read.")
         state = self._state
@@ -223,7 +223,7 @@ class Responder:
         return message
 
     def keys(self) -> Tuple[bytes, bytes]:
-        """Give the keys for sending and for receiving, once the second message is made."""
+        """Return the keys for sending and for receiving, once the second message is made."""
         if self._keys is None:
             raise NoiseError("The handshake is not finished.")
         return self._keys

@@ -44,7 +44,7 @@ class ReplayWindow:
         self._former_end = -1
 
     def check(self, counter: int) -> int:
-        """Say whether ``counter``, 0 or more, is NEW (0), a DUPLICATE (1) or TOO_OLD (2)."""
+        """Return whether ``counter``, 0 or more, is NEW (0), a DUPLICATE (1) or TOO_OLD (2)."""
         below = self.top - counter
         if below < 0:
             return 0
@@ -85,7 +85,7 @@ class ReplayWindow:
                 former.mark(counter)
 
     def _former_for(self, counter: int) -> Optional[ReplayWindow]:
-        """Give the window that judges a counter which is too old for this one; None for none."""
+        """Return the window that judges a counter which is too old for this one; None for none."""
         former = self._former
         # It keeps none itself: there are two at most.
         if former is None or counter > self._former_end or counter - former.top >= REPLAY_SKIP:

@@ -37,7 +37,7 @@ RESET_PAUSE_S = 0.2
 #: Indices for which that is kept.
 MAX_RESETS = 1024
 #: Indices of one peer that are not given out again in this start, because their token is known.
-MAX_TOLD = 1024
+MAX_GIVEN = 1024
 
 _HALF = 2
 
@@ -46,8 +46,8 @@ class Resets:
     """The indices that this host gives out, and what it says when it no longer knows one.
 
     ``keys`` are reset keys, 32 secret bytes each: that of this start, which nobody has seen before,
-    then those of former starts. A token under a former key may be told to anyone, since no session
-    has it any more. One of this start is told only of the last session that was forgotten of a
+    then those of former starts. A token under a former key may be given to anyone, since no session
+    has it any more. One of this start is given only for the last session that was forgotten of a
     peer, whose index is then not given out again.
     """
 
@@ -55,9 +55,10 @@ class Resets:
         self._keys = [_ResetKey(key) for key in keys]
         self._budget = TokenBucket(RESET_RATE, RESET_BURST, now)
         self._sent_at: Dict[bytes, float] = {}
-        #: Of this start, by public key: the session forgotten last, and what was told of such.
+        #: Of this start, by public key: the session forgotten last, and the indices of sessions
+        #: whose tokens were given out.
         self._forgotten: Dict[bytes, bytes] = {}
-        self._told: Dict[bytes, Set[bytes]] = {}
+        self._given: Dict[bytes, Set[bytes]] = {}
 
     def set_peers(self, public_keys: Iterable[bytes]) -> None:
         """Take the keys of all peers that there are from now on."""
@@ -66,18 +67,18 @@ class Resets:
             key.set_peers(known)
 
     def new_index(self, public_key: bytes, drawn: bytes, taken: Callable[[bytes], bool]) -> bytes:
-        """Give an index for a session with a peer that is not ``taken``; ``drawn`` is random."""
+        """Return an index for a session with a peer that is not ``taken``; ``drawn`` is random."""
         number = int.from_bytes(drawn, "little")
-        told = self._told.get(public_key, ())
+        given = self._given.get(public_key, ())
         while True:
-            # A peer has 65 536 indices, and far fewer are taken or told.
+            # A peer has 65 536 indices, and far fewer are taken or given.
             index = self._keys[0].index(number.to_bytes(_HALF, "little"), public_key)
-            if index not in told and not taken(index):
+            if index not in given and not taken(index):
                 return index
             number = (number + 1) % 65_536
 
     def token(self, index: bytes, public_key: bytes) -> bytes:
-        """Give the token of an index of this start, for the handshake with its peer alone."""
+        """Return the token of an index of this start, for the handshake with its peer alone."""
         return self._keys[0].token(index, public_key)
 
     def forget(self, index: bytes, public_key: bytes) -> None:
@@ -85,10 +86,10 @@ class Resets:
         self._forgotten[public_key] = index
 
     def answer(self, index: bytes, most: int, now: float) -> List[bytes]:
-        """Give what answers a frame with an index that is not known: resets, ``most`` at most.
+        """Return what answers a frame with an index that is not known: resets, ``most`` at most.
 
-        None if the index was never this host's, its token may not be told, or resets go out too
-        often. More than one only where the tags of two peers are the same by chance.
+        None if the index was never this host's, its token may not be given out, or resets go out
+        too often. More than one only where the tags of two peers are the same by chance.
         """
         tokens = [
             key.token(index, public_key)
@@ -107,13 +108,13 @@ class Resets:
         return [bytes((RESET, 0, 0, 0)) + index + token for token in tokens[:most]]
 
     def _may_tell(self, index: bytes, public_key: bytes) -> bool:
-        """Say whether the token of an index of this start may be told, and note that it is."""
+        """Return whether the token of an index of this start may be given out, and note it."""
         if self._forgotten.get(public_key) != index:
             return False
-        told = self._told.setdefault(public_key, set())
-        if index not in told and len(told) >= MAX_TOLD:
+        given = self._given.setdefault(public_key, set())
+        if index not in given and len(given) >= MAX_GIVEN:
             return False
-        told.add(index)
+        given.add(index)
         return True
 
 

@@ -120,7 +120,7 @@ class Session:
         self.counter += ROLLOVER_FRAMES + drawn
 
     def seal(self, kind_ad: bytes, plain: bytes) -> bytes:
-        """Give what follows the four per-link bytes of a frame: index, counter, ciphertext.
+        """Return what follows the four per-link bytes of a frame: index, counter, ciphertext.
 
         ``kind_ad`` is the frame's type as one byte; for control frames, data frames go by runs.
         """
@@ -129,7 +129,7 @@ class Session:
         return self.remote_index + counter + self.encrypt(NONCE_PREFIX + counter, plain, kind_ad)
 
     def seal_run(self, kind_ad: bytes, packets: Sequence[bytes]) -> Tuple[int, List[bytes]]:
-        """Give the counter of the first of some frames, and what follows the header of each.
+        """Return the counter of the first of some frames, and what follows the header of each.
 
         ``kind_ad`` is DATA_AD or PARTIAL_AD. The counters of the other frames follow the first.
         """
@@ -143,7 +143,7 @@ class Session:
         return first, texts
 
     def open(self, datagram: bytes) -> Union[bytes, Drop]:
-        """Give the body of a whole frame of this session and mark it received, or why not.
+        """Return the body of a whole frame of this session and mark it received, or why not.
 
         For control frames; the data path does the same in place. The session is not confirmed and
         ``heard_at`` not set by this.
@@ -182,7 +182,7 @@ class Order:
         self._counters: Dict[Session, int] = {}
 
     def advance(self, session: Session, counter: int) -> bool:
-        """Say whether a frame was sent after all that were heard, and note it if so."""
+        """Return whether a frame was sent after all that were heard, and note it if so."""
         last, counters = self.session, self._counters
         if last is not None and session.created_at < last.created_at:
             if session.initiated == last.initiated or not _simultaneous(session, last):
@@ -259,7 +259,7 @@ class PeerSessions:
             self.sending = None
 
     def expire(self, now: float) -> List[Session]:
-        """Give up what is too old; give the sessions that are gone. They are to be released."""
+        """Give up what is too old; return the sessions that are gone. The caller releases them."""
         life_s = self.rollover_s + OVERDUE_S
         sending = self.sending
         if sending is not None and now - sending.created_at >= life_s:
@@ -277,7 +277,7 @@ class PeerSessions:
         return removed
 
     def rollover_due(self, now: float) -> bool:
-        """Say whether this host is to begin a handshake to replace the session it sends under.
+        """Return whether this host is to begin a handshake to replace the session it sends under.
 
         False if there is none. Asking is free; it stays true until the new session is there.
         """
@@ -299,7 +299,7 @@ class PeerSessions:
         self.sending = session
 
     def _other_leads(self, sending: Session) -> bool:
-        """Say whether the peer is the one to replace two sessions begun at the same time."""
+        """Return whether the peer is the one to replace two sessions begun at the same time."""
         return any(
             not other.initiated
             and other.confirmed
@@ -314,5 +314,5 @@ def _simultaneous(one: Session, other: Session) -> bool:
 
 
 def _rank(session: Session) -> bytes:
-    """Give a number by which both ends put two sessions in the same order."""
+    """Return a number by which both ends put two sessions in the same order."""
     return max(session.send_key, session.receive_key)

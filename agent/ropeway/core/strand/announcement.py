@@ -21,10 +21,10 @@ Path = Tuple[Endpoint, str]
 
 
 def of_links(links: Iterable[Link], port: int) -> Tuple[Place, ...]:
-    """Give the places at which links can be called, at most :data:`MAX_ANNOUNCED`.
+    """Return the places at which links can be called, at most :data:`MAX_ANNOUNCED`.
 
     Each link gets one address of a kind before any gets another, and links that are up come first.
-    Those that are down may be back when nobody can be told.
+    Those that are down may be back when no other host can hear of it.
     """
     rows: List[List[Place]] = []
     for link in sorted(links, key=lambda link: (not link.up, link.index)):
@@ -65,7 +65,7 @@ class Announced:
         self._asked: Dict[Tuple[int, Endpoint], Tuple[float, float]] = {}
 
     def is_due(self, session: Session, counter: int, now: float) -> bool:
-        """Say whether an announcement is to be taken, and note it.
+        """Return whether an announcement is to be taken, and note it.
 
         Not if one came that was sent later, over whatever connection, or too many.
         """
@@ -93,7 +93,7 @@ class Announced:
         self._asked.clear()
 
     def may_ask(self, link: int, endpoint: Endpoint, size: int, now: float) -> bool:
-        """Say whether a link may send a question of ``size`` bytes to an endpoint, and note it."""
+        """Return whether a link may ask an endpoint in ``size`` bytes, and note it."""
         at, pause_s = self._asked.get((link, endpoint), (now, tuning.QUESTION_MIN_S))
         if now < at or size > self._bytes or not self._questions.take(now):
             return False

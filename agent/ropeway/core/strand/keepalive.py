@@ -36,7 +36,7 @@ class Keepalive:
         self._ceiling_until = float("-inf")
 
     def proves(self, quiet_s: float) -> bool:
-        """Say whether a frame proves the pause, that came when this end was quiet for so long."""
+        """Return whether a frame proves the pause that came when this end was quiet so long."""
         if quiet_s < _PROOF_SHARE * self.pause_s:
             return False
         self._missed = 0
@@ -44,7 +44,7 @@ class Keepalive:
         return True
 
     def settled(self, now: float) -> bool:
-        """Say whether there is no longer pause to be tried."""
+        """Return whether there is no longer pause to be tried."""
         longest_s = self._ceiling_s if now < self._ceiling_until else IDLE_MAX_S
         return self.pause_s >= longest_s
 

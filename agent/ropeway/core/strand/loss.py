@@ -54,7 +54,7 @@ class Loss:
 
 
 def _sent_at(marked: Tuple[float, int], held_s: float, sent: int, now: float) -> float:
-    """Give how many frames had been sent ``held_s`` after a mark; ``sent`` have been by ``now``."""
+    """Return how many frames were sent ``held_s`` after a mark; ``sent`` were by ``now``."""
     marked_at, before = marked
     passed_s = now - marked_at
     share = min(1.0, held_s / passed_s) if passed_s > 0 else 0.0

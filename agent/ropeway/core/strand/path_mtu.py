@@ -240,7 +240,7 @@ class PathMtu:
     # What it wants of the control side.
 
     def probe(self, now: float, active: bool = True) -> int:
-        """Give the size that a control frame is to be padded to now, 0 if none is due.
+        """Return the size that a control frame is to be padded to now, 0 if none is due.
 
         ``active`` says whether data flows. Without, the size in use is probed only when this is
         called, so with the keepalives.
@@ -268,7 +268,7 @@ class PathMtu:
         return size
 
     def deadline(self) -> float:
-        """Give the time of the next :meth:`probe`; infinity if the keepalives are enough."""
+        """Return the time of the next :meth:`probe`; infinity if the keepalives are enough."""
         if self.settled and not self._active:
             return _INF
         if self._size:

@@ -110,7 +110,7 @@ class SecureConnection(Connection):
 
     @property
     def far(self) -> RemoteKey:
-        """What the remote interface is told apart by."""
+        """What distinguishes the remote interface."""
         return self.remote or self.endpoint
 
     @property
@@ -276,7 +276,7 @@ class SecureStrand(Strand[SecureConnection]):
         self.waiting = Waiting()
 
     def is_active(self, now: float) -> bool:
-        """Say whether data has passed lately, so that frames are expected soon."""
+        """Return whether data has passed lately, so that frames are expected soon."""
         return now < self.idle_at
 
     @property
@@ -303,7 +303,7 @@ class SecureStrand(Strand[SecureConnection]):
             return events.key_shared(*places)
         if self.session is not None:
             return None
-        if now - self.stale.at < tuning.STALE_TOLD_S:
+        if now - self.stale.at < tuning.STALE_REPORT_PAUSE_S:
             return STALE
         if not self.connections:
             if self.endpoints:
@@ -321,11 +321,11 @@ class SecureStrand(Strand[SecureConnection]):
         )
 
     def free_way(self) -> int:
-        """Give a number for a new connection, 1 to 255; 0 if there is none left."""
+        """Return a number for a new connection, 1 to 255; 0 if there is none left."""
         return next((way for way in range(1, _WAYS + 1) if way not in self.by_way), 0)
 
     def may_lengthen(self, connection: SecureConnection, now: float) -> bool:
-        """Say whether a connection is the next to try a longer pause.
+        """Return whether a connection is the next to try a longer pause.
 
         One at a time, so that a pause that does not hold never makes the host unreachable; the
         shortest pause that may still grow comes first.
@@ -347,8 +347,8 @@ class SecureStrand(Strand[SecureConnection]):
     def choose(self) -> bool:
         """Work out which connections carry packets; True if the answer is another than before.
 
-        While nothing has shown what any of them carries, senders of large packets are told to send
-        smaller ones, so that no flow stands still because of a path that drops them silently.
+        While nothing has shown what any of them carries, senders of large packets have to send
+        smaller ones, so that no flow stops because of a path that drops them silently.
         """
         changed = super().choose()
         known = [connection.mtu for connection in self.carrying if not connection.quality.assumed]

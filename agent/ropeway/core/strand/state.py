@@ -72,7 +72,7 @@ TRANSITIONS: Mapping[Tuple[State, Input], State] = {
 
 
 def answers(own: State, received: int) -> bool:
-    """Say whether a frame is answered at once with an empty one.
+    """Return whether a frame is answered at once with an empty one.
 
     ``own`` is the state before the frame was looked at. An end below 2 answers, and so does
     one at 2 to an end that is not there yet, which could otherwise wait for traffic.

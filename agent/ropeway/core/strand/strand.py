@@ -83,7 +83,7 @@ class Connection:
 
     @property
     def far(self) -> RemoteKey:
-        """What the remote interface is told apart by."""
+        """What distinguishes the remote interface."""
         raise NotImplementedError
 
     @property
@@ -190,11 +190,11 @@ class Strand(Generic[ConnectionT]):
         raise NotImplementedError
 
     def _usable(self) -> List[ConnectionT]:
-        """Give the connections over which something can be sent."""
+        """Return the connections over which something can be sent."""
         return [c for c in self.connections.values() if c.source is not None]
 
     def _works_since(self, connection: ConnectionT, since: float) -> bool:
-        """Say whether an established connection has worked both ways at ``since`` or later."""
+        """Return whether an established connection has worked both ways at ``since`` or later."""
         raise NotImplementedError
 
     def _distinct(self, connections: List[ConnectionT]) -> List[ConnectionT]:

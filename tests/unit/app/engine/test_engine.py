@@ -1175,7 +1175,7 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
     monkeypatch.setattr(systemd, "notify", lambda *words: told.extend(words))
     monkeypatch.setattr(chores, "STATUS_EVERY_S", 0.01)
     monkeypatch.setattr(redundancy, "LACK_LOOK_S", 0.01)
-    monkeypatch.setattr(redundancy, "LACK_TOLD_S", 0.0)
+    monkeypatch.setattr(redundancy, "LACK_REPORT_S", 0.0)
     settings = settings_for(tmp_path, include=("eth?", "wwan0"))
 
     def steps():

@@ -193,7 +193,7 @@ def test_old_handshakes_played_back_aim_nothing_but_cookies_at_who_shows_none():
     assert len(sent) <= tuning.STALE_STRAND_BURST + tuning.STALE_STRAND_PER_S * (world.now - began)
     assert world.peer("r", C)["connections"] == []
     assert initiations(world, "192.168.2.3") == []
-    assert len(stale_notes(world, "r")) <= 1 + (world.now - began) / tuning.STALE_TOLD_S
+    assert len(stale_notes(world, "r")) <= 1 + (world.now - began) / tuning.STALE_REPORT_PAUSE_S
 
 
 def test_who_plays_back_an_old_handshake_and_shows_a_cookie_gets_no_more_than_it_sends():

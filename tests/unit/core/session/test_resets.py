@@ -195,7 +195,7 @@ def test_nobody_is_told_of_an_index_that_may_still_be_given_out():
 def test_indices_do_not_run_out_whatever_is_asked_about_them():
     one, other = two_hosts()
     told = set()
-    for number in range(resets.MAX_TOLD + 100):
+    for number in range(resets.MAX_GIVEN + 100):
         now = 10.0 * number
         shake_hands(one, other, now)
         frame = one.frame(B, b"x")
@@ -203,7 +203,7 @@ def test_indices_do_not_run_out_whatever_is_asked_about_them():
         part(one, other)
         if other.handshakes.resets_for(frame, now):
             told.add(frame[4:8])
-    assert len(told) == resets.MAX_TOLD
+    assert len(told) == resets.MAX_GIVEN
 
 
 def test_hosts_with_the_same_tag_are_both_told_in_no_more_than_was_asked():
