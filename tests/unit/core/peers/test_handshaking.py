@@ -1,6 +1,7 @@
 """Stale handshakes: hosts whose state was lost, those who play old ones back, and shared keys."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,15 @@ def test_a_host_whose_state_was_lost_and_clock_set_back_is_back_within_seconds(a
     world.run(1000.0)
     assert set(world.states("c", B).values()) == {2}
     assert all_once(stream(world, 2.0, ways=(("a", A, "c", C), ("c", C, "a", A))))
+
+
+def test_a_host_that_is_called_back_is_answered_before_its_route_was_looked_up():
+    world = set_back(200.0)
+    unknown = [replace(one, sources={}, looked_up=frozenset()) for one in world.links("r")]
+    world.nodes["r"].set_links(unknown, world.now)
+    world.run(12.0)
+    assert set(world.states("c", B).values()) == {2}
+    assert len(world.states("c", B)) == 2
 
 
 def test_stale_handshakes_are_told_at_both_ends_with_what_to_do():
