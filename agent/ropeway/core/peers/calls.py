@@ -49,7 +49,7 @@ class Calls:
         before, places = self._links.by_index, self._links.places
         if not self._links.replace(links):
             return
-        self._settling.links_changed()
+        self._settling.note_links_changed()
         for event in events.of_links(before, self._links.by_index):
             self._log.report(event, now)
         for strand in self._tables.strands.values():

@@ -168,7 +168,7 @@ class Members:
         strand = SecureStrand(host, PeerSessions(self._rollover_s), now)
         self._tables.strands[host] = strand
         self._named[host] = _Named()
-        self._settling.add()
+        self._settling.note_strand_added()
         return strand
 
     def _close(self, strand: SecureStrand, now: float) -> None:
@@ -177,7 +177,7 @@ class Members:
         self._sessions.remove(strand, now)
         del self._tables.strands[strand.host]
         del self._named[strand.host]
-        self._settling.remove(strand)
+        self._settling.note_strand_removed(strand)
 
     def _follow(self, strand: SecureStrand, now: float) -> None:
         """Have the endpoints called that a host has now, and no others."""

@@ -26,11 +26,11 @@ class Settling:
         """Have a strand's carrying connections chosen again."""
         self._tables.unsettled[strand] = None
 
-    def add(self) -> None:
+    def note_strand_added(self) -> None:
         """Have next hops worked out again, because a strand was added."""
         self._routes.forget()
 
-    def remove(self, strand: SecureStrand) -> None:
+    def note_strand_removed(self, strand: SecureStrand) -> None:
         """Give up a strand's packets and the next hops that lead to it."""
         self.give_up(strand)
         self._tables.unsettled.pop(strand, None)
@@ -40,7 +40,7 @@ class Settling:
         """Have the senders of a strand's waiting packets learn that these went nowhere."""
         self._tables.given_up += strand.waiting.take()
 
-    def links_changed(self) -> None:
+    def note_links_changed(self) -> None:
         """Have it looked at soon over which links peers are reached."""
         self._watch.look_soon()
 
