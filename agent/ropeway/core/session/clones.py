@@ -25,7 +25,7 @@ _INF = float("inf")
 class Clones:
     """What speaks for another host with the key of one peer. Times are monotonic seconds."""
 
-    __slots__ = ("_last_at", "_places", "_since", "_reported_at")
+    __slots__ = ("_last_at", "_places", "_reported_at", "_since")
 
     def __init__(self) -> None:
         self._since = _INF
