@@ -7,7 +7,6 @@ Sources: prctl(2), sched(7), sched_setattr(2), mlockall(2); `include/uapi/linux/
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import resource
 import struct
@@ -15,7 +14,11 @@ import sys
 import time
 from typing import Callable, Dict, Optional, Union
 
+from ropeway.kernel import libc
+
 PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+NAME_BYTES_MAX = 15  # include/linux/sched.h: TASK_COMM_LEN, without the zero at its end
 SCHED_OTHER = 0
 SCHED_FLAG_RESET_ON_FORK = 0x01
 MCL_CURRENT = 1
@@ -73,7 +76,12 @@ def forbid_dumps() -> None:
 
     Only root can look into it from then on. `OSError` where the kernel refuses.
     """
-    _call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def set_name(text: str) -> None:
+    """Set this thread's name, as `ps` and /proc/self/comm show it; the kernel keeps 15 bytes."""
+    libc.call("prctl", PR_SET_NAME, text.encode()[:NAME_BYTES_MAX] + b"\0", 0, 0, 0)
 
 
 def serve_promptly() -> Dict[str, Union[int, str]]:
@@ -138,9 +146,9 @@ def _set_slice() -> Union[int, str]:
     wanted = _SCHED_ATTR.pack(
         size, SCHED_OTHER, SCHED_FLAG_RESET_ON_FORK, _nice(), 0, SLICE_US * 1000, 0, 0
     )
-    _call("syscall", number, 0, wanted, 0)
+    libc.call("syscall", number, 0, wanted, 0)
     found = ctypes.create_string_buffer(size)
-    _call("syscall", number + 1, 0, found, size, 0)
+    libc.call("syscall", number + 1, 0, found, size, 0)
     runtime = _SCHED_ATTR.unpack(found.raw)[5]
     return int(runtime) // 1000 or "not before Linux 6.12"
 
@@ -154,16 +162,8 @@ def _lock_memory() -> str:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
         except (OSError, ValueError):
             return f"no more than {limit // 1024} KiB may be locked"
-    _call("mlockall", MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+    libc.call("mlockall", MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
     return "on"
-
-
-def _call(name: str, *arguments: Union[int, bytes, ctypes.Array[ctypes.c_char]]) -> None:
-    """Call a function of the C library that says -1 where it fails; `OSError` then."""
-    wide = [ctypes.c_long(item) if isinstance(item, int) else item for item in arguments]
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*wide) == -1:
-        code = ctypes.get_errno() or errno.EINVAL
-        raise OSError(code, os.strerror(code))
 
 
 def return_memory() -> None:

@@ -187,7 +187,7 @@ def test_a_machine_whose_numbers_are_not_known(monkeypatch):
 
 def test_a_kernel_that_knows_no_slices(monkeypatch):
     calls = []
-    monkeypatch.setattr(process, "_call", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(process.libc, "call", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", "aarch64")))
     # The answer stays empty, as that of Linux 6.11 does.
     assert process._set_slice() == "not before Linux 6.12"
@@ -197,7 +197,16 @@ def test_a_kernel_that_knows_no_slices(monkeypatch):
 
 def test_a_refusal_of_the_kernel_is_an_os_error():
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
-        process._call("mlockall", 0)
+        process.libc.call("mlockall", 0)
+
+
+def test_name_of_the_process_is_shown_as_far_as_it_fits():
+    script = (
+        "import json; from ropeway.kernel import process;"
+        " process.set_name('ropeway: a longer name');"
+        " print(json.dumps(open('/proc/self/comm').read()))"
+    )
+    assert run(script) == "ropeway: a long\n"
 
 
 def test_memory_is_returned_on_any_c_library(monkeypatch):
