@@ -16,6 +16,8 @@ import os
 import socket
 from typing import List
 
+from ropeway.kernel.kept_file import KeptFile
+
 # include/uapi/linux/netlink.h
 NETLINK_KOBJECT_UEVENT = 15
 # The multicast group of the kernel itself; that of udev is 2.
@@ -86,15 +88,23 @@ def is_new_generation(message: bytes) -> bool:
 class Interrupts:
     """How often the hypervisor has interrupted this machine to say what may be that it is a copy.
 
-    There are none where it has no VM generation ID to give. Never raises.
+    There are none where it has no VM generation ID to give. Never raises. Files are opened here,
+    and none by `count`.
     """
 
     def __init__(self, sys: str = SYS) -> None:
-        self._paths = _interrupts(sys) if _has_generation(sys) else []
+        paths = _interrupts(sys) if _has_generation(sys) else []
+        self._files = [KeptFile(path) for path in paths]
 
     def count(self) -> int:
         """Return how many came since the boot; the number is set back with the machine."""
-        return sum(sum(map(int, _read(path).split(","))) for path in self._paths)
+        # One whose driver is gone cannot be read any more.
+        return sum(sum(map(int, (file.read() or "0").split(","))) for file in self._files)
+
+    def close(self) -> None:
+        """Close the files; none are counted from then on."""
+        for file in self._files:
+            file.close()
 
 
 def _has_generation(sys: str) -> bool:
@@ -114,7 +124,6 @@ def _interrupts(sys: str) -> List[str]:
 
 
 def _read(path: str) -> str:
-    """Return a small file's text; 0 where there is none any more."""
-    with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="ascii") as file:
-        return file.read(1 << 16) or "0"
-    return "0"
+    """Return a small file's text; empty where there is none any more."""
+    with contextlib.closing(KeptFile(path)) as file:
+        return file.read()

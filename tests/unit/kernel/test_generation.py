@@ -1,5 +1,7 @@
 """What says that this virtual machine was cloned or set back: uevents, interrupts."""
 
+import os
+
 import pytest
 
 from ropeway.kernel.generation import Interrupts, is_new_generation
@@ -56,8 +58,18 @@ def test_interrupts_of_a_hypervisor_are_counted(tmp_path, modalias):
     assert interrupts.count() == 8
     (tmp_path / "kernel/irq/24/per_cpu_count").write_text("1,1\n")
     assert interrupts.count() == 9
-    (tmp_path / "kernel/irq/24/per_cpu_count").unlink()
-    assert interrupts.count() == 7
+    (tmp_path / "kernel/irq/24/per_cpu_count").write_text("")
+    assert interrupts.count() == 7, "one whose driver is gone counts no more"
+    interrupts.close()
+    assert interrupts.count() == 0
+
+
+def test_counting_opens_no_file(tmp_path, monkeypatch):
+    interrupts = machine(tmp_path, {"X:00": GENERATIONS[0]}, BUSY)
+    monkeypatch.setattr(os, "open", None)
+    assert interrupts.count() == 8
+    monkeypatch.undo()
+    interrupts.close()
 
 
 def test_a_machine_without_acpi_has_an_interrupt_for_this_alone(tmp_path):

@@ -14,6 +14,7 @@ import time
 from typing import Callable, Optional
 
 from ropeway.kernel.generation import Interrupts
+from ropeway.kernel.kept_file import KeptFile
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """random(4): another one for each boot."""
@@ -37,32 +38,34 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def boot_id() -> str:
-    """Return the ID of this boot; an empty text where it cannot be read."""
-    try:
-        with open(BOOT_ID, encoding="ascii") as file:
-            return file.read(64).strip()
-    except (OSError, ValueError):
-        return ""
-
-
 class Continuity:
-    """What was seen last of clocks, boot and interrupts. `wall_clock` gives seconds since 1970."""
+    """What was seen last of clocks, boot and interrupts. `wall_clock` gives seconds since 1970.
+
+    Files are opened here, and none by `look`. `boot_id` and `interrupts` take the place of the
+    machine's own.
+    """
 
     def __init__(
         self,
         boot_clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
-        boot_id: Callable[[], str] = boot_id,
+        boot_id: Optional[Callable[[], str]] = None,
         interrupts: Optional[Callable[[], int]] = None,
     ) -> None:
         self._boot_clock = boot_clock
         self._wall_clock = wall_clock
-        self._read_boot_id = boot_id
-        self._boot_id = boot_id()
+        boot, counted = KeptFile(BOOT_ID), Interrupts()
+        self._files = (boot, counted)
+        self._read_boot_id = boot_id or boot.read
+        self._boot_id = self._read_boot_id()
         self._booted_at = wall_clock() - boot_clock()
-        self._count_interrupts = interrupts or Interrupts().count
+        self._count_interrupts = interrupts or counted.count
         self._interrupts = self._count_interrupts()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
 
     def look(self) -> Optional[Break]:
         """Say what has changed since the last look, if that is more than time."""

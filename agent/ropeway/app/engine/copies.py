@@ -65,6 +65,7 @@ class CopyGuard:
 
     def close(self) -> None:
         """Stop listening to the kernel."""
+        self._continuity.close()
         if self._hints is not None:
             self._loop.unregister(self._hints.fileno())
             self._hints.close()

@@ -1,5 +1,6 @@
 """Whether the machine goes on as it was: clocks and boots of the test's own."""
 
+import os
 import time
 from pathlib import Path
 
@@ -73,11 +74,24 @@ def test_an_interrupt_of_the_hypervisor_is_a_break_once(count):
 
 
 def test_this_machine_goes_on(tmp_path, monkeypatch):
-    assert Continuity().look() is None
+    machine = Continuity()
+    assert machine.look() is None
     assert continuity.boot_clock() >= time.monotonic() - 0.001
-    assert len(continuity.boot_id()) == 36
+    machine.close()
     monkeypatch.setattr(continuity, "BOOT_ID", str(tmp_path / "none"))
-    assert continuity.boot_id() == ""
+    assert Continuity().look() is None
+
+
+def test_another_boot_is_seen_in_the_file_that_was_opened_before(tmp_path, monkeypatch):
+    path = tmp_path / "boot_id"
+    path.write_text("a1\n")
+    monkeypatch.setattr(continuity, "BOOT_ID", str(path))
+    machine = Continuity(lambda: 0.0, lambda: 0.0, interrupts=lambda: 0)
+    path.write_text("b2\n")
+    monkeypatch.setattr(os, "open", None)
+    assert machine.look() is Break.BOOT
+    assert machine.look() is None
+    machine.close()
 
 
 def test_no_time_of_the_agent_stands_still_while_the_machine_sleeps():
