@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ropeway.kernel import firewall
-from ropeway.kernel.classic_sockets import LinkSockets
+from ropeway.kernel.classic_sockets import LinkSockets, open_pair
 from tests.system.bed.agents import DEVICE
 from tests.system.bed.reference_node import Frame
 from tests.system.bed.stage import Stage
@@ -88,7 +88,8 @@ def test_datagrams_cross_and_reach_a_bridge_without_icmp(stage: Stage, asked: in
         ]
         with contextlib.ExitStack() as open_sockets:
             with receiver.inside():
-                link = LinkSockets(socket.if_nametoindex(interface), interface)
+                index = socket.if_nametoindex(interface)
+                link = LinkSockets(index, interface, *open_pair(index, interface))
             open_sockets.callback(link.close)
             out = open_sockets.enter_context(
                 scene.vm0.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -16,7 +16,7 @@ import pytest
 
 from ropeway.app import selection
 from ropeway.kernel import generation, netlink, steering
-from ropeway.kernel.tun import Tun
+from ropeway.kernel.tun import open_device
 from ropeway.kernel.udp import preferred_source
 from tests.system.bed.stage import Pair
 from tests.system.bed.topology import PREFIX, namespace, remove_namespace, run, until
@@ -231,7 +231,7 @@ def test_device_is_configured_once_and_again_and_deleted(kernel: Kernel) -> None
 
 
 def test_device_has_no_queue_but_those_of_its_descriptors(kernel: Kernel) -> None:
-    with namespace(kernel.name), contextlib.closing(Tun(DEVICE)):
+    with namespace(kernel.name), contextlib.closing(open_device(DEVICE)):
         index = socket.if_nametoindex(DEVICE)
         netlink.leave_unqueued(index)
         netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")

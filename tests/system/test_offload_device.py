@@ -15,7 +15,7 @@ import pytest
 
 from ropeway.core.packet import ipv4, segments
 from ropeway.kernel.features import ON
-from ropeway.kernel.tun import FEATURES, Queue, Tun
+from ropeway.kernel.tun import FEATURES, Queue, Tun, open_device
 from tests.system.bed.agents import DEVICE
 from tests.system.bed.checksums import Tap, watched
 from tests.system.bed.topology import Host, Topology
@@ -53,7 +53,7 @@ class Wire:
         self.largest_read = [0, 0]
         for host, address, features in ends:
             with host.inside():
-                self.tuns.append(Tun(DEVICE, features))
+                self.tuns.append(Tun(DEVICE, open_device(DEVICE, features)))
             host.batch(
                 ["address", "add", address, "dev", DEVICE],
                 ["link", "set", DEVICE, "mtu", str(MTU), "up"],

@@ -15,7 +15,7 @@ from ropeway.app.config.read import FILE_BYTES_MAX
 from ropeway.app.control.client import ControlError
 from ropeway.app.control.server import remove_stale
 from ropeway.kernel import firewall, netlink, steering
-from ropeway.kernel.tun import Tun
+from ropeway.kernel.tun import open_device
 
 DEVICE_ALIAS = "ropeway"
 """Marks the device as the agent's own."""
@@ -100,7 +100,7 @@ def _index_of_ours(device_name: str) -> Optional[int]:
 
 def _is_held(device_name: str) -> bool:
     try:
-        Tun(device_name).close()
+        open_device(device_name).close()
     except OSError as error:
         if error.errno == errno.EBUSY:
             return True

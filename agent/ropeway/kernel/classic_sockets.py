@@ -61,14 +61,35 @@ def receive_filter() -> bytes:
     return b"".join(SOCK_FILTER.pack(*instruction) for instruction in instructions)
 
 
-class LinkSockets:
-    """The pair of sockets of one local interface, non-blocking.
+def open_pair(index: int, name: str) -> Tuple[int, int]:
+    """Return the descriptors that send and receive on one interface, for `LinkSockets`.
 
     `index` and `name` must mean the same interface; `OSError` with `ENODEV` says that it is gone
     or has another index by now. `EPERM` says that CAP_NET_RAW is missing.
     """
+    raw = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+    # Protocol 0: nothing arrives before the filter is attached and bind names the protocol.
+    packet = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_INET, raw, socket.IPPROTO_RAW) as send, socket.socket(
+        socket.AF_PACKET, packet, 0
+    ) as receive:
+        set_receive_buffer(receive)
+        note_arrivals(receive)
+        send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+        _attach(receive, receive_filter())
+        receive.bind((name, ETH_P_IP))
+        if socket.if_nametoindex(name) != index:
+            raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
+        return send.detach(), receive.detach()
 
-    def __init__(self, index: int, name: str) -> None:
+
+class LinkSockets:
+    """The pair of sockets of one local interface, by `open_pair`: non-blocking.
+
+    Needs no privilege, and owns both descriptors from then on.
+    """
+
+    def __init__(self, index: int, name: str, send: int, receive: int) -> None:
         self.index = index
         #: What the node knows these sockets by: the link's index.
         self.key = index
@@ -76,31 +97,11 @@ class LinkSockets:
         #: Whether the last batch took all there was.
         self.emptied = False
         self._dropped = 0
-        self._send = socket.socket(
-            socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW
-        )
-        try:
-            self._receive = socket.socket(
-                # Protocol 0: nothing arrives before the filter stands and bind names the protocol.
-                socket.AF_PACKET,
-                socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
-                0,
-            )
-        except OSError:
-            self._send.close()
-            raise
-        try:
-            self._buffer = SendBuffer(self._send)
-            set_receive_buffer(self._receive)
-            note_arrivals(self._receive)
-            self._send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
-            _attach(self._receive, receive_filter())
-            self._receive.bind((name, ETH_P_IP))
-            if socket.if_nametoindex(name) != index:
-                raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
-        except OSError:
-            self.close()
-            raise
+        self._send = socket.socket(fileno=send)
+        self._receive = socket.socket(fileno=receive)
+        for each in (self._send, self._receive):
+            each.setblocking(False)
+        self._buffer = SendBuffer(self._send)
 
     def fileno(self) -> int:
         """Return the descriptor of the receiving socket, for epoll."""

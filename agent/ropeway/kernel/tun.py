@@ -12,7 +12,8 @@ import fcntl
 import os
 import socket
 import struct
-from typing import Dict, FrozenSet, List, Sequence
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, List, Sequence, Tuple
 
 from ropeway.core.packet import ipv4, segments
 from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_refused
@@ -113,94 +114,122 @@ class Queue:
             self._fd = -1
 
 
+@dataclass(frozen=True)
+class OpenedDevice:
+    """A device as `open_device` leaves it: whoever has these needs no privilege to use it."""
+
+    #: One for each queue. The device lives as long as one of them is open in some process.
+    descriptors: Tuple[int, ...]
+    #: For each of `FEATURES` "on" or why it is not.
+    features: Dict[str, str]
+
+    def close(self) -> None:
+        """Close the descriptors, if nobody else was given them."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def open_device(name: str, features: FrozenSet[str] = frozenset()) -> OpenedDevice:
+    """Make the TUN device `name`, of 1 to 15 bytes, or take over one that nobody holds.
+
+    `OSError` says why the kernel gave none: `ENOENT` without the tun module, `EPERM` without
+    CAP_NET_ADMIN, `EBUSY` where a process holds a device of that name, `EINVAL` where the name
+    belongs to another kind of device.
+
+    `features` are those of `FEATURES` that are wanted: `vnet_hdr` puts `segments.VNET` in front of
+    what is read and lets checksums be partial, `tso` and `uso` are super-packets of TCP and UDP,
+    in both directions. A kernel that refuses one of the latter two is no error.
+    """
+    encoded = name.encode()
+    if not 0 < len(encoded) <= NAME_BYTES_MAX:
+        raise ValueError(f"a device name has 1 to {NAME_BYTES_MAX} bytes: {name!r}")
+    flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if "vnet_hdr" in features else 0)
+    descriptors: List[int] = []
+    try:
+        _open_queues(name, flags, descriptors)
+        granted = _negotiate(descriptors[0], features)
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return OpenedDevice(tuple(descriptors), granted)
+
+
+def _open_queues(name: str, flags: int, descriptors: List[int]) -> None:
+    """Add the descriptors of a new device with all its queues, or of one that nobody holds."""
+    several = flags | IFF_MULTI_QUEUE
+    try:
+        descriptors.append(_open_queue(name, several | IFF_TUN_EXCL))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        try:
+            descriptors.append(_open_queue(name, flags))
+        except OSError as refused:
+            # The kernel says the same of other devices, and of a TUN with several queues.
+            if refused.errno == errno.EINVAL and os.path.exists(TUN_FLAGS.format(name)):
+                raise error from None
+            raise
+        return
+    while len(descriptors) < QUEUES:
+        descriptors.append(_open_queue(name, several))
+
+
+def _open_queue(name: str, flags: int) -> int:
+    descriptor = os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, TUNSETIFF, IFREQ.pack(name.encode(), flags))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _negotiate(descriptor: int, features: FrozenSet[str]) -> Dict[str, str]:
+    """Ask the kernel for super-packets; return for each feature "on" or why it is not."""
+    given = dict.fromkeys(FEATURES, NOT_ASKED_FOR)
+    if "vnet_hdr" not in features:
+        for name in features & {"tso", "uso"}:
+            given[name] = NEEDS_VNET_HDR
+        return given
+    given["vnet_hdr"] = ON
+    granted = TUN_F_CSUM
+    for name, more in (("", 0), ("tso", TUN_F_TSO), ("uso", TUN_F_USO)):
+        if name and name not in features:
+            continue
+        try:
+            fcntl.ioctl(descriptor, TUNSETOFFLOAD, granted | more)
+        except OSError as error:
+            if name:
+                given[name] = os.strerror(error.errno or 0)
+            # What is refused leaves the device as it was.
+            continue
+        granted |= more
+        if name:
+            given[name] = ON
+    return given
+
+
 class Tun:
-    """One TUN device that lives as long as this object: closing it removes the device.
+    """The open TUN device `name`; closing it removes the device if nobody else holds it.
 
     `queues` are what is read, `QUEUES` or, of a device that was there before, one. The kernel
     puts flows into them by a hash, and one that is answered into the queue that the answer was
     written through (`tun_automq_select_queue`, `tun_flow_update` of drivers/net/tun.c).
-
-    `name` is the name of the device, 1 to 15 bytes. `OSError` from the constructor says why the
-    kernel gave none: `ENOENT` without the tun module, `EPERM` without CAP_NET_ADMIN, `EBUSY` where
-    a process holds a device of that name, `EINVAL` where the name belongs to another kind of
-    device.
-
-    `features` are those of `FEATURES` that are wanted: `vnet_hdr` puts `segments.VNET` in front of
-    what is read and lets checksums be partial, `tso` and `uso` are super-packets of TCP and UDP,
-    in both directions. The attribute of that name tells of each whether it is `on`, or why not;
-    a kernel that refuses one of the latter two is no error.
+    Needs no privilege, and owns the descriptors of `opened` from then on.
     """
 
-    def __init__(self, name: str, features: FrozenSet[str] = frozenset()) -> None:
-        encoded = name.encode()
-        if not 0 < len(encoded) <= NAME_BYTES_MAX:
-            raise ValueError(f"a device name has 1 to {NAME_BYTES_MAX} bytes: {name!r}")
+    def __init__(self, name: str, opened: OpenedDevice) -> None:
         self.name = name
-        self.features: Dict[str, str] = dict.fromkeys(FEATURES, NOT_ASKED_FOR)
-        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if "vnet_hdr" in features else 0)
-        self._queues: List[Queue] = []
-        try:
-            self._make(encoded, flags)
-        except OSError:
-            self.close()
-            raise
+        #: For each of `FEATURES` "on" or why it is not.
+        self.features = dict(opened.features)
+        self._queues = [Queue(descriptor) for descriptor in opened.descriptors]
         self._fd = self._queues[0].fileno()
-        self._negotiate(features)
         #: How many packets or super-packets each of `queues` holds at most.
         self.capacity = TUN_READQ_SIZE
         self.measure()
         for queue in self._queues:
             queue.start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
-
-    def _make(self, name: bytes, flags: int) -> None:
-        """Make the device with all its queues, or take over one that nobody holds."""
-        several = flags | IFF_MULTI_QUEUE
-        try:
-            self._add_queue(name, several | IFF_TUN_EXCL)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            try:
-                self._add_queue(name, flags)
-            except OSError as refused:
-                # The kernel says the same of other devices, and of a TUN with several queues.
-                if refused.errno == errno.EINVAL and os.path.exists(TUN_FLAGS.format(self.name)):
-                    raise error from None
-                raise
-            return
-        while len(self._queues) < QUEUES:
-            self._add_queue(name, several)
-
-    def _add_queue(self, name: bytes, flags: int) -> None:
-        queue = Queue(os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-        try:
-            fcntl.ioctl(queue.fileno(), TUNSETIFF, IFREQ.pack(name, flags))
-        except OSError:
-            queue.close()
-            raise
-        self._queues.append(queue)
-
-    def _negotiate(self, features: FrozenSet[str]) -> None:
-        """Ask the kernel for super-packets, and say in `features` what came of it."""
-        if "vnet_hdr" not in features:
-            for name in features & {"tso", "uso"}:
-                self.features[name] = NEEDS_VNET_HDR
-            return
-        self.features["vnet_hdr"] = ON
-        granted = TUN_F_CSUM
-        for name, more in (("", 0), ("tso", TUN_F_TSO), ("uso", TUN_F_USO)):
-            if name and name not in features:
-                continue
-            try:
-                fcntl.ioctl(self._fd, TUNSETOFFLOAD, granted | more)
-            except OSError as error:
-                if name:
-                    self.features[name] = os.strerror(error.errno or 0)
-                # What is refused leaves the device as it was.
-                continue
-            granted |= more
-            if name:
-                self.features[name] = ON
 
     def measure(self) -> None:
         """Look up `capacity`, which users may change; where that fails it stays what it was."""

@@ -87,13 +87,70 @@ def preferred_source(name: str, far: str) -> Optional[str]:
         return None
 
 
-class Receiver:
-    """What receives on a UDP socket, whatever that is bound to: non-blocking.
+def open_socket(index: int, name: str, address: str, port: int) -> int:
+    """Return the descriptor of a socket at one address of one local interface, for `UdpSocket`.
 
-    What is received counts for the address of the link `index`, `name`.
+    `index` and `name` must mean the same interface. `OSError` with `ENODEV` says that it is gone
+    or has another index by now, `EADDRNOTAVAIL` that the address is gone, `EADDRINUSE` that another
+    process has the port, `EPERM` that CAP_NET_RAW is missing.
+    """
+    with _unbound(address) as made:
+        if ":" in address:
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+        else:
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        _bind(made, name, address, port)
+        if socket.if_nametoindex(name) != index:
+            raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
+        return made.detach()
+
+
+def open_stray(address: str, port: int) -> int:
+    """Return the descriptor of a socket at an address, by whatever interface, for `StraySocket`.
+
+    `OSError` as for `open_socket`.
+    """
+    with _unbound(address) as made:
+        # Two sockets that are bound to different interfaces do not collide, and whether they do is
+        # looked at only here (udp_lib_lport_inuse2() of net/ipv4/udp.c): so a second agent still
+        # finds the port taken.
+        _bind(made, socket.if_indextoname(LOOPBACK_IFINDEX), address, port)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"\0")
+        return made.detach()
+
+
+def _unbound(address: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
+
+
+def _bind(made: socket.socket, name: str, address: str, port: int) -> None:
+    """Bind to address, port and the interface `name`, after what must precede that."""
+    set_receive_buffer(made)
+    note_arrivals(made)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+    if ":" in address:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind((address, port))
+
+
+class Receiver:
+    """What receives on an open UDP socket, whatever that is bound to: non-blocking.
+
+    What is received counts for the address of the link `index`, `name`. `features` are those
+    wanted of `UDP_FEATURES`; the attribute of that name says of each of them whether it is "on",
+    or why not. Needs no privilege, and owns `descriptor` from then on.
     """
 
-    def __init__(self, index: int, name: str, address: str, port: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        address: str,
+        port: int,
+        descriptor: int,
+        features: FrozenSet[str] = frozenset(),
+    ) -> None:
         self.index = index
         self.name = name
         self.address = address
@@ -103,21 +160,9 @@ class Receiver:
         #: Whether the last batch took all there was.
         self.emptied = False
         self._ipv6 = ":" in address
-        self._socket = socket.socket(
-            socket.AF_INET6 if self._ipv6 else socket.AF_INET,
-            socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
-            socket.IPPROTO_UDP,
-        )
-
-    def _bind(self, name: str) -> None:
-        """Bind to address, port and the interface `name`."""
-        option = self._socket.setsockopt
-        set_receive_buffer(self._socket)
-        note_arrivals(self._socket)
-        option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
-        if self._ipv6:
-            option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        self._socket.bind((self.address, self.port))
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self.features = self._enable(features)
 
     def _enable(self, features: FrozenSet[str]) -> Dict[str, str]:
         """Ask the kernel for the features wanted; return for each "on" or why it is not."""
@@ -187,14 +232,7 @@ class Receiver:
 
 
 class UdpSocket(Receiver):
-    """The UDP socket of one address of one local interface, non-blocking.
-
-    `index` and `name` must mean the same interface. `OSError` with `ENODEV` says that it is gone
-    or has another index by now, `EADDRNOTAVAIL` that the address is gone, `EADDRINUSE` that another
-    process has the port, `EPERM` that CAP_NET_RAW is missing.
-    `features` are those wanted of `UDP_FEATURES`; the attribute of that name says of each of them
-    whether it is "on", or why not.
-    """
+    """The UDP socket of one address of one local interface, by `open_socket`."""
 
     def __init__(
         self,
@@ -202,23 +240,11 @@ class UdpSocket(Receiver):
         name: str,
         address: str,
         port: int,
+        descriptor: int,
         features: FrozenSet[str] = frozenset(),
     ) -> None:
-        super().__init__(index, name, address, port)
-        option = self._socket.setsockopt
-        try:
-            self._buffer = SendBuffer(self._socket)
-            if self._ipv6:
-                option(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
-            else:
-                option(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
-            self._bind(name)
-            if socket.if_nametoindex(name) != index:
-                raise OSError(errno.ENODEV, f"interface {name} no longer has index {index}")
-        except OSError:
-            self.close()
-            raise
-        self.features = self._enable(features)
+        super().__init__(index, name, address, port, descriptor, features)
+        self._buffer = SendBuffer(self._socket)
         self._segments = self.features["udp_segment"] == ON
         # How many trains are yet to go apart where one was refused, by endpoint.
         self._apart: Dict[Endpoint, int] = {}
@@ -335,32 +361,12 @@ class UdpSocket(Receiver):
 
 
 class StraySocket(Receiver):
-    """Receives what comes for the address of a link by any interface but that.
+    """Receives what comes for the address of a link by any interface but that, by `open_stray`.
 
     The kernel gives it what no socket takes that is bound to the interface by which it came
     (compute_score() of net/ipv4/udp.c). No other socket can be bound to the same address and port
-    while there is this one, so it is opened after those. `OSError` as for `UdpSocket`.
+    while there is this one, so it is opened after those.
     """
-
-    def __init__(
-        self,
-        index: int,
-        name: str,
-        address: str,
-        port: int,
-        features: FrozenSet[str] = frozenset(),
-    ) -> None:
-        super().__init__(index, name, address, port)
-        try:
-            # Two sockets that are bound to different interfaces do not collide, and whether they do
-            # is looked at only here (udp_lib_lport_inuse2() of net/ipv4/udp.c): so a second agent
-            # still finds the port taken.
-            self._bind(socket.if_indextoname(LOOPBACK_IFINDEX))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"\0")
-        except OSError:
-            self.close()
-            raise
-        self._enable(features)
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:

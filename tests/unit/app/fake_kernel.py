@@ -14,7 +14,18 @@ import time
 from typing import Dict, List, Set, Tuple
 
 from ropeway.app.engine import interfaces, links, upkeep
-from ropeway.kernel import arp, firewall, generation, netlink, process, reverse_path, steering
+from ropeway.kernel import (
+    arp,
+    classic_sockets,
+    firewall,
+    generation,
+    netlink,
+    process,
+    reverse_path,
+    steering,
+    tun,
+    udp,
+)
 from ropeway.kernel.netlink import Change, Interface
 from ropeway.kernel.steering import Steering
 
@@ -233,6 +244,11 @@ class FakeKernel:
         self.sources: Dict[Tuple[str, str], str] = {}  # by interface and far address
 
     def install(self, monkeypatch):
+        # What is opened is what was asked for: the objects below make up the rest.
+        monkeypatch.setattr(tun, "open_device", lambda name, features: features)
+        monkeypatch.setattr(udp, "open_socket", lambda *_: -1)
+        monkeypatch.setattr(udp, "open_stray", lambda *_: -1)
+        monkeypatch.setattr(classic_sockets, "open_pair", lambda *_: (-1, -1))
         monkeypatch.setattr(upkeep, "Tun", self.open_tun)
         monkeypatch.setattr(links, "LinkSockets", self.open_link)
         monkeypatch.setattr(links, "UdpSocket", self.open_udp)
@@ -300,7 +316,7 @@ class FakeKernel:
         self.next_index += 1
         return tun
 
-    def open_link(self, index, name):
+    def open_link(self, index, name, send, receive):
         self._refuse_unusable(name)
         self.links.append(FakeLinkSockets(self, index, name))
         return self.links[-1]
@@ -311,7 +327,7 @@ class FakeKernel:
             self.refused += 1
             raise OSError(code, os.strerror(code))
 
-    def open_stray(self, index, name, address, port, features=frozenset()):
+    def open_stray(self, index, name, address, port, descriptor, features=frozenset()):
         self._refuse_unusable(("stray", address))
         taken = [link.key for link in self.links if link.key[1] == address and not link.closed]
         assert taken == [(index, address)], "another link has the address"
@@ -323,7 +339,7 @@ class FakeKernel:
         found = [stray for stray in self.strays if stray.address == address and not stray.closed]
         return found[-1] if found else None
 
-    def open_udp(self, index, name, address, port, features=frozenset()):
+    def open_udp(self, index, name, address, port, descriptor, features=frozenset()):
         self._refuse_unusable(address)
         assert not self.stray(address), "what receives by all interfaces has the address"
         self.links.append(FakeUdpSocket(self, index, name, address, port, features))

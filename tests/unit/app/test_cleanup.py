@@ -12,6 +12,7 @@ import pytest
 from ropeway.app import cleanup
 from ropeway.app.control.client import ControlError
 from ropeway.kernel import netlink
+from ropeway.kernel.tun import OpenedDevice
 from tests.unit.app.fake_kernel import interface
 
 
@@ -71,14 +72,11 @@ def kernel(monkeypatch):
         held=False, tables=["ropeway-rope7"], opened=[], removed=[], interfaces=[], rules=0
     )
 
-    class Tun:
-        def __init__(self, name):
-            fake.opened.append(name)
-            if fake.held:
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-        def close(self):
-            pass
+    def open_device(name):
+        fake.opened.append(name)
+        if fake.held:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return OpenedDevice((), {})
 
     def delete(table):
         found = table in fake.tables
@@ -97,7 +95,7 @@ def kernel(monkeypatch):
     monkeypatch.setattr(cleanup.socket, "if_nametoindex", index_of)
     monkeypatch.setattr(netlink, "dump", lambda: fake.interfaces)
     monkeypatch.setattr(netlink, "delete", fake.removed.append)
-    monkeypatch.setattr(cleanup, "Tun", Tun)
+    monkeypatch.setattr(cleanup, "open_device", open_device)
     monkeypatch.setattr(cleanup.firewall, "delete", delete)
     # They are left where their device is gone.
     monkeypatch.setattr(

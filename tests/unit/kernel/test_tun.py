@@ -40,7 +40,7 @@ def test_request_has_the_layout_of_the_kernel():
 @pytest.mark.parametrize("name", ["", "x" * 16])
 def test_name_that_does_not_fit(name):
     with pytest.raises(ValueError, match="1 to 15 bytes"):
-        tun.Tun(name)
+        tun.open_device(name)
 
 
 def test_read_batch(device):
@@ -176,6 +176,10 @@ class Kernel:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
+def opened(features=frozenset()):
+    return tun.Tun("ropeway0", tun.open_device("ropeway0", features))
+
+
 def queues(flags):
     """Give the requests that make a device with all its queues."""
     further = [(tun.TUNSETIFF, flags | tun.IFF_MULTI_QUEUE)] * (tun.QUEUES - 1)
@@ -188,7 +192,7 @@ def kernel(monkeypatch):
 
 
 def test_a_device_without_features(kernel):
-    made = tun.Tun("ropeway0")
+    made = opened()
     made.close()
     assert kernel.asked == queues(0x1001)
     assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "not asked for")
@@ -196,7 +200,7 @@ def test_a_device_without_features(kernel):
 
 def test_a_device_knows_how_much_its_queues_hold(kernel):
     kernel.length = 1000
-    made = tun.Tun("ropeway0")
+    made = opened()
     assert made.capacity == 1000
     kernel.length = 200
     made.measure()
@@ -205,7 +209,7 @@ def test_a_device_knows_how_much_its_queues_hold(kernel):
     made.measure()
     assert made.capacity == 200
     made.close()
-    made = tun.Tun("ropeway0")
+    made = opened()
     assert made.capacity == tun.TUN_READQ_SIZE
     made.close()
 
@@ -225,14 +229,36 @@ def test_a_queue_tells_whether_a_batch_was_the_last(device):
 
 def test_a_device_that_was_there_before_keeps_its_one_queue(kernel):
     kernel.taken = tun.IFF_TUN_EXCL
-    made = tun.Tun("ropeway0")
+    made = opened()
     assert kernel.asked == [(tun.TUNSETIFF, 0x1001)]
     assert len(made.queues) == 1
     made.close()
 
 
+def test_a_refused_queue_leaves_no_descriptor(kernel, monkeypatch):
+    before = os.listdir("/proc/self/fd")
+    ioctl, answers = kernel.ioctl, [None] * 3
+
+    def refuse(*arguments):
+        if not answers:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        answers.pop()
+        return ioctl(*arguments)
+
+    monkeypatch.setattr(tun.fcntl, "ioctl", refuse)
+    with pytest.raises(OSError, match="too long"):
+        tun.open_device("ropeway0")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_device_that_is_not_wanted_is_closed(kernel):
+    before = os.listdir("/proc/self/fd")
+    tun.open_device("ropeway0").close()
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_answers_are_written_through_the_first_queue_until_another_is_chosen(kernel, monkeypatch):
-    made = tun.Tun("ropeway0")
+    made = opened()
     written = []
     monkeypatch.setattr(tun.os, "write", lambda fd, _: written.append(fd))
     made.write_batch([b"one"])
@@ -243,7 +269,7 @@ def test_answers_are_written_through_the_first_queue_until_another_is_chosen(ker
 
 
 def test_a_device_with_all_features(kernel):
-    made = tun.Tun("ropeway0", frozenset(tun.FEATURES))
+    made = opened(frozenset(tun.FEATURES))
     made.close()
     assert kernel.asked[: tun.QUEUES] == queues(0x5001)
     assert all(queue.start == segments.VNET.size for queue in made.queues)
@@ -253,21 +279,21 @@ def test_a_device_with_all_features(kernel):
 
 def test_a_kernel_without_uso(kernel):
     kernel.refused = tun.TUN_F_USO
-    made = tun.Tun("ropeway0", frozenset(tun.FEATURES))
+    made = opened(frozenset(tun.FEATURES))
     made.close()
     assert (tun.TUNSETOFFLOAD, 0x0B) in kernel.asked
     assert made.features == {"vnet_hdr": "on", "tso": "on", "uso": "Invalid argument"}
 
 
 def test_uso_without_tso(kernel):
-    made = tun.Tun("ropeway0", frozenset(("vnet_hdr", "uso")))
+    made = opened(frozenset(("vnet_hdr", "uso")))
     made.close()
     assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x61)
     assert made.features == {"vnet_hdr": "on", "tso": "not asked for", "uso": "on"}
 
 
 def test_super_packets_need_the_vnet_header(kernel):
-    made = tun.Tun("ropeway0", frozenset(("tso",)))
+    made = opened(frozenset(("tso",)))
     made.close()
     assert made.features == {
         "vnet_hdr": "not asked for",

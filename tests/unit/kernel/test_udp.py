@@ -7,6 +7,7 @@ import os
 import random
 import select
 import socket
+import struct
 import time
 
 import pytest
@@ -39,10 +40,20 @@ def free_port(address):
         return probe.getsockname()[1]
 
 
+def link_at(address, port, wanted=frozenset(), index=LOOPBACK):
+    descriptor = udp.open_socket(index, "lo", address, port)
+    return udp.UdpSocket(index, "lo", address, port, descriptor, frozenset(wanted))
+
+
+def stray_at(address, port, wanted=frozenset()):
+    descriptor = udp.open_stray(address, port)
+    return udp.StraySocket(LOOPBACK, "lo", address, port, descriptor, frozenset(wanted))
+
+
 def opened(address, wanted=frozenset()):
     while True:
         try:
-            return udp.UdpSocket(LOOPBACK, "lo", address, free_port(address), frozenset(wanted))
+            return link_at(address, free_port(address), wanted)
         except OSError as error:
             # Somebody else, such as the same tests on another interpreter, has taken it meanwhile.
             if error.errno != errno.EADDRINUSE:
@@ -219,6 +230,26 @@ def test_buffers_are_told_as_the_kernel_granted_them(link):
     assert link.buffers()["receive"] == 16384 < before
 
 
+def test_a_socket_may_have_been_opened_elsewhere():
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with here, there:
+        port = free_port("127.0.0.1")
+        descriptor = udp.open_socket(LOOPBACK, "lo", "127.0.0.1", port)
+        there.sendmsg(
+            [b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("=i", descriptor))]
+        )
+        os.close(descriptor)
+        _, ancillary, _, _ = here.recvmsg(1, socket.CMSG_SPACE(4))
+    (received,) = struct.unpack("=i", ancillary[0][2])
+    link = udp.UdpSocket(LOOPBACK, "lo", "127.0.0.1", port, received, OFFLOADS)
+    assert link.features == {"udp_segment": "on", "udp_gro": "on"}
+    assert link.receive_batch(64) == [], "it does not wait"
+    link.send_batch(("127.0.0.1", port), alone(b"a"))
+    wait_for_input(link)
+    assert link.receive_batch(64) == [(b"a", ("127.0.0.1", port), 1)]
+    link.close()
+
+
 def test_key_is_index_and_address(link):
     assert link.key == (LOOPBACK, link.address)
     assert link.is_bound()
@@ -258,24 +289,24 @@ def test_datagrams_that_find_the_buffer_full_are_counted(link, far):
 
 def test_port_in_use(link):
     with pytest.raises(OSError, match="in use") as caught:
-        udp.UdpSocket(LOOPBACK, "lo", link.address, link.port)
+        link_at(link.address, link.port)
     assert caught.value.errno == errno.EADDRINUSE
 
 
 def test_what_receives_by_all_interfaces_takes_no_port_that_is_in_use(link):
     with pytest.raises(OSError, match="in use") as caught:
-        udp.StraySocket(LOOPBACK, "lo", link.address, link.port)
+        stray_at(link.address, link.port)
     assert caught.value.errno == errno.EADDRINUSE
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_port_that_is_received_by_all_interfaces_is_in_use(address):
     port = free_port(address)
-    stray = udp.StraySocket(LOOPBACK, "lo", address, port, OFFLOADS)
+    stray = stray_at(address, port, OFFLOADS)
     try:
-        for make in (udp.UdpSocket, udp.StraySocket):
+        for make in (link_at, stray_at):
             with pytest.raises(OSError, match="in use"):
-                make(LOOPBACK, "lo", address, port)
+                make(address, port)
         with beside(stray) as far:
             far.sendto(b"a", (address, port))
             wait_for_input(stray)
@@ -286,14 +317,16 @@ def test_port_that_is_received_by_all_interfaces_is_in_use(address):
 
 
 def test_address_that_is_not_there():
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="assign") as caught:
-        udp.UdpSocket(LOOPBACK, "lo", "192.0.2.77", 51840)
+        link_at("192.0.2.77", 51840)
     assert caught.value.errno == errno.EADDRNOTAVAIL
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_interface_with_another_index_by_now():
     with pytest.raises(OSError, match="no longer has index") as caught:
-        udp.UdpSocket(LOOPBACK + 1, "lo", "127.0.0.1", free_port("127.0.0.1"))
+        link_at("127.0.0.1", free_port("127.0.0.1"), index=LOOPBACK + 1)
     assert caught.value.errno == errno.ENODEV
 
 

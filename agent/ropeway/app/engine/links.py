@@ -29,6 +29,7 @@ from ropeway.app.engine.rate_limited_log import RateLimitedLog
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
+from ropeway.kernel import classic_sockets, udp
 from ropeway.kernel.classic_sockets import LinkSockets
 from ropeway.kernel.udp import StraySocket, UdpSocket
 
@@ -101,12 +102,15 @@ class Opener:
     def open(self, link: Link, address: str) -> Sockets:
         """Return what sends and receives at an address of a link; `OSError` if it cannot be had."""
         if self.secure:
-            return UdpSocket(link.index, link.name, address, self.port, self._features)
-        return LinkSockets(link.index, link.name)
+            here = link.index, link.name, address, self.port
+            return UdpSocket(*here, udp.open_socket(*here), self._features)
+        pair = classic_sockets.open_pair(link.index, link.name)
+        return LinkSockets(link.index, link.name, *pair)
 
     def open_stray(self, link: Link, address: str) -> StraySocket:
         """Return what receives at an address by every interface; `OSError` if it cannot be had."""
-        return StraySocket(link.index, link.name, address, self.port, self._features)
+        opened = udp.open_stray(address, self.port)
+        return StraySocket(link.index, link.name, address, self.port, opened, self._features)
 
 
 class Strays:

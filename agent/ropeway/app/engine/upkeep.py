@@ -14,6 +14,7 @@ from ropeway.app.engine.loop import RETRY_S
 from ropeway.app.engine.rate_limited_log import RateLimitedLog
 from ropeway.app.overlap import Overlap
 from ropeway.kernel import netlink, steering
+from ropeway.kernel import tun as kernel_tun
 from ropeway.kernel.tun import Tun
 
 log = logging.getLogger("ropeway")
@@ -31,7 +32,7 @@ def open_device(name: str, features: FrozenSet[str]) -> Tuple[Tun, int]:
 
     `OSError` says what the kernel refused.
     """
-    tun = Tun(name, features)
+    tun = Tun(name, kernel_tun.open_device(name, features))
     try:
         index = socket.if_nametoindex(name)
     except OSError:
