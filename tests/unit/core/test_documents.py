@@ -199,6 +199,7 @@ def test_the_search_of_the_path_mtu_is_as_quick_as_said():
         (3, "calls", "the sender calls: it knows where the receiver is"),
         (4, "challenge", "challenge"),
         (5, "takes_partial", "the sender takes frames of type 7"),
+        (6, "shuts_out", "the receiver is shut out"),
     ],
 )
 def test_the_flags_of_a_control_frame_are_those_in_the_code(bit, flag, said):
@@ -229,6 +230,7 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
             "calls": True,
             "challenge": True,
             "takes_partial": True,
+            "shuts_out": True,
         },
         "way": {"way": 0xFE},
         "pause": {"pause_s": 600.0},

@@ -109,10 +109,9 @@ def decode_control(body: bytes) -> Optional[Control]:
     """
     if len(body) < CONTROL_SIZE:
         return None
-    (flags, way, pause, src_index, dst_index, mark, echo, held_ms) = struct.unpack_from(
-        "<BBHIIIII", body
-    )
-    probe, probe_heard, address, port, received = struct.unpack_from("<HH16sHI", body, 24)
+    fields = _CONTROL.unpack_from(body)
+    flags, way, pause, src_index, dst_index, mark, echo, held_ms = fields[:8]
+    probe, probe_heard, address, port, received = fields[8:]
     state = flags & _STATE_MASK
     if state > 2 or not src_index or not way or not mark:
         return None

@@ -11,7 +11,7 @@ from ropeway.core.frame.data import (
 from ropeway.core.frame.outer import IPV4_MTU_MIN, outer_size
 
 
-@pytest.mark.parametrize("flag", ["answer", "calls", "challenge", "takes_partial"])
+@pytest.mark.parametrize("flag", ["answer", "calls", "challenge", "takes_partial", "shuts_out"])
 @pytest.mark.parametrize("state", [0, 1, 2])
 def test_each_flag_of_a_control_frame_stands_for_itself(flag, state):
     control = Control(state=state, src_index=2, dst_index=3, way=1, **{flag: True})
