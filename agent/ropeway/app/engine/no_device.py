@@ -14,16 +14,16 @@ NO_TUN = {
     errno.ENOENT: f"there is no {tun.PATH}: load the kernel module tun with `modprobe tun`",
     errno.ENODEV: "the kernel has no TUN devices: load its module with `modprobe tun`",
     errno.ENXIO: "the kernel has no TUN devices: load its module with `modprobe tun`",
-    errno.EPERM: "give the agent CAP_NET_ADMIN, as its service does",
+    errno.EPERM: "give the agent CAP_NET_ADMIN and CAP_NET_RAW, as its service does",
     errno.EACCES: f"give the agent's user access to {tun.PATH}, whose usual mode is 0666",
 }
 # docker-run(1), systemd-nspawn(1), lxc.container.conf(5)
 CONTAINERS = {
-    "docker": f"start it with --device {tun.PATH} --cap-add NET_ADMIN",
-    "podman": f"start it with --device {tun.PATH} --cap-add NET_ADMIN",
+    "docker": f"start it with --device {tun.PATH} --cap-add NET_ADMIN --cap-add NET_RAW",
+    "podman": f"start it with --device {tun.PATH} --cap-add NET_ADMIN --cap-add NET_RAW",
     "systemd-nspawn": (
         f"start it with --bind {tun.PATH} --property 'DeviceAllow={tun.PATH} rw'"
-        " --capability CAP_NET_ADMIN"
+        " --capability CAP_NET_ADMIN,CAP_NET_RAW"
     ),
     "lxc": (
         f"its configuration needs lxc.mount.entry = {tun.PATH} {tun.PATH[1:]} none"
@@ -48,4 +48,5 @@ def _inside(code: int, container: str) -> str:
         errno.EPERM: f"the container may not use {tun.PATH} or lacks CAP_NET_ADMIN",
         errno.EACCES: f"the agent's user may not open {tun.PATH} in the container",
     }.get(code, f"the container has no {tun.PATH}, or its host has not the kernel module tun")
-    return what + ": " + CONTAINERS.get(container, f"give it {tun.PATH} and CAP_NET_ADMIN")
+    otherwise = f"give it {tun.PATH}, CAP_NET_ADMIN and CAP_NET_RAW"
+    return what + ": " + CONTAINERS.get(container, otherwise)

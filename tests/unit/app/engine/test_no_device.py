@@ -20,7 +20,7 @@ def why(code, monkeypatch, container=None):
     [
         (errno.ENOENT, "No such file or directory): there is no /dev/net/tun: load the kernel"),
         (errno.ENODEV, "No such device): the kernel has no TUN devices: load its module with"),
-        (errno.EPERM, "Operation not permitted): give the agent CAP_NET_ADMIN"),
+        (errno.EPERM, "Operation not permitted): give the agent CAP_NET_ADMIN and CAP_NET_RAW"),
         (errno.EACCES, "Permission denied): give the agent's user access to /dev/net/tun"),
         (errno.EBUSY, "Device or resource busy): another process holds it"),
         (errno.ENOMEM, "Cannot allocate memory): look at the kernel's log"),
@@ -34,11 +34,11 @@ def test_host(monkeypatch, code, advice):
 @pytest.mark.parametrize(
     ("container", "advice"),
     [
-        ("docker", "start it with --device /dev/net/tun --cap-add NET_ADMIN"),
-        ("podman", "start it with --device /dev/net/tun --cap-add NET_ADMIN"),
+        ("docker", "start it with --device /dev/net/tun --cap-add NET_ADMIN --cap-add NET_RAW"),
+        ("podman", "start it with --device /dev/net/tun --cap-add NET_ADMIN --cap-add NET_RAW"),
         ("systemd-nspawn", "start it with --bind /dev/net/tun --property 'DeviceAllow="),
         ("lxc", "lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file"),
-        ("other", "give it /dev/net/tun and CAP_NET_ADMIN"),
+        ("other", "give it /dev/net/tun, CAP_NET_ADMIN and CAP_NET_RAW"),
     ],
 )
 def test_container_names_what_its_host_has_to_do(monkeypatch, code, container, advice):
