@@ -1,9 +1,9 @@
 """What an agent has to remember from one run to the next.
 
 The epoch of its handshakes: peers take a handshake only if its stamp is newer than the last one
-from the same host, so that a recorded one is of no use. Each start counts the epoch up; the wall
-clock only takes part so that a host whose state was lost is not refused by those that remember, at
-the start and while a host does not answer.
+from the same host, so that a recorded one is of no use. Each start counts the epoch up. The wall
+clock takes part, at the start and while a host does not answer, for a host whose state was lost:
+those that remember it consider an older stamp stale, and have to call it back.
 
 The endpoints of the hosts that called it: idle hosts call again only after a while, and could not
 be reached until then.
@@ -54,8 +54,9 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
         if epoch > EPOCH_MAX:
             epoch = EPOCH_MAX
             log.warning(
-                "%s holds a number that cannot be counted up, so other hosts refuse this one:"
-                " delete the file, and restart the agents of all hosts",
+                "%s holds a number that cannot be counted up, so other hosts consider the"
+                " handshakes of this one stale: delete the file, and restart the agents of all"
+                " hosts",
                 path,
             )
     except FileNotFoundError:
@@ -63,15 +64,17 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     except OSError as error:
         log.warning(
             "%s cannot be read (%s): counting from the wall clock; if that was set back, other"
-            " hosts refuse the handshakes of this one until it is set right",
+            " hosts have to call this one back, and those of version 0.5.0 and earlier refuse it"
+            " until the clock is set right",
             path,
             error.strerror or error,
         )
         epoch = now
     except ValueError as error:
         log.warning(
-            "%s: counting from the wall clock; if that was set back, other hosts refuse"
-            " the handshakes of this one until it is set right",
+            "%s: counting from the wall clock; if that was set back, other hosts have to call"
+            " this one back, and those of version 0.5.0 and earlier refuse it until the clock is"
+            " set right",
             error,
         )
         epoch = now
@@ -79,8 +82,9 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
         _write(path, f"{epoch}\n", os.fsync)
     except OSError as error:
         log.warning(
-            "%s cannot be written (%s): other hosts may refuse this one after its next start, if"
-            " the wall clock is set back; let the user of the agent write there",
+            "%s cannot be written (%s): if the wall clock is set back, other hosts have to call"
+            " this one back after its next start, and those of version 0.5.0 and earlier refuse"
+            " it; let the user of the agent write there",
             path,
             error.strerror or error,
         )
