@@ -70,7 +70,7 @@ class ConnectionEstablished:
 
 @dataclass(frozen=True)
 class ConnectionLost:
-    """An established connection left the set that carries traffic."""
+    """An established connection fell back or ended; one that fell may carry for a while yet."""
 
     host: str
     link: int

@@ -52,10 +52,10 @@ class Node(Protocol):
         """
 
     def without_packets(self, received: Sequence[Any]) -> Tuple[List[Any], int]:
-        """Return what is left of things that sockets gave too late, and how many packets are not.
+        """Return what counts of things that sockets gave too late, and how many packets do not.
 
-        Old packets are not worth anything; what ends say to each other besides is: a connection
-        must not look dead because this host stood still.
+        Old packets are worth nothing. What ends say to each other besides is worth something: a
+        connection must not look dead because this host stood still.
         """
 
     def expire_packets(self) -> None:

@@ -1,7 +1,9 @@
 """Limits and timers that are this implementation's choice.
 
-They may change from release to release without a node on the other side noticing. What both
-sides must agree on stands in :mod:`ropeway.core.classic.frame` and :mod:`ropeway.core.frame.data`.
+They may change from release to release without a node on the other side noticing. Limits that
+concern one module alone are in that module. What both sides must agree on is in
+:mod:`ropeway.core.classic.frame` and in the modules of :mod:`ropeway.core.frame` and
+:mod:`ropeway.core.session`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ropeway.app.errors import ConfigError
 log = logging.getLogger("ropeway")
 
 # Tuning
-#: Reading the configuration takes no longer; control clients wait 10 s.
+#: Reading the configuration takes no longer; `ropeway reload` waits for 12 s.
 READING_LIMIT_S = 8.0
 
 #: Settings that the running agent takes over by itself, whatever the node does.

@@ -280,7 +280,7 @@ class ClassicPeers:
             )
         if strand and len(strand.agreed) >= tuning.MAX_REMOTES_PER_PEER:
             raise ValueError(
-                f"host {host} has {len(strand.agreed)} agreed addresses, which is the limit"
+                f"host {host} has {len(strand.agreed)} configured addresses, which is the limit"
             )
         strand = strand or self._open_strand(host)
         strand.agreed[address] = index

@@ -20,7 +20,10 @@ INDEX_MAX = 2**31 - 1
 
 
 class Connections:
-    """Makes, changes and ends connections; each change of a state goes through :meth:`advance`."""
+    """Makes, changes and ends connections.
+
+    Each change of a state goes through :meth:`advance`, but for that of a connection that ends.
+    """
 
     def __init__(
         self,

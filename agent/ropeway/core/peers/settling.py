@@ -12,7 +12,8 @@ from ropeway.core.tables import Tables
 class Settling:
     """The strands whose carrying connections have to be chosen again, and their waiting packets.
 
-    Nothing else writes what the data side reads: carrying connections and next hops.
+    Carrying connections are chosen here alone, and next hops are made invalid here; both are what
+    the data side reads.
     """
 
     def __init__(self, tables: Tables[SecureStrand], routes: Routes, watch: Watch) -> None:

@@ -43,7 +43,8 @@ class Traffic:
 class Connection:
     """One (local interface, remote interface) pair of a strand.
 
-    The data side reads and writes ``traffic`` and ``outbox``; all else is the control side's.
+    The data side counts in ``traffic`` and fills ``outbox``, which the control side fills with its
+    own frames too. All else the control side writes, and the data side reads what it needs to send.
     """
 
     __slots__ = (
