@@ -7,6 +7,7 @@ somebody has to put their outer ends back onto the bridges after a reboot.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Set
 
-from . import network
+from . import control_groups, network
 
 # systemd-nspawn --keep-unit ends with this status when the machine asks for a reboot
 # (RestartForceExitStatus=133 in systemd's own systemd-nspawn@.service).
@@ -28,6 +29,7 @@ ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
 def keep(directory: Path) -> int:
     """Run the machine of `directory` until it powers off; its exit status."""
     plan: Dict[str, Any] = json.loads((directory / "plan.json").read_text())
+    join = functools.partial(control_groups.join, f"{plan['prefix']}{plan['host']}")
     while True:
         with (directory / "console.log").open("ab") as console:
             machine = subprocess.Popen(
@@ -36,6 +38,7 @@ def keep(directory: Path) -> int:
                 stdout=console,
                 stderr=console,
                 env={**os.environ, **ENVIRONMENT},
+                preexec_fn=join,
             )
         _wire(plan, machine)
         status = machine.wait()

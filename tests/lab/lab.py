@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Dict, List
 
-from . import network, process, progress
+from . import control_groups, network, process, progress
 from .errors import LabError
 from .keys import Keys, give_to_invoker
 from .machines import CHECKOUT, Machine
@@ -130,6 +130,7 @@ class Lab:
         if network.table_exists(self.prefix):
             found.append(f"nftables table of {self.prefix}")
         found += [f"mount {m.target}" for m in mounts() if self.state in m.target.parents]
+        found += [f"control group {group}" for group in control_groups.left(self.prefix)]
         if self.state.exists():
             found.append(f"directory {self.state}")
         if self.keys.private.exists():

@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from . import network, process, progress
+from . import control_groups, network, process, progress
 from .errors import LabError
 from .keys import Keys, ssh_answers
 from .roots import CACHE, Overlay, ensure_root
@@ -123,7 +123,7 @@ class Machine:
         for interface, lan in wires.items():
             port = network.port_name(self.prefix, self.name, lan)
             argv.append(f"--network-veth-extra={port}:{interface}")
-        if Path("/run/systemd/system").is_dir():
+        if control_groups.SYSTEMD.is_dir():
             # Where systemd runs this machine, the control group has to be one of our own. The scope
             # has no name of ours: after a reboot the old one may not have been collected yet.
             scope = ["systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes"]
@@ -243,6 +243,11 @@ class Machine:
             return not pids
 
         process.wait_for(gone, what=f"The end of {self.name}", timeout_s=DEATH_LIMIT_S)
+        process.wait_for(
+            lambda: control_groups.remove(f"{self.prefix}{self.name}"),
+            what=f"The end of the processes of {self.name}",
+            timeout_s=DEATH_LIMIT_S,
+        )
         for parent in NSPAWN_LEFTOVERS:
             left = Path(parent, f"{self.prefix}{self.name}")
             if left.is_dir() and not os.listdir(left):

@@ -147,6 +147,16 @@ def kernel_leftovers(machine: Machine) -> List[str]:
     return found
 
 
+def test_no_host_waits_for_processes_of_another(lab):
+    """systemd knows a service's processes by their control group."""
+    groups: List[str] = []
+    for machine in lab.machines.values():
+        lines = Path(f"/proc/{machine.leader()}/cgroup").read_text().splitlines()
+        groups += [line for line in lines if line.split(":")[1] in ("", "name=systemd")]
+    assert groups
+    assert len(set(groups)) == len(groups)
+
+
 def test_site_yml_rolls_out_every_host(deployed):
     assert set(HOSTS) <= set(deployed)
     for host in HOSTS:
