@@ -11,7 +11,7 @@ import socket
 import struct
 import termios
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict
 
 SO_SNDBUFFORCE = 32  # include/uapi/asm-generic/socket.h
 SO_RCVBUFFORCE = 33
@@ -36,45 +36,57 @@ SEND_BYTES_TRAINS = 128 << 10
 SHRINK_MAX = 4
 # A burst of 4 MiB within a moment passes; more than 160 Mbit/s needs no bound by time.
 SEND_BYTES_MAX = 4 << 20
-# For the few frames that are squeezed in: above whatever may wait already.
-SQUEEZE_BYTES = 2 * SEND_BYTES_MAX
+# The kernel's own limit, which leaves room for the few frames that must not wait for the rest.
+SEND_BYTES_KERNEL = 2 * SEND_BYTES_MAX
+# Where the kernel allows less, a quarter of that is theirs.
+RESERVED = 4
+# The kernel counts for a frame at most GROWTH * (its bytes + FRAME_BYTES): kmalloc rounds up to
+# powers of two, and there are headers, room for those of the device, struct skb_shared_info and
+# struct sk_buff besides (SKB_TRUESIZE() of include/linux/skbuff.h; kmalloc_reserve() of
+# net/core/skbuff.c). That holds of each frame of a train too, as it may be cut into frames while it
+# waits (__udp_gso_segment() of net/ipv4/udp_offload.c).
+GROWTH = 2
+FRAME_BYTES = 768
 
 
 class SendBuffer:
     """Bounds by time what waits in a socket's send buffer for a link to carry it.
 
-    Costs nothing as long as the buffer is never full. Once it is, what leaves it between two
-    batches is measured, and the size set to what leaves in `BACKLOG_S`, step by step if it is much
-    less. Where it runs dry it held too little, and is doubled.
+    The kernel's own limit lies above, set by `set_send_buffer`. What may go before the next look
+    at what waits is kept in `room`, so there are few looks as long as nothing has to wait. Whoever
+    sends takes `(bytes + FRAME_BYTES)` off it for each frame, and calls `look` where it falls below
+    0. The bound is passed by no more than what goes in one call.
+
+    If there was no room, what leaves the buffer between two batches is measured, and the size set
+    to what leaves in `BACKLOG_S`, step by step if it is much less. Where it runs dry it held too
+    little, and is doubled.
     """
 
     def __init__(self, which: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
         self._socket = which
         self._clock = clock
-        #: Bytes that the buffer is to hold.
-        self.size = SEND_BYTES
-        # What waited after the last batch, and when; None while nothing is measured.
-        self._waiting: Optional[int] = None
+        granted = which.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._size_max = min(SEND_BYTES_MAX, granted - granted // RESERVED)
+        #: Bytes that may wait, as the kernel counts them.
+        self.size = 0
+        #: Bytes that may be sent before the next look.
+        self.room = 0
+        #: Whether the size is large enough for whole trains, of up to 64 KiB.
+        self.holds_trains = True
+        #: Whether there was no room lately, so that all batches count.
+        self.measures = False
+        # What waited after the last batch, and when.
+        self._waiting = 0
         self._since = 0.0
-        # What left between batches, and in which time, since the buffer was full.
+        # What left between batches, and in which time, since there was no room.
         self._left = 0
         self._elapsed = 0.0
+        # What can be written to is quicker than bytes: fcntl.ioctl() tries that first.
+        self._answer = bytearray(OUTQ.size)
         self._resize(SEND_BYTES)
 
-    @property
-    def measures(self) -> bool:
-        """Whether it was full lately, so that all batches count."""
-        return self._waiting is not None
-
-    @property
-    def holds_trains(self) -> bool:
-        """Whether it is large enough for whole trains, of up to 64 KiB."""
-        return self.size >= SEND_BYTES_TRAINS
-
     def before_batch(self) -> None:
-        """Take note that a batch is about to be sent."""
-        if self._waiting is None:
-            return
+        """Take note that a batch is about to be sent; needed while `measures`."""
         waiting = self._outq()
         self._left += max(0, self._waiting - waiting)
         self._elapsed += self._clock() - self._since
@@ -85,43 +97,54 @@ class SendBuffer:
             elif self.size < SEND_BYTES:
                 # When it ran dry is not known, so it grows only to what a new link gets.
                 self._resize(min(self._more(), SEND_BYTES))
-            self._waiting = None
+            self.measures = False
         elif not waiting:
             # It ran dry early, so the link would have carried more.
             self._resize(self._more())
-            self._waiting = None
+            self.measures = False
+        self.room = (self.size - waiting) // GROWTH
 
     def after_batch(self, refused: Dict[str, int]) -> None:
-        """Take note of what of a batch the kernel refused, by errno name."""
-        if self._waiting is None:
+        """Take note of what of a batch found no room, by errno name; needed while `measures`."""
+        if not self.measures:
             if "EAGAIN" not in refused:
                 return
             self._left, self._elapsed = 0, 0.0
+            self.measures = True
         self._waiting = self._outq()
         self._since = self._clock()
 
-    def squeeze_in(self, send: Callable[[], object]) -> None:
-        """Call `send` with room for what must not wait for the backlog to shrink.
+    def takes(self, size: int) -> bool:
+        """Return whether a frame of `size` bytes may be sent now, and take it off `room`."""
+        self.room -= size + FRAME_BYTES
+        return self.room >= 0 or self.look(size + FRAME_BYTES)
 
-        What `send` raises is raised.
-        """
-        _set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF, SQUEEZE_BYTES)
-        try:
-            send()
-        finally:
-            self._resize(self.size)
+    def look(self, taken: int) -> bool:
+        """Look at what waits; return whether more may be sent, of which `taken` is off `room`."""
+        fcntl.ioctl(self._socket, SIOCOUTQ, self._answer)
+        spare: int = self.size - OUTQ.unpack(self._answer)[0]
+        self.room = spare // GROWTH - taken
+        return spare > 0
 
     def _more(self) -> int:
         return max(2 * self.size, SEND_BYTES_TRAINS)
 
     def _outq(self) -> int:
         """Return how many bytes wait to be sent, as the kernel counts them."""
-        answer = fcntl.ioctl(self._socket, SIOCOUTQ, bytes(OUTQ.size))
-        return int(OUTQ.unpack(answer)[0])
+        fcntl.ioctl(self._socket, SIOCOUTQ, self._answer)
+        return int(OUTQ.unpack(self._answer)[0])
 
     def _resize(self, size: int) -> None:
-        self.size = min(max(size, SEND_BYTES_MIN), SEND_BYTES_MAX)
-        _set_buffer(self._socket, SO_SNDBUFFORCE, socket.SO_SNDBUF, self.size)
+        self.size = min(max(size, SEND_BYTES_MIN), self._size_max)
+        self.holds_trains = self.size >= SEND_BYTES_TRAINS
+
+
+def set_send_buffer(which: socket.socket) -> None:
+    """Raise the kernel's limit for sending above what a `SendBuffer` lets wait.
+
+    An unprivileged process gets what it may have.
+    """
+    _set_buffer(which, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES_KERNEL)
 
 
 def set_receive_buffer(which: socket.socket) -> None:
@@ -134,5 +157,5 @@ def _set_buffer(which: socket.socket, force: int, ordinary: int, size: int) -> N
     try:
         which.setsockopt(socket.SOL_SOCKET, force, size // 2)
     except PermissionError:
-        # Without CAP_NET_ADMIN the system's own limits hold: net.core.rmem_max and wmem_max.
+        # Without CAP_NET_ADMIN the system's own limits apply: net.core.rmem_max and wmem_max.
         which.setsockopt(socket.SOL_SOCKET, ordinary, size // 2)

@@ -16,8 +16,8 @@ from typing import Dict, Iterable, List, Tuple
 
 from ropeway.core.classic.frame import OVERHEAD
 from ropeway.kernel.arrivals import arrived_at, note_arrivals
-from ropeway.kernel.buffers import SendBuffer, set_receive_buffer
-from ropeway.kernel.features import count_refused
+from ropeway.kernel.buffers import SendBuffer, set_receive_buffer, set_send_buffer
+from ropeway.kernel.features import count_no_room, count_refused
 
 ETH_P_IP = 0x0800  # include/uapi/linux/if_ether.h
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
@@ -73,6 +73,7 @@ def open_pair(index: int, name: str) -> Tuple[int, int]:
     with socket.socket(socket.AF_INET, raw, socket.IPPROTO_RAW) as send, socket.socket(
         socket.AF_PACKET, packet, 0
     ) as receive:
+        set_send_buffer(send)
         set_receive_buffer(receive)
         note_arrivals(receive)
         send.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
@@ -145,34 +146,26 @@ class LinkSockets:
         Returns how many the kernel refused, by errno name: empty where all went out.
         """
         refused: Dict[str, int] = {}
-        sendto, where = self._send.sendto, (address, 0)
-        self._buffer.before_batch()
+        buffer, sendto, where = self._buffer, self._send.sendto, (address, 0)
+        if buffer.measures:
+            buffer.before_batch()
         for datagram in datagrams:
+            # What carries no packet goes, or its link would be taken for dead.
+            if not buffer.takes(len(datagram)) and len(datagram) > OVERHEAD:
+                count_no_room(refused)
+                continue
             try:
                 sendto(datagram, where)
             except OSError as error:
-                self._send_refused(datagram, where, error, refused)
-        self._buffer.after_batch(refused)
+                count_refused(refused, error)
+        if refused or buffer.measures:
+            buffer.after_batch(refused)
         return refused
 
-    def _send_refused(
-        self, datagram: bytes, where: Tuple[str, int], error: OSError, refused: Dict[str, int]
-    ) -> None:
-        """Send past a full buffer what carries no packet, or its link would be taken for dead."""
-        if error.errno == errno.EAGAIN and len(datagram) <= OVERHEAD:
-            try:
-                self._buffer.squeeze_in(lambda: self._send.sendto(datagram, where))
-            except OSError as error_again:
-                count_refused(refused, error_again)
-        else:
-            count_refused(refused, error)
-
     def buffers(self) -> Dict[str, int]:
-        """Return the sizes of the buffers in bytes as the kernel granted and counts them."""
-        return {
-            "send": self._send.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-            "receive": self._receive.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
-        }
+        """Return in bytes, as the kernel counts them, how much may wait on either side."""
+        receive = self._receive.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        return {"send": self._buffer.size, "receive": receive}
 
     def receive_drops(self) -> int:
         """Return how many datagrams the kernel dropped because the receive buffer was full."""

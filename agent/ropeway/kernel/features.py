@@ -14,3 +14,8 @@ def count_refused(refused: Dict[str, int], error: OSError, count: int = 1) -> No
     """Add `count` to what the kernel refused for `error`, by errno name."""
     name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
     refused[name] = refused.get(name, 0) + count
+
+
+def count_no_room(refused: Dict[str, int], count: int = 1) -> None:
+    """Add `count` to what found no room, as if the kernel's own buffer had been full."""
+    refused["EAGAIN"] = refused.get("EAGAIN", 0) + count

@@ -15,14 +15,19 @@ import errno
 import os
 import socket
 import struct
-from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ropeway.core.endpoint import Endpoint
 from ropeway.core.frame.data import DATA, PARTIAL, Received, Train
 from ropeway.kernel.arrivals import arrived_at, note_arrivals
-from ropeway.kernel.buffers import SendBuffer, set_receive_buffer
+from ropeway.kernel.buffers import (
+    FRAME_BYTES,
+    SendBuffer,
+    set_receive_buffer,
+    set_send_buffer,
+)
 from ropeway.kernel.classic_sockets import DATAGRAM_BYTES_MAX
-from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_refused
+from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_no_room, count_refused
 
 IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h
 IP_PMTUDISC_PROBE = 3  # DF is set, and what the kernel believes of the path MTU is ignored
@@ -126,6 +131,7 @@ def _unbound(address: str) -> socket.socket:
 
 def _bind(made: socket.socket, name: str, address: str, port: int) -> None:
     """Bind to address, port and the interface `name`, after what must precede that."""
+    set_send_buffer(made)
     set_receive_buffer(made)
     note_arrivals(made)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
@@ -258,36 +264,47 @@ class UdpSocket(Receiver):
             return False
         return True
 
-    def send_batch(self, endpoint: Endpoint, trains: Iterable[Train]) -> Dict[str, int]:
+    def send_batch(self, endpoint: Endpoint, trains: Sequence[Train]) -> Dict[str, int]:
         """Send to `endpoint`, an address of this socket's family and a port.
 
-        Returns how many frames the kernel refused, by errno name: empty where all went out.
-        `EMSGSIZE` is a frame larger than the interface's MTU. `EAGAIN` is a full send buffer: the
-        rest of that train is dropped. What carries no packet goes out nonetheless, or a link with
-        too much to carry would be taken for a dead one.
+        Returns how many frames were not sent, by errno name: empty where all went out.
+        `EMSGSIZE` is a frame larger than the interface's MTU. `EAGAIN` is as much waiting as may
+        wait: the rest of that train is dropped. What carries no packet goes out nonetheless, or a
+        link with too much to carry would be taken for a dead one.
         """
         refused: Dict[str, int] = {}
         buffer, sendmsg = self._buffer, self._socket.sendmsg
         if buffer.measures:
             buffer.before_batch()
+        whole = self._segments and buffer.holds_trains
+        # Of each train the first frame's is taken off at once, as sums for each cost time.
+        first_frames = FRAME_BYTES * len(trains)
+        room = buffer.room - first_frames
         for train in trains:
             size, count, parts = train
+            taken = size if count == 1 else (size + FRAME_BYTES) * count
+            room -= taken
+            if room < 0:
+                has_room = buffer.look(taken + first_frames)
+                room = buffer.room
+                if not has_room and _carries_packets(train):
+                    count_no_room(refused, count)
+                    continue
             try:
                 if count == 1:
                     sendmsg(parts, (), 0, endpoint)
-                elif (
-                    self._segments
-                    and buffer.holds_trains
-                    and not (self._apart and self._goes_apart(endpoint))
-                ):
+                elif whole and not (self._apart and self._goes_apart(endpoint)):
                     cut = SEGMENT_SIZE.pack(size)
                     sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
                     if self._apart:
                         self._note_whole(endpoint)
                 else:
                     self._send_apart(endpoint, train, refused)
+                    room = buffer.room
             except OSError as error:
                 self._send_refused(endpoint, train, error, refused)
+                room = min(room, buffer.room)
+        buffer.room = room
         if refused or buffer.measures:
             buffer.after_batch(refused)
         return refused
@@ -297,13 +314,7 @@ class UdpSocket(Receiver):
     ) -> None:
         """Send what of a train can go, after the kernel would not take it whole."""
         if train.count == 1:
-            if error.errno != errno.EAGAIN or train.parts[0][0] in _PACKET_TYPES:
-                count_refused(refused, error)
-                return
-            try:
-                self._buffer.squeeze_in(lambda: self._socket.sendmsg(train.parts, (), 0, endpoint))
-            except OSError as error_again:
-                count_refused(refused, error_again)
+            count_refused(refused, error)
             return
         if error.errno == errno.EIO:
             # udp_send_skb() of net/ipv4/udp.c: nobody on the way out would fill in the checksums.
@@ -319,8 +330,11 @@ class UdpSocket(Receiver):
             self._stop_segmenting(endpoint, error, "though each frame goes by itself")
 
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
-        sendto = self._socket.sendto
+        sendto, takes = self._socket.sendto, self._buffer.takes
         for number, frame in enumerate(train.frames()):
+            if not takes(len(frame)):
+                count_no_room(refused, train.count - number)
+                break
             try:
                 sendto(frame, endpoint)
             except BlockingIOError as error:
@@ -348,16 +362,13 @@ class UdpSocket(Receiver):
             self.features["udp_segment"] = ON
 
     def buffers(self) -> Dict[str, int]:
-        """Return the sizes of the socket's buffers in bytes as the kernel granted them.
+        """Return in bytes, as the kernel counts them, how much may wait on either side.
 
         What "receive" lacks of `buffers.RECEIVE_BYTES` was refused. "send" follows what the link
         carries.
         """
-        option = self._socket.getsockopt
-        return {
-            "send": option(socket.SOL_SOCKET, socket.SO_SNDBUF),
-            "receive": option(socket.SOL_SOCKET, socket.SO_RCVBUF),
-        }
+        receive = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        return {"send": self._buffer.size, "receive": receive}
 
 
 class StraySocket(Receiver):
@@ -367,6 +378,10 @@ class StraySocket(Receiver):
     (compute_score() of net/ipv4/udp.c). No other socket can be bound to the same address and port
     while there is this one, so it is opened after those.
     """
+
+
+def _carries_packets(train: Train) -> bool:
+    return train.count > 1 or train.parts[0][0] in _PACKET_TYPES
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:

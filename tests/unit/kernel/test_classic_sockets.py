@@ -134,10 +134,12 @@ def test_sends_that_succeed_count_nothing():
     assert sending_over(b"", b"").send_batch("192.0.2.1", [b"a", b"b"]) == {}
 
 
-def test_a_frame_without_a_packet_goes_past_a_full_buffer():
+def test_a_frame_without_a_packet_waits_for_no_room():
     greeting = bytes(classic.OVERHEAD)
-    link = sending_over(errno.EAGAIN, b"sent", b"sent")
-    assert link.send_batch("192.0.2.1", [greeting, bytes(100)]) == {}
+    link = sending_over(b"sent")
+    link._buffer = Unmeasured(fills=0)
+    assert link.send_batch("192.0.2.1", [greeting, bytes(100)]) == {"EAGAIN": 1}
     assert link._send.items == []
-    link = sending_over(errno.EAGAIN, errno.EPERM)
+    link = sending_over(errno.EPERM)
+    link._buffer = Unmeasured(fills=0)
     assert link.send_batch("192.0.2.1", [greeting]) == {"EPERM": 1}

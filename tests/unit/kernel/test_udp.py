@@ -14,6 +14,7 @@ import pytest
 
 from ropeway.core.frame.data import CONTROL, DATA, INITIATION, PARTIAL, RESET, RESPONSE, Train
 from ropeway.kernel import udp
+from ropeway.kernel.buffers import FRAME_BYTES, GROWTH
 from tests.unit.kernel.fake_buffer import Unmeasured
 
 ANSWER_LIMIT_S = 5.0
@@ -227,7 +228,8 @@ def test_buffers_are_told_as_the_kernel_granted_them(link):
     assert set(link.buffers()) == {"send", "receive"}
     before = link.buffers()["receive"]
     link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    assert link.buffers()["receive"] == 16384 < before
+    assert link.buffers() == {"send": link._buffer.size, "receive": 16384}
+    assert before > 16384
 
 
 def test_a_socket_may_have_been_opened_elsewhere():
@@ -417,7 +419,14 @@ def calls_of(link):
     return [payload for payload, _ in link._socket.calls]
 
 
-def test_a_full_buffer_drops_the_rest_of_that_train_only():
+def filling(fills, *answers):
+    """Give a socket over a channel that answers so, with room for some frames or trains."""
+    link = socket_over(Failing(*answers))
+    link._buffer = Unmeasured(fills)
+    return link
+
+
+def test_a_full_buffer_of_the_kernel_drops_the_rest_of_that_train_only():
     link = socket_over(Failing(errno.EAGAIN, SENT))
     assert link.send_batch(("192.0.2.1", 5), [TRAIN, *alone(b"next")]) == {"EAGAIN": 3}
     assert calls_of(link) == [WHOLE, b"next"]
@@ -427,27 +436,53 @@ def test_a_full_buffer_drops_the_rest_of_that_train_only():
     assert calls_of(apart) == [b"head", b"neck", b"next"]
 
 
+def test_a_train_without_room_is_dropped():
+    link = filling(1, SENT)
+    assert link.send_batch(("192.0.2.1", 5), [TRAIN, TRAIN]) == {"EAGAIN": 3}
+    assert calls_of(link) == [WHOLE]
+
+
 def test_a_slow_link_takes_what_it_can_of_a_train_and_no_more():
-    link = socket_over(Failing(SENT, errno.EAGAIN))
+    link = filling(2, SENT)  # one look for the train, one for each of its frames
     link._buffer.holds_trains = False
     assert link.send_batch(("192.0.2.1", 5), [TRAIN]) == {"EAGAIN": 2}
-    assert calls_of(link) == [b"head", b"neck"]
+    assert calls_of(link) == [b"head"]
 
 
 @pytest.mark.parametrize("kind", [CONTROL, INITIATION, RESPONSE, RESET])
-def test_what_carries_no_packet_goes_past_a_full_buffer(kind):
+def test_what_carries_no_packet_waits_for_no_room(kind):
     frame = bytes([kind]) + b"frame"
-    link = socket_over(Failing(errno.EAGAIN, SENT))
+    link = filling(0, SENT)
     assert link.send_batch(("192.0.2.1", 5), alone(frame)) == {}
-    assert calls_of(link) == [frame, frame]
-    fuller = socket_over(Failing(errno.EAGAIN, errno.EAGAIN))
-    assert fuller.send_batch(("192.0.2.1", 5), alone(frame)) == {"EAGAIN": 1}
+    assert calls_of(link) == [frame]
+    full = filling(0, errno.EAGAIN)
+    assert full.send_batch(("192.0.2.1", 5), alone(frame)) == {"EAGAIN": 1}
 
 
 @pytest.mark.parametrize("kind", [DATA, PARTIAL])
-def test_packets_wait_for_no_room(kind):
-    link = socket_over(Failing(errno.EAGAIN))
+def test_packets_are_dropped_where_there_is_no_room(kind):
+    link = filling(0)
     assert link.send_batch(("192.0.2.1", 5), alone(bytes([kind]) + b"frame")) == {"EAGAIN": 1}
+    assert calls_of(link) == []
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_what_is_sent_is_looked_at_in_time(count, monkeypatch):
+    """No more than the size is sent without a look, as the kernel counts it at worst."""
+    link = opened("127.0.0.1", OFFLOADS)
+    looks = []
+    monkeypatch.setattr(link._buffer, "look", lambda taken: looks.append(taken) or True)
+    link._buffer.room = link._buffer.size // GROWTH
+    train = Train(500, count, [bytes([DATA]) + bytes(499)] * count)
+    sent = 0
+    for _ in range(1000):
+        link.send_batch((link.address, free_port(link.address)), [train] * 3)
+        if looks:
+            break
+        sent += 3 * GROWTH * (500 + FRAME_BYTES) * count
+    assert looks
+    assert 0 < sent <= link._buffer.size
+    link.close()
 
 
 def test_trains_are_given_up_where_nobody_fills_in_checksums():
