@@ -13,6 +13,9 @@ BIN := build/venv/bin
 # Only root can make machines, bridges and namespaces.
 ROOT := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1,)
 LAB := $(ROOT) $(BIN)/python -m tests.lab
+# The package has these inside; whatever runs from the checkout has them in its environment.
+VENDORED := pip install --quiet --disable-pip-version-check --no-deps \
+	-r .config/requirements/vendored.txt
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
 
@@ -34,7 +37,8 @@ prerequisites:
 	@.config/install-prerequisites python deb lab
 
 # ansible-core 2.19 needs Python 3.11 or later on the controller; the agent needs only 3.8.
-build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
+build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt \
+		.config/requirements/vendored.txt
 	@.config/install-prerequisites python
 	$(call say,tools in build/venv)
 	@for python in python3 python3.11 python3.12 python3.13; do \
@@ -44,6 +48,7 @@ build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt
 	echo "The tools need Python 3.11 or later with its venv module; install python3.11-venv." >&2; \
 	exit 1
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .config/requirements/dev.txt
+	@$(BIN)/python -m $(VENDORED)
 	@touch $@
 
 lab deb bench check lint types unit test-aside test-system test-package test-fleet test-lab test-molecule: build/venv/ready
@@ -115,10 +120,11 @@ build/venv/bench: .config/requirements/bench.txt build/venv/ready
 	@touch $@
 
 # The agents run on the system's own Python, as the package does, with libraries from PyPI.
-build/venv-agent/ready: pyproject.toml
+build/venv-agent/ready: pyproject.toml .config/requirements/vendored.txt
 	@/usr/bin/python3 -m venv --clear build/venv-agent
 	@build/venv-agent/bin/python -m pip install --quiet --disable-pip-version-check \
 		cryptography jsonschema PyYAML
+	@build/venv-agent/bin/python -m $(VENDORED)
 	@touch $@
 
 bench: prerequisites build/venv/bench build/venv-agent/ready

@@ -21,6 +21,7 @@ from typing import Dict, List, Optional, Tuple
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = CHECKOUT / ".config" / "requirements" / "unit.txt"
 RELEASES = REQUIREMENTS.with_name("unit-releases.txt")
+VENDORED = REQUIREMENTS.with_name("vendored.txt")
 MINORS = range(8, 15)
 AT_ONCE = 2
 
@@ -52,14 +53,15 @@ def environment(version: str, interpreter: Path) -> Path:
     """Give the Python of an environment with what the unit tests need, made if it is not there."""
     home = CHECKOUT / "build" / f"venv-{version}"
     stamp = home / "ready"
-    files = REQUIREMENTS.read_bytes() + RELEASES.read_bytes()
-    wanted = hashlib.sha256(files + str(interpreter).encode()).hexdigest()
+    contents = b"".join(file.read_bytes() for file in (REQUIREMENTS, RELEASES, VENDORED))
+    wanted = hashlib.sha256(contents + str(interpreter).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", home], check=True)
-        pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]
-        pip += ["-c", RELEASES]
-        subprocess.run(pip, check=True, stdout=subprocess.DEVNULL)
+        pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        # Hashes of some make pip ask for those of all, so they go apart.
+        for files in (["-r", REQUIREMENTS, "-c", RELEASES], ["--no-deps", "-r", VENDORED]):
+            subprocess.run([*pip, *files], check=True, stdout=subprocess.DEVNULL)
         stamp.write_text(wanted)
     return home / "bin" / "python"
 

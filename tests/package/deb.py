@@ -11,6 +11,7 @@ from tests.lab import process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILD_LIMIT_S = 180.0
+VENDORED = "usr/lib/ropeway/vendored"
 
 
 def build(work: Path, output: Path, *, env: Optional[Mapping[str, str]] = None) -> Path:
@@ -38,6 +39,11 @@ def contents(package: Path) -> Dict[str, str]:
         path, _, target = path.partition(" -> ")
         paths[path[1:].rstrip("/")] = f"{mode} {owner} {target}".rstrip()
     return paths
+
+
+def extract(package: Path, directory: Path) -> None:
+    """Unpack what the package would install below `directory`."""
+    process.run(["dpkg-deb", "--extract", str(package), str(directory)])
 
 
 def times(package: Path) -> List[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 import time
 from pathlib import Path
 
@@ -8,9 +10,22 @@ from tests.lab import process
 
 from . import deb
 
+LOAD_ALL = """
+import importlib, pathlib, sys, types
+home = pathlib.Path(sys.argv[1])
+sys.modules["pyroute2"] = types.ModuleType("pyroute2")
+sys.modules["pyroute2"].__path__ = [str(home / "pyroute2")]
+for path in sorted(home.rglob("*.py")):
+    name = ".".join(path.relative_to(home).with_suffix("").parts).replace(".__init__", "")
+    importlib.import_module(name)
+    print(name)
+"""
+
 
 def test_two_builds_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
     elsewhere = {**os.environ, "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(tmp_path)}
+    # What the package contains of others was downloaded for the first build.
+    elsewhere["PIP_NO_INDEX"] = "1"
     (tmp_path / "dist").mkdir()
     # What another release left; deb.build finds one package only.
     (tmp_path / "dist" / "ropeway_0.0.9_all.deb").write_bytes(b"")
@@ -62,6 +77,41 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         assert contents[path].startswith("-r"), path
     schema = contents["/usr/share/ropeway/config.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/config/config.schema.json")
+
+
+def test_it_brings_the_pinned_pyroute2_along(package: Path, tmp_path: Path) -> None:
+    deb.extract(package, tmp_path)
+    version = runpy.run_path(str(tmp_path / deb.VENDORED / "pyroute2/config/version.py"))
+    pins = (deb.CHECKOUT / ".config/requirements/vendored.txt").read_text()
+    assert f"pyroute2=={version['__version__']} --hash=sha256:" in pins
+
+
+def test_its_parts_of_pyroute2_need_nothing_that_is_not_in_it(
+    package: Path, tmp_path: Path
+) -> None:
+    deb.extract(package, tmp_path)
+    # Neither the environment nor the directories of the system's own modules count.
+    argv = [sys.executable, "-I", "-S", "-c", LOAD_ALL, str(tmp_path / deb.VENDORED)]
+    loaded = process.run(argv).stdout.split()
+    assert "pyroute2.netlink.rtnl.iprsocket" in loaded
+    assert "pyroute2.netlink.nfnetlink.nftsocket" in loaded
+
+
+def test_no_module_of_the_agent_finds_pyroute2_by_itself(package: Path, tmp_path: Path) -> None:
+    deb.extract(package, tmp_path)
+    look = "import sys; sys.path.insert(0, sys.argv[1]); from importlib.util import find_spec"
+    look += "; print(find_spec('ropeway') is not None, find_spec('pyroute2') is not None)"
+    argv = [sys.executable, "-I", "-S", "-c", look, str(tmp_path / "usr/lib/ropeway")]
+    assert process.run(argv).stdout == "True False\n"
+
+
+def test_it_names_the_licence_of_pyroute2(package: Path, tmp_path: Path) -> None:
+    deb.extract(package, tmp_path)
+    text = (tmp_path / "usr/share/doc/ropeway/copyright").read_text()
+    paragraph = text.partition("Files: vendored/pyroute2/*\n")[2].partition("\n\n")[0]
+    assert "License: GPL-2+ or Apache-2.0" in paragraph
+    assert "\nLicense: GPL-2+\n" in text
+    assert "\nLicense: Apache-2.0\n" in text
 
 
 def test_it_leaves_its_directory_in_etc_to_its_owner(package: Path) -> None:
