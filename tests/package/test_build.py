@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 from tests.lab import process
@@ -86,6 +88,31 @@ def test_it_brings_the_pinned_pyroute2_along(package: Path, tmp_path: Path) -> N
     assert f"pyroute2=={version['__version__']} --hash=sha256:" in pins
 
 
+def test_its_pyroute2_is_that_of_its_authors(package: Path, tmp_path: Path) -> None:
+    deb.extract(package, tmp_path / "package")
+    fetched = process.run([str(deb.CHECKOUT / ".config/fetch-vendored")]).stdout.split()
+    for wheel in fetched:
+        zipfile.ZipFile(wheel).extractall(tmp_path / "wheel")
+    files = [path for path in (tmp_path / "package" / deb.VENDORED).rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        original = tmp_path / "wheel" / path.relative_to(tmp_path / "package" / deb.VENDORED)
+        assert path.read_bytes() == original.read_bytes()
+
+
+def test_without_the_library_and_a_network_the_build_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(deb.CHECKOUT / ".config", tmp_path / ".config")
+    env = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null"}
+    fetch = str(tmp_path / ".config/fetch-vendored")
+    # This machine's own Python need not have pip; that is said in the same way.
+    said = process.run([fetch], check=False, env=env)
+    assert said.returncode == 1
+    (sentence,) = [
+        line for line in said.stderr.splitlines() if line.startswith("fetch-vendored: pip")
+    ]
+    assert f"put pyroute2-0.7.12-py3-none-any.whl into {tmp_path}/build/vendored" in sentence
+
+
 def test_its_parts_of_pyroute2_need_nothing_that_is_not_in_it(
     package: Path, tmp_path: Path
 ) -> None:
@@ -93,7 +120,7 @@ def test_its_parts_of_pyroute2_need_nothing_that_is_not_in_it(
     # Neither the environment nor the directories of the system's own modules count.
     argv = [sys.executable, "-I", "-S", "-c", LOAD_ALL, str(tmp_path / deb.VENDORED)]
     loaded = process.run(argv).stdout.split()
-    assert "pyroute2.netlink.rtnl.iprsocket" in loaded
+    assert "pyroute2.iproute.linux" in loaded
     assert "pyroute2.netlink.nfnetlink.nftsocket" in loaded
 
 

@@ -10,6 +10,18 @@ from . import deb, tree
 A_DEVICE_WITHOUT_UDEV = "mknod -m 0600 /dev/cpu_dma_latency c 1 3"
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
 QUIETLY = ("env", "DEBIAN_FRONTEND=noninteractive")
+# As /usr/bin/ropeway begins, and then as the steward does.
+LINKS_BY_PYROUTE2 = """
+import sys
+sys.path.insert(0, "/usr/lib/ropeway")
+from ropeway.steward import vendored
+vendored.provide()
+from pyroute2.config.version import __version__
+from pyroute2.iproute import linux
+with linux.IPRoute() as netlink:
+    names = [link.get_attr("IFLA_IFNAME") for link in netlink.get_links()]
+print(linux.__file__, __version__ == vendored.PYROUTE2_VERSION, "lo" in names)
+"""
 
 
 def apt(overlay: Overlay, *words: str, package: Path) -> str:
@@ -50,6 +62,30 @@ def test_purge_leaves_what_was_there_before(minimal: Overlay, package: Path) -> 
 
     apt(minimal, "purge", "ropeway", package=package)
     assert tree.differences(before, tree.listing(minimal.root)) == []
+
+
+def test_the_agent_uses_its_own_pyroute2_and_nothing_else_does(
+    host: Overlay, package: Path
+) -> None:
+    look = ["python3", "-I", "-c", LINKS_BY_PYROUTE2]
+    own = "/usr/lib/ropeway/vendored/pyroute2/iproute/linux.py True True\n"
+    apt(host, "install", f"/mnt/{package.name}", package=package)
+    assert f"{own.split()[0]}\n" in host.run(["dpkg", "-L", "ropeway"]).stdout
+    # Compiled as it was installed, since the agent may not write there.
+    compiled = host.root / "usr/lib/ropeway/vendored/pyroute2/iproute/__pycache__"
+    assert list(compiled.glob("linux.*.pyc"))
+    assert host.run(look).stdout == own
+    of_all = ["python3", "-c", "import pyroute2; print(pyroute2.__file__)"]
+    assert "No module named 'pyroute2'" in host.run(of_all, check=False).stderr
+
+    apt(host, "update", package=package)
+    apt(host, "install", "python3-pyroute2", package=package)
+    assert host.run(of_all).stdout == "/usr/lib/python3/dist-packages/pyroute2/__init__.py\n"
+    assert host.run(look).stdout == own
+
+    apt(host, "purge", "ropeway", package=package)
+    assert not (host.root / "usr/lib/ropeway").exists()
+    assert host.run(of_all).stdout == "/usr/lib/python3/dist-packages/pyroute2/__init__.py\n"
 
 
 def test_purge_spares_what_others_put_into_etc(host: Overlay, package: Path) -> None:
