@@ -1,0 +1,118 @@
+"""What the engine does without once it runs: capabilities, files, netlink; the steward has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests import privileges
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Pair
+from tests.system.bed.topology import until
+from tests.system.bed.traffic import both_ways, ping
+
+PATIENCE_S = 20.0
+STEWARD_LIMIT_S = 5.0
+# Python's audit events (sys.addaudithook) of whatever goes to the disk, asks for names, starts
+# another process or opens a netlink socket. An import opens the module's file.
+AUDIT = """
+import os, socket, sys
+engine = os.getpid()
+report = os.open({path!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+watched = (
+    "open", "ctypes.dlopen", "os.listdir", "os.mkdir", "os.remove", "os.rename", "os.scandir",
+    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
+    "socket.getaddrinfo", "socket.gethostbyaddr", "socket.gethostbyname", "sqlite3.connect",
+)
+
+def hook(event, arguments):
+    if event == "socket.__new__":
+        if arguments[1] != socket.AF_NETLINK:
+            return
+    elif event not in watched:
+        return
+    # The keeper and the steward are forked from the engine, and inherit the hook.
+    if os.getpid() == engine:
+        os.write(report, f"{{event}} {{arguments[:1] + arguments[1:4]!r}}\\n".encode())
+
+sys.addaudithook(hook)
+"""
+
+
+def audited(agent: Agent) -> Path:
+    """Have the agent's engine write down what it opens, into the file that is returned."""
+    path = agent.log_path.with_suffix(".audit")
+    agent.cheat += AUDIT.format(path=str(path))
+    return path
+
+
+def steward_of(agent: Agent) -> int:
+    """The process ID of the agent's steward, as soon as there is one."""
+    return int(until(lambda: agent.status()["steward"]["pid"], PATIENCE_S, agent.log))
+
+
+def kill_steward(agent: Agent) -> None:
+    """Kill the steward as `kill -9` does, and wait until another one has taken over."""
+    before = steward_of(agent)
+    restarts = agent.status()["steward"]["restarts"]
+    os.kill(before, signal.SIGKILL)
+    until(
+        lambda: agent.status()["steward"]["restarts"] > restarts and steward_of(agent) != before,
+        STEWARD_LIMIT_S,
+        agent.log,
+    )
+
+
+def test_the_engine_opens_no_file_and_no_netlink_socket_after_its_start(each_pair: Pair) -> None:
+    pair = each_pair
+    a = pair.a_agent()
+    opened = audited(a)
+    a.start()
+    while_starting = opened.read_text()
+    assert "open (" in while_starting, "the hook sees what the start opens"
+    b = pair.b_agent().start()
+    pair.wait_whole(a, b)
+
+    port = pair.a.ports["net1"]
+    port.disable()
+    a.wait_carrying(pair.b_address, pair.links()[0])
+    port.enable()
+    pair.wait_whole(a, b)
+    port.change_address("192.168.1.77/24")
+    a.wait_carrying(pair.b_address, *pair.links())
+    assert a.reload().returncode == 0
+    kill_steward(a)
+    port.delete()
+    a.wait_carrying(pair.b_address, pair.links()[0])
+    b.kill()
+    b.start()
+    b.wait_carrying(pair.a_address, pair.links()[0][::-1])
+    a.wait_carrying(pair.b_address, pair.links()[0])
+    assert ping(pair.a, pair.b_address, count=20, interval_s=0.02).lost == 0
+
+    assert opened.read_text()[len(while_starting) :] == ""
+
+
+def test_the_engine_has_no_capability_and_nothing_open_that_takes_one(each_pair: Pair) -> None:
+    a, b = each_pair.start()
+    for agent in (a, b):
+        found = privileges.of(agent.pid)
+        assert found.capabilities == dict.fromkeys(privileges.SETS, 0)
+        assert (found.threads, found.netlink_sockets) == (1, 0)
+        assert found.other_files(privileges.KEPT_OPEN) == []
+    steward = privileges.of(steward_of(a))
+    assert steward.capabilities["CapEff"] & privileges.CAP_NET_ADMIN
+    assert steward.netlink_sockets > 0
+
+
+@pytest.mark.alone
+def test_nothing_is_lost_when_the_steward_is_killed(pair: Pair) -> None:
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        kill_steward(a)
+        kill_steward(b)
+    for verdict in verdicts.values():
+        assert verdict.lost == 0, verdict
