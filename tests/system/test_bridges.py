@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ropeway.kernel import firewall
 from ropeway.kernel.classic_sockets import LinkSockets, open_pair
+from ropeway.steward import firewall
 from tests.system.bed.agents import DEVICE
 from tests.system.bed.reference_node import Frame
 from tests.system.bed.stage import Stage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -160,7 +161,7 @@ def test_nothing_is_left_after_kill_and_cleanup(each_pair: Pair) -> None:
     pair = each_pair
     a, _ = pair.start()
     assert left_behind(a) != []
-    a.kill()
+    a.kill_whole()
     wanted = "nftables" if pair.encapsulation == "classic" else "socket"
     assert any(wanted in item for item in left_behind(a)), "kill -9 left nothing to clean up"
     done = a.cli("cleanup", "--config", str(a.config_path))
@@ -168,6 +169,19 @@ def test_nothing_is_left_after_kill_and_cleanup(each_pair: Pair) -> None:
     assert left_behind(a) == []
     done = a.cli("cleanup", "--config", str(a.config_path))
     assert done.returncode == 0, "a second cleanup has nothing to do, which is no error"
+
+
+def test_steward_of_a_killed_engine_leaves_nothing_but_the_socket(each_pair: Pair) -> None:
+    pair = each_pair
+    a, _ = pair.start()
+    keeper, steward = a.keeper_pid, a.steward_pid
+    a.kill()
+    until(
+        lambda: all(not Path(f"/proc/{pid}").exists() for pid in (keeper, steward)),
+        5.0,
+        lambda: f"keeper and steward end\n{a.log()}",
+    )
+    assert [item for item in left_behind(a) if "socket" not in item] == []
 
 
 def test_nothing_is_left_after_a_clean_stop(each_pair: Pair) -> None:

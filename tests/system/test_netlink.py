@@ -8,16 +8,20 @@ import json
 import os
 import select
 import socket
+import subprocess
+import time
 import uuid
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from ropeway.app import selection
-from ropeway.kernel import generation, netlink, steering
-from ropeway.kernel.tun import open_device
+from ropeway.kernel import generation, tun
 from ropeway.kernel.udp import preferred_source
+from ropeway.steward import selection
+from ropeway.steward.interface import Change, Interface
+from ropeway.steward.netlink import device, interfaces, requests, routes, steering
+from ropeway.steward.netlink.hints import Hints
 from tests.system.bed.stage import Pair
 from tests.system.bed.topology import PREFIX, namespace, remove_namespace, run, until
 
@@ -41,9 +45,19 @@ class Kernel:
     def index(self, name: str) -> int:
         return int(self.ip_json("link", "show", "dev", name)[0]["ifindex"])
 
-    def dump(self) -> dict[str, netlink.Interface]:
-        with namespace(self.name):
-            return {interface.name: interface for interface in netlink.dump(ipv6=True)}
+    def dump(self) -> dict[str, Interface]:
+        with self.inside():
+            return {one.name: one for one in interfaces.interfaces(ipv6=True)}
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be in the namespace, with a netlink socket of it."""
+        requests.connection.cache_clear()
+        try:
+            with namespace(self.name):
+                yield
+        finally:
+            requests.connection.cache_clear()
 
 
 def test_what_the_kernel_announces_about_devices_arrives_and_is_no_copy_of_this_machine() -> None:
@@ -91,7 +105,7 @@ def expected(shown: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def known(interface: netlink.Interface) -> tuple[Any, ...]:
+def known(interface: Interface) -> tuple[Any, ...]:
     return (
         interface.index,
         interface.mtu,
@@ -152,7 +166,6 @@ def test_interfaces_and_addresses_are_those_that_ip_shows(kernel: Kernel) -> Non
         mark for a in next(i for i in shown if i["ifname"] == "eth0")["addr_info"] for mark in a
     ]
     assert {"temporary", "deprecated", "tentative"} <= set(marks)
-    assert found["eth0"].routes == ("192.0.2.0/24", "198.51.100.0/28")
 
 
 def test_what_is_stacked_on_the_device_is_known_for_it(kernel: Kernel) -> None:
@@ -179,8 +192,8 @@ def test_what_is_stacked_on_the_device_is_known_for_it(kernel: Kernel) -> None:
     rules = selection.Rules(["*"], [], DEVICE, kernel.index(DEVICE), "10.0.0.0/24", True)
     kernel.ip("link", "set", DEVICE, "up")
     kernel.ip("route", "add", "192.168.50.0/24", "via", "10.0.0.2")
-    with namespace(kernel.name):
-        links, left_out = selection.select(list(kernel.dump().values()), rules, steering.leads_to)
+    with kernel.inside():
+        links, left_out = selection.select(list(kernel.dump().values()), rules, routes.leads_to)
     assert {link.name for link in links} == {"eth0", "port", "beside"}
     assert {one.name: one.reason for one in left_out if one.name != "lo"} == {
         "below": f"sends its packets through {DEVICE}, a virtual network",
@@ -207,11 +220,11 @@ def test_device_is_configured_once_and_again_and_deleted(kernel: Kernel) -> None
     kernel.ip("tuntap", "add", DEVICE, "mode", "tun")
     index = kernel.index(DEVICE)
     for mtu in (1400, 1300, 1300):
-        with namespace(kernel.name):
-            netlink.configure(index, "10.0.0.1/24", mtu, "ropeway")
+        with kernel.inside():
+            device.configure(index, "10.0.0.1/24", mtu, "ropeway")
         (shown,) = kernel.ip_json("address", "show", "dev", DEVICE)
         assert shown["mtu"] == mtu
-        assert shown["txqlen"] == netlink.QUEUE_PACKETS
+        assert shown["txqlen"] == device.QUEUE_PACKETS
         assert shown["ifalias"] == "ropeway"
         assert "UP" in shown["flags"]
         (own,) = shown["addr_info"]  # no link-local one of IPv6 either
@@ -219,22 +232,22 @@ def test_device_is_configured_once_and_again_and_deleted(kernel: Kernel) -> None
         assert own["valid_life_time"] == PERMANENT_S
         (shown,) = kernel.ip_json("link", "show", "dev", DEVICE)
         assert shown["inet6_addr_gen_mode"] == "none"
-    with namespace(kernel.name):
+    with kernel.inside():
         with pytest.raises(OSError, match="mtu") as caught:
-            netlink.configure(index, "10.0.0.1/24", 70000, "ropeway")
+            device.configure(index, "10.0.0.1/24", 70000, "ropeway")
         assert caught.value.errno == errno.EINVAL
-        netlink.delete(index)
-        netlink.delete(index)
+        device.delete(index)
+        device.delete(index)
         with pytest.raises(OSError, match=r"No such device"):
-            netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+            device.configure(index, "10.0.0.1/24", 1400, "ropeway")
         assert DEVICE not in [name for _, name in socket.if_nameindex()]
 
 
 def test_device_has_no_queue_but_those_of_its_descriptors(kernel: Kernel) -> None:
-    with namespace(kernel.name), contextlib.closing(open_device(DEVICE)):
+    with kernel.inside(), contextlib.closing(tun.open_device(DEVICE)):
         index = socket.if_nametoindex(DEVICE)
-        netlink.leave_unqueued(index)
-        netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+        device.leave_unqueued(index)
+        device.configure(index, "10.0.0.1/24", 1400, "ropeway")
         shown = run(["ip", "netns", "exec", kernel.name, "tc", "qdisc", "show", "dev", DEVICE])
     assert shown.split()[:2] == ["qdisc", "noqueue"]
     assert len(shown.splitlines()) == 1
@@ -255,20 +268,20 @@ def test_device_without_ipv6(kernel: Kernel) -> None:
     index = kernel.index(DEVICE)
     run(["ip", "netns", "exec", kernel.name, "sysctl", "-qw",
          f"net.ipv6.conf.{DEVICE}.disable_ipv6=1"])  # fmt: skip
-    with namespace(kernel.name):
-        netlink.configure(index, "10.0.0.1/24", 1400, "ropeway")
+    with kernel.inside():
+        device.configure(index, "10.0.0.1/24", 1400, "ropeway")
     assert kernel.dump()[DEVICE].addresses == ("10.0.0.1/24",)
 
 
 def test_changes_are_hinted_at(kernel: Kernel) -> None:
-    with namespace(kernel.name):
-        hints = netlink.Hints(ipv6=True)
+    with kernel.inside():
+        hints = Hints(ipv6=True)
     try:
-        assert hints.drain() is netlink.Change.NOTHING
+        assert hints.drain() is Change.NOTHING
         kernel.ip("link", "set", "lo", "up")
-        assert hints.drain(limit=1000) is netlink.Change.INTERFACES
+        assert hints.drain(limit=1000) is Change.INTERFACES
         kernel.ip("route", "add", "10.0.0.0/8", "dev", "lo")
-        assert hints.drain() is netlink.Change.ROUTES
+        assert hints.drain() is Change.ROUTES
     finally:
         hints.close()
 
@@ -284,10 +297,102 @@ def test_the_kernel_tells_from_which_address_it_would_send(kernel: Kernel) -> No
     kernel.ip("route", "add", "default", "via", "192.168.7.1")
     kernel.ip("route", "add", "203.0.113.0/24", "via", "192.168.7.1", "src", "10.1.1.5")
     kernel.ip("-6", "route", "add", "default", "via", "fd00::1", "dev", "eth0")
-    with namespace(kernel.name):
+    with kernel.inside():
         assert preferred_source("eth0", "198.51.100.3") == "192.168.7.2"
         assert preferred_source("eth0", "203.0.113.3") == "10.1.1.5"
         assert preferred_source("eth0", "10.1.1.9") == "10.1.1.5"
         assert preferred_source("eth0", "2001:db8:5::1") == "2001:db8::2"
         assert preferred_source("eth0", "fd00:1::1") == "fd00::2"
         assert preferred_source("eth9", "198.51.100.3") is None
+
+
+def wired(kernel: Kernel, name: str, *addresses: str) -> int:
+    """Make an interface with a carrier and these addresses; return its index."""
+    kernel.ip("link", "add", name, "type", "veth", "peer", "name", f"far-{name}")
+    for end in (f"far-{name}", name):
+        kernel.ip("link", "set", end, "up")
+    for address in addresses:
+        kernel.ip("address", "add", address, "dev", name, *(["nodad"] * (":" in address)))
+    return kernel.index(name)
+
+
+def test_route_by_an_interface_is_found_wherever_it_stands(kernel: Kernel) -> None:
+    first = wired(kernel, "eth0", "192.168.0.2/24", "2001:db8::2/64")
+    second = wired(kernel, "eth1", "192.168.1.2/24", "2001:db8:1::2/64")
+    kernel.ip("route", "add", "default", "via", "192.168.0.1")
+    kernel.ip("route", "add", "203.0.113.0/24", "via", "192.168.1.1")
+    kernel.ip("route", "add", "198.51.100.0/24", "via", "192.168.1.1", "table", "77")
+    kernel.ip("-6", "route", "add", "2001:db8:7::/48", "via", "2001:db8:1::1")
+    with kernel.inside():
+        assert routes.source_by(first, "198.51.100.1", "192.168.0.2") == "192.168.0.2"
+        assert routes.source_by(second, "203.0.113.1", "192.168.1.2") == "192.168.1.2"
+        # Without an entry the kernel would take any address for a neighbour.
+        assert routes.source_by(second, "198.51.100.1", "192.168.1.2") is None
+        assert routes.source_by(second, "2001:db8:7::1", "2001:db8:1::2") == "2001:db8:1::2"
+        assert routes.source_by(first, "2001:db8:7::1", "2001:db8::2") is None
+        assert routes.source_by(first, "2001:db8:8::1", "2001:db8::2") is None
+        assert routes.source_by(99, "198.51.100.1", "192.168.1.2") is None
+        assert routes.source_by(second, "203.0.113.1", "192.168.9.9") is None
+    kernel.ip("rule", "add", "from", "192.168.1.2", "lookup", "77")
+    with kernel.inside():
+        assert routes.source_by(second, "198.51.100.1", "192.168.1.2") == "192.168.1.2"
+
+
+def test_routes_with_a_source_or_several_ways_or_none(kernel: Kernel) -> None:
+    first = wired(kernel, "eth0", "192.168.0.2/24", "10.1.1.5/24")
+    second = wired(kernel, "eth1", "192.168.1.2/24")
+    for route in (
+        "203.0.113.0/24 via 192.168.0.1 src 10.1.1.5",
+        "198.51.100.0/24 nexthop via 192.168.0.1 nexthop via 192.168.1.1",
+        "blackhole 203.0.113.128/25",
+    ):
+        kernel.ip("route", "add", *route.split())
+    with kernel.inside():
+        assert routes.source_by(first, "203.0.113.1", "192.168.0.2") == "10.1.1.5"
+        assert routes.source_by(second, "198.51.100.1", "192.168.1.2") == "192.168.1.2"
+        assert routes.source_by(first, "198.51.100.1", "192.168.0.2") == "192.168.0.2"
+        assert routes.leads_to("203.0.113.200") == 0
+        assert routes.leads_to("203.0.113.1") == first
+
+
+def test_route_and_rules_of_the_device_are_made_seen_and_removed(kernel: Kernel) -> None:
+    kernel.ip("tuntap", "add", DEVICE, "mode", "tun")
+    index = kernel.index(DEVICE)
+    with kernel.inside(), contextlib.closing(tun.open_device(DEVICE)):
+        device.configure(index, "10.0.0.1/24", 1400, "ropeway")
+        plain = steering.wanted("10.0.0.1/24", ())
+        ahead = steering.wanted("10.0.0.1/24", ["10.0.0.77"])
+        assert steering.look(index, "10.0.0.0/24") == plain
+        steering.change(index, "10.0.0.1/24", plain, ahead)
+        assert steering.look(index, "10.0.0.0/24") == ahead
+        assert steering.remove_left() == 0
+        steering.change(index, "10.0.0.1/24", ahead, plain)
+        assert steering.look(index, "10.0.0.0/24") == plain
+        steering.change(index, "10.0.0.1/24", plain, ahead)
+    with kernel.inside():
+        assert steering.remove_left() == 2
+        assert steering.remove_left() == 0
+
+
+def test_full_routing_table_costs_no_more_than_an_empty_one(kernel: Kernel) -> None:
+    first = wired(kernel, "eth0", "192.168.0.2/24")
+    batch = "\n".join(
+        f"route add 20.{number >> 8}.{number & 255}.0/24 via 192.168.0.1"
+        for number in range(20_000)
+    )
+
+    def took_s() -> float:
+        with kernel.inside():
+            routes.source_by(first, "20.1.1.1", "192.168.0.2")
+            began = time.perf_counter()
+            for number in range(200):
+                routes.source_by(first, f"20.{number}.1.1", "192.168.0.2")
+            return time.perf_counter() - began
+
+    before_s = took_s()
+    subprocess.run(
+        ["ip", "-n", kernel.name, "-batch", "-"], input=batch.encode(), check=True, timeout=60
+    )
+    after_s = took_s()
+    print(f"200 look-ups take {before_s:.3f} s without and {after_s:.3f} s with 20 000 routes")
+    assert after_s <= 3 * before_s + 0.05

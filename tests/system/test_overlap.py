@@ -108,7 +108,7 @@ def test_what_a_killed_agent_left_of_rules_is_removed(stage: Stage) -> None:
     until(lambda: len(rules(a)) == 2, PATIENCE_S, a.log)
     assert a.cli("cleanup", "--config", str(a.config_path)).returncode != 0
     assert len(rules(a)) == 2
-    a.kill()
+    a.kill_whole()
     done = a.cli("cleanup", "--config", str(a.config_path))
     assert "removed 2 routing rules" in done.stdout, done
     assert rules(a) == []

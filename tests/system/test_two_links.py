@@ -25,6 +25,8 @@ MTU_S = 10.0
 STORM = 60
 OVERHEAD = {"secure": 60, "classic": 34}
 
+PATIENCE_S = 30.0
+
 
 def wait_cut(pair: Pair, a: Agent, b: Agent, lan: str) -> None:
     """Wait until neither end sends its packets over a LAN any more."""
@@ -396,7 +398,8 @@ def test_card_of_the_lan_that_takes_no_part_is_named_on_a_classic_network(stage:
         " too: frames for eth0 that come by eth1 are lost, because eth1 takes no part: set"
         " net.ipv4.conf.all.arp_ignore to 1"
     ).format(*(port.index for port in lan.a_ports))
-    assert lan.a_agent.status()["warnings"] == [sentence]
+    log = lan.a_agent.log
+    until(lambda: lan.a_agent.status()["warnings"] == [sentence], PATIENCE_S, log)
     assert lan.a_agent.log().count(sentence) == 1
     lan.a.sysctl("net/ipv4/conf/all/arp_ignore", 1)
-    assert lan.a_agent.status()["warnings"] == []
+    until(lambda: lan.a_agent.status()["warnings"] == [], PATIENCE_S, log)

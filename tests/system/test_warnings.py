@@ -41,7 +41,7 @@ def test_strict_filter_that_keeps_a_link_from_hearing_is_named(pair: Pair) -> No
     ]
     pair.a.sysctl("net/ipv4/conf/eth1/rp_filter", 2)
     pair.wait_whole(a, b)
-    assert a.status()["warnings"] == []
+    until(lambda: a.status()["warnings"] == [], PATIENCE_S, a.log)
 
 
 def test_link_that_a_firewall_blocks_carries_nothing_and_is_told_once(pair: Pair) -> None:

@@ -7,6 +7,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "agent" / "ropeway"
 FLOORS = ("core", "kernel", "app")
+#: What of the app the steward imports, whose process reads the configuration and keeps the state.
+STEWARD_USES = ("app.config", "app.errors", "app.rate_limited_log", "app.store")
+#: What of the steward its engine and its commands import. The service is loaded where it is forked,
+#: and what removes leftovers by the command for that.
+OF_STEWARD = {
+    "app.engine": ("steward.answers", "steward.client", "steward.orders", "steward.pipe"),
+    "app.cli": (
+        "steward.client",
+        "steward.netlink.interfaces",
+        "steward.own_address",
+        "steward.service",
+    ),
+    "app.cleanup": ("steward.leftovers",),
+}
 #: The rooms of the core, from the lowest up. A room imports lower ones only, none beside it: so the
 #: data side and the control side know nothing of each other, and meet in the tables.
 CORE = (
@@ -29,6 +43,20 @@ NEVER = {
 #: Who alone imports a room, besides itself: for the annex its sockets and what makes nodes.
 ONLY_BY = {
     "core.classic": ("app.engine.nodes", "kernel.classic_sockets"),
+    "steward.netlink": (
+        "app.cli",
+        *(
+            f"steward.{name}"
+            for name in (
+                "device",
+                "firewall_guard",
+                "leftovers",
+                "reverse_path",
+                "upkeep",
+                "watch",
+            )
+        ),
+    ),
 }
 OUTSIDE = {
     "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select",
@@ -101,12 +129,48 @@ def test_a_room_keeps_away_from(room):
 def test_a_room_is_imported_by_these_alone(room):
     found = {
         name_of(module)
-        for floor in FLOORS
+        for floor in (*FLOORS, "steward")
         for module in modules(floor)
         if not is_in(name_of(module), room)
         and any(is_in(name, f"ropeway.{room}") for name in imports(module))
     }
     assert found == set(ONLY_BY[room])
+
+
+def of_own(module, start):
+    """Return what a module imports below `start`, without the package's name."""
+    names = {name[len("ropeway.") :] for name in imports(module) if name.startswith("ropeway.")}
+    return {name for name in names if is_in(name, start)}
+
+
+def test_the_steward_imports_of_the_app_what_reads_and_keeps_files_only():
+    for module in modules("steward"):
+        for name in of_own(module, "app") - {"app"}:
+            assert any(is_in(name, used) for used in STEWARD_USES), (module, name)
+
+
+def test_core_and_kernel_know_nothing_of_the_steward():
+    for floor in ("core", "kernel"):
+        for module in modules(floor):
+            assert not of_own(module, "steward"), module
+
+
+def test_the_app_knows_the_steward_by_its_pipe():
+    for module in modules("app"):
+        room = next((room for room in OF_STEWARD if is_in(name_of(module), room)), None)
+        for name in of_own(module, "steward") - {"steward", "steward.netlink"}:
+            assert room is not None, (module, name)
+            assert any(is_in(name, used) for used in OF_STEWARD[room]), (module, name)
+
+
+def test_pyroute2_is_in_the_steward_alone():
+    found = {
+        name_of(module)
+        for module in sorted(PACKAGE.rglob("*.py"))
+        if any(is_in(name, "pyroute2") for name in imports(module))
+    }
+    assert found
+    assert all(is_in(name, "steward.netlink") for name in found), found
 
 
 def test_the_core_knows_no_socket_clock_thread_file_or_process():

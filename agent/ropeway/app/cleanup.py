@@ -6,19 +6,12 @@ can: neither the schema nor the library of keys.
 
 from __future__ import annotations
 
-import errno
-import socket
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME
 from ropeway.app.config.read import FILE_BYTES_MAX
 from ropeway.app.control.client import ControlError
 from ropeway.app.control.server import remove_stale
-from ropeway.kernel import firewall, netlink, steering
-from ropeway.kernel.tun import open_device
-
-DEVICE_ALIAS = "ropeway"
-"""Marks the device as the agent's own."""
 
 
 def names(config_path: str) -> Tuple[str, str]:
@@ -61,8 +54,10 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     `ControlError` where an agent still answers or has the device, `OSError` where the kernel
     refuses. A device goes only if it carries the agent's mark.
     """
-    index = _index_of_ours(device_name)
-    if index is not None and _is_held(device_name):
+    # pyroute2 comes with it.
+    from ropeway.steward import leftovers
+
+    if leftovers.is_in_use(device_name):
         # Its table is in use too, whatever socket the agent answers on.
         raise ControlError(
             f"a running agent has the device {device_name}: stop it first, or correct device.name"
@@ -70,39 +65,4 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     done = []
     if remove_stale(control_path):
         done.append(f"removed the socket {control_path}")
-    table = firewall.table_of(device_name)
-    if firewall.delete(table):
-        done.append(f"removed the nft table {table}")
-    if index is not None:
-        netlink.delete(index)
-        done.append(f"removed the device {device_name}")
-    rules = steering.remove_left()
-    if rules:
-        done.append(f"removed {rules} routing rules")
-    return done
-
-
-def _index_of_ours(device_name: str) -> Optional[int]:
-    """Return the index of the TUN device of that name with the agent's mark, None without one."""
-    try:
-        socket.if_nametoindex(device_name)
-    except OSError:
-        return None
-    for interface in netlink.dump():
-        if (
-            interface.name == device_name
-            and interface.kind == "tun"
-            and interface.alias == DEVICE_ALIAS
-        ):
-            return interface.index
-    return None
-
-
-def _is_held(device_name: str) -> bool:
-    try:
-        open_device(device_name).close()
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return True
-        raise
-    return False
+    return done + leftovers.remove(device_name)

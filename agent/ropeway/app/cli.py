@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
 import stat
 import sys
 import time
@@ -170,19 +171,21 @@ def _add_key_file(parser: argparse.ArgumentParser) -> None:
 
 
 def _agent(options: argparse.Namespace) -> int:
+    import functools
     import logging
 
     from ropeway.app import systemd
-    from ropeway.app.config import reading
+    from ropeway.steward import client as steward_client
 
     systemd.log_to_stderr()
     log = logging.getLogger("ropeway")
+    # Before anything large is loaded, of which each process would have a copy.
+    steward = steward_client.start(functools.partial(_be_the_steward, options.config))
     try:
-        configuration = reading.read_apart(options.config)
         from ropeway.app.engine.engine import Engine
 
         try:
-            Engine(configuration, options.config).run()
+            Engine(steward, options.config).run()
         except StartError as error:
             log.error("%s", error)
             # The service starts again at once, and what is amiss will hardly be mended so soon.
@@ -193,6 +196,12 @@ def _agent(options: argparse.Namespace) -> int:
             log.error("%s", line)
         return EXIT_CONFIG
     return EXIT_OK
+
+
+def _be_the_steward(config_path: str, connection: socket.socket) -> None:
+    from ropeway.steward.service import serve
+
+    serve(connection, config_path)
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -217,11 +226,11 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _misses_the_mark(file: str, found: Config) -> bool:
     """Name this host's addresses that stand for others; say whether a host has none besides."""
-    from ropeway.app import own_address
-    from ropeway.kernel import netlink
+    from ropeway.steward import own_address
+    from ropeway.steward.netlink import interfaces
 
     try:
-        own = own_address.find(found, netlink.dump(ipv6=True))
+        own = own_address.find(found.others, interfaces.interfaces(ipv6=True))
     except OSError:
         # Where the interfaces cannot be seen, the agent will tell.
         return False

@@ -302,6 +302,14 @@ class SecureNode:
         """Return what has happened since the last call, oldest first."""
         return self._log.take()
 
+    def silent(self, limit: int) -> List[Tuple[int, str, str]]:
+        """Return connections that have a route and hear nothing, over links that are up.
+
+        Each is its link's index, the address it sends from and the far one; ``limit`` at most.
+        """
+        links = self._peers.links.by_index
+        return status.silent(self.tables.strands.values(), links, limit)
+
     def session_keys(self) -> List[Dict[str, str]]:
         """Return the keys of all sessions that can be read now, for who may read the traffic."""
         return status.session_keys(self.tables.sessions.by_index.values())

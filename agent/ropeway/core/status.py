@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 from ropeway.core import link_report, tuning
 from ropeway.core.endpoint import endpoint_text
@@ -26,6 +26,22 @@ def session_keys(sessions: Iterable[Session]) -> List[Dict[str, str]]:
         }
         for session in sessions
     ]
+
+
+def silent(
+    strands: Iterable[SecureStrand], links: Mapping[int, Link], limit: int
+) -> List[Tuple[int, str, str]]:
+    """Return link, source and far address of connections that have a route and hear nothing."""
+    found: List[Tuple[int, str, str]] = []
+    for strand in strands:
+        for connection in strand.connections.values():
+            link = links.get(connection.link)
+            if connection.state or connection.source is None or link is None or not link.up:
+                continue
+            if len(found) >= limit:
+                return found
+            found.append((connection.link, connection.source, connection.endpoint[0]))
+    return found
 
 
 def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Dict[str, Any]:

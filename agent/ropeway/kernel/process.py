@@ -171,6 +171,5 @@ def return_memory() -> None:
 
     Takes about 1 ms. Does nothing with another C library. Source: malloc_trim(3).
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if libc.has("malloc_trim"):
+        libc.call("malloc_trim", 0)

@@ -132,6 +132,12 @@ class Identities(dict):  # type: ignore[type-arg]
         return made
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that run still."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(word) for word in text.split()]
+
+
 class Agent(Process):
     """One ropeway agent with its configuration, key, state and control socket.
 
@@ -214,6 +220,25 @@ class Agent(Process):
 
     def remove_peer(self, host: str) -> None:
         self.config["peers"].remove(self.entry(host))
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process that starts the steward."""
+        (keeper,) = children(self.pid)
+        return keeper
+
+    @property
+    def steward_pid(self) -> int:
+        """The steward's process."""
+        (steward,) = children(self.keeper_pid)
+        return steward
+
+    def kill_whole(self) -> None:
+        """Kill all its processes, so that none removes what they made."""
+        keeper, steward = self.keeper_pid, self.steward_pid
+        for pid in (keeper, steward):
+            os.kill(pid, signal.SIGKILL)
+        self.kill()
 
     def start(self) -> Agent:
         """Start the agent and wait until it answers."""

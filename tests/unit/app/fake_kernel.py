@@ -13,30 +13,29 @@ import threading
 import time
 from typing import Dict, List, Set, Tuple
 
-from ropeway.app.engine import interfaces, links, upkeep
+from ropeway.app.engine import engine, links
 from ropeway.kernel import (
-    arp,
+    capabilities,
     classic_sockets,
-    firewall,
     generation,
-    netlink,
     process,
-    reverse_path,
-    steering,
     tun,
     udp,
 )
-from ropeway.kernel.netlink import Change, Interface
-from ropeway.kernel.steering import Steering
+from ropeway.kernel.tun import OpenedDevice
+from ropeway.steward import arp, device, firewall, firewall_guard, reverse_path, watch
+from ropeway.steward.interface import Change, Interface
+from ropeway.steward.netlink import device as kernel_device
+from ropeway.steward.netlink import hints, interfaces, routes, steering
+from ropeway.steward.netlink.steering import Steering
 
 
 def interface(index, name, *addresses, **changes):
-    """Return an Ethernet interface that is up and routes to the networks of its addresses."""
+    """Return an Ethernet interface that is up."""
     values = {
         "mtu": 1500,
         "up": True,
         "admin_up": True,
-        "routes": tuple(address.rsplit(".", 1)[0] + ".0/24" for address in addresses),
         "loopback": False,
         "ethernet": True,
         "master": 0,
@@ -163,10 +162,12 @@ class FakeLinkSockets(Ready):
 class FakeUdpSocket(FakeLinkSockets):
     """A socket that gives and takes one datagram at a time; tests see no trains."""
 
-    def __init__(self, kernel, index, name, address, port, features):
+    def __init__(self, kernel, index, name, address, port):
         super().__init__(kernel, index, name)
         self.address, self.port = address, port
-        self.features = kernel.granted(("udp_segment", "udp_gro"), features)
+
+    def enable(self, features):
+        self.features = self.kernel.granted(("udp_segment", "udp_gro"), features)
         self.asked_for = features
 
     def receive_batch(self, limit):
@@ -181,10 +182,13 @@ class FakeUdpSocket(FakeLinkSockets):
 
 
 class FakeStraySocket(Ready):
-    def __init__(self, index, name, address):
+    def __init__(self, address):
         super().__init__()
-        self.index, self.name, self.address = index, name, address
-        self.key = index, address
+        self.address = address
+
+    def enable(self, index, name):
+        self.index, self.name = index, name
+        self.key = index, self.address
 
     def receive_batch(self, limit):
         return [(datagram, source, len(datagram) or 1) for datagram, source in self.take(limit)]
@@ -211,6 +215,11 @@ class FakeWatch(Ready):
         return bool(self.take(64))
 
 
+class FakeOpenedDevice(OpenedDevice):
+    def close(self):
+        self.descriptors[0].close()
+
+
 class FakeKernel:
     """What the runtime finds instead of Linux; `install` puts it in place."""
 
@@ -229,7 +238,9 @@ class FakeKernel:
         self.dumps = 0
         self.dumpable = True
         self.generation_fault = 0
-        self.route_dumps = 0
+        self.route_look_ups = 0
+        #: Interface index and far address, where there is a route.
+        self.routes: Set[Tuple[int, str]] = set()
         self.next_index = 20
         self.offload: Set[str] = set()
         self.steering = Steering(main=False, first=False)
@@ -244,38 +255,40 @@ class FakeKernel:
         self.sources: Dict[Tuple[str, str], str] = {}  # by interface and far address
 
     def install(self, monkeypatch):
-        # What is opened is what was asked for: the objects below make up the rest.
-        monkeypatch.setattr(tun, "open_device", lambda name, features: features)
-        monkeypatch.setattr(udp, "open_socket", lambda *_: -1)
-        monkeypatch.setattr(udp, "open_stray", lambda *_: -1)
-        monkeypatch.setattr(classic_sockets, "open_pair", lambda *_: (-1, -1))
-        monkeypatch.setattr(upkeep, "Tun", self.open_tun)
-        monkeypatch.setattr(links, "LinkSockets", self.open_link)
-        monkeypatch.setattr(links, "UdpSocket", self.open_udp)
-        monkeypatch.setattr(links, "StraySocket", self.open_stray)
+        # A fake stands for its own descriptor.
+        monkeypatch.setattr(tun, "open_device", self.open_tun)
+        monkeypatch.setattr(engine, "Tun", lambda name, opened: opened.descriptors[0])
+        monkeypatch.setattr(classic_sockets, "open_pair", self.open_link)
+        monkeypatch.setattr(links, "LinkSockets", lambda index, name, send, receive: send)
+        monkeypatch.setattr(udp, "open_socket", self.open_udp)
+        monkeypatch.setattr(links, "UdpSocket", self.wrap_udp)
+        monkeypatch.setattr(udp, "open_stray", self.open_stray)
+        monkeypatch.setattr(links, "StraySocket", self.wrap_stray)
+        monkeypatch.setattr(links, "close_all", lambda fakes: [fake.close() for fake in fakes])
+        monkeypatch.setattr(capabilities, "drop_all", lambda: None)
         monkeypatch.setattr(arp, "answers_for_others", lambda name: name not in self.reticent)
         monkeypatch.setattr(
-            interfaces, "preferred_source", lambda name, far: self.sources.get((name, far))
+            watch, "preferred_source", lambda name, far: self.sources.get((name, far))
         )
         monkeypatch.setattr(process, "forbid_dumps", lambda: setattr(self, "dumpable", False))
         monkeypatch.setattr(process, "serve_promptly", lambda: {"nice": 0})
-        monkeypatch.setattr(netlink, "dump", self.dump)
-        monkeypatch.setattr(netlink, "dump_routes", self.dump_routes)
-        monkeypatch.setattr(netlink, "configure", self.configure)
-        monkeypatch.setattr(netlink, "leave_unqueued", lambda _: None)
-        monkeypatch.setattr(netlink, "Hints", self.open_hints)
+        monkeypatch.setattr(interfaces, "interfaces", self.dump)
+        monkeypatch.setattr(kernel_device, "configure", self.configure)
+        monkeypatch.setattr(kernel_device, "leave_unqueued", lambda _: None)
+        monkeypatch.setattr(hints, "Hints", self.open_hints)
+        monkeypatch.setattr(routes, "source_by", self.source_by)
         monkeypatch.setattr(generation, "GenerationHints", self.open_generation_hints)
         monkeypatch.setattr(reverse_path, "is_strict", lambda name: name in self.strict)
         monkeypatch.setattr(reverse_path, "way_back", lambda source, far: self.way_back)
-        monkeypatch.setattr(steering, "leads_to", self.look_up)
+        monkeypatch.setattr(routes, "leads_to", self.look_up)
         monkeypatch.setattr(steering, "look", lambda index, network: self.steering)
         monkeypatch.setattr(steering, "change", self.steer)
         monkeypatch.setattr(steering, "remove_rules", self.remove_rules)
         monkeypatch.setattr(steering, "remove_left", lambda: 0)
         monkeypatch.setattr(firewall, "replace", self.replace_firewall)
         monkeypatch.setattr(firewall, "delete", lambda table: self.firewall.append("delete"))
-        monkeypatch.setattr(firewall, "Watch", self.open_watch)
-        monkeypatch.setattr(upkeep.socket, "if_nametoindex", self.index_of)
+        monkeypatch.setattr(firewall_guard, "NftWatch", self.open_watch)
+        monkeypatch.setattr(device.socket, "if_nametoindex", self.index_of)
 
     @property
     def tun(self):
@@ -308,18 +321,18 @@ class FakeKernel:
         self.hints.put(b"something changed")
 
     def open_tun(self, name, features=frozenset()):
-        tun = FakeTun(self, name, self.next_index, features)
-        self.tuns.append(tun)
+        opened = FakeTun(self, name, self.next_index, features)
+        self.tuns.append(opened)
         device = interface(self.next_index, name, kind="tun", ethernet=False, admin_up=False)
         with self.changing:
             self.interfaces.append(device)
         self.next_index += 1
-        return tun
+        return FakeOpenedDevice((opened,), opened.features)
 
-    def open_link(self, index, name, send, receive):
+    def open_link(self, index, name):
         self._refuse_unusable(name)
         self.links.append(FakeLinkSockets(self, index, name))
-        return self.links[-1]
+        return self.links[-1], self.links[-1]
 
     def _refuse_unusable(self, key):
         code = self.unusable.get(key)  # once: it may become usable any moment
@@ -327,11 +340,11 @@ class FakeKernel:
             self.refused += 1
             raise OSError(code, os.strerror(code))
 
-    def open_stray(self, index, name, address, port, descriptor, features=frozenset()):
+    def open_stray(self, address, port):
         self._refuse_unusable(("stray", address))
         taken = [link.key for link in self.links if link.key[1] == address and not link.closed]
-        assert taken == [(index, address)], "another link has the address"
-        self.strays.append(FakeStraySocket(index, name, address))
+        assert len(taken) == 1, "another link has the address"
+        self.strays.append(FakeStraySocket(address))
         return self.strays[-1]
 
     def stray(self, address):
@@ -339,11 +352,19 @@ class FakeKernel:
         found = [stray for stray in self.strays if stray.address == address and not stray.closed]
         return found[-1] if found else None
 
-    def open_udp(self, index, name, address, port, descriptor, features=frozenset()):
+    def open_udp(self, index, name, address, port):
         self._refuse_unusable(address)
         assert not self.stray(address), "what receives by all interfaces has the address"
-        self.links.append(FakeUdpSocket(self, index, name, address, port, features))
+        self.links.append(FakeUdpSocket(self, index, name, address, port))
         return self.links[-1]
+
+    def wrap_stray(self, index, name, address, port, fake, features):
+        fake.enable(index, name)
+        return fake
+
+    def wrap_udp(self, index, name, address, port, fake, features):
+        fake.enable(features)
+        return fake
 
     def open_hints(self, ipv6=False):
         self.hints = FakeHints()
@@ -370,10 +391,9 @@ class FakeKernel:
         self.dumps += 1
         return list(self.interfaces)
 
-    def dump_routes(self, earlier, ipv6=False):
-        self.route_dumps += 1
-        now = {i.index: i.routes for i in self.interfaces}
-        return [dataclasses.replace(i, routes=now.get(i.index, ())) for i in earlier]
+    def source_by(self, index, far, source):
+        self.route_look_ups += 1
+        return source if (index, far) in self.routes else None
 
     def look_up(self, address):
         index = next((i.index for i in self.interfaces if i.kind == "tun"), 0)

@@ -11,8 +11,8 @@ import pytest
 
 from ropeway.app import cleanup
 from ropeway.app.control.client import ControlError
-from ropeway.kernel import netlink
 from ropeway.kernel.tun import OpenedDevice
+from ropeway.steward import leftovers
 from tests.unit.app.fake_kernel import interface
 
 
@@ -72,7 +72,7 @@ def kernel(monkeypatch):
         held=False, tables=["ropeway-rope7"], opened=[], removed=[], interfaces=[], rules=0
     )
 
-    def open_device(name):
+    def open_device(name, features=frozenset()):
         fake.opened.append(name)
         if fake.held:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
@@ -92,14 +92,14 @@ def kernel(monkeypatch):
         return 9
 
     fake.device = device
-    monkeypatch.setattr(cleanup.socket, "if_nametoindex", index_of)
-    monkeypatch.setattr(netlink, "dump", lambda: fake.interfaces)
-    monkeypatch.setattr(netlink, "delete", fake.removed.append)
-    monkeypatch.setattr(cleanup, "open_device", open_device)
-    monkeypatch.setattr(cleanup.firewall, "delete", delete)
+    monkeypatch.setattr(leftovers.socket, "if_nametoindex", index_of)
+    monkeypatch.setattr(leftovers.interfaces, "interfaces", lambda: fake.interfaces)
+    monkeypatch.setattr(leftovers.device, "delete", fake.removed.append)
+    monkeypatch.setattr(leftovers.tun, "open_device", open_device)
+    monkeypatch.setattr(leftovers.firewall, "delete", delete)
     # They are left where their device is gone.
     monkeypatch.setattr(
-        cleanup.steering, "remove_left", lambda: fake.rules * (len(fake.removed) > 0)
+        leftovers.steering, "remove_left", lambda: fake.rules * (len(fake.removed) > 0)
     )
     return fake
 

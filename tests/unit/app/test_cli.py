@@ -507,7 +507,8 @@ class TestCleanup:
         script = (
             "import sys\n"
             "from ropeway.app import cleanup, cli\n"
-            "cleanup.firewall.delete = lambda table: False\n"
+            "from ropeway.steward import leftovers\n"
+            "leftovers.firewall.delete = lambda table: False\n"
             f"cli.main(['cleanup', '--config', {str(path)!r}])\n"
             "heavy = {'jsonschema', 'cryptography', 'ropeway.app.engine.engine'}\n"
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import FrozenSet, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from ropeway.app.store import keys
 from ropeway.core.endpoint import Endpoint
@@ -104,6 +104,16 @@ class Config:
     def device_address(self) -> str:
         """The virtual address with the network's prefix length, "10.0.0.1/24"."""
         return "{}/{}".format(self.address, self.network.split("/")[1])
+
+    @property
+    def others(self) -> Dict[str, Tuple[str, ...]]:
+        """The real addresses of other hosts that the file names, by virtual address."""
+        found: Dict[str, List[str]] = {}
+        for peer in self.peers:
+            found.setdefault(peer.host, []).extend(address for address, _ in peer.endpoints)
+        for remote in self.remotes:
+            found.setdefault(remote.host, []).append(remote.address)
+        return {host: tuple(addresses) for host, addresses in found.items()}
 
 
 def what_differs(before: Config, after: Config) -> List[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ropeway.app import systemd
 from ropeway.app.engine.loop import Loop
-from ropeway.app.store.starts import Starts
+from ropeway.app.engine.starts import Starts
 from ropeway.kernel import process
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ and interrupts show it. Then all sessions end or are replaced.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from ropeway.app.engine.continuity import Break, Continuity
 from ropeway.app.engine.loop import Loop
-from ropeway.app.engine.rate_limited_log import RateLimitedLog
-from ropeway.app.store.starts import Starts
-from ropeway.kernel import generation
+from ropeway.app.engine.starts import Starts
+from ropeway.app.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from ropeway.core.node import SecureNode
@@ -32,22 +31,11 @@ class CopyGuard:
     """
 
     def __init__(self, loop: Loop, node: SecureNode, starts: Starts) -> None:
-        self._loop = loop
         self._node = node
         self._starts = starts
         self._repeated = RateLimitedLog()
         self._continuity = Continuity()
         self._due = loop.clock()
-        self._hints: Optional[generation.GenerationHints] = None
-        try:
-            self._hints = generation.GenerationHints()
-        except OSError as error:
-            log.info(
-                "the kernel cannot say whether this machine is cloned (%s)",
-                error.strerror or error,
-            )
-            return
-        loop.register(self._hints.fileno(), self._hinted)
 
     def deadline(self) -> float:
         """Return when clocks and interrupts are looked at next."""
@@ -64,15 +52,12 @@ class CopyGuard:
         self._node.catch_up(now)
 
     def close(self) -> None:
-        """Stop listening to the kernel."""
+        """Close what is read of the machine."""
         self._continuity.close()
-        if self._hints is not None:
-            self._loop.unregister(self._hints.fileno())
-            self._hints.close()
 
-    def _hinted(self, _events: int, now: float) -> None:
-        if self._hints is not None and self._hints.drain():
-            self._end_sessions("this virtual machine was cloned or set back to a snapshot", now)
+    def announced(self, now: float) -> None:
+        """End all sessions: the kernel has announced that this machine is a copy."""
+        self._end_sessions("this virtual machine was cloned or set back to a snapshot", now)
 
     def _look(self, now: float) -> None:
         self._due = now + CONTINUITY_EVERY_S

@@ -7,54 +7,68 @@ never the engine.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ropeway import __version__
 from ropeway.app import systemd
-from ropeway.app.config.model import Config
+from ropeway.app.config.model import SECURE, Config
 from ropeway.app.control.client import ControlError
 from ropeway.app.control.server import Client, ControlMistake, ControlServer
-from ropeway.app.engine import chores, firewall_guard, no_device, nodes, upkeep
+from ropeway.app.engine import chores, nodes
+from ropeway.app.engine.callers import Callers
 from ropeway.app.engine.commands import Commands
 from ropeway.app.engine.continuity import boot_clock
 from ropeway.app.engine.copies import CopyGuard
 from ropeway.app.engine.device import DEVICE_MTU_MIN, Device, outgoing_intake
 from ropeway.app.engine.freshness import Bound
-from ropeway.app.engine.interfaces import Interfaces, Wish
+from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links, Opener
 from ropeway.app.engine.loop import Loop, Signals
 from ropeway.app.engine.polling import BusyPoll
 from ropeway.app.engine.ports import Ports, Receivers
 from ropeway.app.engine.pump import Pump, Reports
 from ropeway.app.engine.reload import LiveConfig, Reload
+from ropeway.app.engine.starts import Starts
 from ropeway.app.engine.status import Granted, Status
 from ropeway.app.engine.wakefulness import Wakefulness
 from ropeway.app.errors import ConfigError, StartError
-from ropeway.app.store.callers import Callers
 from ropeway.core import events
-from ropeway.kernel import process
+from ropeway.kernel import capabilities, process
 from ropeway.kernel.features import ON
+from ropeway.kernel.tun import OpenedDevice, Tun
+from ropeway.steward import answers, orders
+from ropeway.steward.client import Steward, StewardGone
+from ropeway.steward.orders import Silent, Wish
 
 log = logging.getLogger("ropeway")
+
+# Tuning
+#: So many silent connections are looked into, a call of the kernel each.
+SILENT_MAX = 64
+#: The agent is ready without sockets that take longer.
+SOCKETS_LIMIT_S = 3.0
 
 
 class Engine:
     """One agent from its start to its end.
 
-    `path` is where `config` was read from, and is read again when the agent is told to.
+    `steward` is the process that reads the configuration at `path`, and does what may wait or needs
+    privileges.
     """
 
-    def __init__(self, config: Config, path: Optional[str] = None) -> None:
-        self._config = config
+    def __init__(self, steward: Steward, path: str) -> None:
+        #: The other process, as this one sees it.
+        self.steward = steward
         self._path = path
+        config = self._config = read_config(steward)
         bound = Bound(config.max_age_s, boot_clock)
         #: The loop that the agent runs in.
         self.loop = Loop(bound, BusyPoll(len(os.sched_getaffinity(0)), boot_clock()))
         self._started_at = boot_clock()
+        self._devices_received = 0
         self._callers: Optional[Callers] = None
         self._copies: Optional[CopyGuard] = None
         # The rest is made by `run`, each in one place.
@@ -83,7 +97,10 @@ class Engine:
             stack.callback(self.loop.close)
             signals = Signals(self.loop, lambda now: self.reload.ask_by_signal(now))
             stack.callback(signals.close)
-            self._start(stack, granted)
+            try:
+                self._start(stack, granted)
+            except StewardGone as error:
+                raise StartError(f"{error}: look at what it has logged") from error
             systemd.notify("READY=1")
             log.info("ropeway %s is ready as %s", __version__, self._config.device_address)
             chores.Garbage.spare_what_there_is()
@@ -98,15 +115,20 @@ class Engine:
     def _start(self, stack: contextlib.ExitStack, granted: Granted) -> None:
         # First of all, because it refuses where another agent runs already.
         control = self._open_control(stack)
+        stack.callback(self.steward.stop)
+        try:
+            capabilities.drop_all()
+        except OSError as error:
+            log.warning("the engine keeps capabilities (%s)", error.strerror or error)
         self.reload = Reload(
-            self.loop, self._path, lambda config, now: self._live.apply(config, now)
+            self.loop, self.steward, lambda config, now: self._live.apply(config, now)
         )
         stack.callback(self.reload.close)
-        self.made = nodes.make(self._config, self._started_at)
+        self.made = self._make_node()
         self.made.node.set_max_age(self.loop.bound.max_age_s)
         self._start_packets(stack)
-        self._guard(stack)
-        self._follow_interfaces(stack)
+        self._start_secure(stack)
+        self._follow_interfaces()
         self._start_status(granted)
         for part in (
             self.reload,
@@ -130,83 +152,96 @@ class Engine:
         stack.callback(control.close)
         return control
 
+    def _make_node(self) -> nodes.Made:
+        config, name = self._config, self._config.device_name
+        if config.encapsulation != SECURE:
+            return nodes.make_classic(config, self._started_at)
+        begun, _ = self.steward.call(orders.BeginState(name), answers.StateBegun)
+        starts = Starts(begun.epoch, begun.reset_keys, self._remember_start)
+        made = nodes.make_secure(config, self._started_at, starts)
+        assert made.secure is not None
+        made.secure.recall(begun.callers, self._started_at)
+        return made
+
     def _start_packets(self, stack: contextlib.ExitStack) -> None:
-        """Open the device, and make the path of packets between it and the links."""
-        config, loop, made = self._config, self.loop, self.made
+        """Have the device made, and make the path of packets between it and the links."""
+        config, loop, made, steward = self._config, self.loop, self.made, self.steward
         ports = Ports(loop, made.incoming())
+        settings = nodes.host_settings(config)
+        opened, descriptors = self._call(orders.Begin(settings), answers.DeviceOpened)
+        tun = Tun(config.device_name, OpenedDevice(tuple(descriptors), opened.features))
+        headers = made.secure is not None and tun.features["vnet_hdr"] == ON
+        outgoing = outgoing_intake(made.node, headers)
+        device = Device(config.device_name, loop, outgoing, self._look_soon)
+        wakefulness = Wakefulness(config.cpu_latency_us, loop.sooner)
+        stack.callback(wakefulness.close)
+        reports = Reports(
+            self._receive_failed, self._stood_still, self._status_soon, self._wish_changed
+        )
+        self.pump = Pump(made.node, made.take_frames, ports, device, loop, wakefulness, reports)
+        stack.callback(device.detach)
         try:
-            tun, index = upkeep.open_device(config.device_name, nodes.device_features(config))
-            headers = made.secure is not None and tun.features["vnet_hdr"] == ON
-            outgoing = outgoing_intake(made.node, headers)
-            device = Device(config.device_name, loop, outgoing, self._look_soon)
-            wakefulness = Wakefulness(config.cpu_latency_us, loop.sooner)
-            stack.callback(wakefulness.close)
-            reports = Reports(
-                self._receive_failed, self._stood_still, self._status_soon, self._wish_changed
-            )
-            self.pump = Pump(made.node, made.take_frames, ports, device, loop, wakefulness, reports)
-            stack.callback(device.detach)
-            device.attach(tun, index)
+            device.attach(tun, opened.index)
         except OSError as error:
-            sentence = no_device.why(config.device_name, error)
-            if error.errno == errno.EINVAL:
-                raise ConfigError([sentence]) from error
-            raise StartError(sentence) from error
+            raise StartError(f"the device {config.device_name} cannot be read: {error}") from error
+        self._devices_received = 1
         if made.secure is not None and headers:
             made.secure.take_partial()
-        opener = Opener(config, nodes.socket_features(config))
+        opener = Opener(config, nodes.socket_features(config), steward)
         self.links = Links(
-            opener, made.node, ports, self.pump.receive, self._look_soon, self._status_soon
+            loop,
+            opener,
+            made.node,
+            ports,
+            self.pump.receive,
+            self._look_soon,
+            self._status_soon,
         )
         stack.callback(self.links.close)
 
-    def _guard(self, stack: contextlib.ExitStack) -> None:
-        """Guard what an encapsulation needs guarded, and remove what others left."""
-        config, loop, made = self._config, self.loop, self.made
-        upkeep.remove_left()
+    def _call(self, order: orders.Order, kind: Any) -> Tuple[Any, List[int]]:
+        """Give an order of the start; `StartError` or `ConfigError` where it fails."""
+        answer, descriptors = self.steward.call(order, kind, answers.Failed)
+        if isinstance(answer, answers.Failed):
+            if answer.is_mistake:
+                raise ConfigError([answer.sentence])
+            raise StartError(answer.sentence)
+        return answer, descriptors
+
+    def _start_secure(self, stack: contextlib.ExitStack) -> None:
+        """Start what only a secure network needs."""
+        made, loop = self.made, self.loop
         if made.secure is None or made.starts is None:
-            guard = self._guard_firewall()
-            stack.callback(guard.close)
-            loop.add(guard)
             return
-        # Whoever has the device owns the table of its name: an agent that was killed may have left
-        # that of a classic network.
-        firewall_guard.remove_left(config.device_name)
         self._copies = CopyGuard(loop, made.secure, made.starts)
         stack.callback(self._copies.close)
         loop.add(self._copies)
         loop.add(chores.EpochFollower(self._started_at, made.secure, made.starts))
-        self._callers = Callers(config.device_name, self._started_at, made.secure.callers)
+        self._callers = Callers(self._started_at, made.secure.callers, self._remember_callers)
         loop.add(self._callers)
 
-    def _guard_firewall(self) -> firewall_guard.FirewallGuard:
-        try:
-            return firewall_guard.FirewallGuard(self.loop, self._config.device_name)
-        except OSError as error:
-            raise StartError(str(error)) from error
-
-    def _follow_interfaces(self, stack: contextlib.ExitStack) -> None:
-        config, loop = self._config, self.loop
-        keeper = upkeep.Upkeep(
-            config,
-            nodes.device_features(config),
-            self.pump.device.attach,
-            self._device_configured,
-            lambda at: self.interfaces.look_by(at),
-        )
-        self.interfaces = Interfaces(loop, config, keeper, self._wish, self.links.follow)
-        stack.callback(self.interfaces.close)
+    def _follow_interfaces(self) -> None:
+        config, loop, steward = self._config, self.loop, self.steward
+        steward.on(answers.DeviceOpened, self._device_opened)
+        steward.on(answers.DeviceConfigured, self._device_configured)
+        steward.on(answers.MachineCopied, self._machine_copied)
+        self.interfaces = Interfaces(loop, steward, self._wish, self.links.follow)
         loop.add(self.interfaces)
         loop.add(self.links)
-        self._live = LiveConfig(
-            config, self.made, loop.bound, self.pump.wakefulness, self.interfaces
-        )
+        self._live = LiveConfig(config, self.made, loop.bound, self.pump.wakefulness, steward)
 
     def _start_status(self, granted: Granted) -> None:
         config, loop, made, pump = self._config, self.loop, self.made, self.pump
         disabled = config.offload_disable if made.secure is not None else None
         status = Status(
-            made.node, pump, self.links, self.interfaces, granted, disabled, self._started_at
+            made.node,
+            pump,
+            self.links,
+            self.interfaces,
+            self.steward,
+            granted,
+            disabled,
+            self._started_at,
         )
         self._commands = Commands(
             made,
@@ -222,13 +257,20 @@ class Engine:
         loop.add(chores.Watchdog(self._started_at))
 
     def _look_first(self) -> None:
-        try:
-            self.interfaces.start()
-        except OSError as error:
-            raise StartError(
-                f"the device {self._config.device_name} cannot be set up"
-                f" ({error.strerror or error}): give the agent CAP_NET_ADMIN"
-            ) from error
+        """Have the device configured and the links' sockets opened, before anybody is told."""
+        failures: List[answers.Failed] = []
+        self.steward.on(answers.Failed, lambda failed, _with, _now: failures.append(failed))
+        self.interfaces.begin()
+        self.steward.wait_until(lambda: bool(self.pump.device.mtu or failures), SOCKETS_LIMIT_S)
+        if failures:
+            failed = failures[0]
+            raise (
+                ConfigError([failed.sentence]) if failed.is_mistake else StartError(failed.sentence)
+            )
+        with contextlib.suppress(StewardGone):
+            self.steward.wait_until(lambda: not self.links.sockets_wait, SOCKETS_LIMIT_S)
+        self.links.tick(self.loop.clock())
+        self.steward.attach(self.loop, self._steward_came, self._status_soon)
 
     # --- what parts report to each other
 
@@ -239,21 +281,77 @@ class Engine:
         node, device = self.made.node, self.pump.device
         return Wish(
             device_index=device.index,
+            devices_received=self._devices_received,
             device_mtu=max(node.device_mtu, DEVICE_MTU_MIN),
-            far=node.called(),
+            snapshot=self.interfaces.snapshot.number,
+            far=tuple(node.called()),
             receiving=self.links.receiving(),
             unheard=self.links.unheard(),
+            silent=self._silent(),
         )
 
-    def _device_configured(self, mtu: int, now: float) -> None:
-        self.pump.device.mtu = mtu
-        self.made.node.note(events.DeviceMtuSet(self._config.device_name, mtu), now)
+    def _silent(self) -> Tuple[Silent, ...]:
+        if self.made.secure is None:
+            return ()
+        names = {link.index: link.name for link in self.interfaces.snapshot.links}
+        return tuple(
+            Silent(index, names[index], source, address)
+            for index, source, address in self.made.secure.silent(SILENT_MAX)
+            if index in names
+        )
+
+    def _steward_came(self, now: float) -> None:
+        """Tell another steward what the one that has ended was told."""
+        self._devices_received = 0
+        self.steward.send(orders.Resume(nodes.host_settings(self._live.current)))
+        self.interfaces.begin()
+        self.links.start_again(now)
+        self.reload.start_again()
+        if self.made.starts is not None:
+            self._remember_start(self.made.starts.epoch, self.made.starts.reset_keys)
+        if self._callers is not None:
+            self._callers.remember_again()
+        self._status_soon(now)
+
+    def _remember_start(self, epoch: int, reset_keys: Tuple[bytes, ...]) -> None:
+        keys = tuple(key.hex() for key in reset_keys)
+        order = orders.Remember(self._config.device_name, epoch=epoch, reset_keys=keys)
+        self.steward.send(order, replaces="start")
+
+    def _remember_callers(self, callers: Any) -> None:
+        order = orders.Remember(self._config.device_name, callers=callers)
+        self.steward.send(order, replaces="callers")
+
+    def _device_opened(
+        self, opened: answers.DeviceOpened, descriptors: List[int], now: float
+    ) -> None:
+        """Take over a device that had to be made again."""
+        self._devices_received += 1
+        tun = Tun(self._config.device_name, OpenedDevice(tuple(descriptors), opened.features))
+        try:
+            self.pump.device.attach(tun, opened.index)
+        except OSError as error:
+            log.warning("the device %s cannot be read: %s", self._config.device_name, error)
+        self.interfaces.tell(now)
+
+    def _device_configured(
+        self, configured: answers.DeviceConfigured, _descriptors: List[int], now: float
+    ) -> None:
+        self.pump.device.mtu = configured.mtu
+        self.made.node.note(events.DeviceMtuSet(self._config.device_name, configured.mtu), now)
+
+    def _machine_copied(
+        self, _copied: answers.MachineCopied, _descriptors: List[int], now: float
+    ) -> None:
+        if self._copies is not None:
+            self._copies.announced(now)
 
     def _receive_failed(self, receiver: Receivers, error: OSError, now: float) -> None:
         self.links.receive_failed(receiver, error, now)
 
     def _look_soon(self, now: float) -> None:
         self.interfaces.look_soon(now)
+        self.interfaces.wish_changed(now)
 
     def _wish_changed(self, now: float) -> None:
         self.interfaces.wish_changed(now)
@@ -264,3 +362,14 @@ class Engine:
     def _stood_still(self, now: float) -> None:
         if self._copies is not None:
             self._copies.catch_up(now)
+
+
+def read_config(steward: Steward) -> Config:
+    """Return the configuration as the steward reads it; `ConfigError` says what is wrong."""
+    try:
+        read, _ = steward.call(orders.ReadConfiguration(0), answers.ConfigurationRead)
+    except StewardGone as error:
+        raise StartError(f"{error}: look at what it has logged") from error
+    if read.config is None:
+        raise ConfigError(list(read.errors))
+    return read.config  # type: ignore[no-any-return]

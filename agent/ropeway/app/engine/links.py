@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import resource
 from collections import Counter
@@ -19,19 +20,22 @@ from typing import (
     Optional,
     Set,
     Tuple,
+    Union,
 )
 
 from ropeway.app.config.model import SECURE, Config
-from ropeway.app.engine.interfaces import Snapshot
-from ropeway.app.engine.loop import RETRY_S
+from ropeway.app.engine.loop import RETRY_S, Loop
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets
-from ropeway.app.engine.rate_limited_log import RateLimitedLog
+from ropeway.app.rate_limited_log import RateLimitedLog
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
-from ropeway.kernel import classic_sockets, udp
 from ropeway.kernel.classic_sockets import LinkSockets
 from ropeway.kernel.udp import StraySocket, UdpSocket
+from ropeway.steward.answers import Snapshot, SocketOpened
+from ropeway.steward.client import Steward
+from ropeway.steward.orders import OpenSocket
+from ropeway.steward.pipe import close_all
 
 log = logging.getLogger("ropeway")
 
@@ -89,64 +93,135 @@ def _sockets_max() -> int:
     return max(1, min(SOCKETS_MAX, (limit - DESCRIPTORS_RESERVED) // 2))
 
 
-class Opener:
-    """Opens sockets of the network's encapsulation. `features` are those asked of the kernel."""
+#: Takes what was opened, or the `OSError` that says why it could not be, and the time.
+Opened = Callable[[Any, float], None]
 
-    def __init__(self, config: Config, features: FrozenSet[str]) -> None:
+
+class Opener:
+    """Has sockets of the network's encapsulation opened by the steward, and takes them over.
+
+    `features` are those asked of the kernel.
+    """
+
+    def __init__(self, config: Config, features: FrozenSet[str], steward: Steward) -> None:
         #: Whether links have a UDP socket at each address; otherwise each has one raw socket.
         self.secure = config.encapsulation == SECURE
         #: The UDP port of a secure network.
         self.port = config.port
         self._features = features
+        self._steward = steward
+        self._number = 0
+        # By the number of the order: whom to give what was opened, and what it is.
+        self._asked: Dict[int, Tuple[Opened, OpenSocket]] = {}
+        steward.on(SocketOpened, self._take)
 
-    def open(self, link: Link, address: str) -> Sockets:
-        """Return what sends and receives at an address of a link; `OSError` if it cannot be had."""
-        if self.secure:
-            here = link.index, link.name, address, self.port
-            return UdpSocket(*here, udp.open_socket(*here), self._features)
-        pair = classic_sockets.open_pair(link.index, link.name)
-        return LinkSockets(link.index, link.name, *pair)
+    @property
+    def waits(self) -> bool:
+        """Whether there are sockets that were asked for and did not come yet."""
+        return bool(self._asked)
 
-    def open_stray(self, link: Link, address: str) -> StraySocket:
-        """Return what receives at an address by every interface; `OSError` if it cannot be had."""
-        opened = udp.open_stray(address, self.port)
-        return StraySocket(link.index, link.name, address, self.port, opened, self._features)
+    def ask(self, link: Link, address: str, stray: bool, opened: Opened) -> int:
+        """Have what sends and receives at an address of a link opened, and given to `opened`.
+
+        With `stray` it is what receives there by every interface. Returns a number to forget it by.
+        """
+        self._number += 1
+        order = OpenSocket(
+            self._number,
+            link.index,
+            link.name,
+            address,
+            self.port if self.secure else 0,
+            stray,
+        )
+        self._asked[self._number] = opened, order
+        self._steward.send(order)
+        return self._number
+
+    def forget(self, number: int) -> None:
+        """Close what was asked for as soon as it comes."""
+        self._asked.pop(number, None)
+
+    def forget_all(self) -> None:
+        """Forget what was asked of a steward that has ended."""
+        self._asked.clear()
+
+    def _take(self, answer: SocketOpened, descriptors: List[int], now: float) -> None:
+        opened, order = self._asked.pop(answer.number, (None, None))
+        if opened is None or order is None:
+            close_all(descriptors)
+        elif not descriptors:
+            opened(OSError(answer.errno, answer.reason), now)
+        else:
+            opened(self._wrap(order, descriptors), now)
+
+    def _wrap(self, order: OpenSocket, descriptors: List[int]) -> Union[Sockets, StraySocket]:
+        index, name, address, port = order.index, order.name, order.address, order.port
+        if not self.secure:
+            send, receive = descriptors
+            return LinkSockets(index, name, send, receive)
+        if order.stray:
+            return StraySocket(index, name, address, port, descriptors[0], self._features)
+        return UdpSocket(index, name, address, port, descriptors[0], self._features)
 
 
 class Strays:
     """Sockets that receive by every interface what comes for an address that only one link has."""
 
-    def __init__(self, opener: Opener, ports: Ports, receive: Receive) -> None:
+    def __init__(
+        self, opener: Opener, ports: Ports, receive: Receive, changed: Callable[[float], None]
+    ) -> None:
         self._opener = opener
         self._ports = ports
         self._receive = receive
+        self._changed = changed
         self._open: Dict[Hashable, StraySocket] = {}
+        self._asked: Dict[Hashable, int] = {}
         #: Why there is none, by the key of the sockets that it would go with.
         self.missing: Dict[Hashable, str] = {}
 
     def close_unwanted(self, wanted: Container[Hashable]) -> None:
         """Close those that are not wanted any more."""
-        for key in [key for key in self._open if key not in wanted]:
+        for key in [key for key in (*self._open, *self._asked) if key not in wanted]:
             self.close(key)
 
     def follow(self, wanted: Bindings) -> None:
-        """Open what is missing of those that are wanted."""
-        self.missing = {}
+        """Have opened what is missing of those that are wanted."""
+        self.missing = {key: why for key, why in self.missing.items() if key in wanted}
+        there = {*self._open, *self._asked, *self.missing}
         for key, (link, address) in wanted.items():
-            if key in self._open or key not in self._ports.senders:
-                continue
-            try:
-                stray = self._opener.open_stray(link, address)
-                self._ports.open(stray, self._receive)
-            except OSError as error:
-                self.missing[key] = error.strerror or str(error)
-                continue
-            self._open[key] = stray
+            if key not in there and key in self._ports.senders:
+                opened = functools.partial(self._opened, key)
+                self._asked[key] = self._opener.ask(link, address, True, opened)
+
+    def try_again(self) -> None:
+        """Have what could not be had asked for again."""
+        self.missing.clear()
+
+    def forget_asked(self) -> None:
+        """Forget what was asked of a steward that has ended."""
+        self._asked.clear()
 
     def close(self, key: Hashable) -> None:
         """Close the one that goes with the sockets of `key`, if there is one."""
+        if key in self._asked:
+            self._opener.forget(self._asked.pop(key))
         if key in self._open:
             self._ports.close(self._open.pop(key))
+
+    def _opened(self, key: Hashable, stray: Union[StraySocket, OSError], now: float) -> None:
+        self._asked.pop(key, None)
+        self.missing.pop(key, None)
+        self._changed(now)
+        if isinstance(stray, OSError):
+            self.missing[key] = stray.strerror or str(stray)
+            return
+        try:
+            self._ports.open(stray, self._receive)
+        except OSError as error:
+            self.missing[key] = error.strerror or str(error)
+            return
+        self._open[key] = stray
 
 
 class Links:
@@ -158,6 +233,7 @@ class Links:
 
     def __init__(
         self,
+        loop: Loop,
         opener: Opener,
         node: Node,
         ports: Ports,
@@ -165,6 +241,7 @@ class Links:
         look_soon: Callable[[float], None],
         changed: Callable[[float], None],
     ) -> None:
+        self._loop = loop
         self._opener = opener
         self._node = node
         self._ports = ports
@@ -173,38 +250,69 @@ class Links:
         self._changed = changed
         self._repeated = RateLimitedLog()
         self._sockets_max = _sockets_max()
-        self._strays = Strays(opener, ports, receive)
+        self._strays = Strays(opener, ports, receive, self._settle_soon)
         self._snapshot = Snapshot()
+        self._wanted: Bindings = {}
+        # Sockets that were asked for, by key, with the number to forget them by.
+        self._asked: Dict[Hashable, int] = {}
         self._retry_at = _INF
+        # When what came lately is made use of.
+        self._settle_at = _INF
         # Why sockets cannot be had, by key, and why links get fewer than they have addresses.
         self._unusable: Dict[Hashable, str] = {}
         self._left_out: Dict[int, str] = {}
         #: Why no link can be used although there are links, as a sentence; empty if one can.
         self.none_usable = ""
 
+    @property
+    def sockets_wait(self) -> bool:
+        """Whether sockets that were asked for did not come yet."""
+        return self._opener.waits
+
     def deadline(self) -> float:
-        """Return when sockets that could not be had are tried again."""
-        return self._retry_at
+        """Return when sockets that could not be had are tried again, or came."""
+        return min(self._retry_at, self._settle_at)
 
     def tick(self, now: float) -> None:
-        """Try again to open what could not be had."""
+        """Make use of sockets that came, and ask again for those that could not be had."""
         if now >= self._retry_at:
             self.follow(self._snapshot, now)
+        elif now >= self._settle_at:
+            self._settle(now)
 
     def follow(self, snapshot: Snapshot, now: float) -> None:
         """Bring the sockets and the node in line with the links."""
         self._snapshot = snapshot
         self._retry_at = _INF
-        wanted = bindings(snapshot.links, self._opener.secure, self._sockets_max)
-        self._note_left_out(wanted)
-        unshared = _unshared(wanted) if self._opener.secure else set()
-        self._close_unwanted(wanted, unshared)
-        for key, (link, address) in wanted.items():
-            self._open(key, link, address, now)
-        self._strays.follow({key: wanted[key] for key in unshared})
+        self._wanted = bindings(snapshot.links, self._opener.secure, self._sockets_max)
+        self._note_left_out(self._wanted)
+        self._close_unwanted()
+        for key, (link, address) in self._wanted.items():
+            self._open(key, link, address)
+        self._strays.try_again()
+        self._settle(now)
+
+    def start_again(self, now: float) -> None:
+        """Ask another steward for what the one that has ended did not give."""
+        self._opener.forget_all()
+        self._asked.clear()
+        self._strays.forget_asked()
+        self.follow(self._snapshot, now)
+
+    def _settle(self, now: float) -> None:
+        """Have the node use what there is by now."""
+        self._settle_at = _INF
+        self._strays.follow({key: self._wanted[key] for key in self._unshared()})
         self._note_none_usable(now)
         self._node.set_links(self._usable(), now)
-        self._node.expect([*self._faults(), *snapshot.missing])
+        self._node.expect([*self._faults(), *self._snapshot.missing])
+
+    def _settle_soon(self, now: float) -> None:
+        self._settle_at = min(self._settle_at, now)
+        self._loop.sooner(now)
+
+    def _unshared(self) -> Set[Hashable]:
+        return _unshared(self._wanted) if self._opener.secure else set()
 
     def receive_failed(self, receiver: Receivers, error: OSError, now: float) -> None:
         """Deal with a socket that cannot be read."""
@@ -216,20 +324,24 @@ class Links:
 
     def close(self) -> None:
         """Close all sockets."""
-        for key in list(self._ports.senders):
+        for key in [*self._ports.senders, *self._asked]:
             self._close_sockets(key)
 
     # --- what others need to know
 
-    def receiving(self) -> Optional[List[int]]:
+    def receiving(self) -> Optional[Tuple[int, ...]]:
         """Return the interfaces that sockets receive by; None if they receive by any interface."""
         if self._opener.secure:
             return None
-        return [sockets.index for sockets in self._ports.senders.values()]
+        return tuple(sockets.index for sockets in self._ports.senders.values())
 
-    def unheard(self) -> Dict[Hashable, str]:
+    def unheard(self) -> Tuple[Tuple[int, str, str], ...]:
         """Return for which links and addresses nothing receives by other interfaces, and why."""
-        return dict(self._strays.missing)
+        return tuple(
+            (self._wanted[key][0].index, self._wanted[key][1], why)
+            for key, why in self._strays.missing.items()
+            if key in self._wanted
+        )
 
     def unknown(self, known: Container[int]) -> List[Tuple[Link, str]]:
         """Return the links that are not `known` to the node, and why they cannot be used."""
@@ -255,32 +367,55 @@ class Links:
 
     # --- opening and closing
 
-    def _close_unwanted(self, wanted: Bindings, unshared: Container[Hashable]) -> None:
-        for key in [key for key in self._ports.senders if key not in wanted]:
+    def _close_unwanted(self) -> None:
+        wanted = self._wanted
+        for key in [key for key in (*self._ports.senders, *self._asked) if key not in wanted]:
             self._close_sockets(key)
-        self._strays.close_unwanted(unshared)
+        self._strays.close_unwanted(self._unshared())
         for key in [key for key in self._unusable if key not in wanted]:
             del self._unusable[key]
 
-    def _open(self, key: Hashable, link: Link, address: str, now: float) -> None:
+    def _open(self, key: Hashable, link: Link, address: str) -> None:
         """Have sockets at an address of a link, new ones if those before are bound no more."""
+        if key in self._asked:
+            return
         sockets = self._ports.senders.get(key)
         if sockets is not None:
             if sockets.is_bound():
                 return
             # The interface went away and came back under its index while nobody looked.
             self._close_sockets(key)
-        try:
-            self._ports.open_sender(self._opener.open(link, address), self._receive)
-        except OSError as error:
-            self._note_unusable(key, link, address, error, now)
+        opened = functools.partial(self._opened, key, link, address)
+        self._asked[key] = self._opener.ask(link, address, False, opened)
+
+    def _opened(
+        self,
+        key: Hashable,
+        link: Link,
+        address: str,
+        sockets: Union[Sockets, OSError],
+        now: float,
+    ) -> None:
+        """Take over the sockets that came, or note why they did not."""
+        self._asked.pop(key, None)
+        self._settle_soon(now)
+        if not isinstance(sockets, OSError):
+            try:
+                self._ports.open_sender(sockets, self._receive)
+            except OSError as error:
+                sockets = error
+        if isinstance(sockets, OSError):
+            self._note_unusable(key, link, address, sockets, now)
             self._retry_at = now + RETRY_S
-            return
-        self._unusable.pop(key, None)
+        else:
+            self._unusable.pop(key, None)
 
     def _close_sockets(self, key: Hashable) -> None:
         self._strays.close(key)
-        self._ports.close_sender(key)
+        if key in self._asked:
+            self._opener.forget(self._asked.pop(key))
+        if key in self._ports.senders:
+            self._ports.close_sender(key)
 
     def _usable(self) -> List[Link]:
         """Return the links as far as there are sockets to use them."""

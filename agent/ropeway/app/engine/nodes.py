@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Optional, Set
 
 from ropeway.app.config.model import SECURE, Config, Remote
 from ropeway.app.engine.intake import Intake
+from ropeway.app.engine.starts import Starts
 from ropeway.app.errors import ConfigError
-from ropeway.app.store import state
-from ropeway.app.store.starts import Starts
 from ropeway.core.classic.node import ClassicNode
 from ropeway.core.facade import Node
-from ropeway.core.settings import Settings
+from ropeway.core.settings import Settings as NodeSettings
 from ropeway.kernel import tun
 from ropeway.kernel.udp import UDP_FEATURES
+from ropeway.steward.orders import Settings
 
 if TYPE_CHECKING:
     from ropeway.core.node import SecureNode
@@ -48,13 +48,6 @@ class Made:
         return Intake(node.inbound, node.flow, node.packets_in, node.without_packets)
 
 
-def make(config: Config, now: float) -> Made:
-    """Return the node that `config` describes; `ConfigError` where it refuses a peer."""
-    return (
-        _make_secure(config, now) if config.encapsulation == SECURE else _make_classic(config, now)
-    )
-
-
 def device_features(config: Config) -> FrozenSet[str]:
     """Return which offloads the device is asked for; classic frames have no use for them."""
     return _features(config, _DEVICE_FEATURES)
@@ -69,14 +62,15 @@ def _features(config: Config, known: FrozenSet[str]) -> FrozenSet[str]:
     return known - config.offload_disable if config.encapsulation == SECURE else frozenset()
 
 
-def _make_classic(config: Config, now: float) -> Made:
+def make_classic(config: Config, now: float) -> Made:
+    """Return the node of a classic network; `ConfigError` where it refuses a peer."""
     log.warning(
         "encapsulation classic: packets are neither authenticated nor encrypted; who can send on a"
         " link can read, forge and redirect the traffic of %s: use it on trusted LANs only",
         config.network,
     )
     node = ClassicNode(
-        Settings(
+        NodeSettings(
             address=config.address,
             network=config.network,
             router=config.router,
@@ -94,11 +88,11 @@ def _make_classic(config: Config, now: float) -> Made:
     return Made(node, node.take_datagrams)
 
 
-def _make_secure(config: Config, now: float) -> Made:
+def make_secure(config: Config, now: float, starts: Starts) -> Made:
+    """Return the node of a secure network; `ConfigError` where it refuses a peer."""
     # The other encapsulation does without the library of the ciphers.
     from ropeway.core.node import SecureNode
 
-    starts = Starts(config.device_name)
     try:
         node = SecureNode(
             secure_settings(config, starts),
@@ -108,7 +102,6 @@ def _make_secure(config: Config, now: float) -> Made:
         )
     except ValueError as error:
         raise ConfigError([f"peers: {error}"]) from error
-    node.recall(state.read_callers(config.device_name), now)
     return Made(node, node.take_trains, node, starts)
 
 
@@ -136,6 +129,21 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         epoch=starts.epoch,
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,
+    )
+
+
+def host_settings(config: Config) -> Settings:
+    """Return what the steward has to know of a configuration."""
+    return Settings(
+        secure=config.encapsulation == SECURE,
+        device_name=config.device_name,
+        device_address=config.device_address,
+        include=config.include,
+        exclude=config.exclude,
+        named_addresses=config.named_addresses,
+        precedence=config.precedence,
+        device_features=tuple(sorted(device_features(config))),
+        others=config.others,
     )
 
 

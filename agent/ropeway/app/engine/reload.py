@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from typing import Callable, List, Optional
 
-from ropeway.app.config import model, reading
+from ropeway.app.config import model
 from ropeway.app.config.model import Config
 from ropeway.app.control.answer import REASON_RESTART, Later, Refusal
 from ropeway.app.engine import nodes
 from ropeway.app.engine.freshness import Bound
-from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.loop import Loop
 from ropeway.app.engine.wakefulness import Wakefulness
-from ropeway.app.errors import ConfigError
+from ropeway.steward.answers import ConfigurationRead
+from ropeway.steward.client import Steward
+from ropeway.steward.orders import Change, ReadConfiguration
 
 log = logging.getLogger("ropeway")
 
 # Tuning
-#: Reading the configuration takes no longer; `ropeway reload` waits for 12 s.
-READING_LIMIT_S = 8.0
+#: The steward takes 8 s at most; `ropeway reload` waits for 12 s.
+READING_LIMIT_S = 9.0
 
 #: Settings that the running agent takes over by itself, whatever the node does.
 APPLIED_LIVE = (
@@ -39,14 +40,14 @@ class LiveConfig:
         made: nodes.Made,
         bound: Bound,
         wakefulness: Wakefulness,
-        interfaces: Interfaces,
+        steward: Steward,
     ) -> None:
         #: What the agent runs with.
         self.current = config
         self._made = made
         self._bound = bound
         self._wakefulness = wakefulness
-        self._interfaces = interfaces
+        self._steward = steward
 
     def apply(self, config: Config, now: float) -> None:
         """Go over to `config`, whole or not at all; `ValueError` says why not."""
@@ -67,34 +68,34 @@ class LiveConfig:
         self._bound.set(config.max_age_s)
         self._made.node.set_max_age(self._bound.max_age_s)
         self.current = config
-        self._interfaces.set_config(config, now)
+        self._steward.send(Change(nodes.host_settings(config)), replaces=Change)
 
 
 class Reload:
-    """Has the file at `path` read again, and `apply` go over to what it says.
+    """Has the steward read the file again, and `apply` go over to what it says.
 
-    `path` is None where there is no file. The answers to those who ask are given when it is done.
+    The answers to those who ask are given when it is done.
     """
 
     def __init__(
-        self, loop: Loop, path: Optional[str], apply: Callable[[Config, float], None]
+        self, loop: Loop, steward: Steward, apply: Callable[[Config, float], None]
     ) -> None:
         self._loop = loop
-        self._path = path
+        self._steward = steward
         self._apply = apply
-        self._reading: Optional[reading.Reading] = None
+        # Counts readings; that of the one that is under way, or 0.
+        self._last = 0
+        self._number = 0
         self._due = _INF
         self._answers: List[Later] = []
         # Another reading is needed after this one, and these wait for it.
         self._again = False
         self._answers_next: List[Later] = []
+        steward.on(ConfigurationRead, self._take)
 
     def ask(self, now: float, answer: Optional[Later] = None) -> None:
-        """Have the file read as it is now, and `answer` given how that went.
-
-        `ValueError` if it cannot be read.
-        """
-        if self._reading is None:
+        """Have the file read as it is now, and `answer` given how that went."""
+        if not self._number:
             self._begin(now)
         else:
             # The reading that is under way may have passed over what has changed since.
@@ -104,10 +105,7 @@ class Reload:
 
     def ask_by_signal(self, now: float) -> None:
         """Have the file read as it is now; how that went is logged."""
-        try:
-            self.ask(now)
-        except ValueError as error:
-            log.warning("%s", error)
+        self.ask(now)
 
     def deadline(self) -> float:
         """Return when a reading is given up."""
@@ -116,56 +114,44 @@ class Reload:
     def tick(self, now: float) -> None:
         """Give a reading up that takes too long."""
         if now >= self._due:
-            reading = self._end()
-            reading.give_up()
-            sentence = f"reading {reading.path} takes too long, so nothing was changed: try again"
-            self._done(now, ValueError(sentence))
+            why = self._steward.fault or "reading the configuration takes too long"
+            self._done(now, ValueError(f"{why}; nothing was changed: try again"))
 
     def close(self) -> None:
         """Tell those who wait for a reading that there will be none."""
-        if self._reading is not None:
-            self._end().give_up()
         for answer in (*self._answers, *self._answers_next):
             answer.refuse(ValueError("the agent is stopping, so nothing was changed"))
 
+    def start_again(self) -> None:
+        """Ask another steward for the reading that the one that has ended did not give."""
+        if self._number:
+            self._steward.send(ReadConfiguration(self._number))
+
     def _begin(self, now: float) -> None:
-        """Let a child read the file; packets pass meanwhile."""
-        if self._path is None:
-            raise ValueError("this agent was not started with a file to read: restart it")
-        try:
-            self._reading = reading.Reading(self._path)
-        except OSError as error:
-            raise ValueError(
-                f"{self._path} cannot be read ({error.strerror}): try again"
-            ) from error
+        """Have the file read; packets pass meanwhile."""
+        self._last += 1
+        self._number = self._last
         self._due = now + READING_LIMIT_S
         self._loop.sooner(self._due)
-        self._loop.register(self._reading.fileno(), self._read_on)
+        self._steward.send(ReadConfiguration(self._number))
 
-    def _read_on(self, _events: int, now: float) -> None:
-        assert self._reading is not None
-        if not self._reading.take():
+    def _take(self, read: ConfigurationRead, _descriptors: List[int], now: float) -> None:
+        if read.number != self._number:
             return
-        reading = self._end()
-        try:
-            self._apply(reading.result(), now)
-        except ConfigError as error:
-            sentence = "nothing was changed, because of this:\n" + "\n".join(error.errors)
+        if read.config is None:
+            sentence = "nothing was changed, because of this:\n" + "\n".join(read.errors)
             self._done(now, ValueError(sentence))
+            return
+        try:
+            self._apply(read.config, now)
         except ValueError as error:
             self._done(now, error)
         else:
             self._done(now, None)
 
-    def _end(self) -> reading.Reading:
-        reading = self._reading
-        assert reading is not None
-        self._loop.unregister(reading.fileno())
-        self._reading, self._due = None, _INF
-        return reading
-
     def _done(self, now: float, error: Optional[ValueError]) -> None:
         """Tell the log, and those who asked, how it went; read once more if need be."""
+        self._number, self._due = 0, _INF
         answers, self._answers = self._answers, []
         if error is None:
             log.info("the configuration was read again and holds from now on")
@@ -179,7 +165,4 @@ class Reload:
         if self._again:
             self._again = False
             self._answers, self._answers_next = self._answers_next, []
-            try:
-                self._begin(now)
-            except ValueError as begin_error:
-                self._done(now, begin_error)
+            self._begin(now)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, FrozenSet, List, Optional, Union
+from typing import Any, Dict, FrozenSet, Optional, Union
 
 from ropeway import __version__
 from ropeway.app.control.tree import summary
-from ropeway.app.engine.findings import Silent
 from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links
 from ropeway.app.engine.pump import Pump
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
+from ropeway.kernel import capabilities
 from ropeway.kernel.features import ON
+from ropeway.steward.client import Steward
 
 #: Why a link of a classic network carries nothing before it has sockets.
 NO_SOCKETS = "it has just appeared"
@@ -30,6 +31,7 @@ class Status:
     pump: Pump
     links: Links
     interfaces: Interfaces
+    steward: Steward
     #: What the kernel has granted the process.
     granted: Granted
     #: The offload features that the configuration disables; None if the encapsulation has none.
@@ -45,27 +47,28 @@ class Status:
         status.update(self.node.status(now))
         status["process"] = {
             **self.granted,
+            # Everything that needs one is done by the steward.
+            "capabilities": list(capabilities.held().permitted),
             "cpu_latency_us": self.pump.wakefulness.granted,
             "cpu_latency_held": self.pump.wakefulness.held,
         }
         status["device"] = self.pump.device.status()
         if self.disabled is not None:
             status["offload"] = self._offload(self.disabled)
-        shown = self.interfaces.shown()
+        status["steward"] = self.steward.status()
+        shown = self.interfaces.shown
         status["not_taking_part"] = list(shown.left_out)
         drops = self.pump.ports.receive_drops()
         for link in self._with_links(status)["links"]:
             link["receive_drops"] = drops.get(link["index"], 0)
             link.update(self.links.status(link["index"]))
-        warnings = [self.links.none_usable, *shown.device_faults]
+        warnings = [self.steward.fault, self.links.none_usable, *shown.device_faults]
         if not status["links"]:
             warnings.append(
                 "no interface takes part, so no packet gets through: look at interfaces.include and"
                 " interfaces.exclude"
             )
         warnings += shown.warnings
-        if self.disabled is not None:
-            warnings += self.interfaces.filtered(_silent(status))
         status["warnings"] = [sentence for sentence in warnings if sentence]
         return status
 
@@ -101,17 +104,6 @@ class Status:
         for name in disabled:
             features[name] = "off by configuration"
         return features
-
-
-def _silent(status: Dict[str, Any]) -> List[Silent]:
-    """Return the connections that have a route and hear nothing, over links that are up."""
-    names = {link["index"]: link["name"] for link in status["links"] if link["up"]}
-    return [
-        Silent(one["link"], names[one["link"]], one["source"], one["address"])
-        for peer in status["peers"]
-        for one in peer["connections"]
-        if one["link"] in names and one["routed"] and not one["state"]
-    ]
 
 
 def _without_sockets(link: Link, fault: str) -> Dict[str, Any]:

@@ -29,15 +29,11 @@ DEFAULT_DIRECTORY = "/var/lib/ropeway"
 EPOCH_MAX = (1 << 32) - 1
 CLOCK_MAX_S = 4_102_444_800
 """2100-01-01: a clock beyond that is wrong, and believing it would leave no room to count up."""
-FOLLOW_MIN_S = 10.0
-FOLLOW_MAX_S = 3600.0
-"""How far the wall clock is ahead when the epoch follows it: at first, and at most. Each time it is
-twice as far, so that a host that is off for long does not wear out a memory card."""
 _FILE_BYTES_MAX = 32
 _CALLERS_BYTES_MAX = 1 << 20
 RESET_KEYS_MAX = 8
 """Starts whose sessions other hosts may still have: an agent that fails is started repeatedly."""
-_RESET_KEY_BYTES = 32
+RESET_KEY_BYTES = 32
 
 
 def next_epoch(device_name: str, wall_clock_s: float) -> int:
@@ -91,29 +87,12 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     return epoch
 
 
-class Epoch:
-    """The epoch of one run, which can follow the wall clock.
+def write_epoch(device_name: str, epoch: int) -> None:
+    """Keep an epoch that is in use; `OSError` where that is not possible.
 
-    A host whose state was lost, and whose clock was set back, is refused by those that remember it.
-    It is taken again once its epoch is greater than it was, as soon as the clock is right.
+    A power cut may take it back: the next start counts from the wall clock too.
     """
-
-    def __init__(self, device_name: str, wall_clock_s: float) -> None:
-        self._device_name = device_name
-        #: As :func:`next_epoch` gives it, or greater.
-        self.number = next_epoch(device_name, wall_clock_s)
-        self._ahead_s = FOLLOW_MIN_S
-
-    def follow(self, wall_clock_s: float) -> bool:
-        """Take the wall clock's time, seconds since 1970, where it is far ahead; say if it was."""
-        if not self.number + self._ahead_s <= wall_clock_s < CLOCK_MAX_S:
-            return False
-        self.number = int(wall_clock_s)
-        self._ahead_s = min(2 * self._ahead_s, FOLLOW_MAX_S)
-        # Whoever cannot write was told at the start; and no packet is to wait for the disk.
-        with contextlib.suppress(OSError):
-            _write(_path(self._device_name, "epoch"), f"{self.number}\n", _leave_to_the_kernel)
-        return True
+    _write(_path(device_name, "epoch"), f"{epoch}\n", _leave_to_the_kernel)
 
 
 def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:
@@ -165,7 +144,7 @@ def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
         )
     keys = (fresh, *former)[:RESET_KEYS_MAX]
     try:
-        _write(path, "".join(f"{key.hex()}\n" for key in keys), _leave_to_the_kernel)
+        write_reset_keys(device_name, keys)
     except OSError as error:
         log.warning(
             "%s cannot be written (%s): other hosts will find out later when this one starts anew;"
@@ -176,11 +155,17 @@ def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
     return keys
 
 
+def write_reset_keys(device_name: str, keys: Sequence[bytes]) -> None:
+    """Keep the reset keys that are in use; `OSError` where that is not possible."""
+    content = "".join(f"{key.hex()}\n" for key in keys)
+    _write(_path(device_name, "resets"), content, _leave_to_the_kernel)
+
+
 def _read_reset_keys(path: str) -> List[bytes]:
     with open(path, "rb") as file:
-        lines = file.read(RESET_KEYS_MAX * (2 * _RESET_KEY_BYTES + 1)).split()
+        lines = file.read(RESET_KEYS_MAX * (2 * RESET_KEY_BYTES + 1)).split()
     keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
-    if any(len(key) != _RESET_KEY_BYTES for key in keys):
+    if any(len(key) != RESET_KEY_BYTES for key in keys):
         raise ValueError("a line is no key")
     return keys
 

@@ -24,21 +24,23 @@ from ropeway.app.engine import (
     chores,
     engine,
     intake,
-    interfaces,
     links,
     loop,
     nodes,
     polling,
-    upkeep,
 )
 from ropeway.app.engine.continuity import boot_clock
 from ropeway.app.engine.freshness import Bound
 from ropeway.core import redundancy
 from ropeway.core.classic import frame as classic
-from ropeway.kernel import firewall, netlink, steering
-from ropeway.kernel.netlink import Change
-from ropeway.kernel.steering import Steering
+from ropeway.kernel import tun
+from ropeway.steward import firewall, upkeep, watch
+from ropeway.steward.interface import Change
+from ropeway.steward.netlink import device as kernel_device
+from ropeway.steward.netlink import steering
+from ropeway.steward.netlink.steering import Steering
 from tests.unit.app.fake_kernel import FakeKernel, interface
+from tests.unit.app.local_steward import make_agent
 from tests.unit.core.classic_world import encode
 
 ETH0 = interface(2, "eth0", "192.168.0.1/24")
@@ -174,7 +176,7 @@ def connections(settings):
 
 def test_start_serve_stop(kernel, tmp_path):
     settings = settings_for(tmp_path)
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
 
     def steps():
         eventually(lambda: kernel.links)
@@ -218,7 +220,7 @@ def test_packets_pass_both_ways(kernel, tmp_path):
         eventually(lambda: ask(settings, command="status")["counters"]["duplicates"] == 1)
         assert kernel.tun.written == [inward]
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 @pytest.fixture
@@ -285,13 +287,13 @@ def test_what_waited_while_the_agent_stood_still_is_dropped_and_what_is_fresh_is
         kernel.tun.put(packet("10.0.0.1", "10.0.0.2"))
         eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_what_the_agent_has_in_hand_when_it_is_stopped_is_dropped(kernel, tmp_path, monkeypatch):
     settings, ahead = settings_for(tmp_path, max_age_s=15.0), [0.0]
     monkeypatch.setattr(engine, "boot_clock", lambda: boot_clock() + ahead[0])
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
 
     def steps():
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
@@ -333,11 +335,11 @@ def test_without_a_bound_everything_is_delivered_however_old(kernel, tmp_path, s
         eventually(lambda: [one for _, one in link.sent if len(one) > classic.OVERHEAD])
         assert expired(settings) == [0, 0, 0]
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_a_quiet_agent_sleeps_for_a_fifth_of_the_bound_at_most(kernel, tmp_path):
-    agent = engine.Engine(settings_for(tmp_path, max_age_s=0.5))
+    agent = make_agent(settings_for(tmp_path, max_age_s=0.5))
     asked = []
 
     class Watched:
@@ -381,7 +383,7 @@ def test_interfaces_that_come_and_go_become_links_at_once(kernel, tmp_path):
         eventually(lambda: kernel.link("eth1").index == 7)
         assert links() == ["eth1"]
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
@@ -395,12 +397,12 @@ def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
         # What was drained at last may have to wait for its dump.
         eventually(lambda: kernel.dumps > before)
         dumps, took_s = kernel.dumps - before, time.monotonic() - began
-        assert dumps <= took_s / interfaces.DUMP_GAP_S + 2
+        assert dumps <= took_s / watch.DUMP_GAP_S + 2
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
 
 
-def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
+def test_hint_at_routes_costs_look_ups_and_no_dump(kernel, tmp_path):
     settings = settings_for(tmp_path)
 
     def steps():
@@ -410,17 +412,16 @@ def test_hint_at_routes_costs_a_dump_of_the_routes_alone(kernel, tmp_path):
             c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
         ]
         dumps = settled(kernel)
-        routed = interface(2, "eth0", "192.168.0.1/24", routes=("172.16.0.0/12", "192.168.0.0/24"))
-        kernel.interfaces[1] = routed
+        kernel.routes.add((2, "172.20.0.7"))
         kernel.hints.put(Change.ROUTES)
         eventually(
             lambda: [
                 c for c in connections(settings) if c["address"] == "172.20.0.7" and c["routed"]
             ]
         )
-        assert (kernel.dumps - dumps, kernel.route_dumps) == (0, 1)
+        assert kernel.dumps == dumps
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, caplog):
@@ -453,7 +454,7 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
         (link,) = eventually(lambda: ask(settings, command="status")["links"])
         assert (link["up"], link["unusable"]) == (True, None)
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
     assert [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()] == [
         "eth0(2) cannot be used: No such device"
     ]
@@ -467,7 +468,7 @@ def test_interface_that_went_away_and_came_back_under_its_index_gets_new_sockets
         eventually(lambda: kernel.link("eth0") is not old)
         assert old.closed
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
 
 
 def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
@@ -479,7 +480,7 @@ def test_interface_that_only_went_down_keeps_its_sockets(kernel, tmp_path):
         assert kernel.links == [link]
         assert not link.closed
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
 
 
 @pytest.mark.parametrize("code", [errno.ENETDOWN, errno.ENODEV, errno.EIO])
@@ -495,7 +496,7 @@ def test_receiving_that_fails_never_ends_the_loop(kernel, tmp_path, code):
         kernel.link("eth0").put(frame())
         eventually(lambda: [c for c in connections(settings) if c["received"]])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_sends_that_are_refused_are_counted(kernel, tmp_path):
@@ -506,7 +507,7 @@ def test_sends_that_are_refused_are_counted(kernel, tmp_path):
         link.refuse = {"ENOBUFS": 1}
         eventually(lambda: ask(settings, command="status")["links"][0]["send_errors"])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 @pytest.mark.parametrize(
@@ -543,7 +544,7 @@ def test_device_that_somebody_changed_is_repaired(kernel, tmp_path, spoil):
         assert kernel.configured[1] == (index, "10.0.0.1/24", 1466, "ropeway")
         assert len(kernel.tuns) == (2 if spoil in (None, {"name": "renamed"}) else 1)
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EFAULT, errno.ENOMEM])
@@ -561,7 +562,7 @@ def test_packet_that_cannot_be_read_leaves_the_device_as_it_is(kernel, tmp_path,
         assert (len(kernel.tuns), len(kernel.configured)) == (1, 1)
         assert not kernel.tun.closed
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def lose_device(kernel, error):
@@ -581,12 +582,12 @@ def test_device_that_is_gone_is_found_whatever_reading_says(kernel, tmp_path):
         eventually(lambda: len(kernel.configured) == 2)
         assert len(kernel.tuns) == 2
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_device_that_is_gone_in_the_middle_of_a_flood_is_made_again(kernel, tmp_path):
     settings = settings_for(tmp_path)
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
 
     def steps():
         eventually(lambda: kernel.configured)
@@ -621,7 +622,7 @@ def crowded(kernel, tmp_path, monkeypatch):
     """Settings, an agent with them that soon tries again, and its epoll."""
     monkeypatch.setattr(links, "RETRY_S", 0.01)
     settings = settings_for(tmp_path)
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
     epoll = agent.loop._epoll = CrowdedEpoll(agent.loop._epoll)
     return settings, agent, epoll
 
@@ -655,15 +656,15 @@ def test_device_that_cannot_be_watched_is_tried_again(kernel, crowded):
         kernel.tun.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
         eventually(lambda: epoll.refused > 1)
         epoll.full = False
-        eventually(lambda: len(kernel.configured) == 2)
-        assert [made.closed for made in kernel.tuns] == [True] * (epoll.refused + 1) + [False]
+        closed = [True] * (epoll.refused + 1) + [False]
+        eventually(lambda: [made.closed for made in kernel.tuns] == closed)
 
     run(agent, steps)
 
 
 def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path, monkeypatch):
     settings = settings_for(tmp_path)
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
     seen = set()
 
     def steps():
@@ -680,7 +681,7 @@ def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path
 def test_turn_in_which_all_that_waited_was_served_is_one_with_packets(
     kernel, tmp_path, monkeypatch
 ):
-    agent = engine.Engine(settings_for(tmp_path))
+    agent = make_agent(settings_for(tmp_path))
     served = []
 
     class Watched(intake.Intake):
@@ -740,7 +741,7 @@ def test_a_wait_that_a_timer_cuts_short_says_nothing_of_answers(wait_s, trusted)
 
 
 def test_others_may_run_after_each_turn_with_packets_and_no_other(kernel, tmp_path, monkeypatch):
-    agent = engine.Engine(settings_for(tmp_path))
+    agent = make_agent(settings_for(tmp_path))
     yielded = []
     turns = []
 
@@ -767,7 +768,7 @@ def test_device_follows_the_smallest_link(kernel, tmp_path, caplog):
         eventually(lambda: kernel.configured[-1][2] == 1466)
 
     remotes = tuple(model.Remote("10.0.0.2", f"192.168.{n}.2", 0) for n in range(2))
-    run(engine.Engine(settings_for(tmp_path, remotes=remotes)), steps)
+    run(make_agent(settings_for(tmp_path, remotes=remotes)), steps)
     assert not [r for r in caplog.records if "repairing" in r.getMessage()]
 
 
@@ -777,7 +778,7 @@ def test_firewall_is_put_back(kernel, tmp_path):
         kernel.watch.put(b"gone")
         eventually(lambda: kernel.firewall == ["replace", "replace"])
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
 
 
 def test_remotes_at_run_time(kernel, tmp_path):
@@ -794,7 +795,7 @@ def test_remotes_at_run_time(kernel, tmp_path):
         ask(settings, command="remote-remove", host="10.0.0.7", address=None)
         assert "10.0.0.7" not in hosts()
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 @pytest.mark.parametrize(
@@ -822,7 +823,7 @@ def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
             ask(settings, **message)
         assert ask(settings, command="status")["version"]
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def said(caplog, part):
@@ -836,7 +837,7 @@ def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog)
         kernel.hints.put(Change.ROUTES)
         eventually(lambda: kernel.steering.main)
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
     assert kernel.steered == [Steering(main=True, first=False)]
     assert said(caplog, "repairing") == ["repairing device ropeway0: it lacks its route"]
 
@@ -844,7 +845,7 @@ def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog)
 def test_device_that_somebody_spoils_again_and_again_is_repaired_ever_more_seldom(kernel, tmp_path):
     looks = []
     keeper = upkeep.Upkeep(
-        settings_for(tmp_path), frozenset(), None, None, lambda at: looks.append(at)
+        nodes.host_settings(settings_for(tmp_path)), None, None, lambda at: looks.append(at)
     )
     repaired = [now for now in range(1000, 1600) if keeper._may_repair("it is down", now)]
     pauses = [after - before for before, after in zip(repaired, repaired[1:])]
@@ -869,7 +870,7 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
     kernel, tmp_path, caplog, spoil
 ):
     settings = settings_for(tmp_path)
-    agent = engine.Engine(settings)
+    agent = make_agent(settings)
     fault, values = spoil
     sentence = (
         f"device ropeway0 is repaired within 32 s, because it was changed again and again: {fault}"
@@ -878,7 +879,7 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
     def steps():
         eventually(lambda: kernel.configured)
         settled(kernel)
-        keeper = agent.interfaces._upkeep
+        keeper = agent.steward.upkeep
         keeper._repair_pause_s, keeper._repair_at = 32.0, boot_clock() + 32.0
         *others, device = kernel.interfaces
         if values:
@@ -918,7 +919,7 @@ def test_status_tells_that_no_interface_takes_part_while_that_is_so(kernel, tmp_
         kernel.change(*links)
         eventually(lambda: ask(settings, command="status")["warnings"] == [])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_status_tells_why_the_device_cannot_be_repaired(kernel, tmp_path, monkeypatch):
@@ -932,14 +933,14 @@ def test_status_tells_why_the_device_cannot_be_repaired(kernel, tmp_path, monkey
         eventually(lambda: kernel.configured)
         settled(kernel)
         with monkeypatch.context() as patched:
-            patched.setattr(netlink, "configure", refuse)
+            patched.setattr(kernel_device, "configure", refuse)
             *others, device = kernel.interfaces
             kernel.interfaces = [*others, dataclasses.replace(device, admin_up=False)]
             kernel.hints.put(b"hint")
             eventually(lambda: ask(settings, command="status")["warnings"] == [sentence])
         eventually(lambda: not ask(settings, command="status")["warnings"])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel, tmp_path, caplog):
@@ -951,7 +952,7 @@ def test_traffic_that_other_rules_lead_elsewhere_is_no_fault_of_the_route(kernel
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
     assert kernel.steered == []
 
 
@@ -976,7 +977,7 @@ def test_interface_that_becomes_stacked_on_the_device_is_told_once(kernel, tmp_p
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
     assert said(caplog, "takes no part") == [
         f"{name} takes no part, because it sends its packets through ropeway0, a virtual network"
         for name in ("br0(5)", "vx0(6)")
@@ -1005,7 +1006,7 @@ def test_link_within_the_virtual_network_is_told_once(kernel, tmp_path, caplog):
         eventually(lambda: kernel.dumps > dumps)
         assert ask(settings, command="status")["warnings"] == said(caplog, "the virtual")
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
     assert said(caplog, "the virtual") == [
         TOLD,
         "eth1(3) has 10.1.1.1/8, a network that holds the virtual one, 10.0.0.0/24: hosts of that"
@@ -1026,7 +1027,7 @@ def test_virtual_network_goes_before_a_link_of_the_same_addresses_while_it_has_t
         kernel.change(ETH0, dataclasses.replace(INSIDE, index=5, name="docker0"))
         eventually(lambda: kernel.steering == AHEAD)
 
-    run(engine.Engine(settings_for(tmp_path, exclude=("docker*",))), steps)
+    run(make_agent(settings_for(tmp_path, exclude=("docker*",))), steps)
     assert kernel.steering.rules == frozenset()
     assert said(caplog, "repairing") == []
 
@@ -1040,7 +1041,7 @@ def test_rule_that_somebody_takes_away_is_put_back_and_told(kernel, tmp_path, ca
         kernel.hints.put(Change.ROUTES)
         eventually(lambda: kernel.steering == AHEAD)
 
-    run(engine.Engine(settings_for(tmp_path)), steps)
+    run(make_agent(settings_for(tmp_path)), steps)
     assert said(caplog, "repairing") == [
         "repairing device ropeway0: a rule that leads to it is gone"
     ]
@@ -1055,7 +1056,7 @@ def test_network_takes_no_precedence_where_the_configuration_forbids_it(kernel, 
         kernel.hints.put(b"hint")
         eventually(lambda: kernel.dumps > dumps)
 
-    run(engine.Engine(settings_for(tmp_path, precedence=False)), steps)
+    run(make_agent(settings_for(tmp_path, precedence=False)), steps)
     assert kernel.steered == []
 
 
@@ -1076,14 +1077,14 @@ def test_kernel_that_refuses_rules_is_told_once(kernel, tmp_path, caplog, monkey
         eventually(lambda: len(tried) > 2)
         assert sentence in ask(settings, command="status")["warnings"]
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
     assert said(caplog, "cannot be led") == [sentence + ": trying again"]
 
 
 def test_link_that_has_the_virtual_address_is_a_mistake_of_the_configuration(kernel, tmp_path):
     kernel.interfaces = [interface(2, "eth0", "10.0.0.1/24")]
     with pytest.raises(errors.ConfigError, match=r"address: eth0\(2\) has 10\.0\.0\.1 already"):
-        engine.Engine(settings_for(tmp_path)).run()
+        make_agent(settings_for(tmp_path)).run()
     assert kernel.tun.closed
     assert kernel.firewall == ["replace", "delete"]
 
@@ -1093,7 +1094,7 @@ def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
 
     def steps():
         eventually(lambda: kernel.links)
-        second = engine.Engine(settings)
+        second = make_agent(settings)
         with contextlib.ExitStack() as stack, pytest.raises(
             errors.StartError, match="an agent is running already"
         ):
@@ -1101,16 +1102,16 @@ def test_second_agent_refuses_to_start_and_touches_nothing(kernel, tmp_path):
         assert kernel.firewall == ["replace"]
         assert len(kernel.tuns) == 1
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
 
 
 def test_start_without_device_leaves_nothing(kernel, tmp_path, monkeypatch):
     def refuse(name, features):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    monkeypatch.setattr(upkeep, "Tun", refuse)
+    monkeypatch.setattr(tun, "open_device", refuse)
     with pytest.raises(errors.StartError, match="another process holds it"):
-        engine.Engine(settings_for(tmp_path)).run()
+        make_agent(settings_for(tmp_path)).run()
     # The table of that name may be of the agent that holds the device.
     assert kernel.firewall == []
     assert os.listdir(str(tmp_path)) == []
@@ -1122,7 +1123,7 @@ def test_start_without_firewall_leaves_nothing(kernel, tmp_path, monkeypatch):
 
     monkeypatch.setattr(firewall, "replace", refuse)
     with pytest.raises(errors.StartError, match="nft refused"):
-        engine.Engine(settings_for(tmp_path)).run()
+        make_agent(settings_for(tmp_path)).run()
     assert kernel.tun.closed
     assert os.listdir(str(tmp_path)) == []
 
@@ -1137,21 +1138,21 @@ def test_device_of_another_kind_is_a_mistake_of_the_configuration(
     def refuse(name, features):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(upkeep, "Tun", refuse)
+    monkeypatch.setattr(tun, "open_device", refuse)
     with pytest.raises(error, match="the device ropeway0 cannot be made"):
-        engine.Engine(settings_for(tmp_path)).run()
+        make_agent(settings_for(tmp_path)).run()
 
 
 def test_control_socket_that_can_never_be_is_a_mistake_of_the_configuration(kernel, tmp_path):
     wish = model.Control(path=str(tmp_path / "control.sock"), group="nobody-at-all")
     with pytest.raises(errors.ConfigError, match=r"control\.group: there is no group"):
-        engine.Engine(settings_for(tmp_path, control=wish)).run()
+        make_agent(settings_for(tmp_path, control=wish)).run()
 
 
 def test_remote_that_the_node_refuses_is_a_mistake_of_the_configuration(kernel, tmp_path):
     settings = settings_for(tmp_path, remotes=(model.Remote("10.9.0.2", "192.168.0.2", 0),))
     with pytest.raises(errors.ConfigError, match=r"peers: host 10\.9\.0\.2 is not"):
-        engine.Engine(settings).run()
+        make_agent(settings).run()
     assert kernel.firewall == []
 
 
@@ -1160,7 +1161,7 @@ def test_ready_watchdog_and_stopping_are_told(kernel, tmp_path, monkeypatch):
     monkeypatch.setattr(systemd, "notify", lambda *words: told.extend(words))
     monkeypatch.setattr(systemd, "watchdog_s", lambda: 0.03)
     run(
-        engine.Engine(settings_for(tmp_path)),
+        make_agent(settings_for(tmp_path)),
         lambda: eventually(lambda: told.count("WATCHDOG=1") > 2),
     )
     assert told[0] == "READY=1"
@@ -1190,7 +1191,7 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
         kernel.change(ETH0, dataclasses.replace(ETH1, name="wwan0"))
         eventually(lambda: not ask(settings, command="status")["missing_links"])
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)
     assert [
         (r.levelname, r.getMessage().split(";")[0])
         for r in caplog.records
@@ -1200,14 +1201,13 @@ def test_named_interface_that_is_not_there_counts_as_a_link_that_carries_nothing
 
 def test_pattern_that_matches_nothing_is_told(kernel, tmp_path, caplog):
     settings = settings_for(tmp_path, include=("wlan*",))
-    run(engine.Engine(settings), lambda: eventually(lambda: kernel.configured))
+    run(make_agent(settings), lambda: eventually(lambda: kernel.configured))
     assert [r for r in caplog.records if "no interface takes part yet" in r.getMessage()]
 
 
 def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_path):
-    kernel.interfaces = [
-        interface(2, "eth0", "10.1.1.5/24", "192.168.7.2/24", routes=("0.0.0.0/0",))
-    ]
+    kernel.interfaces = [interface(2, "eth0", "10.1.1.5/24", "192.168.7.2/24")]
+    kernel.routes = {(2, "198.51.100.3")}
     kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
     settings = settings_for(tmp_path, remotes=(model.Remote("10.0.0.2", "198.51.100.3", 0),))
 
@@ -1217,4 +1217,4 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         assert to == "198.51.100.3"
         assert socket.inet_ntoa(greeting[12:16]) == "192.168.7.2"
 
-    run(engine.Engine(settings), steps)
+    run(make_agent(settings), steps)

@@ -119,34 +119,15 @@ def test_write_that_fails_leaves_the_old_state(directory, monkeypatch, caplog):
     assert "No space left" in caplog.records[-1].getMessage()
 
 
-def test_epoch_follows_the_wall_clock_that_was_set(directory):
-    epoch = state.Epoch("ropeway0", 100.0)
-    assert not epoch.follow(100.0 + state.FOLLOW_MIN_S - 1.0)
-    assert not epoch.follow(5.0)
-    assert epoch.follow(NOW_S)
-    assert epoch.number == 1_800_000_000
+def test_epoch_that_was_kept_is_counted_on(directory):
+    state.write_epoch("ropeway0", 1_800_000_000)
     assert state.next_epoch("ropeway0", 100.0) == 1_800_000_001
-    for wild_s in (5e9, -1.0, 4_294_967_295.0):
-        assert not epoch.follow(wild_s)
 
 
-def test_epoch_that_follows_for_a_year_is_seldom_written(directory):
-    epoch = state.Epoch("ropeway0", NOW_S)
-    day_s = 86_400
-    raised = [s for s in range(0, 10 * day_s, 10) if epoch.follow(NOW_S + s)]
-    # Whatever was lost, the wall clock catches up in twice the time, or in an hour more.
-    assert raised[0] <= 20
-    assert all(after <= 2.1 * before + 20 for before, after in zip(raised, raised[1:]))
-    assert all(b - a <= state.FOLLOW_MAX_S + 20 for a, b in zip(raised, raised[1:]))
-    assert len(raised) <= 24 * 10 + 10
-
-
-def test_epoch_that_cannot_be_written_is_used_all_the_same(directory, caplog):
-    epoch = state.Epoch("ropeway0", NOW_S)
-    (directory / "ropeway0.epoch.new").mkdir()
-    assert epoch.follow(NOW_S + 100.0)
-    assert epoch.number == 1_800_000_100
-    assert caplog.records == []
+def test_reset_keys_that_were_kept_are_those_of_former_starts(directory):
+    keys = [bytes([number]) * 32 for number in range(3)]
+    state.write_reset_keys("ropeway0", keys)
+    assert state.next_reset_keys("ropeway0", b"n" * 32) == (b"n" * 32, *keys)
 
 
 CALLERS = {

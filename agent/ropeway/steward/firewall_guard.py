@@ -1,0 +1,71 @@
+"""The nftables table of a classic network: made, watched, put back and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+from ropeway.steward import firewall
+from ropeway.steward.loop import Schedule
+from ropeway.steward.netlink.nft_watch import NftWatch
+
+log = logging.getLogger("ropeway")
+
+# Tuning
+#: Pause before something that the kernel refused is tried again.
+RETRY_S = 1.0
+#: Nothing else of the steward runs while nft does.
+FIREWALL_TIMEOUT_S = 3.0
+
+
+def remove_left(device_name: str) -> None:
+    """Remove the table that a killed agent of a classic network may have left."""
+    with contextlib.suppress(OSError):
+        firewall.delete(firewall.table_of(device_name))
+
+
+class FirewallGuard:
+    """Keeps the kernel from answering classic datagrams, as long as it is open.
+
+    `OSError` with a sentence where the table cannot be made.
+    """
+
+    def __init__(self, loop: Schedule, device_name: str) -> None:
+        self._loop = loop
+        self._table = firewall.table_of(device_name)
+        firewall.replace(self._table)
+        self._restored_at = float("-inf")
+        self._due = float("inf")
+        self._watch = NftWatch(self._table)
+        loop.register(self._watch.fileno(), self._hinted)
+
+    def deadline(self) -> float:
+        """Return when the table is put back."""
+        return self._due
+
+    def tick(self, now: float) -> None:
+        """Put the table back if it was taken away."""
+        if now < self._due:
+            return
+        self._due = float("inf")
+        self._restored_at = now
+        log.warning("the nft table %s was taken away: putting it back", self._table)
+        try:
+            firewall.replace(self._table, FIREWALL_TIMEOUT_S)
+        except OSError as error:
+            log.warning("%s: trying again", error)
+            self._due = now + RETRY_S
+
+    def close(self) -> None:
+        """Stop watching, and remove the table."""
+        self._loop.unregister(self._watch.fileno())
+        self._watch.close()
+        try:
+            firewall.delete(self._table)
+        except OSError as error:
+            log.warning("%s; `ropeway cleanup` removes the table", error)
+
+    def _hinted(self, _events: int, now: float) -> None:
+        if self._watch.lost():
+            self._due = max(now, self._restored_at + RETRY_S)
+            self._loop.sooner(self._due)

@@ -1,0 +1,134 @@
+"""The keeper: starts the steward, and starts it again whenever it has ended.
+
+It is forked from the engine before that gives up its privileges. It does nothing else, so that it
+stays small and nothing can reach it. The engine gets its end of each steward's pipe over a socket.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from typing import Callable, NoReturn, Optional, Tuple
+
+from ropeway.kernel import process
+
+log = logging.getLogger("ropeway")
+
+#: A steward that ends again so soon is started again ever later.
+STEADY_S = 10.0
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 10.0
+#: After the engine has gone, the steward removes what it made within this time.
+CLEAN_UP_S = 5.0
+
+PID = struct.Struct("=i")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def start(serve: Callable[[socket.socket], None]) -> Tuple[socket.socket, int]:
+    """Fork the keeper; return the engine's socket to it, and its process ID.
+
+    `serve` is the steward's work over its end of a pipe, until the other end is closed.
+    """
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # What reaches the child before it has its own handlers must not run those of the parent.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    child = os.fork()
+    if child == 0:
+        here.close()
+        _be_the_keeper(there, serve)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    there.close()
+    return here, child
+
+
+def _be_the_keeper(engine: socket.socket, serve: Callable[[socket.socket], None]) -> NoReturn:
+    status = 1
+    try:
+        # A session of its own has its own share of the processors, and no terminal's signals.
+        with contextlib.suppress(OSError):
+            os.setsid()
+        # The engine's niceness is for packets.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        process.set_name("ropeway-keeper")
+        _keep(engine, serve)
+        status = 0
+    except Exception:
+        log.exception("the steward's keeper has failed")
+    finally:
+        os._exit(status)
+
+
+def _keep(engine: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    pause_s = PAUSE_MIN_S
+    while True:
+        began = time.monotonic()
+        child, ended = _fork_steward(engine, serve)
+        gone = _wait(engine, ended, None)
+        if gone:
+            _wait_for_end(child, ended)
+            return
+        os.close(ended)
+        os.waitpid(child, 0)
+        steady = time.monotonic() - began >= STEADY_S
+        pause_s = PAUSE_MIN_S if steady else min(2 * pause_s, PAUSE_MAX_S)
+        if _wait(engine, -1, pause_s):
+            return
+
+
+def _fork_steward(engine: socket.socket, serve: Callable[[socket.socket], None]) -> Tuple[int, int]:
+    """Start a steward; return its process ID, and a descriptor that hangs up when it ends."""
+    of_engine, of_steward = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ended, alive = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            engine.close()
+            of_engine.close()
+            os.close(ended)
+            process.set_name("ropeway-steward")
+            serve(of_steward)
+            status = 0
+        except Exception:
+            log.exception("the steward has failed")
+        finally:
+            os._exit(status)
+    os.close(alive)
+    of_steward.close()
+    rights = array.array("i", [of_engine.fileno()])
+    with contextlib.suppress(OSError):  # the engine is gone, which shows at once
+        engine.sendmsg([PID.pack(child)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    of_engine.close()
+    return child, ended
+
+
+def _wait(engine: socket.socket, ended: int, timeout_s: Optional[float]) -> bool:
+    """Wait until the engine or the steward is gone, or for a time; True if the engine is gone."""
+    waiting = select.poll()
+    # Nothing is ever read: the engine says nothing.
+    waiting.register(engine, 0)
+    if ended >= 0:
+        waiting.register(ended, 0)
+    ready = waiting.poll(None if timeout_s is None else timeout_s * 1000)
+    return any(descriptor == engine.fileno() for descriptor, _ in ready)
+
+
+def _wait_for_end(child: int, ended: int) -> None:
+    waiting = select.poll()
+    waiting.register(ended, 0)
+    if not waiting.poll(CLEAN_UP_S * 1000):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)

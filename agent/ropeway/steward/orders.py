@@ -1,0 +1,335 @@
+"""What the engine asks of the steward, as JSON.
+
+The engine reads hostile bytes, so the steward takes nothing of it on trust: each order is checked
+whole, and one that does not keep to the form ends the connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, Union
+
+#: An order in bytes, at most: one with all far addresses of a large router takes 200 kB.
+BYTES_MAX = 4 << 20
+_INDEX_MAX = (1 << 31) - 1
+_TEXT_MAX = 256
+_LIST_MAX = 1 << 16
+
+
+class Malformed(ValueError):
+    """Bytes that are no order."""
+
+
+@dataclass(frozen=True)
+class ReadConfiguration:
+    """Read the configuration's file; answered by `ConfigurationRead` with the same number."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class BeginState:
+    """Count this start of the agent; answered by `StateBegun`."""
+
+    device_name: str
+
+
+@dataclass(frozen=True)
+class Remember:
+    """Keep what is given here for the next start; None leaves what is kept."""
+
+    device_name: str
+    epoch: Optional[int] = None
+    #: In hexadecimal, the newest first.
+    reset_keys: Optional[Tuple[str, ...]] = None
+    #: Addresses and ports by host.
+    callers: Optional[Mapping[str, Tuple[Tuple[str, int], ...]]] = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steward has to know of the configuration that the engine runs with."""
+
+    #: Whether the network is a secure one; else it is classic.
+    secure: bool
+    device_name: str
+    #: The virtual address with the network's prefix length, "10.0.0.1/24".
+    device_address: str
+    include: Tuple[str, ...]
+    exclude: Tuple[str, ...]
+    #: Addresses that every link gets, wherever they live.
+    named_addresses: Tuple[str, ...]
+    #: Whether the virtual network goes before an interface's own where they overlap.
+    precedence: bool
+    #: Offload features that the device is asked for.
+    device_features: Tuple[str, ...]
+    #: Real addresses of other hosts, by virtual address.
+    others: Mapping[str, Tuple[str, ...]]
+
+    @property
+    def address(self) -> str:
+        """The virtual address."""
+        return self.device_address.split("/", maxsplit=1)[0]
+
+    @property
+    def network(self) -> str:
+        """The virtual network, "10.0.0.0/24"."""
+        return str(ipaddress.IPv4Interface(self.device_address).network)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Make the device, and what the encapsulation needs besides.
+
+    Answered by `DeviceOpened` or `Failed`.
+    """
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on where another steward has ended: the device is there."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Change:
+    """Go over to other settings."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A connection that has a route to a far address and hears nothing from there."""
+
+    #: The link's interface index and name.
+    index: int
+    name: str
+    #: The address of this host that it sends from, and the far address.
+    source: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the engine wants of the host, and what the host has to know of the engine.
+
+    The first one after `Begin` or `Resume` starts the look at the interfaces.
+    """
+
+    #: The interface index of the open device; 0 if there is none and it has to be made.
+    device_index: int
+    #: How many devices of this steward the engine has received.
+    devices_received: int
+    #: The MTU in bytes that the device has to have.
+    device_mtu: int
+    #: The number of the last snapshot that the engine has taken over; 0 for none.
+    snapshot: int = 0
+    #: Far addresses: each link says from which address the kernel sends there.
+    far: Tuple[str, ...] = ()
+    #: The interfaces that sockets receive by, by index; None if sockets receive by any interface.
+    receiving: Optional[Tuple[int, ...]] = None
+    #: Interface index and address where no socket receives at other interfaces, and why.
+    unheard: Tuple[Tuple[int, str, str], ...] = ()
+    #: Connections that hear nothing.
+    silent: Tuple[Silent, ...] = ()
+
+
+@dataclass(frozen=True)
+class LookSoon:
+    """Look at the interfaces: something failed that they may explain."""
+
+
+@dataclass(frozen=True)
+class OpenSocket:
+    """Open what a link sends and receives by; answered by `SocketOpened` with the same number.
+
+    Without an address it is the pair of sockets of a classic network.
+    """
+
+    number: int
+    index: int
+    name: str
+    address: str = ""
+    port: int = 0
+    #: Whether it receives by every interface what comes for the link's address, and sends nothing.
+    stray: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Remove what was made, and end."""
+
+
+Order = Union[
+    ReadConfiguration, BeginState, Remember, Begin, Resume, Change, Wish, LookSoon, OpenSocket, Stop
+]
+Check = Callable[[Any], Any]
+
+
+def encode(order: Order) -> bytes:
+    """Return an order as bytes."""
+    return json.dumps({"order": type(order).__name__, **asdict(order)}).encode()
+
+
+def decode(message: bytes) -> Order:
+    """Return the order that `encode` made these bytes of; `Malformed` if there is none."""
+    try:
+        data = json.loads(message)
+        if not isinstance(data, dict):
+            raise Malformed("an order is a mapping")
+        kind, checks = _KINDS[data.pop("order", "")]
+        return kind(**_checked(data, checks))  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Malformed(f"no order: {error!r}") from error
+
+
+def _checked(data: Any, checks: Mapping[str, Check]) -> Dict[str, Any]:
+    if not isinstance(data, dict) or set(data) != set(checks):
+        raise Malformed("an order has other keys")
+    return {name: check(data[name]) for name, check in checks.items()}
+
+
+def _number(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise Malformed("a number is out of its range")
+        return value
+
+    return check
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Malformed("no truth value")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _TEXT_MAX or not value.isprintable():
+        raise Malformed("no short text")
+    return value
+
+
+def _address(value: Any) -> str:
+    return str(ipaddress.ip_address(_text(value)))
+
+
+def _own_address(value: Any) -> str:
+    return _address(value) if value else ""
+
+
+def _network_address(value: Any) -> str:
+    return str(ipaddress.IPv4Interface(_text(value)))
+
+
+def _name(value: Any) -> str:
+    """Check the name of an interface: dev_valid_name() of net/core/dev.c."""
+    name = _text(value)
+    if not 0 < len(name.encode()) <= 15 or name in (".", "..") or "/" in name or ":" in name:
+        raise Malformed("no name of an interface")
+    return name
+
+
+def _key(value: Any) -> str:
+    if len(bytes.fromhex(_text(value))) != 32:
+        raise Malformed("no key")
+    return str(value)
+
+
+def _list_of(check: Check, most: int = _LIST_MAX) -> Check:
+    def check_all(value: Any) -> Tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) > most:
+            raise Malformed("no list, or one that is too long")
+        return tuple(check(one) for one in value)
+
+    return check_all
+
+
+def _by_host(check: Check) -> Check:
+    def check_all(value: Any) -> Dict[str, Any]:
+        if not isinstance(value, dict) or len(value) > _LIST_MAX:
+            raise Malformed("no mapping, or one that is too long")
+        return {_address(host): check(of_host) for host, of_host in value.items()}
+
+    return check_all
+
+
+def _these(*checks: Check) -> Check:
+    def check_each(value: Any) -> Tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) != len(checks):
+            raise Malformed("a list of another length")
+        return tuple(check(one) for check, one in zip(checks, value))
+
+    return check_each
+
+
+def _maybe(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
+
+
+def _each(kind: Type[Any], checks: Mapping[str, Check]) -> Check:
+    return lambda value: kind(**_checked(value, checks))
+
+
+_index = _number(0, _INDEX_MAX)
+_count = _number(0, 1 << 53)
+_port = _number(0, 65535)
+_settings: Dict[str, Check] = {
+    "secure": _flag,
+    "device_name": _name,
+    "device_address": _network_address,
+    "include": _list_of(_text),
+    "exclude": _list_of(_text),
+    "named_addresses": _list_of(_address),
+    "precedence": _flag,
+    "device_features": _list_of(_text, 16),
+    "others": _by_host(_list_of(_address)),
+}
+_silent: Dict[str, Check] = {
+    "index": _index,
+    "name": _name,
+    "source": _address,
+    "address": _address,
+}
+_with_settings = {"settings": _each(Settings, _settings)}
+_CHECKS: Dict[Type[Any], Dict[str, Check]] = {
+    ReadConfiguration: {"number": _count},
+    BeginState: {"device_name": _name},
+    Remember: {
+        "device_name": _name,
+        "epoch": _maybe(_number(1, (1 << 32) - 1)),
+        "reset_keys": _maybe(_list_of(_key, 64)),
+        "callers": _maybe(_by_host(_list_of(_these(_address, _port)))),
+    },
+    Begin: _with_settings,
+    Resume: _with_settings,
+    Change: _with_settings,
+    Wish: {
+        "device_index": _index,
+        "devices_received": _count,
+        "device_mtu": _number(68, 65535),
+        "snapshot": _count,
+        "far": _list_of(_address),
+        "receiving": _maybe(_list_of(_index)),
+        "unheard": _list_of(_these(_index, _address, _text)),
+        "silent": _list_of(_each(Silent, _silent)),
+    },
+    LookSoon: {},
+    OpenSocket: {
+        "number": _count,
+        "index": _index,
+        "name": _name,
+        "address": _own_address,
+        "port": _port,
+        "stray": _flag,
+    },
+    Stop: {},
+}
+_KINDS = {kind.__name__: (kind, checks) for kind, checks in _CHECKS.items()}
+assert all({one.name for one in fields(kind)} == set(checks) for kind, checks in _CHECKS.items())

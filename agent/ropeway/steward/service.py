@@ -1,0 +1,188 @@
+"""The steward's process: takes orders, keeps the host as the engine wishes, and tells what it sees.
+
+It ends when the engine's end of the pipe is closed, and removes what it made.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Callable, Dict, Optional, Sequence, Type
+
+from ropeway.steward import answers, orders, state, upkeep
+from ropeway.steward.alone import wait_for_turn
+from ropeway.steward.configuration import Configuration
+from ropeway.steward.copies import CopyWatch
+from ropeway.steward.failures import StartFailed
+from ropeway.steward.firewall_guard import FirewallGuard, remove_left
+from ropeway.steward.links import open_for_link
+from ropeway.steward.loop import Loop, Part, Schedule
+from ropeway.steward.pipe import Closed, Messages, close_all, send_whole
+from ropeway.steward.watch import Watch
+
+log = logging.getLogger("ropeway")
+
+#: Sends an answer with descriptors, which it closes then.
+Tell = Callable[[answers.Answer, Sequence[int]], None]
+
+
+class Service:
+    """What the steward does, apart from its process.
+
+    `add` lets a part have deadlines; `tell` sends an answer.
+    """
+
+    def __init__(
+        self, loop: Schedule, add: Callable[[Part], None], tell: Tell, config_path: str
+    ) -> None:
+        self._loop = loop
+        self._add = add
+        self._tell = tell
+        self._configuration = Configuration(loop, config_path, self._say)
+        add(self._configuration)
+        self._watch: Optional[Watch] = None
+        self._guard: Optional[FirewallGuard] = None
+        self._copies: Optional[CopyWatch] = None
+        self._mark: Optional[socket.socket] = None
+        #: Whether the engine has asked for the end.
+        self.stopping = False
+        self._handlers: Dict[Type[orders.Order], Callable[..., None]] = {
+            orders.ReadConfiguration: self._configuration.read,
+            orders.BeginState: self._begin_state,
+            orders.Remember: state.State().remember,
+            orders.Begin: self._begin,
+            orders.Resume: self._resume,
+            orders.Change: self._change,
+            orders.Wish: self._take_wish,
+            orders.LookSoon: self._look_soon,
+            orders.OpenSocket: self._open_socket,
+            orders.Stop: self._stop,
+        }
+
+    def take(self, order: orders.Order) -> None:
+        """Carry an order out, or begin to."""
+        self._handlers[type(order)](order)
+
+    def close(self) -> None:
+        """Remove what was made in the kernel."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._guard is not None:
+            self._guard.close()
+        if self._copies is not None:
+            self._copies.close()
+        self._configuration.close()
+        # Last of all: whoever waits for it makes the same things.
+        if self._mark is not None:
+            self._mark.close()
+
+    def _say(self, answer: answers.Answer) -> None:
+        self._tell(answer, ())
+
+    def _begin_state(self, order: orders.BeginState) -> None:
+        self._say(state.begin(order))
+
+    def _begin(self, order: orders.Begin) -> None:
+        try:
+            self._prepare(order.settings)
+        except StartFailed as failure:
+            self._say(answers.Failed(failure.sentence, failure.is_mistake))
+
+    def _prepare(self, settings: orders.Settings) -> None:
+        self._mark = wait_for_turn(settings.device_name)
+        watch = self._watch = Watch(self._loop, settings, self._tell)
+        watch.open_device()
+        upkeep.remove_left()
+        if settings.secure:
+            # Whoever has the device owns the table of its name: an agent that was killed may have
+            # left that of a classic network.
+            remove_left(settings.device_name)
+        else:
+            try:
+                self._guard = FirewallGuard(self._loop, settings.device_name)
+            except OSError as error:
+                raise StartFailed(str(error)) from error
+            self._add(self._guard)
+        self._follow(settings, watch)
+        watch.announce_device()
+
+    def _resume(self, order: orders.Resume) -> None:
+        settings = order.settings
+        self._mark = wait_for_turn(settings.device_name)
+        if not settings.secure:
+            try:
+                self._guard = FirewallGuard(self._loop, settings.device_name)
+            except OSError as error:
+                log.warning("%s", error)
+            else:
+                self._add(self._guard)
+        self._watch = Watch(self._loop, settings, self._tell)
+        self._follow(settings, self._watch)
+
+    def _follow(self, settings: orders.Settings, watch: Watch) -> None:
+        self._add(watch)
+        if settings.secure:
+            self._copies = CopyWatch(self._loop, self._say)
+
+    def _change(self, order: orders.Change) -> None:
+        if self._watch is not None:
+            self._watch.set_settings(order.settings, self._loop.clock())
+
+    def _take_wish(self, order: orders.Wish) -> None:
+        if self._watch is None:
+            return
+        try:
+            self._watch.take_wish(order, self._loop.clock())
+        except StartFailed as failure:
+            self._say(answers.Failed(failure.sentence, failure.is_mistake))
+
+    def _look_soon(self, _: orders.LookSoon) -> None:
+        if self._watch is not None:
+            self._watch.look_soon(self._loop.clock())
+
+    def _open_socket(self, order: orders.OpenSocket) -> None:
+        try:
+            descriptors = open_for_link(order)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._say(answers.SocketOpened(order.number, error.errno or 0, reason))
+        else:
+            self._tell(answers.SocketOpened(order.number), descriptors)
+
+    def _stop(self, _: orders.Stop) -> None:
+        self.stopping = True
+
+
+def serve(connection: socket.socket, config_path: str) -> None:
+    """Serve the engine at the other end of `connection` until it is gone or says so."""
+    loop = Loop()
+    messages = Messages(connection, orders.BYTES_MAX, descriptors=False)
+
+    def tell(answer: answers.Answer, descriptors: Sequence[int]) -> None:
+        try:
+            send_whole(connection, answers.encode(answer), descriptors)
+        except OSError:
+            loop.stop()
+        finally:
+            close_all(descriptors)
+
+    service = Service(loop, loop.add, tell, config_path)
+
+    def read(_events: int, _now: float) -> None:
+        try:
+            for message, _ in messages.read():
+                service.take(orders.decode(message))
+        except Closed:
+            loop.stop()
+        except orders.Malformed as error:
+            log.error("the engine has sent %s: ending", error)
+            loop.stop()
+        if service.stopping:
+            loop.stop()
+
+    loop.register(connection.fileno(), read)
+    try:
+        loop.run()
+    finally:
+        service.close()
+        connection.close()

@@ -1,0 +1,48 @@
+"""What must outlive a restart, kept on disk on behalf of the engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from ropeway.app.store import state
+from ropeway.steward import answers, orders
+
+log = logging.getLogger("ropeway")
+
+
+def begin(order: orders.BeginState) -> answers.StateBegun:
+    """Count a start of the agent, and return what earlier ones have left."""
+    name = order.device_name
+    return answers.StateBegun(
+        state.next_epoch(name, time.time()),
+        state.next_reset_keys(name, os.urandom(state.RESET_KEY_BYTES)),
+        state.read_callers(name),
+    )
+
+
+class State:
+    """Keeps what the engine has to remember."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def remember(self, order: orders.Remember) -> None:
+        """Keep what an order names; where that fails, it is logged once."""
+        try:
+            if order.epoch is not None:
+                state.write_epoch(order.device_name, order.epoch)
+            if order.reset_keys is not None:
+                keys = [bytes.fromhex(key) for key in order.reset_keys]
+                state.write_reset_keys(order.device_name, keys)
+            if order.callers is not None:
+                state.write_callers(order.device_name, order.callers)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "the state cannot be written (%s): after a restart, idle hosts are reached once"
+                    " they call; let the user of the agent write there",
+                    error.strerror or error,
+                )

@@ -1,0 +1,450 @@
+"""Follows the host's interfaces, tells the engine what is there, and keeps the device as it wishes.
+
+Events of the kernel are hints; a dump is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple
+
+from ropeway.app.rate_limited_log import RateLimitedLog
+from ropeway.core.link import Link
+from ropeway.core.redundancy import LinkHealth
+from ropeway.kernel.tun import OpenedDevice
+from ropeway.kernel.udp import preferred_source
+from ropeway.steward import answers, no_device, overlap, own_address, selection, shared_lan
+from ropeway.steward.device import open_device
+from ropeway.steward.failures import StartFailed
+from ropeway.steward.findings import reverse_path_sentences, shared_lan_sentences
+from ropeway.steward.interface import Change, Interface
+from ropeway.steward.loop import Schedule
+from ropeway.steward.netlink import hints, interfaces, routes
+from ropeway.steward.orders import Settings, Wish
+from ropeway.steward.route_lookup import RouteLookup
+from ropeway.steward.upkeep import Upkeep
+
+log = logging.getLogger("ropeway")
+
+# Tuning
+#: Pause before something that the kernel refused is tried again.
+RETRY_S = 1.0
+#: Netlink may lose an event; a dump this often finds the change.
+DUMP_EVERY_S = 30.0
+#: A burst of netlink events costs one dump in this time ...
+DUMP_GAP_S = 0.05
+#: ... and dumps never take more than one part in this of the time.
+DUMP_SHARE = 10
+#: Routes to far addresses that the engine has met since the last look are looked up this often.
+LOOKUP_GAP_S = 0.05
+#: What keeps links from receiving shows in settings of the kernel, which are looked at this often.
+FINDINGS_EVERY_S = 2.0
+
+_INF = float("inf")
+
+#: Sends an answer with descriptors, which are closed then.
+Tell = Callable[[answers.Answer, Sequence[int]], None]
+
+
+class DumpSchedule:
+    """When interfaces and routes are dumped, and routes to far addresses looked up.
+
+    All times are seconds of the loop's clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._interfaces_due = now
+        self._routes_due = _INF
+        self._lookup_due = _INF
+        self._looked_up_at = -_INF
+        self._gap_s = DUMP_GAP_S
+        self._dumped_at = -_INF
+
+    def deadline(self) -> float:
+        """Return when the next dump is due."""
+        return min(self._interfaces_due, self._routes_due, self._lookup_due)
+
+    def soon(self, now: float, change: Change) -> None:
+        """Dump what may have changed at once, or as soon as the gap after the last dump allows."""
+        due = max(now, self._dumped_at + self._gap_s)
+        if change is Change.INTERFACES:
+            self.by(due)
+        elif change is Change.ROUTES:
+            self._routes_due = min(self._routes_due, due)
+
+    def by(self, at: float) -> None:
+        """Dump everything at `at` at the latest."""
+        self._interfaces_due = min(self._interfaces_due, at)
+
+    def look_up_soon(self, now: float) -> None:
+        """Look routes up at once, or as soon as the gap after the last time allows."""
+        self._lookup_due = max(now, self._looked_up_at + LOOKUP_GAP_S)
+
+    def is_lookup_due(self, now: float) -> bool:
+        """Say whether routes have to be looked up now."""
+        return now >= self._lookup_due
+
+    def note_lookup(self, now: float) -> None:
+        """Take note that the routes to all far addresses were looked up."""
+        self._lookup_due, self._looked_up_at = _INF, now
+
+    def due(self, now: float) -> Change:
+        """Return what has to be dumped now, and take note that it is."""
+        if now >= self._interfaces_due:
+            self._interfaces_due, self._routes_due = now + DUMP_EVERY_S, _INF
+            return Change.INTERFACES
+        if now >= self._routes_due:
+            self._routes_due = _INF
+            return Change.ROUTES
+        return Change.NOTHING
+
+    def note(self, began_at: float, ended_at: float) -> None:
+        """Let the next dump wait the longer the longer this one took."""
+        self._dumped_at = ended_at
+        self._gap_s = max(DUMP_GAP_S, DUMP_SHARE * (ended_at - began_at))
+
+
+class Watch:
+    """Follows the interfaces by `settings`; what it sees and makes goes to `tell`."""
+
+    def __init__(self, loop: Schedule, settings: Settings, tell: Tell) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._tell = tell
+        self._repeated = RateLimitedLog()
+        self._schedule = DumpSchedule(loop.clock())
+        self._findings_due = loop.clock()
+        # What the engine has not answered yet: it is the newest that counts.
+        self._wish: Optional[Wish] = None
+        self._starting = False
+        self._tended = True
+        self._first = False
+        self._opened: Optional[Tuple[int, OpenedDevice]] = None
+        self._devices_given = 0
+        self._last_given = 0
+        self._dumped: Sequence[Interface] = ()
+        self._left_out: Sequence[selection.LeftOut] = ()
+        self._shared_lans: Sequence[shared_lan.SharedLan] = ()
+        self._filtered: Sequence[str] = ()
+        self._lookup = RouteLookup(routes.source_by, preferred_source)
+        self._snapshot = answers.Snapshot()
+        self._told = answers.Shown()
+        self._upkeep = Upkeep(settings, self._give_device, self._device_configured, self.look_by)
+        self._hints = hints.Hints(settings.secure)
+        loop.register(self._hints.fileno(), self._hinted)
+
+    # --- the start
+
+    def open_device(self) -> None:
+        """Make the device; `StartFailed` says why it cannot be made."""
+        settings = self._settings
+        try:
+            self._opened = open_device(settings.device_name, frozenset(settings.device_features))
+        except OSError as error:
+            sentence = no_device.why(settings.device_name, error)
+            raise StartFailed(sentence, error.errno == errno.EINVAL) from error
+        self._starting = True
+
+    def announce_device(self) -> None:
+        """Give the device that was made to the engine."""
+        assert self._opened is not None
+        (index, opened), self._opened = self._opened, None
+        self._give_device(index, opened)
+
+    def close(self) -> None:
+        """Follow nothing any more, and undo what leads packets to the device."""
+        self._loop.unregister(self._hints.fileno())
+        self._hints.close()
+        if self._opened is not None:
+            self._opened[1].close()
+        self._upkeep.close()
+
+    # --- what the engine says
+
+    def set_settings(self, settings: Settings, now: float) -> None:
+        """Choose interfaces by other settings from now on."""
+        self._settings = settings
+        self._upkeep.set_settings(settings)
+        self.look_soon(now)
+
+    def take_wish(self, wish: Wish, now: float) -> None:
+        """Do what the engine wishes, and look at the interfaces where that has not been done.
+
+        `StartFailed` where the first look shows that the agent cannot start.
+        """
+        before, self._wish = self._wish, wish
+        if before is None:
+            self._look_first(now)
+            return
+        if wish.far != before.far:
+            self._schedule.look_up_soon(now)
+        if (wish.receiving, wish.unheard) != (before.receiving, before.unheard):
+            self._findings_due = now
+        if wish.silent != before.silent:
+            self._findings_due = now
+        if self._tended:
+            if wish.device_mtu != self._upkeep.mtu or wish.device_index != before.device_index:
+                self.look_soon(now)
+        elif wish.snapshot == self._snapshot.number:
+            self._tend(now)
+
+    def look_soon(self, now: float, change: Change = Change.INTERFACES) -> None:
+        """Look at what may have changed at once, or as soon as the last dump allows."""
+        self._schedule.soon(now, change)
+        self._loop.sooner(self._schedule.deadline())
+
+    def look_by(self, at: float) -> None:
+        """Look at everything at `at` at the latest."""
+        self._schedule.by(at)
+        self._loop.sooner(at)
+
+    # --- the loop's side
+
+    def deadline(self) -> float:
+        """Return when a look is due."""
+        if self._wish is None:
+            return _INF
+        return min(self._schedule.deadline(), self._findings_due)
+
+    def tick(self, now: float) -> None:
+        """Look at what is due."""
+        if self._wish is None:
+            return
+        change = self._schedule.due(now)
+        if change is Change.INTERFACES:
+            self._dump(now)
+        elif change is Change.ROUTES:
+            self._look_at_routes(now)
+        elif self._schedule.is_lookup_due(now):
+            self._deliver(self._look_up(self._snapshot.links, now))
+        if now >= self._findings_due:
+            self._findings_due = now + FINDINGS_EVERY_S
+            self._look_at_settings(now)
+
+    def _hinted(self, _events: int, now: float) -> None:
+        self.look_soon(now, self._hints.drain())
+
+    # --- looking
+
+    def _look_first(self, now: float) -> None:
+        starting, self._starting = self._starting, False
+        self._schedule.due(now)
+        try:
+            dumped = interfaces.interfaces(self._settings.secure)
+        except OSError as error:
+            self._refuse_start(error)
+            self.look_by(now + RETRY_S)
+            return
+        self._look(now, dumped, starting)
+        if starting and not self._snapshot.links:
+            log.warning(
+                "no interface takes part yet: look at interfaces.include and interfaces.exclude"
+            )
+
+    def _refuse_start(self, error: OSError) -> None:
+        raise StartFailed(
+            f"the device {self._settings.device_name} cannot be set up"
+            f" ({error.strerror or error}): give the agent CAP_NET_ADMIN"
+        ) from error
+
+    def _dump(self, now: float) -> None:
+        try:
+            dumped = interfaces.interfaces(self._settings.secure)
+        except OSError as error:
+            log.warning("the network interfaces cannot be listed (%s)", error.strerror or error)
+            self.look_by(now + RETRY_S)
+        else:
+            self._look(now, dumped)
+
+    def _look(self, now: float, dumped: Sequence[Interface], starting: bool = False) -> None:
+        """Give a snapshot of what was dumped; the device follows once the engine answers."""
+        self._dumped = dumped
+        self._lookup.forget()
+        links = self._select(now)
+        self._schedule.note(now, self._loop.clock())
+        for one in self._left_out:
+            if one.stacked:
+                sentence = f"{one.name}({one.index}) takes no part, because it {one.reason}"
+                self._repeated.warn(sentence, now)
+        if starting:
+            _refuse_virtual_address(self._settings, links)
+        self._shared_lans = shared_lan.find(dumped, links)
+        self._tended = False
+        self._first = starting
+        self._deliver(links, self._missing(links))
+
+    def _look_at_routes(self, now: float) -> None:
+        """Look routes up again; nothing else has changed."""
+        self._lookup.forget()
+        links = self._select(now)
+        self._schedule.note(now, self._loop.clock())
+        # Some hosts have thousands of changes that are no matter of these links.
+        if links != self._snapshot.links:
+            self._deliver(links)
+        self._upkeep.steer(self._device(), self._overlaps(), self._settings.precedence, now)
+        self._show_again(now)
+
+    def _tend(self, now: float) -> None:
+        """Bring the device in line with the wish, and say what is wrong with this host."""
+        assert self._wish is not None
+        self._tended = True
+        starting, self._first = self._first, False
+        mtu, precedence = self._wish.device_mtu, self._settings.precedence
+        try:
+            self._upkeep.tend(self._device(), mtu, self._overlaps(), precedence, now, starting)
+        except OSError as error:
+            self._refuse_start(error)
+        self._show_again(now)
+
+    def _look_up(self, links: Sequence[Link], now: float) -> Tuple[Link, ...]:
+        """Return `links` with the sources to reach the far addresses from."""
+        assert self._wish is not None
+        self._schedule.note_lookup(now)
+        return tuple(self._lookup.complete(links, self._wish.far))
+
+    def _select(self, now: float) -> Tuple[Link, ...]:
+        """Divide what was dumped into links and others."""
+        settings = self._settings
+        rules = selection.Rules(
+            settings.include,
+            settings.exclude,
+            settings.device_name,
+            self._device_index(),
+            settings.network,
+            settings.secure,
+            settings.named_addresses,
+        )
+        links, self._left_out = selection.select(self._dumped, rules, _leads_to)
+        return self._look_up(links, now)
+
+    def _missing(self, links: Sequence[Link]) -> Tuple[LinkHealth, ...]:
+        settings = self._settings
+        return tuple(selection.missing(settings.include, settings.exclude, links, self._left_out))
+
+    # --- the device
+
+    def _device_index(self) -> int:
+        """Return the device's index: the last one given, until the engine has received it."""
+        wish = self._wish
+        if wish is None or wish.devices_received < self._devices_given:
+            return self._last_given
+        return wish.device_index
+
+    def _device(self) -> Optional[Interface]:
+        index = self._device_index()
+        return next((i for i in self._dumped if index and i.index == index), None)
+
+    def _give_device(self, index: int, opened: OpenedDevice) -> None:
+        self._devices_given += 1
+        self._last_given = index
+        self._tell(answers.DeviceOpened(index, dict(opened.features)), opened.descriptors)
+
+    def _device_configured(self, mtu: int) -> None:
+        self._tell(answers.DeviceConfigured(mtu), ())
+
+    # --- what the engine is told
+
+    def _deliver(
+        self,
+        links: Tuple[Link, ...],
+        missing: Optional[Tuple[LinkHealth, ...]] = None,
+    ) -> None:
+        before = self._snapshot
+        self._snapshot = answers.Snapshot(
+            before.number + 1,
+            links,
+            before.missing if missing is None else missing,
+        )
+        self._tell(self._snapshot, ())
+
+    def _show_again(self, now: float) -> None:
+        """Tell what the status shows, if that has changed, and log what is new."""
+        for sentence in self._lasting_sentences():
+            self._repeated.warn(sentence, now)
+        shown = self._shown()
+        if shown != self._told:
+            self._told = shown
+            self._tell(shown, ())
+
+    def _shown(self) -> answers.Shown:
+        return answers.Shown(
+            left_out=[dataclasses.asdict(one) for one in self._left_out],
+            device_faults=[self._upkeep.device_fault, self._upkeep.steering_fault],
+            warnings=[*self._lasting_sentences(), *self._filtered],
+        )
+
+    def _lasting_sentences(self) -> List[str]:
+        """Return what keeps this host from being as it should be, whatever its links hear."""
+        return [
+            *self._overlap_sentences(),
+            *self._own_address_sentences(),
+            *self._shared_lan_sentences(),
+            *self._absent_sentences(),
+        ]
+
+    def _look_at_settings(self, now: float) -> None:
+        assert self._wish is not None
+        names = {link.index: link.name for link in self._snapshot.links if link.up}
+        self._filtered = reverse_path_sentences(self._wish.silent, names)
+        self._show_again(now)
+
+    def _overlaps(self) -> List[overlap.Overlap]:
+        return overlap.find(self._dumped, self._settings.network, self._device_index())
+
+    def _overlap_sentences(self) -> List[str]:
+        settings = self._settings
+        return [
+            overlap.sentence(one, settings.network, settings.device_name, settings.precedence)
+            for one in self._overlaps()
+        ]
+
+    def _own_address_sentences(self) -> List[str]:
+        return [str(one) for one in own_address.find(self._settings.others, self._dumped)]
+
+    def _absent_sentences(self) -> List[str]:
+        """Return which addresses the configuration names and no interface has."""
+        named = self._settings.named_addresses
+        there = selection.present(self._dumped, named)
+        return [
+            f"interfaces.addresses: no interface has {address}, so nothing comes to it: add it, or"
+            " remove it from the configuration"
+            for address in named
+            if address not in there
+        ]
+
+    def _shared_lan_sentences(self) -> List[str]:
+        """Return where frames for a link may come by another interface and are lost there."""
+        wish = self._wish
+        if wish is None:
+            return []
+        lost = [_why_unheard(pair, wish) for pair in self._shared_lans]
+        return shared_lan_sentences(self._shared_lans, lost)
+
+
+def _refuse_virtual_address(settings: Settings, links: Iterable[Link]) -> None:
+    for link in links:
+        if settings.address in [text.split("/")[0] for text in link.addresses]:
+            raise StartFailed(
+                f"address: {link.name}({link.index}) has {settings.address} already:"
+                " choose another address or network, or exclude that interface",
+                is_mistake=True,
+            )
+
+
+def _why_unheard(pair: shared_lan.SharedLan, wish: Wish) -> str:
+    """Return why sockets lose what comes for a link by the other interface of its LAN."""
+    if wish.receiving is not None:
+        return "" if pair.other.index in wish.receiving else f"{pair.other.name} takes no part"
+    for index, address, why in wish.unheard:
+        if (index, address) == (pair.link.index, pair.address):
+            return f"no socket can take them there ({why})"
+    return ""
+
+
+def _leads_to(address: str) -> int:
+    with contextlib.suppress(OSError):
+        return routes.leads_to(address)
+    return 0

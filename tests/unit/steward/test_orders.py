@@ -1,0 +1,118 @@
+"""Orders of the engine, which the steward takes only in their form."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropeway.steward import orders
+
+SETTINGS = orders.Settings(
+    secure=True,
+    device_name="ropeway0",
+    device_address="10.0.0.1/24",
+    include=("*",),
+    exclude=("docker*",),
+    named_addresses=("198.51.100.9",),
+    precedence=True,
+    device_features=("tso", "vnet_hdr"),
+    others={"10.0.0.2": ("192.168.0.2", "2001:db8::2")},
+)
+WISH = orders.Wish(
+    device_index=7,
+    devices_received=1,
+    device_mtu=1440,
+    snapshot=3,
+    far=("192.168.0.2", "2001:db8::2"),
+    receiving=(2, 3),
+    unheard=((2, "192.168.0.1", "Too many open files"),),
+    silent=(orders.Silent(2, "eth0", "192.168.0.1", "192.168.0.2"),),
+)
+ALL = [
+    orders.ReadConfiguration(4),
+    orders.BeginState("ropeway0"),
+    orders.Remember("ropeway0"),
+    orders.Remember(
+        "ropeway0", 5, ("00" * 32,), {"10.0.0.2": (("192.0.2.1", 51840), ("2001:db8::1", 1))}
+    ),
+    orders.Begin(SETTINGS),
+    orders.Resume(SETTINGS),
+    orders.Change(SETTINGS),
+    WISH,
+    orders.Wish(0, 0, 68),
+    orders.LookSoon(),
+    orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840),
+    orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840, stray=True),
+    orders.OpenSocket(1, 2, "eth0"),
+    orders.Stop(),
+]
+
+
+@pytest.mark.parametrize("order", ALL, ids=lambda order: type(order).__name__)
+def test_order_arrives_as_it_was_given(order):
+    assert orders.decode(orders.encode(order)) == order
+
+
+def test_every_kind_of_order_is_tried():
+    assert {type(order) for order in ALL} == set(orders._CHECKS)
+
+
+def spoilt(order, *path_and_value):
+    *path, last, value = path_and_value
+    data = json.loads(orders.encode(order))
+    place = data
+    for key in path:
+        place = place[key]
+    place[last] = value
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 100_000,
+        b'{"order": "Nothing"}',
+        b'{"order": ["Stop"]}',
+        b'{"order": "Stop", "more": 1}',
+        b'{"order": "ReadConfiguration"}',
+        spoilt(WISH, "device_index", -1),
+        spoilt(WISH, "device_index", True),
+        spoilt(WISH, "device_index", 1 << 31),
+        spoilt(WISH, "device_mtu", 70_000),
+        spoilt(WISH, "far", ["router.example"]),
+        spoilt(WISH, "far", "192.168.0.2"),
+        spoilt(WISH, "receiving", [1.5]),
+        spoilt(WISH, "unheard", [[2, "192.168.0.1"]]),
+        spoilt(WISH, "silent", [{"index": 2}]),
+        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "a/b"),
+        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "../x"),
+        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "x" * 16),
+        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "eth0\n"),
+        spoilt(orders.Begin(SETTINGS), "settings", "device_address", "10.0.0.1; flush ruleset"),
+        spoilt(orders.Begin(SETTINGS), "settings", "secure", 1),
+        spoilt(orders.Begin(SETTINGS), "settings", "others", {"vm2": []}),
+        spoilt(orders.BeginState("ropeway0"), "device_name", "../../etc/shadow"),
+        spoilt(orders.Remember("ropeway0"), "epoch", 0),
+        spoilt(orders.Remember("ropeway0"), "reset_keys", ["00" * 31]),
+        spoilt(orders.Remember("ropeway0"), "callers", {"10.0.0.2": [["192.0.2.1", 70_000]]}),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "name", ""),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "address", "eth0"),
+    ],
+)
+def test_what_breaks_the_form_is_no_order(message):
+    with pytest.raises(orders.Malformed):
+        orders.decode(message)
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_no_order(message):
+    with pytest.raises(orders.Malformed):
+        orders.decode(message)
