@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Hashable, Iterable, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, Protocol, Sequence, Tuple
 
 from ropeway.core import events
 from ropeway.core.data.router import Router
@@ -85,12 +85,6 @@ class Node(Protocol):
 
         It does not call there before :meth:`set_links` brings the answer.
         """
-
-    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
-        """Make another way to a host known; ValueError, with a sentence, if it cannot be one."""
-
-    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
-        """Forget a way to a host; ValueError, with a sentence, if there is no such thing."""
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""

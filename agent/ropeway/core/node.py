@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random as random_module
 from dataclasses import replace
-from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple
 
 from ropeway.core import events, link_report, status, tuning
 from ropeway.core.data.receive import Receiver, packets_in, without_packets
@@ -150,22 +150,6 @@ class SecureNode:
     def expect(self, unusable: Sequence[LinkHealth]) -> None:
         """Take the links that should carry and cannot, for a reason that only the outside knows."""
         self._report.expect(unusable)
-
-    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
-        """Make another endpoint of a configured host known; ``number`` is the UDP port.
-
-        Raises ValueError, with a sentence, for a host without a key or an impossible endpoint.
-        """
-        self._peers.members.add_remote(host, address, number, now)
-        self._settle(now)
-
-    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
-        """Forget a host's endpoints at ``address``, or with None all of them.
-
-        Raises ValueError, with a sentence, if there is no such thing.
-        """
-        self._peers.members.remove_remote(host, address, now)
-        self._settle(now)
 
     def set_resolved(self, host: str, endpoints: Sequence[Endpoint], now: float) -> None:
         """Take the endpoints that a configured host's names have now, instead of those before.

@@ -54,6 +54,9 @@ class PeerSettings:
     psk: bytes = field(default=_NO_PSK, repr=False)
     #: Where it can be called; nowhere if it calls by itself.
     endpoints: Tuple[Endpoint, ...] = ()
+    #: Host names and ports at which it can be called too, once
+    #: :meth:`ropeway.core.node.SecureNode.set_resolved` says which addresses the names have.
+    names: Tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True)

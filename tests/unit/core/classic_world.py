@@ -131,6 +131,11 @@ class World:
                     node.tick(self.now)
         self.now = until
 
+    def call(self, name, host, *addresses):
+        """Have a host call another one at these addresses as well."""
+        for address in addresses:
+            self.nodes[name].add_remote(host, address, 0, self.now)
+
     def send(self, name, *packets):
         self.nodes[name].outbound(packets, self.now)
 

@@ -4,6 +4,7 @@ import hashlib
 import heapq
 import itertools
 import random
+from dataclasses import replace
 
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Link
@@ -216,6 +217,16 @@ class SecureWorld:
             key = (owner[1].index, endpoint[0])
             owner[0].inbound([received(datagram, source)], key, self.now)
 
+    def call(self, name, host, *addresses):
+        """Have a host call another one at these addresses from now on, and nowhere else."""
+        node = self.nodes[name]
+        endpoints = tuple((address, PORT) for address in addresses)
+        peers = tuple(
+            replace(one, endpoints=endpoints) if one.host == host else one
+            for one in node.settings.peers
+        )
+        node.reload(replace(node.settings, peers=peers), self.now)
+
     def send(self, name, *packets):
         self.nodes[name].outbound(packets, self.now)
 
@@ -232,11 +243,12 @@ class SecureWorld:
         return {reason: count for reason, count in dropped.items() if count}
 
 
-def peer(name, host, *addresses, **keys):
+def peer(name, host, *addresses, names=(), **keys):
     return PeerSettings(
         host,
         keys.pop("public_keys", (public(name),)),
         endpoints=tuple((address, PORT) for address in addresses),
+        names=tuple((name, PORT) for name in names),
         **keys,
     )
 

@@ -108,7 +108,7 @@ def test_connections_carry_on_where_later_links_come_without_look_ups(make):
 def test_a_configured_host_is_named_before_those_that_called():
     world = secure(link(2, NEAR), link(12, FAR))
     world.run(2.0)
-    world.nodes["b"].add_remote(A, "203.0.113.9", 51840, world.now)
+    world.call("b", A, "203.0.113.9")
     assert world.nodes["b"].called() == ["203.0.113.9", NEAR]
 
 

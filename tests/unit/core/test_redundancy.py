@@ -118,7 +118,7 @@ def test_link_that_hears_and_is_not_heard_says_so(pair):
     (theirs,) = [address for address in b if ".1." in address]
     world.cut.add((ours, theirs))
     # The other end calls by itself.
-    world.nodes["b"].add_remote("10.0.0.1", ours, 0 if pair is classic_world.pair else 51840, 100.0)
+    world.call("b", "10.0.0.1", ours)
     world.run(20)
     assert links(world, "a")["eth3"] == (
         "10.0.0.2 is heard over it, but nothing shows that this host is heard there"

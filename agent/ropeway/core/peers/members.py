@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Iterable, Optional, Sequence
+from itertools import islice
+from typing import Dict, Iterable, Sequence
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, parse_address, parse_endpoint
 from ropeway.core.peers.calls import Calls
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
-from ropeway.core.peers.links import Links
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.peers.settling import Settling
 from ropeway.core.session.handshakes import Handshakes
@@ -22,29 +22,20 @@ from ropeway.core.tables import Tables
 
 
 class _Named:
-    """The endpoints that are named for one host, by who named them; each in order, without value.
+    """The endpoints that the configuration names for one host; each in order, without value."""
 
-    The total is bounded by what each of them may name.
-    """
-
-    __slots__ = ("added", "configured", "resolved")
+    __slots__ = ("configured", "resolved")
 
     def __init__(self) -> None:
-        #: By the configuration, as addresses.
+        #: As addresses.
         self.configured: Dict[Endpoint, None] = {}
-        #: By the configuration, as names that have these addresses now.
+        #: As names that have these addresses now.
         self.resolved: Dict[Endpoint, None] = {}
-        #: By an operator.
-        self.added: Dict[Endpoint, None] = {}
 
     def all(self) -> Dict[Endpoint, None]:
-        """Return every endpoint once."""
-        return {**self.configured, **self.resolved, **self.added}
-
-    def remove(self, endpoint: Endpoint) -> None:
-        """Forget an endpoint, whoever named it."""
-        for named in (self.configured, self.resolved, self.added):
-            named.pop(endpoint, None)
+        """Return every endpoint once, :data:`tuning.MAX_REMOTES_PER_PEER` at most."""
+        every = {**self.configured, **self.resolved}
+        return dict.fromkeys(islice(every, tuning.MAX_REMOTES_PER_PEER))
 
 
 class Members:
@@ -54,7 +45,6 @@ class Members:
         self,
         handshakes: Handshakes,
         tables: Tables[SecureStrand],
-        links: Links,
         connections: Connections,
         dialogue: Dialogue,
         sessions: Sessions,
@@ -64,7 +54,6 @@ class Members:
     ) -> None:
         self._handshakes = handshakes
         self._tables = tables
-        self._links = links
         self._connections = connections
         self._dialogue = dialogue
         self._sessions = sessions
@@ -94,15 +83,20 @@ class Members:
         for host, peer in listed.items():
             strand = self._tables.strands.get(host) or self._open(host, now)
             endpoints = [parse_endpoint(*endpoint) for endpoint in peer.endpoints]
-            self._named[host].configured = dict.fromkeys(endpoints)
+            named = self._named[host]
+            named.configured = dict.fromkeys(endpoints)
+            strand.has_names = bool(peer.names)
+            if not strand.has_names:
+                named.resolved = {}
             self._follow(strand, now)
 
     def set_resolved(self, host: str, endpoints: Sequence[Endpoint], now: float) -> None:
         """Take the endpoints that the names of a configured host have now, instead of before.
 
         Sessions and connections that work live on. An impossible endpoint is left out, because a
-        name server may answer anything; beyond :data:`tuning.MAX_REMOTES_PER_PEER` the others are.
-        ValueError, with a sentence, for a host without a key.
+        name server may answer anything; so is every one beyond
+        :data:`tuning.MAX_REMOTES_PER_PEER`, configured ones included, and every one of a host that
+        has no names. ValueError, with a sentence, for a host without a key.
         """
         strand = self._known(host)
         resolved: Dict[Endpoint, None] = {}
@@ -113,47 +107,10 @@ class Members:
                 continue
             if len(resolved) == tuning.MAX_REMOTES_PER_PEER:
                 break
-        strand.has_names = True
         named = self._named[strand.host]
-        if named.resolved != resolved:
+        if strand.has_names and list(named.resolved) != list(resolved):
             named.resolved = resolved
             self._follow(strand, now)
-
-    def add_remote(self, host: str, address: str, port: int, now: float) -> None:
-        """Make another endpoint of a configured host known.
-
-        ValueError, with a sentence, for a host without a key or an impossible endpoint.
-        """
-        strand = self._known(host)
-        endpoint = parse_endpoint(address, port)
-        if self._links.holds(endpoint[0]):
-            raise ValueError(f"{address} is an address of this host; name one of {strand.host}")
-        if len(strand.endpoints) >= tuning.MAX_REMOTES_PER_PEER:
-            raise ValueError(
-                f"host {strand.host} has {len(strand.endpoints)} endpoints, which is the limit"
-            )
-        self._named[strand.host].added[endpoint] = None
-        self._follow(strand, now)
-
-    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
-        """Forget a host's endpoints at ``address``, or with None all of them.
-
-        ValueError, with a sentence, if there is no such thing.
-        """
-        strand = self._known(host)
-        if address is not None:
-            address = str(parse_address(address))
-        gone = [e for e in strand.endpoints if address in (None, e[0])]
-        learnt = [c for c in strand.connections.values() if address in (None, c.endpoint[0])]
-        if not gone and not learnt:
-            raise ValueError(f"host {strand.host} has no endpoint at {address or 'all'}")
-        strand.announced.forget(address)
-        for endpoint in gone:
-            self._named[strand.host].remove(endpoint)
-        self._follow(strand, now)
-        for connection in learnt:
-            if strand.by_way.get(connection.way) is connection:
-                self._connections.end(connection, "it was removed", now)
 
     def _known(self, host: str) -> SecureStrand:
         strand = self._tables.strands.get(str(parse_address(host)))
@@ -183,7 +140,7 @@ class Members:
         """Have the endpoints called that a host has now, and no others."""
         strand.endpoints = self._named[strand.host].all()
         if not strand.endpoints:
-            strand.announced.forget(None)
+            strand.announced.forget()
         self._connections.keep_candidates(strand, now)
         self._calls.follow(strand, now)
 

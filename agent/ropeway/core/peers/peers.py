@@ -120,7 +120,6 @@ class SecurePeers:
         self.members = Members(
             handshakes,
             tables,
-            links,
             connections,
             dialogue,
             sessions,

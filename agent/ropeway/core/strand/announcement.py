@@ -7,7 +7,7 @@ add up to more bytes than the announcements had, so nobody gains by announcing w
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, Place, without_prefix
@@ -82,10 +82,9 @@ class Announced:
             self.places = places
             self._asked = {way: at for way, at in self._asked.items() if way[1] in places}
 
-    def forget(self, address: Optional[str]) -> None:
-        """Know no place at an address any more, or with None nowhere."""
-        kept = {e: known for e, known in self.places.items() if address not in (None, e[0])}
-        self.places, self.withdrawn = kept, frozenset()
+    def forget(self) -> None:
+        """Know no place any more."""
+        self.places, self.withdrawn = {}, frozenset()
         self.ask_anew()
 
     def ask_anew(self) -> None:

@@ -143,7 +143,7 @@ class SecureConnection(Connection):
 
     @property
     def configured(self) -> bool:
-        """Whether it sends to an endpoint that the configuration or an operator named."""
+        """Whether it sends to an endpoint that the configuration names, or a name in it has."""
         return self.endpoint in self.candidates and self.endpoint in self.strand.endpoints
 
     @property
@@ -254,7 +254,7 @@ class SecureStrand(Strand[SecureConnection]):
         self.sessions = sessions
         #: The session to seal with; None while there is none.
         self.session: Optional[Session] = None
-        #: The endpoints that the configuration or an operator named.
+        #: The endpoints that the configuration names, and those that names in it have.
         self.endpoints: Dict[Endpoint, None] = {}
         #: Whether the configuration names it, so that endpoints come as the names resolve.
         self.has_names = False

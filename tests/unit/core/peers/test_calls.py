@@ -69,8 +69,7 @@ def test_an_endpoint_that_is_named_where_a_host_was_before_has_one_connection():
     world.lost = {"192.168.0.2", "192.168.1.2"}
     world.nodes["b"].recall({A: [("192.168.0.2", PORT), ("192.168.1.2", PORT)]}, world.now)
     world.run(1.0)
-    for address in ("192.168.0.2", "192.168.1.2"):
-        world.nodes["b"].add_remote(A, address, PORT, world.now)
+    world.call("b", A, "192.168.0.2", "192.168.1.2")
     strand = world.nodes["b"].tables.strands[A]
     assert list(strand.by_way.values()) == list(strand.connections.values())
     world.nodes["b"].set_links([link(12, "192.168.0.3")], world.now)

@@ -10,7 +10,6 @@ from ropeway.core.settings import PeerSettings
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_streams import A, B, C, all_once, stream
 from tests.unit.core.secure_world import (
-    PORT,
     SecureWorld,
     key,
     link,
@@ -96,17 +95,15 @@ def test_an_endpoint_can_be_added_and_removed_while_it_runs():
     world.add("b", B, [link(12, "192.168.0.3"), link(13, "192.168.1.3")], [peer("a", A)])
     world.run(1.0)
     assert world.peer("a", B)["session"] is None
-    world.nodes["a"].add_remote(B, "192.168.0.3", PORT, world.now)
+    world.call("a", B, "192.168.0.3")
     world.run(1.0)
     assert world.states("a", B) == {(2, 12): 2}
-    world.nodes["a"].add_remote(B, "192.168.1.3", PORT, world.now)
+    world.call("a", B, "192.168.0.3", "192.168.1.3")
     world.run(1.0)
     assert world.states("a", B)[3, 13] == 2
-    world.nodes["a"].remove_remote(B, "192.168.0.3", world.now)
+    world.call("a", B, "192.168.1.3")
     world.run(1.0)
     assert all_once(stream(world, 1.0))
-    with pytest.raises(ValueError, match=r"10\.0\.0\.9"):
-        world.nodes["a"].add_remote("10.0.0.9", "192.168.0.9", PORT, world.now)
 
 
 def test_an_own_address_is_not_called_in_the_place_of_another_hosts():

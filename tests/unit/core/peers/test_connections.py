@@ -222,7 +222,7 @@ def test_a_link_may_vanish_while_a_host_is_somewhere_else_than_it_is_called():
     world.run(1.0)
     hostile = Hostile(world, "b", A, ("192.168.1.2", 3))
     hostile.say(("192.168.1.77", PORT), src_index=99)
-    world.nodes["a"].add_remote(B, "192.168.1.44", PORT, world.now)
+    world.call("a", B, "192.168.0.3", "192.168.1.3", "192.168.1.44")
     hostile.say(("192.168.1.44", PORT), src_index=99)
     assert world.states("a", B)[3, 99] == 1, "it waits for an answer at another endpoint"
     world.nodes["a"].set_links([link(2, "192.168.0.2")], world.now)

@@ -1,5 +1,7 @@
 """Who belongs to the network, and the endpoints that are named for each."""
 
+from dataclasses import replace
+
 import pytest
 
 from ropeway.core import tuning
@@ -17,7 +19,8 @@ def named(*addresses):
 def world_with_a_name():
     """Host a knows host b by a name that nothing has resolved yet."""
     world = SecureWorld()
-    world.add("a", A, [link(2, "192.168.0.2"), link(3, "192.168.1.2")], [peer("b", B)])
+    links = [link(2, "192.168.0.2"), link(3, "192.168.1.2")]
+    world.add("a", A, links, [peer("b", B, names=["b.example.net"])])
     world.add("b", B, [link(12, FIRST), link(13, SECOND)], [peer("a", A)])
     return world
 
@@ -42,10 +45,20 @@ def test_a_host_is_called_where_its_name_leads_once_that_is_known():
 
 def test_a_host_whose_names_lead_nowhere_says_so():
     world = world_with_a_name()
-    world.run(1.0)
-    assert "no configured address" in world.peer("a", B)["handshake"]
+    assert "names have no address" in world.peer("a", B)["handshake"]
     world.nodes["a"].set_resolved(B, [], world.now)
     assert "names have no address" in world.peer("a", B)["handshake"]
+
+
+def test_a_host_that_has_lost_its_names_is_called_nowhere():
+    world = world_with_a_name()
+    node = world.nodes["a"]
+    node.set_resolved(B, named(FIRST), world.now)
+    node.reload(replace(node.settings, peers=(peer("b", B),)), world.now)
+    assert world.peer("a", B)["endpoints"] == []
+    assert "no configured address" in world.peer("a", B)["handshake"]
+    node.set_resolved(B, named(FIRST), world.now)
+    assert world.peer("a", B)["endpoints"] == []
 
 
 def test_other_addresses_of_a_name_end_neither_session_nor_working_connections():
@@ -87,7 +100,7 @@ def test_a_name_without_addresses_any_more_leaves_what_works():
 
 def test_addresses_of_a_name_stand_beside_configured_ones_and_outlive_a_reload():
     world = SecureWorld()
-    peers = [peer("b", B, FIRST)]
+    peers = [peer("b", B, FIRST, names=["b.example.net"])]
     world.add("a", A, [link(2, "192.168.0.2"), link(3, "192.168.1.2")], peers)
     node = world.nodes["a"]
     node.set_resolved(B, named(SECOND), world.now)
@@ -127,9 +140,22 @@ def test_addresses_for_a_host_without_a_key_are_refused():
         world.nodes["a"].set_resolved("10.0.0.9", named(FIRST), world.now)
 
 
-def test_a_removed_address_of_a_name_is_not_called_any_more():
+def test_addresses_of_names_and_configured_ones_share_one_limit():
+    world = SecureWorld()
+    configured = [f"198.51.100.{n}" for n in range(1, 31)]
+    links = [link(2, "192.168.0.2")]
+    world.add("a", A, links, [peer("b", B, *configured, names=["b.example.net"])])
+    world.nodes["a"].set_resolved(B, named(*(f"203.0.113.{n}" for n in range(1, 9))), world.now)
+    endpoints = world.peer("a", B)["endpoints"]
+    assert len(endpoints) == tuning.MAX_REMOTES_PER_PEER
+    assert endpoints[30:] == [f"203.0.113.1:{PORT}", f"203.0.113.2:{PORT}"]
+
+
+def test_an_address_where_nobody_answers_is_not_called_once_the_name_has_lost_it():
     world = world_with_a_name()
     node = world.nodes["a"]
-    node.set_resolved(B, named(FIRST, SECOND), world.now)
-    node.remove_remote(B, FIRST, world.now)
-    assert world.peer("a", B)["endpoints"] == [f"{SECOND}:{PORT}"]
+    node.set_resolved(B, named("192.168.0.9", FIRST), world.now)
+    world.run(5.0)
+    node.set_resolved(B, named(FIRST), world.now)
+    world.run(1.0)
+    assert [c["address"] for c in world.peer("a", B)["connections"]] == [FIRST]

@@ -261,11 +261,11 @@ def test_what_was_announced_gets_no_data_when_it_has_not_answered_for_long(index
     assert DATA in kinds["192.168.1.3"], "unlike what the configuration says"
 
 
-def test_an_operator_who_removes_every_endpoint_is_obeyed():
+def test_whoever_removes_every_endpoint_is_obeyed():
     world = behind_nats()
     move(world, link(12, "192.168.0.33"), link(13, "192.168.1.3"))
     lost(world, 1.0)
-    world.nodes["a"].remove_remote(B, None, world.now)
+    world.call("a", B)
     world.run(30.0)
     assert world.peer("a", B)["announced"] == []
     assert {c["origin"] for c in world.peer("a", B)["connections"]} == {"learnt"}
