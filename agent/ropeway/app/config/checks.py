@@ -11,6 +11,7 @@ from ropeway.app.config.endpoints import (
     address_at,
     check_addresses,
     check_endpoints,
+    check_names,
     endpoint,
     is_global,
 )
@@ -155,6 +156,8 @@ def _check_peers(
                 check_endpoints(listed, where, port_of(data), virtual, faults)
         elif isinstance(listed, list):
             check_addresses(listed, where, virtual, faults)
+    if secure:
+        check_names(peers, port_of(data), faults)
     if secure and router and router not in hosts and not faults.spoilt(("peers",)):
         faults.add(
             ("router",),

@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, List, Optional, Set, Union
 
 from ropeway.app.config.lines import Faults, KeyPath
+from ropeway.app.config.names import NAMES_MAX, named_endpoint
 from ropeway.app.config.schema import shown
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint
@@ -30,8 +31,9 @@ def endpoint(text: str, default_port: int) -> Endpoint:
     misplaced = found is not None and found.group(1) and ":" not in bare
     if address is None or port > 65535 or "%" in text or misplaced:
         raise ValueError(
-            f"{shown(text)!r} is no IPv4 or IPv6 address: write one with or without a port, such"
-            ' as 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840"'
+            f"{shown(text)!r} is neither an IPv4 or IPv6 address nor a name: write one with or"
+            ' without a port, such as 192.168.0.3, "192.168.0.3:51840", "[2001:db8::3]:51840" or'
+            ' "router.example.net:51840"'
         )
     if not is_global(address):
         raise ValueError(
@@ -97,7 +99,7 @@ def check_endpoints(
         if not isinstance(item, str) or faults.spoilt(where):
             continue
         try:
-            found = endpoint(item, default_port)
+            found = named_endpoint(item, default_port) or endpoint(item, default_port)
         except ValueError as error:
             faults.add(where, str(error))
             continue
@@ -106,6 +108,23 @@ def check_endpoints(
         lines.setdefault(found, faults.line_of.get(where, 1))
         if found[0] in virtual:
             faults.add(where, _is_virtual(found[0]))
+
+
+def check_names(peers: Any, default_port: int, faults: Faults) -> None:
+    """Report if the peers of a secure network have too many names together."""
+    names: Set[str] = set()
+    for peer in peers if isinstance(peers, list) else ():
+        listed = peer.get("addresses") if isinstance(peer, dict) else None
+        for item in listed if isinstance(listed, list) else ():
+            found = named_endpoint(item, default_port) if isinstance(item, str) else None
+            if found is not None:
+                names.add(found[0])
+    if len(names) > NAMES_MAX:
+        faults.add(
+            ("peers",),
+            f"a file has at most {NAMES_MAX} different names in addresses, not {len(names)}: write"
+            " the addresses of some hosts instead",
+        )
 
 
 def _is_virtual(address: str) -> str:

@@ -39,6 +39,8 @@ class Peer:
     """Its public key and, while that is being changed, the next one."""
     endpoints: Tuple[Endpoint, ...] = ()
     """Where to greet it from the start."""
+    names: Tuple[Endpoint, ...] = ()
+    """Names and ports: it is greeted at all addresses that the names have."""
     psk_file: Optional[str] = None
     psk: bytes = field(default=NO_PSK, repr=False)
 

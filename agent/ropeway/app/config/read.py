@@ -27,6 +27,7 @@ from ropeway.app.config.model import (
     Peer,
     Remote,
 )
+from ropeway.app.config.names import named_endpoint
 from ropeway.app.config.on_host import check_host
 from ropeway.app.config.schema import check_schema
 from ropeway.app.config.secrets import Secrets, read_secrets
@@ -151,10 +152,15 @@ def _remotes(listed: List[Dict[str, Any]]) -> Iterator[Remote]:
 def _peer(peer: Dict[str, Any], default_port: int, secrets: Secrets) -> Peer:
     named = [peer[key] for key in ("public_key", "next_public_key") if key in peer]
     psk_file = peer.get("psk_file")
+    listed = peer.get("addresses", ())
+    names = [named_endpoint(text, default_port) for text in listed]
     return Peer(
         host=peer["host"],
         public_keys=tuple(keys.decode(text) for text in named),
-        endpoints=tuple(endpoint(text, default_port) for text in peer.get("addresses", ())),
+        endpoints=tuple(
+            endpoint(text, default_port) for text, name in zip(listed, names) if name is None
+        ),
+        names=tuple(name for name in names if name is not None),
         psk_file=psk_file,
         psk=NO_PSK if psk_file is None else secrets.psks.get(psk_file, NO_PSK),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, List
 
 from ropeway.app.config.lines import Faults, KeyPath
+from ropeway.app.config.names import named_endpoint
 
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 SECURE_KEYS = ("port", "private_key_file", "rollover_s", "offload")
@@ -33,12 +34,20 @@ def check_schema(data: Any, faults: Faults) -> None:
             for key in error.validator_value:
                 if key not in error.instance:
                     faults.add((*path, key), "this setting is missing: add it")
+        elif _is_classic_name(path, error.instance):
+            faults.add(path, "only the encapsulation secure resolves names: write an IPv4 address")
         else:
             sentence = "write {}".format(error.schema["x-expects"])
             if not error.schema.get("x-secret"):
                 # Where a key belongs or its file, the wrong key may stand.
                 sentence += ", not " + shown(error.instance)
             faults.add(path, sentence)
+
+
+def _is_classic_name(path: KeyPath, value: Any) -> bool:
+    """Return whether a faulty value is a name among the addresses of a classic network's peer."""
+    among = path[:1] == ("peers",) and path[2:3] == ("addresses",)
+    return among and isinstance(value, str) and named_endpoint(value, 1) is not None
 
 
 def _unknown(path: KeyPath, key: str, known: List[str]) -> str:

@@ -123,6 +123,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
                 public_keys=peer.public_keys,
                 psk=peer.psk,
                 endpoints=peer.endpoints,
+                names=peer.names,
             )
             for peer in config.peers
         ),

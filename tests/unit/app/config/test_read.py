@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropeway.app import errors
-from ropeway.app.config import lines, model, on_host, read, reading, schema
+from ropeway.app.config import lines, model, names, on_host, read, reading, schema
 from ropeway.app.store import keys
 from ropeway.core.classic.node import ClassicNode
 from ropeway.core.node import SecureNode
@@ -227,6 +227,9 @@ def test_not_a_configuration_at_all(text, error):
         ("peers: [{host: 10.0.0.2, addresses: [1.2.3]}]",
          "4: peers[0].addresses[0]: write an IPv4 address without a prefix length, such as"
          " 192.168.0.3, not 1.2.3"),
+        ("peers: [{host: 10.0.0.2, addresses: [router.example]}]",
+         "4: peers[0].addresses[0]: only the encapsulation secure resolves names: write an IPv4"
+         " address"),
         ("peers: [{host: 10.0.0.2, addresses: [{index: 1}]}]",
          "4: peers[0].addresses[0].address: this setting is missing: add it"),
         ("peers: [{host: 10.0.0.2, addresses: [{address: 1.2.3.4, index: 0}]}]",
@@ -495,8 +498,8 @@ def peer(**changes):
 
 
 NO_ENDPOINT = (
-    " is no IPv4 or IPv6 address: write one with or without a port, such as 192.168.0.3,"
-    ' "192.168.0.3:51840" or "[2001:db8::3]:51840"'
+    " is neither an IPv4 or IPv6 address nor a name: write one with or without a port, such as"
+    ' 192.168.0.3, "192.168.0.3:51840", "[2001:db8::3]:51840" or "router.example.net:51840"'
 )
 NOT_OF_A_HOST = " is no address of another host: write one of its real addresses, no link-local one"
 
@@ -541,14 +544,21 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
          " every host has a key of its own"),
         (peer(psk_file="geheim"), "3: peers[0].psk_file: write the absolute path of a file"),
         (peer(addresses=[{"address": "1.2.3.4", "index": 5}]),
-         "3: peers[0].addresses[0]: write an IPv4 or IPv6 address, with or without a port, such as"
-         ' 192.168.0.3, "192.168.0.3:51840" or "[2001:db8::3]:51840", not a mapping'),
+         "3: peers[0].addresses[0]: write an IPv4 or IPv6 address or a name, with or without a"
+         ' port, such as 192.168.0.3, "192.168.0.3:51840", "[2001:db8::3]:51840" or'
+         ' "router.example.net:51840", not a mapping'),
         (peer(addresses=["1.2.3"]), "3: peers[0].addresses[0]: '1.2.3'" + NO_ENDPOINT),
         (peer(addresses=["1.2.3.4:0"]), "3: peers[0].addresses[0]: '1.2.3.4:0'" + NO_ENDPOINT),
         (peer(addresses=["1.2.3.4:65536"]),
          "3: peers[0].addresses[0]: '1.2.3.4:65536'" + NO_ENDPOINT),
-        (peer(addresses=["router.example:51840"]),
-         "3: peers[0].addresses[0]: 'router.example:51840'" + NO_ENDPOINT),
+        (peer(addresses=["router.example:65536"]),
+         "3: peers[0].addresses[0]: 'router.example:65536'" + NO_ENDPOINT),
+        (peer(addresses=["router_1.example"]),
+         "3: peers[0].addresses[0]: 'router_1.example'" + NO_ENDPOINT),
+        (peer(addresses=["router.example", "Router.Example:51840"]),
+         "3: peers[0].addresses[1]: Router.Example:51840 stands in line 3 already: remove one"),
+        (peer(addresses=["1.2.3.4", *(f"r{n}.example" for n in range(32))]),
+         "3: peers[0].addresses: a host has at most 32 addresses, not 33: remove some"),
         (peer(addresses=["fe80::1%eth0"]),
          "3: peers[0].addresses[0]: 'fe80::1%eth0'" + NO_ENDPOINT),
         (peer(addresses=["[1.2.3.4]:5"]), "3: peers[0].addresses[0]: '[1.2.3.4]:5'" + NO_ENDPOINT),
@@ -590,6 +600,40 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
 )  # fmt: skip
 def test_one_fault_of_a_secure_network_gives_one_error(line, error):
     assert faults(SECURE + line) == [error]
+
+
+def test_endpoints_may_be_names():
+    listed = ["192.168.0.3", "Router.example.net", "router", "router.example.net:51841"]
+    (found,) = read.parse((SECURE + peer(addresses=listed)).encode(), "f").peers
+    assert found.endpoints == (("192.168.0.3", 51840),)
+    assert found.names == (
+        ("router.example.net", 51840),
+        ("router", 51840),
+        ("router.example.net", 51841),
+    )
+
+
+def test_a_name_with_a_port_needs_no_quotes():
+    text = SECURE + "peers:\n- {host: 10.0.0.2, public_key: %s, addresses: [a.example:5, b:6]}"
+    assert read.parse((text % KEY_2).encode(), "f").peers[0].names == (("a.example", 5), ("b", 6))
+
+
+def test_a_file_has_only_so_many_names():
+    def text(count):
+        listed = [f"r{number}.example" for number in range(count)]
+        peers = []
+        for number in range(0, count, 16):
+            key = keys.encode(keys.public_of(bytes([number // 16]) * 32))
+            addresses = [f"{name}{port}" for name in listed[number:][:16] for port in ("", ":5")]
+            host = f"10.0.0.{2 + number // 16}"
+            peers.append({"host": host, "public_key": key, "addresses": addresses})
+        return SECURE + "peers: " + json.dumps(peers)
+
+    read.parse(text(names.NAMES_MAX).encode(), "f")
+    assert faults(text(names.NAMES_MAX + 1)) == [
+        "3: peers: a file has at most 256 different names in addresses, not 257: write the"
+        " addresses of some hosts instead"
+    ]
 
 
 class TestKeys:
@@ -709,7 +753,7 @@ class TestKeys:
 
     def test_every_fault_is_told_at_once(self, secure):
         (self.directory / "private.key").chmod(0o644)
-        found = secure(f"port: 0\n{peer(psk_file='/none', addresses=['x'])}")
+        found = secure(f"port: 0\n{peer(psk_file='/none', addresses=['1.2'])}")
         assert [error.split(":")[1] for error in found] == [
             " private_key_file", " port", " peers[0].addresses[0]", " peers[0].psk_file"
         ]  # fmt: skip
@@ -1046,6 +1090,7 @@ _endpoints = st.one_of(
     _remote_addresses,
     st.sampled_from(["::1", "fe80::1", "2001:db8::1", "::ffff:192.0.2.1", "::", "64:ff9b::1"]),
     st.sampled_from(["192.168.0.1:1", "[2001:db8::1]:65535", "[::ffff:1.2.3.4]:5", "[fd00::1]:53"]),
+    st.sampled_from(["a", "a.b:5", "a.b:0", "-a", "a.1", "1.a", "A.b", "a..b", "a.b.", "x" * 64]),
 )
 
 
@@ -1077,7 +1122,9 @@ def test_what_passes_is_what_the_secure_node_takes(hosts, router):
         good = read.parse(json.dumps(data).encode(), "f")
     except errors.ConfigError:
         return
-    peers = tuple(PeerSettings(p.host, p.public_keys, p.psk, p.endpoints) for p in good.peers)
+    peers = tuple(
+        PeerSettings(p.host, p.public_keys, p.psk, p.endpoints, p.names) for p in good.peers
+    )
     node = SecureNode(
         SecureSettings(good.address, good.network, good.router, private_key=bytes([9]) * 32,
                        port=good.port, peers=peers, epoch=1),
