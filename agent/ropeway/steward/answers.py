@@ -99,6 +99,16 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """What names lead to."""
+
+    #: Addresses by name, for the names that ever had a good answer.
+    addresses: Mapping[str, Tuple[str, ...]]
+    #: What is wrong with names, as sentences.
+    faults: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class MachineCopied:
     """The kernel has announced that this virtual machine was cloned or set back to a snapshot."""
 
@@ -112,6 +122,7 @@ Answer = Union[
     SocketOpened,
     Snapshot,
     Shown,
+    Resolved,
     MachineCopied,
 ]
 

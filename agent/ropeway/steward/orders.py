@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, Union
 
+from ropeway.app.config.names import NAMES_MAX, named_endpoint
+
 #: An order in bytes, at most: one with all far addresses of a large router takes 200 kB.
 BYTES_MAX = 4 << 20
 _INDEX_MAX = (1 << 31) - 1
@@ -141,6 +143,15 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Resolve:
+    """Resolve these names, and no others; answered by `Resolved` whenever anything changes."""
+
+    names: Tuple[str, ...] = ()
+    #: Those of hosts that no connection leads to.
+    urgent: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LookSoon:
     """Look at the interfaces: something failed that they may explain."""
 
@@ -167,7 +178,17 @@ class Stop:
 
 
 Order = Union[
-    ReadConfiguration, BeginState, Remember, Begin, Resume, Change, Wish, LookSoon, OpenSocket, Stop
+    ReadConfiguration,
+    BeginState,
+    Remember,
+    Begin,
+    Resume,
+    Change,
+    Wish,
+    Resolve,
+    LookSoon,
+    OpenSocket,
+    Stop,
 ]
 Check = Callable[[Any], Any]
 
@@ -234,6 +255,12 @@ def _name(value: Any) -> str:
     if not 0 < len(name.encode()) <= 15 or name in (".", "..") or "/" in name or ":" in name:
         raise Malformed("no name of an interface")
     return name
+
+
+def _host_name(value: Any) -> str:
+    if named_endpoint(_text(value), 1) != (value, 1):
+        raise Malformed("no name of a host")
+    return str(value)
 
 
 def _key(value: Any) -> str:
@@ -319,6 +346,10 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "receiving": _maybe(_list_of(_index)),
         "unheard": _list_of(_these(_index, _address, _text)),
         "silent": _list_of(_each(Silent, _silent)),
+    },
+    Resolve: {
+        "names": _list_of(_host_name, NAMES_MAX),
+        "urgent": _list_of(_host_name, NAMES_MAX),
     },
     LookSoon: {},
     OpenSocket: {

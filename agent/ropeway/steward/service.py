@@ -17,6 +17,7 @@ from ropeway.steward.failures import StartFailed
 from ropeway.steward.firewall_guard import FirewallGuard, remove_left
 from ropeway.steward.links import open_for_link
 from ropeway.steward.loop import Loop, Part, Schedule
+from ropeway.steward.names import Names
 from ropeway.steward.pipe import Closed, Messages, close_all, send_whole
 from ropeway.steward.watch import Watch
 
@@ -43,6 +44,7 @@ class Service:
         self._watch: Optional[Watch] = None
         self._guard: Optional[FirewallGuard] = None
         self._copies: Optional[CopyWatch] = None
+        self._names: Optional[Names] = None
         self._mark: Optional[socket.socket] = None
         #: Whether the engine has asked for the end.
         self.stopping = False
@@ -54,6 +56,7 @@ class Service:
             orders.Resume: self._resume,
             orders.Change: self._change,
             orders.Wish: self._take_wish,
+            orders.Resolve: self._resolve,
             orders.LookSoon: self._look_soon,
             orders.OpenSocket: self._open_socket,
             orders.Stop: self._stop,
@@ -71,6 +74,8 @@ class Service:
             self._guard.close()
         if self._copies is not None:
             self._copies.close()
+        if self._names is not None:
+            self._names.close()
         self._configuration.close()
         # Last of all: whoever waits for it makes the same things.
         if self._mark is not None:
@@ -123,6 +128,8 @@ class Service:
         self._add(watch)
         if settings.secure:
             self._copies = CopyWatch(self._loop, self._say)
+            self._names = Names(self._loop, settings.network, self._say, watch.link_names)
+            self._add(self._names)
 
     def _change(self, order: orders.Change) -> None:
         if self._watch is not None:
@@ -135,6 +142,10 @@ class Service:
             self._watch.take_wish(order, self._loop.clock())
         except StartFailed as failure:
             self._say(answers.Failed(failure.sentence, failure.is_mistake))
+
+    def _resolve(self, order: orders.Resolve) -> None:
+        if self._names is not None:
+            self._names.wish(order, self._loop.clock())
 
     def _look_soon(self, _: orders.LookSoon) -> None:
         if self._watch is not None:

@@ -201,6 +201,10 @@ class Watch:
         self._schedule.by(at)
         self._loop.sooner(at)
 
+    def link_names(self) -> List[str]:
+        """Return the names of the links that are up."""
+        return [link.name for link in self._snapshot.links if link.up]
+
     # --- the loop's side
 
     def deadline(self) -> float:
