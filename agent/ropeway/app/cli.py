@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(status)
     status.set_defaults(run=_status)
 
-    remote = commands.add_parser("remote", help="change the known hosts until the agent restarts")
+    remote = commands.add_parser(
+        "remote", help="change the known hosts of a classic network until the agent restarts"
+    )
     changes = remote.add_subparsers(metavar="ACTION", required=True, dest="action")
     add = changes.add_parser("add", help="greet a host at one more address")
     add.add_argument("host", metavar="HOST", help="its virtual address")
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--index",
         type=int,
         default=0,
-        help="its interface index there, for old nodes; classic only",
+        help="its interface index there, for old nodes",
     )
     _add_control(add)
     add.set_defaults(run=_remote_add)

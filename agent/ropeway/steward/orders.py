@@ -67,7 +67,7 @@ class Settings:
     precedence: bool
     #: Offload features that the device is asked for.
     device_features: Tuple[str, ...]
-    #: Real addresses of other hosts, by virtual address.
+    #: Real addresses and names of other hosts, by virtual address.
     others: Mapping[str, Tuple[str, ...]]
 
     @property
@@ -263,6 +263,13 @@ def _host_name(value: Any) -> str:
     return str(value)
 
 
+def _address_or_name(value: Any) -> str:
+    try:
+        return _address(value)
+    except ValueError:
+        return _host_name(value)
+
+
 def _key(value: Any) -> str:
     if len(bytes.fromhex(_text(value))) != 32:
         raise Malformed("no key")
@@ -316,7 +323,7 @@ _settings: Dict[str, Check] = {
     "named_addresses": _list_of(_address),
     "precedence": _flag,
     "device_features": _list_of(_text, 16),
-    "others": _by_host(_list_of(_address)),
+    "others": _by_host(_list_of(_address_or_name)),
 }
 _silent: Dict[str, Check] = {
     "index": _index,

@@ -109,10 +109,11 @@ class Config:
 
     @property
     def others(self) -> Dict[str, Tuple[str, ...]]:
-        """The real addresses of other hosts that the file names, by virtual address."""
+        """The real addresses and names of other hosts in the file, by virtual address."""
         found: Dict[str, List[str]] = {}
         for peer in self.peers:
-            found.setdefault(peer.host, []).extend(address for address, _ in peer.endpoints)
+            listed = (*peer.endpoints, *peer.names)
+            found.setdefault(peer.host, []).extend(address for address, _ in listed)
         for remote in self.remotes:
             found.setdefault(remote.host, []).append(remote.address)
         return {host: tuple(addresses) for host, addresses in found.items()}

@@ -36,6 +36,7 @@ def render(status: Dict[str, Any]) -> str:
     lines.append("- remote devices:")
     for peer in status["peers"]:
         lines.append("  - {}:{}".format(peer["host"], _session(peer)))
+        lines += ["    - " + _name(named) for named in peer.get("names", [])]
         lines += _reach(peer, {link["index"]: link["name"] for link in status["links"]})
         for index, address in _remotes(peer):
             lines.append("    - {}: {}".format(index or "?", address))
@@ -75,6 +76,13 @@ def _carrying(links: List[Dict[str, Any]], missing: int) -> str:
 def _how_many_carry(carrying: int, total: int) -> str:
     """Return "1 of 2 links carries" and the like."""
     return "{} of {} links {}".format(carrying, total, "carries" if carrying == 1 else "carry")
+
+
+def _name(named: Dict[str, Any]) -> str:
+    """Return a host's name, and what it leads to."""
+    addresses = ", ".join(named["addresses"])
+    leads = f"is {addresses}" if addresses else "does not resolve"
+    return "{}:{} {}".format(named["name"], named["port"], leads)
 
 
 def _reach(peer: Dict[str, Any], names: Dict[int, str]) -> List[str]:

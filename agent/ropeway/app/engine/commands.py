@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from ropeway.app.config import endpoints
 from ropeway.app.control.answer import Later
 from ropeway.app.control.server import Client
 from ropeway.app.engine.nodes import Made
 from ropeway.app.engine.reload import Reload
+
+if TYPE_CHECKING:
+    from ropeway.core.classic.node import ClassicNode
 
 log = logging.getLogger("ropeway")
 
@@ -18,7 +20,7 @@ _TEXT_CHARACTERS_MAX = 64
 
 
 class Commands:
-    """Answers requests. `port` is the UDP port of the network, `path` the configuration's file.
+    """Answers requests. `path` is the configuration's file.
 
     `status` returns the whole status; `wish_changed` is called when the node calls other addresses.
     """
@@ -26,7 +28,6 @@ class Commands:
     def __init__(
         self,
         made: Made,
-        port: int,
         path: Optional[str],
         status: Callable[[float], Dict[str, Any]],
         reload: Reload,
@@ -34,7 +35,6 @@ class Commands:
         clock: Callable[[], float],
     ) -> None:
         self._made = made
-        self._port = port
         self._path = path
         self._reload = reload
         self._wish_changed = wish_changed
@@ -56,19 +56,29 @@ class Commands:
         return command(request, client, self._clock())
 
     def _add_remote(self, request: Dict[str, Any], _: Client, now: float) -> None:
-        host, address, number = self._remote(request, self._port)
-        self._made.node.add_remote(host, address, number, now)
+        node = self._classic()
+        host, address = _text(request, "host"), _text(request, "address")
+        index = request.get("index", 0)
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
+            raise ValueError("index is a number from 0 to 2147483647")
+        node.add_remote(host, address, index, now)
         self._wish_changed(now)
         log.info("remote %s of %s added over the control socket", address, host)
 
     def _remove_remote(self, request: Dict[str, Any], _: Client, now: float) -> None:
-        host, which = _text(request, "host"), None
-        if request.get("address") is not None:
-            _host, which, port = self._remote(request, 0)
-            if self._made.secure is not None and port:
-                raise ValueError("this forgets all ports of an address: leave the port out")
-        self._made.node.remove_remote(host, which, now)
-        log.info("remote %s of %s removed over the control socket", which or "*", host)
+        node = self._classic()
+        host = _text(request, "host")
+        address = None if request.get("address") is None else _text(request, "address")
+        node.remove_remote(host, address, now)
+        log.info("remote %s of %s removed over the control socket", address or "*", host)
+
+    def _classic(self) -> ClassicNode:
+        if self._made.classic is None:
+            raise ValueError(
+                "only the encapsulation classic has this command: change addresses of the host in"
+                " the configuration, and run `ropeway reload`"
+            )
+        return self._made.classic
 
     def _ask_for_reload(self, request: Dict[str, Any], _: Client, now: float) -> Later:
         self._check_own(request.get("config"))
@@ -95,21 +105,6 @@ class Commands:
                 f"this agent reads {os.path.abspath(self._path)} and no other file: name the"
                 " control socket of the one that you mean with --control"
             )
-
-    def _remote(self, request: Dict[str, Any], default_port: int) -> Tuple[str, str, int]:
-        """Return host, address and, as the encapsulation has it, interface index or port."""
-        host, text = _text(request, "host"), _text(request, "address")
-        index = request.get("index", 0)
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
-            raise ValueError("index is a number from 0 to 2147483647")
-        if self._made.secure is None:
-            return host, text, index
-        if index:
-            raise ValueError("only the encapsulation classic takes an index: leave it out")
-        if text.startswith("[") and text.endswith("]"):
-            text = text[1:-1]
-        address, port = endpoints.endpoint(text, default_port)
-        return host, address, port
 
 
 def _text(request: Dict[str, Any], key: str) -> str:

@@ -27,6 +27,7 @@ from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links, Opener
 from ropeway.app.engine.loop import Loop, Signals
+from ropeway.app.engine.names import Names
 from ropeway.app.engine.polling import BusyPoll
 from ropeway.app.engine.ports import Ports, Receivers
 from ropeway.app.engine.pump import Pump, Reports
@@ -71,6 +72,7 @@ class Engine:
         self._devices_received = 0
         self._callers: Optional[Callers] = None
         self._copies: Optional[CopyGuard] = None
+        self._names: Optional[Names] = None
         # The rest is made by `run`, each in one place.
         self.made: nodes.Made
         self.pump: Pump
@@ -228,7 +230,22 @@ class Engine:
         self.interfaces = Interfaces(loop, steward, self._wish, self.links.follow)
         loop.add(self.interfaces)
         loop.add(self.links)
-        self._live = LiveConfig(config, self.made, loop.bound, self.pump.wakefulness, steward)
+        self._resolve_names()
+        self._live = LiveConfig(
+            config, self.made, loop.bound, self.pump.wakefulness, steward, self._names
+        )
+
+    def _resolve_names(self) -> None:
+        """Have the names of peers resolved, which only a secure network may have."""
+        if self.made.secure is None:
+            return
+        names = Names(self.made.secure, self._config.peers, self._order_names, self._wish_changed)
+        self.steward.on(answers.Resolved, lambda resolved, _with, now: names.take(resolved, now))
+        self.loop.add(names)
+        self._names = names
+
+    def _order_names(self, order: orders.Resolve) -> None:
+        self.steward.send(order, replaces=orders.Resolve)
 
     def _start_status(self, granted: Granted) -> None:
         config, loop, made, pump = self._config, self.loop, self.made, self.pump
@@ -239,13 +256,13 @@ class Engine:
             self.links,
             self.interfaces,
             self.steward,
+            self._names,
             granted,
             disabled,
             self._started_at,
         )
         self._commands = Commands(
             made,
-            config.port,
             self._path,
             status.whole,
             self.reload,
@@ -261,6 +278,8 @@ class Engine:
         failures: List[answers.Failed] = []
         self.steward.on(answers.Failed, lambda failed, _with, _now: failures.append(failed))
         self.interfaces.begin()
+        if self._names is not None:
+            self._names.begin()
         self.steward.wait_until(lambda: bool(self.pump.device.mtu or failures), SOCKETS_LIMIT_S)
         if failures:
             failed = failures[0]
@@ -305,6 +324,8 @@ class Engine:
         self._devices_received = 0
         self.steward.send(orders.Resume(nodes.host_settings(self._live.current)))
         self.interfaces.begin()
+        if self._names is not None:
+            self._names.begin()
         self.links.start_again(now)
         self.reload.start_again()
         if self.made.starts is not None:

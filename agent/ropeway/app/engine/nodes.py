@@ -37,6 +37,8 @@ class Made:
     node: Node
     #: Returns what the node wants sent, by socket key and destination.
     take_frames: Callable[[], Dict[Any, Any]]
+    #: The node again if its network is classic.
+    classic: Optional[ClassicNode] = None
     #: The node again if its network is secure.
     secure: Optional[SecureNode] = None
     #: The epoch and reset keys of a secure node.
@@ -85,7 +87,7 @@ def make_classic(config: Config, now: float) -> Made:
             node.add_remote(remote.host, remote.address, remote.index, now)
         except ValueError as error:
             raise ConfigError([f"peers: {error}"]) from error
-    return Made(node, node.take_datagrams)
+    return Made(node, node.take_datagrams, classic=node)
 
 
 def make_secure(config: Config, now: float, starts: Starts) -> Made:
@@ -102,7 +104,7 @@ def make_secure(config: Config, now: float, starts: Starts) -> Made:
         )
     except ValueError as error:
         raise ConfigError([f"peers: {error}"]) from error
-    return Made(node, node.take_trains, node, starts)
+    return Made(node, node.take_trains, secure=node, starts=starts)
 
 
 def secure_settings(config: Config, starts: Starts) -> SecureSettings:
@@ -155,11 +157,11 @@ def change_peers(made: Made, before: Config, after: Config, now: float) -> None:
     """
     if made.secure is not None and made.starts is not None:
         made.secure.reload(secure_settings(after, made.starts), now)
-    else:
-        _change_remotes(made.node, set(before.remotes), set(after.remotes), now)
+    elif made.classic is not None:
+        _change_remotes(made.classic, set(before.remotes), set(after.remotes), now)
 
 
-def _change_remotes(node: Node, before: Set[Remote], after: Set[Remote], now: float) -> None:
+def _change_remotes(node: ClassicNode, before: Set[Remote], after: Set[Remote], now: float) -> None:
     kept = {remote.host for remote in after}
     for host in {remote.host for remote in before} - kept:
         with contextlib.suppress(ValueError):  # removed over the control socket already

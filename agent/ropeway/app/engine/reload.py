@@ -11,6 +11,7 @@ from ropeway.app.control.answer import REASON_RESTART, Later, Refusal
 from ropeway.app.engine import nodes
 from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.loop import Loop
+from ropeway.app.engine.names import Names
 from ropeway.app.engine.wakefulness import Wakefulness
 from ropeway.steward.answers import ConfigurationRead
 from ropeway.steward.client import Steward
@@ -41,6 +42,7 @@ class LiveConfig:
         bound: Bound,
         wakefulness: Wakefulness,
         steward: Steward,
+        names: Optional[Names],
     ) -> None:
         #: What the agent runs with.
         self.current = config
@@ -48,6 +50,7 @@ class LiveConfig:
         self._bound = bound
         self._wakefulness = wakefulness
         self._steward = steward
+        self._names = names
 
     def apply(self, config: Config, now: float) -> None:
         """Go over to `config`, whole or not at all; `ValueError` says why not."""
@@ -68,6 +71,8 @@ class LiveConfig:
         self._bound.set(config.max_age_s)
         self._made.node.set_max_age(self._bound.max_age_s)
         self.current = config
+        if self._names is not None:
+            self._names.set_peers(config.peers, now)
         self._steward.send(Change(nodes.host_settings(config)), replaces=Change)
 
 

@@ -9,6 +9,7 @@ from ropeway import __version__
 from ropeway.app.control.tree import summary
 from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links
+from ropeway.app.engine.names import Names
 from ropeway.app.engine.pump import Pump
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
@@ -32,6 +33,8 @@ class Status:
     links: Links
     interfaces: Interfaces
     steward: Steward
+    #: The names of peers; None if the encapsulation has none.
+    names: Optional[Names]
     #: What the kernel has granted the process.
     granted: Granted
     #: The offload features that the configuration disables; None if the encapsulation has none.
@@ -69,6 +72,10 @@ class Status:
                 " interfaces.exclude"
             )
         warnings += shown.warnings
+        if self.names is not None:
+            warnings += self.names.faults
+            for peer in status["peers"]:
+                peer["names"] = self.names.status(peer["host"])
         status["warnings"] = [sentence for sentence in warnings if sentence]
         return status
 
