@@ -75,6 +75,7 @@ deb: prerequisites
 	@agent/build-deb
 
 test-system: prerequisites
+	@.config/install-prerequisites system
 	$(call say,system tests in network namespaces)
 	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" tests/system
 	$(call say,those that measure load and time)

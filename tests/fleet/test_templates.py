@@ -162,7 +162,7 @@ def test_further_networks_secret_and_direct_peers(
     inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
 ) -> None:
     inventory["vm0"]["ropeway_direct_peers"] = ["vm2"]
-    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7:4500", "2001:db8::7"]
+    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7:4500", "2001:db8::7", "vm1.example"]
     inventory["vm1"]["ropeway_port"] = 51900
     named = "{{ ['203.0.113.8'] if inventory_hostname == 'vm0' else [] }}"
     common = {"name": "lab", "network": "10.0.1.0/24"}
@@ -188,6 +188,7 @@ def test_further_networks_secret_and_direct_peers(
     assert main["peers"] == [
         {"host": "10.0.0.2", **KEYS["vm1"], **psk, "addresses": [
             "192.168.0.3:51900", "192.168.1.3:51900", "203.0.113.7:4500", "[2001:db8::7]:51900",
+            "vm1.example:51900",
         ]},
         {"host": "10.0.0.3", **KEYS["vm2"], **psk},
     ]  # fmt: skip

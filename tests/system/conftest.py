@@ -75,10 +75,11 @@ def _prerequisites() -> Iterator[None]:
     """Say in a sentence what the machine lacks, and start and end without leftovers."""
     if os.geteuid():
         pytest.fail("the system tests make network namespaces: run them as root", pytrace=False)
-    for program in ("ip", "nft", "bridge"):
+    for program in ("ip", "nft", "bridge", "dnsmasq"):
         if not shutil.which(program):
             pytest.fail(
-                f"the system tests need {program}: install iproute2 and nftables", pytrace=False
+                f"the system tests need {program}: install iproute2, nftables and dnsmasq-base",
+                pytrace=False,
             )
     if not Path("/dev/net/tun").exists():
         pytest.fail("the system tests need /dev/net/tun: load the tun module", pytrace=False)

@@ -32,6 +32,8 @@ from pyroute2.netlink.nlsocket import NetlinkSocket
 PREFIX = "rwsys-"
 SWEEPING = "rwsys.lock"
 NETNS_DIRECTORY = Path("/run/netns")
+#: Has, by namespace, files that its programs see in /etc: see ip-netns(8).
+OWN_FILES_DIRECTORY = Path("/etc/netns")
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 DROP_ALL = 100
 LATE_S = 0.25
@@ -136,6 +138,7 @@ def remove_namespace(name: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
     run(["ip", "netns", "delete", name])
+    shutil.rmtree(OWN_FILES_DIRECTORY / name, ignore_errors=True)
 
 
 def until(condition: Any, deadline_s: float, what: str, every_s: float = 0.02) -> Any:
@@ -340,6 +343,16 @@ class Host:
         """Set a kernel parameter of this namespace; the name has slashes."""
         with self.inside():
             Path("/proc/sys", name).write_text(str(value), encoding="ascii")
+
+    def ask_names_of(self, *servers: str) -> None:
+        """Have programs that are started here from now on ask these name servers, and no other."""
+        own = OWN_FILES_DIRECTORY / self.netns
+        own.mkdir(parents=True, exist_ok=True)
+        lines = [f"nameserver {server}\n" for server in servers]
+        lines.append("options timeout:1 attempts:1\n")
+        (own / "resolv.conf").write_text("".join(lines), encoding="ascii")
+        # Else a resolver of the machine could be asked over its unix socket.
+        (own / "nsswitch.conf").write_text("hosts: files dns\n", encoding="ascii")
 
     def forget_flows(self) -> None:
         """Delete every entry of the connection tracking table, as a NAT that restarts does."""

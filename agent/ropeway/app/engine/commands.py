@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Protocol
 
 from ropeway.app.control.answer import Later
 from ropeway.app.control.server import Client
 from ropeway.app.engine.nodes import Made
 from ropeway.app.engine.reload import Reload
 
-if TYPE_CHECKING:
-    from ropeway.core.classic.node import ClassicNode
-
 log = logging.getLogger("ropeway")
 
 _TEXT_CHARACTERS_MAX = 64
+
+
+class Remotes(Protocol):
+    """The remotes of a classic network."""
+
+    def add_remote(self, host: str, address: str, number: int, now: float) -> None:
+        """Make another way to a host known; ValueError, with a sentence, if it cannot be one."""
+
+    def remove_remote(self, host: str, address: Optional[str], now: float) -> None:
+        """Forget a way to a host; ValueError, with a sentence, if there is no such thing."""
 
 
 class Commands:
@@ -72,7 +79,7 @@ class Commands:
         node.remove_remote(host, address, now)
         log.info("remote %s of %s removed over the control socket", address or "*", host)
 
-    def _classic(self) -> ClassicNode:
+    def _classic(self) -> Remotes:
         if self._made.classic is None:
             raise ValueError(
                 "only the encapsulation classic has this command: change addresses of the host in"

@@ -31,8 +31,8 @@ def endpoint_as_text(inventory: Inventory) -> None:
     inventory["vm1"]["ropeway_endpoints"] = "203.0.113.7"
 
 
-def endpoint_with_a_name(inventory: Inventory) -> None:
-    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7", "router.example:51840"]
+def endpoint_without_sense(inventory: Inventory) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = ["203.0.113.7", "router_1.example:51840"]
 
 
 def long_value(inventory: Inventory) -> None:
@@ -93,7 +93,7 @@ CASES = [
     (port_with_a_blank, ["vm0: ropeway_port ' 51900' is not valid"]),
     (short_psk, ["vm0", "ropeway_psk is not the base64 text of 32 bytes"]),
     (endpoint_as_text, ["vm1", "ropeway_endpoints is not a list"]),
-    (endpoint_with_a_name, ["vm1", "router.example:51840", "203.0.113.7:51840"]),
+    (endpoint_without_sense, ["vm1", "router_1.example:51840", "203.0.113.7:51840"]),
     (long_value, ["vm0", "xxx... in ropeway_endpoints"]),
     (value_with_an_escape, ["vm0: '\\x1b[2J' in ropeway_endpoints"]),
     (offload_as_text, ["vm0", "ropeway_offload_disable is not a list"]),
@@ -127,6 +127,23 @@ def test_device_that_fits(
 ) -> None:
     inventory["vm0"].update(ropeway_device_name="ropeway-lan", ropeway_device_mtu=mtu)
     assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("port", ["", ":51841"])
+@pytest.mark.parametrize("name", ["router", "router.example.net", "xn--bcher-kva.example"])
+def test_endpoint_may_be_a_name(
+    inventory: Inventory, problems: Callable[..., List[str]], name: str, port: str
+) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = [name + port]
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize("text", ["a..b", "a.", "-a", "a.1", "1.2.3", "a b", "x." * 126 + "yz"])
+def test_endpoint_that_is_no_name(
+    inventory: Inventory, problems: Callable[..., List[str]], text: str
+) -> None:
+    inventory["vm1"]["ropeway_endpoints"] = [text]
+    assert_one_sentence(problems(inventory), ["vm1", "is not an address or a name"])
 
 
 @pytest.mark.parametrize("latency", [None, 0, 20, "20", 1000000])

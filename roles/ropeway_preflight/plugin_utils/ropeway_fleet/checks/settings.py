@@ -21,6 +21,11 @@ MAX_AGE_MAX_S = 60.0
 CPU_LATENCY_RANGE_US = range(1_000_001)
 OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 PSK_BYTES = 32
+# The names that the agent accepts (app/config/names.py): RFC 1123 labels, the last of which begins
+# with a letter.
+_LABEL_END = r"(?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+NAME = re.compile(rf"(?:[A-Za-z0-9]{_LABEL_END}\.)*[A-Za-z]{_LABEL_END}")
+NAME_MAX_CHARACTERS = 253
 
 
 def device_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
@@ -73,9 +78,9 @@ def secure_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
     for item in raw:
         if not _is_endpoint(str(item)):
             yield (
-                f"{name}: {shown(item)} in ropeway_endpoints is not an address, alone or with a "
-                "port: use a value such as 203.0.113.7, 203.0.113.7:51840, or "
-                '"[2001:db8::7]:51840".'
+                f"{name}: {shown(item)} in ropeway_endpoints is not an address or a name, alone or "
+                "with a port: use a value such as 203.0.113.7, 203.0.113.7:51840, "
+                '"[2001:db8::7]:51840", or router.example.net:51840.'
             )
 
 
@@ -132,6 +137,10 @@ def _is_key(text: Any) -> bool:
         return False
 
 
+def _is_name(text: str) -> bool:
+    return len(text) <= NAME_MAX_CHARACTERS and NAME.fullmatch(text) is not None
+
+
 def _is_endpoint(text: str) -> bool:
     match = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?|(.+)", text)
     if match is None:
@@ -139,7 +148,8 @@ def _is_endpoint(text: str) -> bool:
     bracketed, plain, bare = match[1], match[3], match[5]
     try:
         if plain is not None:
-            ipaddress.IPv4Address(plain)
+            if not _is_name(plain):
+                ipaddress.IPv4Address(plain)
         else:
             ipaddress.IPv6Address(bracketed if bracketed is not None else bare)
     except ValueError:
