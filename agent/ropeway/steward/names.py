@@ -37,8 +37,9 @@ RETRY_MAX_S = 60.0
 JITTER = 0.1
 #: Names that are resolved at one time.
 THREADS_MAX = 4
-#: So many addresses are named in a sentence.
+#: So many addresses are named in a sentence, and so many names have one.
 SHOWN_MAX = 4
+FAULTS_MAX = 16
 
 _INF = float("inf")
 
@@ -203,12 +204,16 @@ class Names:
         return tuple(map(str, good[: tuning.MAX_REMOTES_PER_PEER])), sorted(others)
 
     def _tell_changes(self, now: float) -> None:
-        faults = tuple(one.fault for one in self._names.values() if one.fault)
+        faults = [one.fault for one in self._names.values() if one.fault]
+        more = len(faults) - FAULTS_MAX
+        del faults[FAULTS_MAX:]
         for sentence in faults:
             if sentence not in self._told.faults:
                 self._repeated.warn(sentence, now)
+        if more > 0:
+            faults.append(f"{more} more names do not resolve, or have odd addresses")
         addresses = {name: one.addresses for name, one in self._names.items() if one.addresses}
-        resolved = Resolved(addresses, faults)
+        resolved = Resolved(addresses, tuple(faults))
         if resolved != self._told:
             self._told = resolved
             self._tell(resolved)

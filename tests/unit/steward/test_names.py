@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from ropeway.steward import names
+from ropeway.steward import names, orders
 from ropeway.steward.names import RESOLVE_EVERY_S, RETRY_MAX_S, RETRY_MIN_S, THREADS_MAX, Names
 from ropeway.steward.orders import Resolve
 
@@ -296,6 +296,23 @@ def test_a_name_has_only_so_many_addresses(bed):
     bed.wish(A)
     bed.go()
     assert len(bed.addresses[A]) == 32
+
+
+def test_of_very_many_names_that_do_not_resolve_some_are_told(bed):
+    bed.wish(*(f"r{number}.example" for number in range(100)))
+    bed.until(0.5)
+    assert len(bed.faults) == 17
+    assert bed.faults[-1] == "84 more names do not resolve, or have odd addresses"
+
+
+def test_an_order_with_other_texts_than_names_is_malformed():
+    good = Resolve((A, B), (A,))
+    assert orders.decode(orders.encode(good)) == good
+    for odd in ("", "192.0.2.1", "a b", "A.example", "a.example:5", "x" * 300, 7):
+        with pytest.raises(orders.Malformed):
+            orders.decode(orders.encode(Resolve((odd,))))
+    with pytest.raises(orders.Malformed):
+        orders.decode(orders.encode(Resolve(tuple(f"r{number}" for number in range(257)))))
 
 
 def test_a_resolver_that_breaks_is_a_fault(bed):
