@@ -244,6 +244,16 @@ class TestSecure:
             "    - 4: 192.168.18.77:51840, announced",
         ]
 
+    def test_names_say_what_they_lead_to(self):
+        names = [
+            {"name": "a.example", "port": 5, "addresses": ["192.0.2.1", "2001:db8::1"]},
+            {"name": "b.example", "port": 6, "addresses": []},
+        ]
+        assert self.lines(names=names)[5:7] == [
+            "    - a.example:5 is 192.0.2.1, 2001:db8::1",
+            "    - b.example:6 does not resolve",
+        ]
+
     def test_host_without_a_session(self):
         waits = "waiting for the other end"
         assert f"  - 10.0.0.2: no session, {waits}" in self.lines(session=None, handshake=waits)
