@@ -316,6 +316,20 @@ def wired(kernel: Kernel, name: str, *addresses: str) -> int:
     return kernel.index(name)
 
 
+def test_interface_whose_default_route_comes_second_has_a_route_too(kernel: Kernel) -> None:
+    first = wired(kernel, "eth0", "192.168.0.2/24", "2001:db8::2/64")
+    second = wired(kernel, "eth1", "192.168.1.2/24", "2001:db8:1::2/64")
+    for index, name in enumerate(("eth0", "eth1")):
+        at = ("dev", name, "metric", str(100 + index))
+        kernel.ip("route", "add", "default", "via", f"192.168.{index}.1", *at)
+        kernel.ip("-6", "route", "add", "default", "via", f"2001:db8:{index}::1", *at)
+    with kernel.inside():
+        assert routes.source_by(first, "203.0.113.1", "192.168.0.2") == "192.168.0.2"
+        assert routes.source_by(second, "203.0.113.1", "192.168.1.2") == "192.168.1.2"
+        assert routes.source_by(first, "2001:db8:9::1", "2001:db8::2") == "2001:db8::2"
+        assert routes.source_by(second, "2001:db8:9::1", "2001:db8:1::2") == "2001:db8:1::2"
+
+
 def test_route_by_an_interface_is_found_wherever_it_stands(kernel: Kernel) -> None:
     first = wired(kernel, "eth0", "192.168.0.2/24", "2001:db8::2/64")
     second = wired(kernel, "eth1", "192.168.1.2/24", "2001:db8:1::2/64")

@@ -51,9 +51,18 @@ def source_by(index: int, far: str, source: str) -> Optional[str]:
     None where no route leads there by that interface.
     """
     answer = _look_up(far, source, index, RTM_F_FIB_MATCH)
-    if answer is None or answer["type"] != RTN_UNICAST or index not in _interfaces(answer):
+    if ":" in far and not _leads_by(answer, index):
+        # With a source, IPv6 goes by another interface where that has the better route; without
+        # one it is as strict as with a socket of this interface (ip6_route_output_flags()).
+        answer = _look_up(far, "", index, RTM_F_FIB_MATCH)
+    if answer is None or not _leads_by(answer, index):
         return None
     return str(_attributes(answer).get("RTA_PREFSRC") or source)
+
+
+def _leads_by(answer: Optional[Message], index: int) -> bool:
+    """Say whether an entry that matches is a route to elsewhere by that interface."""
+    return answer is not None and answer["type"] == RTN_UNICAST and index in _interfaces(answer)
 
 
 def _look_up(far: str, source: str, index: int, flags: int) -> Optional[Message]:
