@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ropeway.app.engine import continuity
+from ropeway.app.engine import continuity, starts
 from ropeway.app.store import state
 from ropeway.core import node as secure_node
 from ropeway.core import tuning
@@ -128,7 +128,7 @@ def test_the_diagram_of_states_is_the_table():
         f"Each host has {tuning.STALE_STRAND_PER_S:g} of these answers a second,"
         f" {tuning.STALE_STRAND_BURST} at once",
         f"have {tuning.STALE_PER_S:g} a second, {tuning.STALE_BURST} at once",
-        f"a wall clock that is ahead of it, by {seconds(state.FOLLOW_MIN_S)}, then",
+        f"a wall clock that is ahead of it, by {seconds(starts.FOLLOW_MIN_S)}, then",
         # Sessions.
         f"nothing has come under it for {session.LINGER_S:g} s",
         f"at most {session.MAX_SESSIONS} sessions with a peer",

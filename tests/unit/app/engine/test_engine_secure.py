@@ -96,6 +96,14 @@ class FarHost:
         self.node.set_links([link], time.monotonic())
         self.taken = 0
 
+    def call(self, address):
+        """Call the agent there from now on."""
+        settings = self.node.settings
+        peers = tuple(
+            dataclasses.replace(peer, endpoints=((address, PORT),)) for peer in settings.peers
+        )
+        self.node.reload(dataclasses.replace(settings, peers=peers), time.monotonic())
+
     def turn(self):
         """Move what waits, once."""
         socket = self.kernel.socket("eth0", "192.168.0.1")
@@ -524,7 +532,7 @@ def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
     def call():
         eventually(lambda: kernel.links)
         far = FarHost(kernel)
-        far.node.add_remote("10.0.0.1", "192.168.0.1", PORT, time.monotonic())
+        far.call("192.168.0.1")
         far.until(far.established)
         far.until(lambda: ask(settings, command="status")["peers"][0]["best_state"] == 2)
 
@@ -859,43 +867,20 @@ def test_sends_that_are_refused_are_counted(kernel, tmp_path):
     run(make_agent(settings), steps)
 
 
-def test_remotes_at_run_time(kernel, tmp_path):
+@pytest.mark.parametrize("command", ["remote-add", "remote-remove"])
+def test_remotes_are_for_the_configuration_alone(kernel, tmp_path, command):
     settings = settings_for(tmp_path)
-
-    def endpoints():
-        (peer,) = ask(settings, command="status")["peers"]
-        return peer["endpoints"]
 
     def steps():
         eventually(lambda: kernel.links)
-        ask(settings, command="remote-add", host="10.0.0.2", address="192.168.0.3:5000")
-        ask(settings, command="remote-add", host="10.0.0.2", address="2001:db8::2")
-        found = {"192.168.0.2:51840", "192.168.0.3:5000", "[2001:db8::2]:51840"}
-        assert set(endpoints()) == found
-        ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.3")
-        assert set(endpoints()) == found - {"192.168.0.3:5000"}
-        ask(settings, command="remote-remove", host="10.0.0.2", address="[2001:db8::2]")
-        ask(settings, command="remote-add", host="10.0.0.2", address="[2001:db8::3]")
-        assert set(endpoints()) == {"192.168.0.2:51840", "[2001:db8::3]:51840"}
-        with pytest.raises(client.ControlError, match="all ports of an address: leave the port"):
-            ask(settings, command="remote-remove", host="10.0.0.2", address="192.168.0.2:51840")
-        assert len(endpoints()) == 2
+        sentence = "only the encapsulation classic has this command.*`ropeway reload`"
+        with pytest.raises(client.ControlError, match=sentence):
+            ask(settings, command=command, host="10.0.0.2", address="192.168.0.3")
 
     run(make_agent(settings), steps)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"command": "remote-add", "host": "10.0.0.2", "address": "192.168.0.3:x"},
-        {"command": "remote-add", "host": "10.0.0.2", "address": "fe80::1"},
-        {"command": "remote-add", "host": "10.0.0.2", "address": "192.168.0.3", "index": 4},
-        {"command": "remote-add", "host": "10.0.0.9", "address": "192.168.0.3"},
-        {"command": "remote-remove", "host": "10.0.0.9"},
-        {"command": "remote-remove", "host": "10.0.0.2", "address": "192.168.0.9"},
-        {"command": "reload"},
-    ],
-)
+@pytest.mark.parametrize("message", [{"command": "reload"}])
 def test_request_that_cannot_be_met_gets_a_sentence(kernel, tmp_path, message):
     settings = settings_for(tmp_path)
 
@@ -1260,8 +1245,11 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
     kernel.routes = {(2, "198.51.100.3"), (2, "198.51.100.4")}
     kernel.sources["eth0", "198.51.100.3"] = "192.168.7.2"
     kernel.sources["eth0", "198.51.100.4"] = "192.168.7.2"
-    known = model.Peer("10.0.0.2", (keys.public_of(FAR),), (("198.51.100.3", PORT),))
+    names = (("far.example", PORT),)
+    known = model.Peer("10.0.0.2", (keys.public_of(FAR),), (("198.51.100.3", PORT),), names)
     settings = settings_for(tmp_path, peers=(known,))
+    records = []
+    monkeypatch.setattr(socket, "getaddrinfo", resolver_of(records))
     told = []
     set_links = SecureNode.set_links
     monkeypatch.setattr(
@@ -1274,8 +1262,46 @@ def test_the_node_is_told_from_which_address_the_kernel_would_send(kernel, tmp_p
         assert eventually(lambda: told)
         eventually(lambda: told[-1][0].source_for("198.51.100.3") == "192.168.7.2")
         assert told[-1][0].looked_up == {"198.51.100.3"}
-        ask(settings, command="remote-add", host="10.0.0.2", address="198.51.100.4")
+        records.append("198.51.100.4")
         assert eventually(lambda: told[-1][0].source_for("198.51.100.4") == "192.168.7.2")
+
+    run(make_agent(settings), steps)
+
+
+def resolver_of(records):
+    """Return what resolves every name to `records`, as getaddrinfo(3) does."""
+
+    def getaddrinfo(*_host_and_port, **_hints):
+        if not records:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (one, 0)) for one in records]
+
+    return getaddrinfo
+
+
+def test_a_name_that_does_not_resolve_is_a_warning_until_it_does(kernel, tmp_path, monkeypatch):
+    known = model.Peer("10.0.0.2", (keys.public_of(FAR),), (), (("far.example", PORT),))
+    settings = settings_for(tmp_path, peers=(known,))
+    records = []
+    monkeypatch.setattr(socket, "getaddrinfo", resolver_of(records))
+
+    def warnings():
+        found = ask(settings, command="status")["warnings"]
+        return [sentence for sentence in found if "far.example" in sentence]
+
+    def peer():
+        return ask(settings, command="status")["peers"][0]
+
+    def steps():
+        assert eventually(warnings)[0].startswith("far.example does not resolve (no such name)")
+        assert peer()["names"] == [{"name": "far.example", "port": PORT, "addresses": []}]
+        assert peer()["handshake"] == "its names have no address that can be used: waiting for one"
+        records.append("192.168.0.2")
+        eventually(lambda: not warnings())
+        assert peer()["names"][0]["addresses"] == ["192.168.0.2"]
+        assert peer()["endpoints"] == [f"192.168.0.2:{PORT}"]
+        far = FarHost(kernel)
+        far.until(far.established)
 
     run(make_agent(settings), steps)
 
