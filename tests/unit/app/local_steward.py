@@ -105,8 +105,9 @@ class LocalSteward:
 
     def attach(self, loop, came, went):
         self._later.attach(loop)
-        self.came = came
         loop.register(self._wake.fileno(), self._ready)
+        #: Called when another steward takes over; set once the loop serves this one.
+        self.came = came
         self._waker.send(b"x")
 
     def stop(self):

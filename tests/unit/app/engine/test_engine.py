@@ -631,7 +631,7 @@ def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, crowded
     settings, agent, epoll = crowded
 
     def steps():
-        eventually(lambda: kernel.configured)
+        eventually(lambda: kernel.configured and agent.steward.came)
         epoll.full = True
         kernel.change(ETH0, ETH1)
         eventually(lambda: epoll.refused > 3)
@@ -651,7 +651,7 @@ def test_device_that_cannot_be_watched_is_tried_again(kernel, crowded):
     _, agent, epoll = crowded
 
     def steps():
-        eventually(lambda: kernel.configured)
+        eventually(lambda: kernel.configured and agent.steward.came)
         epoll.full = True
         kernel.tun.put(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
         eventually(lambda: epoll.refused > 1)
