@@ -96,6 +96,12 @@ def namespace(name: str) -> Iterator[None]:
             _setns(home.fileno())
 
 
+def enter(name: str) -> None:
+    """Move the calling thread into a network namespace for good: going back takes privileges."""
+    with open(NETNS_DIRECTORY / name, "rb") as away:
+        _setns(away.fileno())
+
+
 def open_kernel(name: str) -> IPRoute:
     """Return a socket that asks and changes the network settings of a network namespace.
 
