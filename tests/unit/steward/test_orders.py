@@ -19,7 +19,7 @@ SETTINGS = orders.Settings(
     named_addresses=("198.51.100.9",),
     precedence=True,
     device_features=("tso", "vnet_hdr"),
-    others={"10.0.0.2": ("192.168.0.2", "2001:db8::2")},
+    others={"10.0.0.2": ("192.168.0.2", "2001:db8::2", "router.example.net")},
 )
 WISH = orders.Wish(
     device_index=7,
