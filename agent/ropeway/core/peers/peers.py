@@ -8,10 +8,10 @@ each own their state, and use only those named before them:
 3. :mod:`connections <ropeway.core.peers.connections>`: their life, state and path;
 4. :mod:`dialogue <ropeway.core.peers.dialogue>`: control frames of a connection;
 5. :mod:`questions <ropeway.core.peers.questions>`: endpoints that a host has announced;
-6. :mod:`upkeep <ropeway.core.peers.upkeep>`: what is due on a connection;
+6. :mod:`connection_upkeep <ropeway.core.peers.connection_upkeep>`: what is due on a connection;
 7. :mod:`sessions <ropeway.core.peers.sessions>`: when one is asked for, and which one seals;
 8. :mod:`control_frames <ropeway.core.peers.control_frames>`: control frames as they arrive;
-9. :mod:`handshaking <ropeway.core.peers.handshaking>`: datagrams that belong to no session;
+9. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
 10. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
 11. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
 
@@ -29,17 +29,17 @@ from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.network.routes import Routes
 from ropeway.core.peers.calls import Calls
+from ropeway.core.peers.connection_upkeep import ConnectionUpkeep
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.control_frames import ControlFrames
 from ropeway.core.peers.dialogue import Dialogue
-from ropeway.core.peers.handshaking import Handshaking
+from ropeway.core.peers.handshake_datagrams import HandshakeDatagrams
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.members import Members
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.questions import Questions
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.peers.settling import Settling
-from ropeway.core.peers.upkeep import Upkeep
 from ropeway.core.redundancy import Watch
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -87,7 +87,7 @@ class SecurePeers:
         connections = Connections(links, settling, self._timers, log, now)
         self.dialogue = dialogue = Dialogue(links, connections, settling, outgoing, entropy)
         questions = Questions(links, connections, dialogue, outgoing)
-        self._upkeep = Upkeep(links, connections, dialogue, questions, random)
+        self._connection_upkeep = ConnectionUpkeep(links, connections, dialogue, questions, random)
         self.sessions = sessions = Sessions(
             handshakes,
             tables,
@@ -103,7 +103,7 @@ class SecurePeers:
         self.control_frames = ControlFrames(
             tables, links, connections, dialogue, questions, sessions
         )
-        self.handshaking = Handshaking(
+        self.handshake_datagrams = HandshakeDatagrams(
             handshakes,
             tables,
             links,
@@ -140,7 +140,7 @@ class SecurePeers:
 
     def handshake(self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float) -> None:
         """Take a datagram that is no frame of a session."""
-        self.handshaking.take(datagram, key, endpoint, now)
+        self.handshake_datagrams.take(datagram, key, endpoint, now)
 
     def control(
         self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
@@ -160,7 +160,7 @@ class SecurePeers:
         woken = self._tables.woken
         if woken:
             for strand in woken:
-                self._upkeep.wake(strand, now)
+                self._connection_upkeep.wake(strand, now)
                 self.sessions.schedule(strand, now)
             woken.clear()
         self.settling.settle(now)
@@ -173,7 +173,7 @@ class SecurePeers:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
         for what in self._timers.take(now):
             if isinstance(what, SecureConnection):
-                self._upkeep.look_at(what, now)
+                self._connection_upkeep.look_at(what, now)
             else:
                 self.sessions.look_at(what, now)
         if now >= self._forget_at:

@@ -17,7 +17,7 @@ from ropeway.core.session.session import Order, Session
 from ropeway.core.token_bucket import TokenBucket
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
-Path = Tuple[Endpoint, str]
+QuestionPath = Tuple[Endpoint, str]
 
 
 def of_links(links: Iterable[Link], port: int) -> Tuple[Place, ...]:
@@ -55,7 +55,7 @@ class Announced:
         #: What announcements before had, and this one has not.
         self.withdrawn: FrozenSet[Endpoint] = frozenset()
         #: When each question was sent, and where, by its mark; the oldest first.
-        self.marks: Dict[int, Tuple[float, Path]] = {}
+        self.marks: Dict[int, Tuple[float, QuestionPath]] = {}
         self._order = Order()
         self._looks = TokenBucket(tuning.ANNOUNCEMENTS_PER_S, tuning.ANNOUNCEMENTS_BURST, now)
         self._questions = TokenBucket(tuning.QUESTIONS_PER_S, tuning.QUESTIONS_BURST, now)
@@ -100,7 +100,7 @@ class Announced:
         self._asked[link, endpoint] = (now + pause_s, min(2 * pause_s, tuning.QUESTION_MAX_S))
         return True
 
-    def note(self, mark: int, path: Path, now: float) -> None:
+    def note(self, mark: int, path: QuestionPath, now: float) -> None:
         """Know a question by its mark when it is answered."""
         self.marks[mark] = (now, path)
         if len(self.marks) > tuning.MAX_MARKS:

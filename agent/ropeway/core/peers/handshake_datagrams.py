@@ -29,7 +29,7 @@ from ropeway.core.tables import Tables
 from ropeway.core.token_bucket import SharedBudget, TokenBucket
 
 
-class Handshaking:
+class HandshakeDatagrams:
     """Has datagrams of no session read, and does what they ask for, within limits."""
 
     def __init__(

@@ -14,7 +14,7 @@ from ropeway.core.strand.state import Input, State
 from ropeway.core.strand.strand import NEVER
 
 
-class Upkeep:
+class ConnectionUpkeep:
     """Looks at connections when their timers run out, and when data begins to flow."""
 
     def __init__(
