@@ -213,7 +213,7 @@ class SecureNode:
         self._settle(now)
 
     def catch_up(self, now: float) -> None:
-        """Return up what has become too old while nothing ran here, before anything is sent."""
+        """Give up what has become too old while nothing ran here, before anything is sent."""
         self._peers.sessions.expire_all(now)
         self._settle(now)
 
