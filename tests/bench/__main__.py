@@ -26,15 +26,17 @@ from tests.bench.contender import (
     Ropeway,
     RoutedRopeway,
     WireGuard,
+    agent_python,
     sweep_sockets,
 )
 from tests.bench.contest import Contest, say
-from tests.bench.crowd import Crowd
+from tests.bench.crowd import LoadedCrowd
 from tests.bench.report import RESULT, Report, write
 from tests.bench.scale import Peers, Sizes
 from tests.bench.series import Series
 from tests.bench.soak import Soak
 from tests.system.bed.agents import ROOT
+from tests.system.bed.crowd import Crowd
 from tests.system.bed.stage import Stage
 from tests.system.bed.topology import sweep
 
@@ -66,6 +68,11 @@ def options() -> argparse.Namespace:
         "--scale",
         action="store_true",
         help="only how it grows with the size of packets and peers, idle time and memory",
+    )
+    parser.add_argument(
+        "--idle",
+        action="store_true",
+        help="only idle time and memory of a router with 4 links and 10 peers; needs no iperf3",
     )
     parser.add_argument(
         "--soak",
@@ -164,14 +171,33 @@ def bench(theatre: Theatre, chosen: argparse.Namespace) -> None:
 def crowd(stage: Stage, encapsulation: str, effort: gauge.Effort, report: Report) -> None:
     """Measure a router with many peers: idle, and serving several at once."""
     say("starting a router with 4 links and 10 peers")
-    many = Crowd(stage, encapsulation)
+    many = LoadedCrowd(stage, encapsulation)
     many.start()
-    say(f"idle for {effort.idle_s:.0f} s")
-    report.crowd["idle_cpu"] = Series("%", [many.idle_cpu_percent(effort.idle_s)])
-    report.crowd["memory_idle"] = Series("MiB", [many.memory_mib()])
+    idle(many, effort, report)
     report.peers = Peers(many, effort)
     report.peers.run()
     report.crowd["memory"] = Series("MiB", [many.memory_mib()])
+
+
+def rest(stage: Stage, chosen: argparse.Namespace) -> None:
+    """Measure that alone, and say how it compares with the bars."""
+    report = Report(None)
+    quiet = Crowd(stage, chosen.encapsulation, agent_python())
+    quiet.start()
+    idle(quiet, gauge.QUICK if chosen.quick else gauge.FULL, report)
+    for line in report.lines():
+        say(line)
+
+
+def idle(crowd: Crowd, effort: gauge.Effort, report: Report) -> None:
+    """Measure what a router takes that has nothing to do."""
+    say(f"idle for {effort.idle_s:.0f} s")
+    found = crowd.idle(effort.idle_s)
+    say(str(found))
+    report.crowd["idle_cpu"] = Series("%", [sum(found.cpu.values()) * 100])
+    report.crowd["memory_idle"] = Series("MiB", [found.rss_kib["engine"] / 1024])
+    report.crowd["memory_all"] = Series("MiB", [sum(found.rss_kib.values()) / 1024])
+    report.crowd["memory_pss"] = Series("MiB", [sum(found.pss_kib.values()) / 1024])
 
 
 def plot(document: dict[str, Any]) -> None:
@@ -196,7 +222,7 @@ def main() -> int:
     if os.geteuid():
         print("The benchmark makes network namespaces: run it as root.", file=sys.stderr)
         return 1
-    lacking = missing([] if chosen.soak else chosen.only)
+    lacking = [] if chosen.idle else missing([] if chosen.soak else chosen.only)
     if lacking:
         print("The benchmark needs " + ", ".join(lacking), file=sys.stderr)
         return 1
@@ -208,6 +234,8 @@ def main() -> int:
     try:
         if chosen.soak:
             Soak(theatre.stage(), chosen.encapsulation, chosen.rate).run(chosen.soak)
+        elif chosen.idle:
+            rest(theatre.stage(), chosen)
         else:
             bench(theatre, chosen)
     except KeyboardInterrupt:

@@ -24,9 +24,11 @@ TITLE_WIDTH, WIDTH = 34, 18
 #: Average load of a machine that does nothing else.
 QUIET_LOAD = 0.5
 CROWD = {
-    "idle_cpu": "while idle, of one processor",
-    "memory_idle": "resident memory, idle",
-    "memory": "resident memory, after traffic",
+    "idle_cpu": "all processes, idle, of one processor",
+    "memory_idle": "resident memory of the engine, idle",
+    "memory_all": "that of all processes, idle",
+    "memory_pss": "that, shared pages counted once",
+    "memory": "resident memory of the engine, after traffic",
 }
 
 

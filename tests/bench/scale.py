@@ -7,7 +7,7 @@ from typing import Any, Sequence
 from tests.bench import gauge
 from tests.bench.contender import Contender
 from tests.bench.contest import say
-from tests.bench.crowd import AT_ONCE, Crowd
+from tests.bench.crowd import AT_ONCE, LoadedCrowd
 from tests.bench.series import Series
 
 #: Bytes of UDP payload; with 28 bytes of headers the last makes a packet of 1400.
@@ -46,7 +46,7 @@ class Sizes:
 class Peers:
     """TCP from some clients to one router at the same time."""
 
-    def __init__(self, crowd: Crowd, effort: gauge.Effort) -> None:
+    def __init__(self, crowd: LoadedCrowd, effort: gauge.Effort) -> None:
         self.crowd = crowd
         self.effort = effort
         self.series = {

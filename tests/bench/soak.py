@@ -9,11 +9,12 @@ from typing import Any
 
 from tests.bench.contender import IPERF_PORT, serve
 from tests.bench.contest import say
-from tests.bench.crowd import PEERS, ROUTER, Crowd
+from tests.bench.crowd import LoadedCrowd
 from tests.bench.gauge import window
 from tests.bench.report import DIRECTORY, write
 from tests.bench.series import number
 from tests.system.bed.agents import ROOT, Process
+from tests.system.bed.crowd import PEERS, ROUTER
 from tests.system.bed.stage import Stage
 from tests.system.bed.topology import run
 
@@ -33,7 +34,7 @@ class Soak:
 
     def __init__(self, stage: Stage, encapsulation: str, mbit_s: float) -> None:
         self.stage = stage
-        self.crowd = Crowd(stage, encapsulation)
+        self.crowd = LoadedCrowd(stage, encapsulation)
         self.mbit_s = mbit_s
         self.streams: list[Process] = []
         self.began = 0.0

@@ -17,6 +17,7 @@ from typing import Any, Callable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.lab.process import children_of
 from tests.system.bed.topology import Host, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,8 +96,33 @@ class Process:
 
     def cpu_s(self) -> float:
         """Return the processor time that it used up to now."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS_PER_S
+        return cpu_s(self.pid)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a process takes; ``pss_kib`` counts a page that several share in parts (proc(5))."""
+
+    rss_kib: int
+    pss_kib: int
+    cpu_s: float
+
+    @classmethod
+    def of(cls, pid: int) -> Use:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+        sizes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+        return cls(sizes["Rss"], sizes["Pss"], cpu_s(pid))
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process used up to now."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / TICKS_PER_S
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Return the process IDs of a process's children, and of theirs."""
+    return [found for child in children_of(pid) for found in (child, *descendants_of(child))]
 
 
 @dataclass(frozen=True)
@@ -167,6 +193,8 @@ class Agent(Process):
         self.state_path = directory / f"{name}-state"
         #: Constants of the agent that a test shortens, ``module:NAME`` to value.
         self.tuning: dict[str, float] = {}
+        #: Where Python keeps what it compiled, instead of nowhere.
+        self.bytecode_path: Path | None = None
         #: Python that the agent runs before it starts, to break rules that it would keep.
         self.cheat = ""
         self.config: dict[str, Any] = {
@@ -192,7 +220,11 @@ class Agent(Process):
     def environment(self) -> dict[str, str]:
         """Return the environment that systemd would give it: a folder of its own for its state."""
         self.state_path.mkdir(mode=0o700, exist_ok=True)
-        return {**super().environment(), "STATE_DIRECTORY": str(self.state_path)}
+        environment = {**super().environment(), "STATE_DIRECTORY": str(self.state_path)}
+        if self.bytecode_path is not None:
+            environment.pop("PYTHONDONTWRITEBYTECODE", None)
+            environment["PYTHONPYCACHEPREFIX"] = str(self.bytecode_path)
+        return environment
 
     def write_key(self, identity: Identity) -> None:
         """Put a private key where the configuration says, readable by its owner only."""
@@ -325,6 +357,14 @@ class Agent(Process):
     def rollovers(self, host: str) -> int:
         """Return how many sessions with another host took the place of an earlier one."""
         return int(self.peer_status(host)["session"]["rollovers"])
+
+    def processes(self) -> dict[str, Use]:
+        """Return what each of the agent's processes takes, by name; its own is "engine"."""
+        uses = {"engine": Use.of(self.pid)}
+        for pid in descendants_of(self.pid):
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+            uses[name] = Use.of(pid)
+        return uses
 
     def delivered(self) -> int:
         return int(self.status()["counters"]["delivered"])
