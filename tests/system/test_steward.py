@@ -11,7 +11,6 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.lab.process import children_of
 from tests.system.bed import churn
 from tests.system.bed.agents import Agent
 from tests.system.bed.stage import Pair
@@ -47,12 +46,6 @@ CUTS = {
 def steward_of(agent: Agent) -> int:
     """Return the process ID of an agent's steward, 0 while it has none."""
     return int(agent.status()["steward"]["pid"])
-
-
-def keeper_of(agent: Agent) -> int:
-    """Return the process ID of an agent's keeper, the only child of its engine."""
-    (keeper,) = children_of(agent.pid)
-    return keeper
 
 
 def gone(pid: int) -> bool:
@@ -167,7 +160,7 @@ def test_killed_steward_is_started_again_and_follows_the_links(each_pair: Pair) 
 def test_status_says_that_no_steward_runs_and_packets_pass_meanwhile(each_pair: Pair) -> None:
     pair = each_pair
     a, b = pair.start()
-    keeper = keeper_of(a)
+    keeper = a.keeper_pid
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
         os.kill(keeper, signal.SIGSTOP)
         os.kill(steward_of(a), signal.SIGKILL)
@@ -210,7 +203,7 @@ def test_link_that_is_cut_while_the_steward_hangs_loses_nothing(each_pair: Pair,
 def test_killed_engine_takes_keeper_and_steward_along_and_nothing_is_left(each_pair: Pair) -> None:
     pair = each_pair
     a, _ = pair.start()
-    keeper, steward = keeper_of(a), steward_of(a)
+    keeper, steward = a.keeper_pid, steward_of(a)
     watch = Stopwatch()
     a.kill()
     until(
@@ -229,7 +222,7 @@ def test_killed_keeper_stops_no_packet_and_status_says_what_follows(each_pair: P
     a, b = pair.start()
     steward = steward_of(a)
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
-        os.kill(keeper_of(a), signal.SIGKILL)
+        os.kill(a.keeper_pid, signal.SIGKILL)
         until(
             lambda: any("steward" in sentence for sentence in a.status()["warnings"]),
             PATIENCE_S,
@@ -254,7 +247,7 @@ def test_killed_keeper_does_not_keep_the_agent_from_an_orderly_end(each_pair: Pa
     pair = each_pair
     a, _ = pair.start()
     steward = steward_of(a)
-    os.kill(keeper_of(a), signal.SIGKILL)
+    os.kill(a.keeper_pid, signal.SIGKILL)
     assert a.terminate() == 0, a.log()
     until(lambda: gone(steward), PATIENCE_S, "the steward ends")
     assert left_behind(a) == []
@@ -264,7 +257,7 @@ def test_killed_keeper_does_not_keep_the_agent_from_an_orderly_end(each_pair: Pa
 def test_hanging_steward_keeps_nobody_waiting(each_pair: Pair) -> None:
     pair = each_pair
     a, b = pair.start()
-    steward, keeper = steward_of(a), keeper_of(a)
+    steward, keeper = steward_of(a), a.keeper_pid
     os.kill(steward, signal.SIGSTOP)
     seconds, _ = timed(a.status)
     assert seconds < STATUS_S

@@ -165,6 +165,13 @@ class Steward:
             return f"the steward has ended and {NOBODY}, so {consequence}: restart the agent"
         return f"the steward has ended and is being started again; until then {consequence}"
 
+    @property
+    def warning(self) -> str:
+        """What is amiss, as a sentence; empty while a steward runs that would be started again."""
+        if self.pid and self._keeper is None:
+            return f"the steward's keeper has ended, and {NOBODY} if it ends: restart the agent"
+        return self.fault
+
     def status(self) -> Dict[str, Any]:
         """Return what the status says of the steward."""
         return {"pid": self.pid, "restarts": max(0, self.restarts), "fault": self.fault}
@@ -223,7 +230,7 @@ class Steward:
 
     def _lose_keeper(self) -> None:
         assert self._keeper is not None
-        log.warning("the steward's keeper has ended: %s", NOBODY)
+        log.warning("the steward's keeper has ended: restart the agent")
         if self._loop is not None:
             self._loop.unregister(self._keeper.fileno())
         self._keeper.close()

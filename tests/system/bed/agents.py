@@ -158,12 +158,6 @@ class Identities(dict):  # type: ignore[type-arg]
         return made
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started and that run still."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(word) for word in text.split()]
-
-
 class Agent(Process):
     """One ropeway agent with its configuration, key, state and control socket.
 
@@ -256,13 +250,13 @@ class Agent(Process):
     @property
     def keeper_pid(self) -> int:
         """The process that starts the steward."""
-        (keeper,) = children(self.pid)
+        (keeper,) = children_of(self.pid)
         return keeper
 
     @property
     def steward_pid(self) -> int:
         """The steward's process."""
-        (steward,) = children(self.keeper_pid)
+        (steward,) = children_of(self.keeper_pid)
         return steward
 
     def kill_whole(self) -> None:

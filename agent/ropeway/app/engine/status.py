@@ -65,7 +65,7 @@ class Status:
         for link in self._with_links(status)["links"]:
             link["receive_drops"] = drops.get(link["index"], 0)
             link.update(self.links.status(link["index"]))
-        warnings = [self.steward.fault, self.links.none_usable, *shown.device_faults]
+        warnings = [self.steward.warning, self.links.none_usable, *shown.device_faults]
         if not status["links"]:
             warnings.append(
                 "no interface takes part, so no packet gets through: look at interfaces.include and"
