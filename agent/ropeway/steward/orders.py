@@ -15,8 +15,10 @@ from ropeway.app.config.names import NAMES_MAX, named_endpoint
 
 #: An order in bytes, at most: one with all far addresses of a large router takes 200 kB.
 BYTES_MAX = 4 << 20
+#: Far addresses in a wish, at most; a node that calls more calls those first that it names first.
+FAR_MAX = 4096
 _INDEX_MAX = (1 << 31) - 1
-_TEXT_MAX = 256
+_TEXT_MAX = 4096
 _LIST_MAX = 1 << 16
 
 
@@ -232,7 +234,7 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_MAX or not value.isprintable():
+    if not isinstance(value, str) or len(value) > _TEXT_MAX or "\0" in value:
         raise Malformed("no short text")
     return value
 
@@ -252,7 +254,14 @@ def _network_address(value: Any) -> str:
 def _name(value: Any) -> str:
     """Check the name of an interface: dev_valid_name() of net/core/dev.c."""
     name = _text(value)
-    if not 0 < len(name.encode()) <= 15 or name in (".", "..") or "/" in name or ":" in name:
+    size = len(name.encode())
+    if (
+        not 0 < size <= 15
+        or name in (".", "..")
+        or "/" in name
+        or ":" in name
+        or name.split() != [name]
+    ):
         raise Malformed("no name of an interface")
     return name
 
@@ -349,7 +358,7 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "devices_received": _count,
         "device_mtu": _number(68, 65535),
         "snapshot": _count,
-        "far": _list_of(_address),
+        "far": _list_of(_address, FAR_MAX),
         "receiving": _maybe(_list_of(_index)),
         "unheard": _list_of(_these(_index, _address, _text)),
         "silent": _list_of(_each(Silent, _silent)),

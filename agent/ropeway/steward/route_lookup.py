@@ -7,10 +7,8 @@ import ipaddress
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ropeway.core.link import Link
+from ropeway.steward.orders import FAR_MAX
 
-#: Far addresses that are looked up; an engine that calls more calls those first that it names
-#: first.
-FAR_MAX = 4096
 #: Own addresses of a link that are tried for each far one: as many as get sockets.
 SOURCES_MAX = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -54,6 +55,14 @@ ALL = [
 
 @pytest.mark.parametrize("order", ALL, ids=lambda order: type(order).__name__)
 def test_order_arrives_as_it_was_given(order):
+    assert orders.decode(orders.encode(order)) == order
+
+
+def test_patterns_and_names_may_be_strange():
+    strange = dataclasses.replace(SETTINGS, include=("enp\u200b*", "x" * 1000), exclude=("\u0007",))
+    order = orders.Change(strange)
+    assert orders.decode(orders.encode(order)) == order
+    order = orders.OpenSocket(1, 2, "eth\u200b0\u0007")
     assert orders.decode(orders.encode(order)) == order
 
 

@@ -303,7 +303,7 @@ class Engine:
             devices_received=self._devices_received,
             device_mtu=max(node.device_mtu, DEVICE_MTU_MIN),
             snapshot=self.interfaces.snapshot.number,
-            far=tuple(node.called()),
+            far=tuple(node.called()[: orders.FAR_MAX]),
             receiving=self.links.receiving(),
             unheard=self.links.unheard(),
             silent=self._silent(),

@@ -98,7 +98,7 @@ def _interface(link: Message, own: Addresses, own6: Addresses) -> Optional[Inter
     below, ends = _stacking(about, kind, _attributes(information.get("IFLA_INFO_DATA")))
     return Interface(
         index=index,
-        name=about["IFLA_IFNAME"],
+        name=_text(about["IFLA_IFNAME"]),
         addresses=own.get(index, ()),
         addresses6=own6.get(index, ()),
         mtu=about.get("IFLA_MTU", 0),
@@ -108,10 +108,15 @@ def _interface(link: Message, own: Addresses, own6: Addresses) -> Optional[Inter
         ethernet=link["ifi_type"] == ARPHRD_ETHER,
         master=about.get("IFLA_MASTER", 0),
         kind=kind,
-        alias=about.get("IFLA_IFALIAS"),
+        alias=_text(about["IFLA_IFALIAS"]) if "IFLA_IFALIAS" in about else None,
         below=below,
         tunnel_ends=ends,
     )
+
+
+def _text(value: Any) -> str:
+    """Return a text of the kernel, which pyroute2 leaves as bytes where it is not UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _stacking(
