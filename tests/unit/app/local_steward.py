@@ -72,6 +72,10 @@ class LocalSteward:
     def upkeep(self):
         return self._service._watch._upkeep
 
+    @property
+    def warning(self):
+        return self.fault
+
     def status(self):
         return {"pid": 1, "restarts": 0, "fault": self.fault}
 
