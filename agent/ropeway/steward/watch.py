@@ -34,6 +34,9 @@ log = logging.getLogger("ropeway")
 RETRY_S = 1.0
 #: Netlink may lose an event; a dump this often finds the change.
 DUMP_EVERY_S = 30.0
+#: Routes are looked up again this often without any event: that is a question for each pair of an
+#: own and a far address, and the kernel says when it has dropped events.
+LOOKUP_EVERY_S = 300.0
 #: A burst of netlink events costs one dump in this time ...
 DUMP_GAP_S = 0.05
 #: ... and dumps never take more than one part in this of the time.
@@ -62,6 +65,8 @@ class DumpSchedule:
         self._looked_up_at = -_INF
         self._gap_s = DUMP_GAP_S
         self._dumped_at = -_INF
+        self._hinted = False
+        self._outdated_at = -_INF
 
     def deadline(self) -> float:
         """Return when the next dump is due."""
@@ -70,6 +75,7 @@ class DumpSchedule:
     def soon(self, now: float, change: Change) -> None:
         """Dump what may have changed at once, or as soon as the gap after the last dump allows."""
         due = max(now, self._dumped_at + self._gap_s)
+        self._hinted |= change is not Change.NOTHING
         if change is Change.INTERFACES:
             self.by(due)
         elif change is Change.ROUTES:
@@ -86,6 +92,13 @@ class DumpSchedule:
     def is_lookup_due(self, now: float) -> bool:
         """Say whether routes have to be looked up now."""
         return now >= self._lookup_due
+
+    def routes_may_differ(self, now: float) -> bool:
+        """Say whether all look-ups have to be made again, and take note that they are."""
+        if not self._hinted and now < self._outdated_at:
+            return False
+        self._hinted, self._outdated_at = False, now + LOOKUP_EVERY_S
+        return True
 
     def note_lookup(self, now: float) -> None:
         """Take note that the routes to all far addresses were looked up."""
@@ -265,8 +278,9 @@ class Watch:
 
     def _look(self, now: float, dumped: Sequence[Interface], starting: bool = False) -> None:
         """Give a snapshot of what was dumped; the device follows once the engine answers."""
+        if self._schedule.routes_may_differ(now) or dumped != self._dumped:
+            self._lookup.forget()
         self._dumped = dumped
-        self._lookup.forget()
         links = self._select(now)
         self._schedule.note(now, self._loop.clock())
         for one in self._left_out:
@@ -282,6 +296,7 @@ class Watch:
 
     def _look_at_routes(self, now: float) -> None:
         """Look routes up again; nothing else has changed."""
+        self._schedule.routes_may_differ(now)
         self._lookup.forget()
         links = self._select(now)
         self._schedule.note(now, self._loop.clock())

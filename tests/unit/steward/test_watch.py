@@ -32,3 +32,16 @@ def test_routes_are_looked_up_once_in_a_gap():
     assert not schedule.is_lookup_due(1.0)
     schedule.look_up_soon(1.01)
     assert schedule.deadline() == 1.0 + watch.LOOKUP_GAP_S
+
+
+def test_routes_are_asked_for_again_after_a_hint_and_else_seldom():
+    schedule = watch.DumpSchedule(0.0)
+    assert schedule.routes_may_differ(0.0)
+    assert not schedule.routes_may_differ(watch.DUMP_EVERY_S)
+    for change in (Change.ROUTES, Change.INTERFACES):
+        schedule.soon(40.0, change)
+        assert schedule.routes_may_differ(40.0)
+        assert not schedule.routes_may_differ(41.0)
+    schedule.soon(42.0, Change.NOTHING)
+    assert not schedule.routes_may_differ(42.0)
+    assert schedule.routes_may_differ(40.0 + watch.LOOKUP_EVERY_S)
