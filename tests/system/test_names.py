@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import pytest
 
 from tests.system.bed.agents import Agent
 from tests.system.bed.name_server import DOMAIN, NameServer
 from tests.system.bed.stage import Pair, Stage, TwoFamilies
-from tests.system.bed.topology import until
+from tests.system.bed.topology import Host, until
 from tests.system.bed.traffic import assert_whole, both_ways
 
 ROUTER = f"router.{DOMAIN}"
+DISCARD_PORT = 9
 A, B = "10.0.0.1", "10.0.0.2"
 #: The second LAN and its hosts, as in the lab.
 FIRST, SECOND = ("192.168.0.2", "192.168.0.3"), ("192.168.1.2", "192.168.1.3")
@@ -55,6 +57,12 @@ def wait_resolved(agent: Agent, records: list[str]) -> None:
     until(lambda: addresses(agent) == records, SOON_S, lambda: f"{records}, {addresses(agent)}")
 
 
+def speak(host: Host) -> None:
+    """Send vm1 a packet: a host that has lost a session is asked for another when data flows."""
+    with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", (B, DISCARD_PORT))
+
+
 def warnings(agent: Agent) -> list[str]:
     return [text for text in agent.status()["warnings"] if DOMAIN in text]
 
@@ -85,6 +93,8 @@ def test_a_host_that_moved_is_found_once_its_record_says_where(named: Named) -> 
     moved = ["192.168.0.33", "192.168.1.33"]
     named.server.set_records({"router": moved})
     named.far.start()
+    links = set(named.links())
+    until(lambda: speak(named.a) or named.named.carrying(B) == links, SOON_S, "vm1 is found")
     named.wait_whole(named.named, named.far)
     assert addresses(named.named) == moved
 
