@@ -57,8 +57,9 @@ class Upkeep:
         self.mtu = 0
         self._repair_at = float("-inf")
         self._repair_pause_s = RETRY_S
-        # What the kernel makes by itself when the device gets its address.
-        self._steering = steering.wanted(settings.device_address, ())
+        # What leads packets to the device; None until it was looked at, as a steward before this one
+        # may have made rules.
+        self._steering: Optional[steering.Steering] = None
         #: Why packets do not reach the device, as a sentence; empty if they do.
         self.steering_fault = ""
         #: What is wrong with the device, as a sentence; empty if nothing is.
@@ -131,7 +132,7 @@ class Upkeep:
 
     def close(self) -> None:
         """Remove the rules on the way out; routes go with the device."""
-        if not self._steering.rules:
+        if self._steering is not None and not self._steering.rules:
             return
         try:
             steering.remove_rules(self._settings.network)
