@@ -68,6 +68,8 @@ class Steward:
         # Whole orders that are not sent yet, by what replaces them; and the rest of one.
         self._waiting: Dict[Any, bytes] = {}
         self._rest = b""
+        # A steward has ended before the loop ran: what it was asked for is not answered any more.
+        self._lost = False
         self._came: Callable[[float], None] = lambda now: None
         self._went: Callable[[float], None] = lambda now: None
         #: The process ID of the steward that runs; 0 while none does.
@@ -107,7 +109,7 @@ class Steward:
             left_s = end - time.monotonic()
             if left_s <= 0:
                 raise StewardGone(f"the steward has not answered within {limit_s:g} s")
-            if self._keeper is None and self._pipe is None:
+            if self._lost or (self._keeper is None and self._pipe is None):
                 raise StewardGone("the steward has ended")
             self._serve_once(left_s)
 
@@ -142,6 +144,9 @@ class Steward:
         if self._pipe is not None:
             loop.register(self._pipe.fileno(), self._ready)
             self._flush()
+        if self._lost and self._pipe is not None:
+            self._came(loop.clock())
+        self._lost = False
 
     def on(self, kind: Type[Any], handler: Handler) -> None:
         """Have `handler` called with each answer of a kind; it owns the descriptors."""
@@ -150,8 +155,10 @@ class Steward:
     def send(self, order: orders.Order, replaces: Any = None) -> None:
         """Give an order. One that is not sent yet and `replaces` the same is forgotten.
 
-        An order to a steward that has ended is lost.
+        An order to a steward that has ended is lost: the next one is told everything anew.
         """
+        if self._pipe is None and self.restarts >= 0:
+            return
         self._waiting[object() if replaces is None else replaces] = orders.encode(order)
         self._flush()
 
@@ -179,6 +186,8 @@ class Steward:
     def stop(self) -> None:
         """Have what was made removed, and wait for that."""
         if self._pipe is not None:
+            # What it tells from now on would be answered with more orders.
+            self._handlers.clear()
             self.send(orders.Stop())
             self._unregister()
             with contextlib.suppress(StewardGone):
@@ -289,6 +298,8 @@ class Steward:
         if loop is not None:
             assert self._pipe is not None
             loop.unregister(self._pipe.fileno())
+        else:
+            self._lost = True
         self._drop()
         if loop is not None:
             log.warning("%s", self.fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Callable, Optional
 
 from ropeway.app.config import reading
@@ -39,7 +40,7 @@ class Configuration:
             self._fail(f"{self._path} cannot be read ({error.strerror}): try again")
             return
         self._due = self._loop.clock() + READING_LIMIT_S
-        self._loop.register(self._reading.fileno(), self._read_on)
+        self._loop.register(self._reading.fileno(), functools.partial(self._read_on, self._reading))
 
     def deadline(self) -> float:
         """Return when a reading is given up."""
@@ -56,9 +57,9 @@ class Configuration:
         if self._reading is not None:
             self._end().give_up()
 
-    def _read_on(self, _events: int, _now: float) -> None:
-        assert self._reading is not None
-        if not self._reading.take():
+    def _read_on(self, begun: reading.Reading, _events: int, _now: float) -> None:
+        # The descriptor of one that was given up may be that of the next.
+        if begun is not self._reading or not begun.take():
             return
         try:
             self._say(answers.ConfigurationRead(self._number, self._end().result()))

@@ -55,11 +55,11 @@ def replace(table: str, timeout_s: float = TIMEOUT_S) -> None:
     _nft(table, _deletion(table) + rules(table), timeout_s)
 
 
-def delete(table: str) -> bool:
+def delete(table: str, timeout_s: float = TIMEOUT_S) -> bool:
     """Remove the table; False if there is none. `OSError` as for `replace`."""
-    if _run(f"list table ip {table}\n").returncode:
+    if _run(f"list table ip {table}\n", timeout_s).returncode:
         return False
-    _nft(table, _deletion(table))
+    _nft(table, _deletion(table), timeout_s)
     return True
 
 

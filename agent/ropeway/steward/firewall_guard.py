@@ -16,6 +16,8 @@ log = logging.getLogger("ropeway")
 RETRY_S = 1.0
 #: Nothing else of the steward runs while nft does.
 FIREWALL_TIMEOUT_S = 3.0
+#: On the way out nft is called twice, and the keeper waits 5 s in all.
+CLOSE_TIMEOUT_S = 1.5
 
 
 def remove_left(device_name: str) -> None:
@@ -27,17 +29,24 @@ def remove_left(device_name: str) -> None:
 class FirewallGuard:
     """Keeps the kernel from answering classic datagrams, as long as it is open.
 
-    `OSError` with a sentence where the table cannot be made.
+    `OSError` where changes of nftables cannot be watched.
     """
 
     def __init__(self, loop: Schedule, device_name: str) -> None:
         self._loop = loop
         self._table = firewall.table_of(device_name)
-        firewall.replace(self._table)
         self._restored_at = float("-inf")
         self._due = float("inf")
         self._watch = NftWatch(self._table)
         loop.register(self._watch.fileno(), self._hinted)
+
+    def put(self) -> None:
+        """Put the table in place; `OSError` with a sentence where it cannot be made."""
+        firewall.replace(self._table)
+
+    def put_soon(self, now: float) -> None:
+        """Put the table in place at the next tick, and try again until it is there."""
+        self._due = now
 
     def deadline(self) -> float:
         """Return when the table is put back."""
@@ -49,7 +58,7 @@ class FirewallGuard:
             return
         self._due = float("inf")
         self._restored_at = now
-        log.warning("the nft table %s was taken away: putting it back", self._table)
+        log.warning("the nft table %s is put back", self._table)
         try:
             firewall.replace(self._table, FIREWALL_TIMEOUT_S)
         except OSError as error:
@@ -61,7 +70,7 @@ class FirewallGuard:
         self._loop.unregister(self._watch.fileno())
         self._watch.close()
         try:
-            firewall.delete(self._table)
+            firewall.delete(self._table, CLOSE_TIMEOUT_S)
         except OSError as error:
             log.warning("%s; `ropeway cleanup` removes the table", error)
 

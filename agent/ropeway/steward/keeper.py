@@ -75,13 +75,16 @@ def _keep(engine: socket.socket, serve: Callable[[socket.socket], None]) -> None
     pause_s = PAUSE_MIN_S
     while True:
         began = time.monotonic()
-        child, ended = _fork_steward(engine, serve)
-        gone = _wait(engine, ended, None)
-        if gone:
-            _wait_for_end(child, ended)
-            return
-        os.close(ended)
-        os.waitpid(child, 0)
+        try:
+            child, ended = _fork_steward(engine, serve)
+        except OSError as error:
+            log.warning("the steward cannot be started (%s): trying again", error.strerror or error)
+        else:
+            if _wait(engine, ended, None):
+                _wait_for_end(child, ended)
+                return
+            os.close(ended)
+            os.waitpid(child, 0)
         steady = time.monotonic() - began >= STEADY_S
         pause_s = PAUSE_MIN_S if steady else min(2 * pause_s, PAUSE_MAX_S)
         if _wait(engine, -1, pause_s):
@@ -91,8 +94,18 @@ def _keep(engine: socket.socket, serve: Callable[[socket.socket], None]) -> None
 def _fork_steward(engine: socket.socket, serve: Callable[[socket.socket], None]) -> Tuple[int, int]:
     """Start a steward; return its process ID, and a descriptor that hangs up when it ends."""
     of_engine, of_steward = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    ended, alive = os.pipe()
-    child = os.fork()
+    try:
+        ended, alive = os.pipe()
+        try:
+            child = os.fork()
+        except OSError:
+            os.close(ended)
+            os.close(alive)
+            raise
+    except OSError:
+        of_engine.close()
+        of_steward.close()
+        raise
     if child == 0:
         status = 1
         try:

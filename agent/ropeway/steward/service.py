@@ -88,6 +88,8 @@ class Service:
         self._say(state.begin(order))
 
     def _begin(self, order: orders.Begin) -> None:
+        if self._watch is not None:
+            raise orders.Malformed("a second beginning")
         try:
             self._prepare(order.settings)
         except StartFailed as failure:
@@ -105,6 +107,7 @@ class Service:
         else:
             try:
                 self._guard = FirewallGuard(self._loop, settings.device_name)
+                self._guard.put()
             except OSError as error:
                 raise StartFailed(str(error)) from error
             self._add(self._guard)
@@ -112,14 +115,17 @@ class Service:
         watch.announce_device()
 
     def _resume(self, order: orders.Resume) -> None:
+        if self._watch is not None:
+            raise orders.Malformed("a second beginning")
         settings = order.settings
         self._mark = wait_for_turn(settings.device_name)
         if not settings.secure:
             try:
                 self._guard = FirewallGuard(self._loop, settings.device_name)
             except OSError as error:
-                log.warning("%s", error)
+                log.warning("nftables cannot be watched (%s)", error.strerror or error)
             else:
+                self._guard.put_soon(self._loop.clock())
                 self._add(self._guard)
         self._watch = Watch(self._loop, settings, self._tell)
         self._follow(settings, self._watch)
@@ -132,8 +138,11 @@ class Service:
             self._add(self._names)
 
     def _change(self, order: orders.Change) -> None:
-        if self._watch is not None:
-            self._watch.set_settings(order.settings, self._loop.clock())
+        if self._watch is None:
+            return
+        if not self._watch.is_of(order.settings):
+            raise orders.Malformed("settings of another network")
+        self._watch.set_settings(order.settings, self._loop.clock())
 
     def _take_wish(self, order: orders.Wish) -> None:
         if self._watch is None:
@@ -152,6 +161,8 @@ class Service:
             self._watch.look_soon(self._loop.clock())
 
     def _open_socket(self, order: orders.OpenSocket) -> None:
+        if self._watch is None or self._watch.is_secure != bool(order.address):
+            raise orders.Malformed("a socket of the other encapsulation")
         try:
             descriptors = open_for_link(order)
         except OSError as error:
@@ -183,6 +194,8 @@ def serve(connection: socket.socket, config_path: str) -> None:
         try:
             for message, _ in messages.read():
                 service.take(orders.decode(message))
+                if service.stopping:
+                    break
         except Closed:
             loop.stop()
         except orders.Malformed as error:

@@ -57,8 +57,8 @@ class Upkeep:
         self.mtu = 0
         self._repair_at = float("-inf")
         self._repair_pause_s = RETRY_S
-        # What leads packets to the device; None until it was looked at, as a steward before this one
-        # may have made rules.
+        # What leads packets to the device. None until that was looked at, because a steward before
+        # this one may have made rules.
         self._steering: Optional[steering.Steering] = None
         #: Why packets do not reach the device, as a sentence; empty if they do.
         self.steering_fault = ""
@@ -68,6 +68,11 @@ class Upkeep:
     def set_settings(self, settings: Settings) -> None:
         """Go over to other settings; they name the same device."""
         self._settings = settings
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether it was seen once that packets are led to the device."""
+        return self._steering is not None
 
     def tend(
         self,
@@ -89,6 +94,10 @@ class Upkeep:
         self.device_fault = ""
         if not faults:
             assert device is not None
+            if self.mtu != mtu:
+                # It was so already: another steward, or a persistent device.
+                self.mtu = mtu
+                self._configured(mtu)
             aside = [one.own for one in overlaps if one.inside and precedence]
             self._steer(device, aside, now)
             return
@@ -145,7 +154,7 @@ class Upkeep:
 
     def _faults(self, device: Optional[Interface], mtu: int) -> List[str]:
         settings = self._settings
-        if device is None or device.name != settings.device_name:
+        if device is None or (device.name, device.kind) != (settings.device_name, "tun"):
             return ["it is gone"]
         faults = []
         if not device.admin_up:

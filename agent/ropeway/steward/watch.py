@@ -175,6 +175,20 @@ class Watch:
             self._opened[1].close()
         self._upkeep.close()
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether the network is a secure one."""
+        return self._settings.secure
+
+    def is_of(self, settings: Settings) -> bool:
+        """Say whether other settings are those of the same device."""
+        own = self._settings
+        return (own.secure, own.device_name, own.device_address) == (
+            settings.secure,
+            settings.device_name,
+            settings.device_address,
+        )
+
     # --- what the engine says
 
     def set_settings(self, settings: Settings, now: float) -> None:
@@ -252,7 +266,9 @@ class Watch:
         try:
             dumped = interfaces.interfaces(self._settings.secure)
         except OSError as error:
-            self._refuse_start(error)
+            if starting:
+                self._refuse_start(error)
+            log.warning("the network interfaces cannot be listed (%s)", error.strerror or error)
             self.look_by(now + RETRY_S)
             return
         self._look(now, dumped, starting)
@@ -321,8 +337,11 @@ class Watch:
     def _look_up(self, links: Sequence[Link], now: float) -> Tuple[Link, ...]:
         """Return `links` with the sources to reach the far addresses from."""
         assert self._wish is not None
-        self._schedule.note_lookup(now)
-        return tuple(self._lookup.complete(links, self._wish.far))
+        found = tuple(self._lookup.complete(links, self._wish.far))
+        self._schedule.note_lookup(self._loop.clock())
+        if self._lookup.lacks:
+            self._schedule.look_up_soon(now)
+        return found
 
     def _select(self, now: float) -> Tuple[Link, ...]:
         """Divide what was dumped into links and others."""

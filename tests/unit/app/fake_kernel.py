@@ -286,7 +286,9 @@ class FakeKernel:
         monkeypatch.setattr(steering, "remove_rules", self.remove_rules)
         monkeypatch.setattr(steering, "remove_left", lambda: 0)
         monkeypatch.setattr(firewall, "replace", self.replace_firewall)
-        monkeypatch.setattr(firewall, "delete", lambda table: self.firewall.append("delete"))
+        monkeypatch.setattr(
+            firewall, "delete", lambda table, timeout_s=10.0: self.firewall.append("delete")
+        )
         monkeypatch.setattr(firewall_guard, "NftWatch", self.open_watch)
         monkeypatch.setattr(device.socket, "if_nametoindex", self.index_of)
 

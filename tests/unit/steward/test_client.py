@@ -93,6 +93,23 @@ def test_order_to_a_steward_that_is_killed_before_the_loop_runs_is_a_sentence(st
     os.kill(steward.pid, signal.SIGKILL)
 
 
+def test_start_ends_at_once_when_the_steward_does(steward):
+    ask(steward)
+    os.kill(steward.pid, signal.SIGKILL)
+    with pytest.raises(client.StewardGone, match="has ended"):
+        steward.wait_for(answers.ConfigurationRead)
+
+
+def test_steward_that_took_over_before_the_loop_ran_is_told_everything(steward):
+    ask(steward)
+    os.kill(steward.pid, signal.SIGKILL)
+    with contextlib.suppress(client.StewardGone):
+        steward.wait_until(lambda: steward.restarts == 1, PATIENCE_S)
+    loop, told = Loop(), []
+    steward.attach(loop, lambda now: told.append("came"), lambda now: told.append("went"))
+    loop.until(lambda: told == ["came"])
+
+
 def test_another_steward_takes_over_from_one_that_was_killed(steward):
     first, loop, told = ask(steward), Loop(), []
     steward.attach(loop, lambda now: told.append("came"), lambda now: told.append("went"))

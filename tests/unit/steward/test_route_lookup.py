@@ -86,6 +86,28 @@ def test_an_address_is_looked_up_once_until_routes_change():
     assert asked == 2 * once
 
 
+def test_what_takes_too_long_comes_with_the_next_call_and_old_answers_hold():
+    now, there = [0.0], {"192.168.1.2"}
+
+    def source_by(_index, _far, source):
+        now[0] += route_lookup.SLICE_S / 2
+        return source if source in there else None
+
+    only = Link(3, "eth1", ("192.168.1.2/24",), 1500, True)
+    lookup = RouteLookup(source_by, lambda _name, _far: None, lambda: now[0])
+    far = ["172.20.0.1", "172.20.0.2", "172.20.0.3"]
+    (made,) = lookup.complete([only], far)
+    assert (set(made.looked_up), lookup.lacks) == ({"172.20.0.1", "172.20.0.2"}, True)
+    (made,) = lookup.complete([only], far)
+    assert (set(made.sources), lookup.lacks) == (set(far), False)
+    lookup.forget()
+    there.clear()
+    (made,) = lookup.complete([only], far)
+    assert (set(made.sources), lookup.lacks) == ({"172.20.0.3"}, True)
+    (made,) = lookup.complete([only], far)
+    assert (made.sources, lookup.lacks) == ({}, False)
+
+
 def test_only_so_many_addresses_are_looked_up(monkeypatch):
     monkeypatch.setattr(route_lookup, "FAR_MAX", 2)
     lookup = RouteLookup(lambda _index, _far, source: source, lambda _name, _far: None)

@@ -41,7 +41,7 @@ from ropeway.kernel import capabilities, process
 from ropeway.kernel.features import ON
 from ropeway.kernel.tun import OpenedDevice, Tun
 from ropeway.steward import answers, orders
-from ropeway.steward.client import Steward, StewardGone
+from ropeway.steward.client import CALL_LIMIT_S, Steward, StewardGone
 from ropeway.steward.orders import Silent, Wish
 
 log = logging.getLogger("ropeway")
@@ -280,7 +280,7 @@ class Engine:
         self.interfaces.begin()
         if self._names is not None:
             self._names.begin()
-        self.steward.wait_until(lambda: bool(self.pump.device.mtu or failures), SOCKETS_LIMIT_S)
+        self.steward.wait_until(lambda: bool(self.pump.device.mtu or failures), CALL_LIMIT_S)
         if failures:
             failed = failures[0]
             raise (
@@ -358,8 +358,10 @@ class Engine:
     def _device_configured(
         self, configured: answers.DeviceConfigured, _descriptors: List[int], now: float
     ) -> None:
-        self.pump.device.mtu = configured.mtu
-        self.made.node.note(events.DeviceMtuSet(self._config.device_name, configured.mtu), now)
+        # Another steward tells it again.
+        if configured.mtu != self.pump.device.mtu:
+            self.pump.device.mtu = configured.mtu
+            self.made.node.note(events.DeviceMtuSet(self._config.device_name, configured.mtu), now)
 
     def _machine_copied(
         self, _copied: answers.MachineCopied, _descriptors: List[int], now: float

@@ -831,13 +831,15 @@ def said(caplog, part):
 
 
 def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog):
+    agent = make_agent(settings_for(tmp_path))
+
     def steps():
-        eventually(lambda: kernel.configured)
+        eventually(lambda: kernel.configured and agent.steward.upkeep.is_steered)
         kernel.steering = Steering(main=False, first=False)
         kernel.hints.put(Change.ROUTES)
         eventually(lambda: kernel.steering.main)
 
-    run(make_agent(settings_for(tmp_path)), steps)
+    run(agent, steps)
     assert kernel.steered == [Steering(main=True, first=False)]
     assert said(caplog, "repairing") == ["repairing device ropeway0: it lacks its route"]
 
