@@ -21,6 +21,7 @@ from ropeway.kernel.features import count_no_room, count_refused
 
 ETH_P_IP = 0x0800  # include/uapi/linux/if_ether.h
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
+SO_LOCK_FILTER = 44
 SOL_PACKET = 263  # include/linux/socket.h
 PACKET_STATISTICS = 6  # include/uapi/linux/if_packet.h
 
@@ -187,3 +188,5 @@ def _attach(which: socket.socket, program: bytes) -> None:
         SO_ATTACH_FILTER,
         SOCK_FPROG.pack(len(program) // SOCK_FILTER.size, ctypes.addressof(instructions)),
     )
+    # Whoever uses the socket is not to see other programs' packets.
+    which.setsockopt(socket.SOL_SOCKET, SO_LOCK_FILTER, 1)

@@ -113,6 +113,11 @@ class MachineCopied:
     """The kernel has announced that this virtual machine was cloned or set back to a snapshot."""
 
 
+@dataclass(frozen=True)
+class Pong:
+    """The steward turns."""
+
+
 Answer = Union[
     ConfigurationRead,
     StateBegun,
@@ -124,6 +129,7 @@ Answer = Union[
     Shown,
     Resolved,
     MachineCopied,
+    Pong,
 ]
 
 

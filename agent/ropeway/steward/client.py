@@ -29,6 +29,10 @@ CALL_LIMIT_S = 25.0
 #: Removing what was made takes no longer: an nft that hangs is given up before.
 STOP_LIMIT_S = 4.0
 
+#: Whether the steward answers is asked this often; one that has not answered for longer hangs.
+PING_EVERY_S = 10.0
+HANGS_AFTER_S = 30.0
+
 NOBODY = "nobody starts the steward again"
 
 
@@ -70,6 +74,10 @@ class Steward:
         self._rest = b""
         # A steward has ended before the loop ran: what it was asked for is not answered any more.
         self._lost = False
+        # When the question was put that is not answered yet, and when the next one is due.
+        self._pinged_at: Optional[float] = None
+        self._ping_due = float("-inf")
+        self._hangs = False
         self._came: Callable[[float], None] = lambda now: None
         self._went: Callable[[float], None] = lambda now: None
         #: The process ID of the steward that runs; 0 while none does.
@@ -162,12 +170,31 @@ class Steward:
         self._waiting[object() if replaces is None else replaces] = orders.encode(order)
         self._flush()
 
+    def deadline(self) -> float:
+        """Return when it is looked at whether the steward answers."""
+        return self._ping_due
+
+    def tick(self, now: float) -> None:
+        """Ask whether the steward turns, or take note that it has not answered for long."""
+        if now < self._ping_due:
+            return
+        self._ping_due = now + PING_EVERY_S
+        if self._pinged_at is None:
+            if self._pipe is not None:
+                self._pinged_at = now
+                self.send(orders.Ping(), replaces=orders.Ping)
+        elif not self._hangs and now - self._pinged_at >= HANGS_AFTER_S:
+            self._hangs = True
+            log.warning("%s", self.fault)
+
     @property
     def fault(self) -> str:
-        """Why there is no steward, as a sentence; empty while one runs."""
+        """Why there is no steward, or none that answers, as a sentence; empty while one does."""
+        consequence = "changes of interfaces and addresses go unnoticed"
+        if self._hangs:
+            return f"the steward does not answer, so {consequence}: kill process {self.pid}"
         if self.pid:
             return ""
-        consequence = "changes of interfaces and addresses go unnoticed"
         if self._keeper is None:
             return f"the steward has ended and {NOBODY}, so {consequence}: restart the agent"
         return f"the steward has ended and is being started again; until then {consequence}"
@@ -267,6 +294,8 @@ class Steward:
             return
         for message, descriptors in received:
             answer = answers.decode(message)
+            if isinstance(answer, answers.Pong):
+                self._pinged_at, self._hangs = None, False
             handler = self._handlers.get(type(answer))
             if handler is not None:
                 handler(answer, descriptors, now)
@@ -313,6 +342,7 @@ class Steward:
             self._pipe.close()
             self._pipe = None
         self.pid = 0
+        self._pinged_at, self._hangs = None, False
         self._rest = b""
         if self.restarts >= 0:
             # Orders to one that has ended mean nothing to the next one.

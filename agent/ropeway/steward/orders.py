@@ -175,6 +175,11 @@ class OpenSocket:
 
 
 @dataclass(frozen=True)
+class Ping:
+    """Show that you turn; answered by `Pong`."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Remove what was made, and end."""
 
@@ -190,6 +195,7 @@ Order = Union[
     Resolve,
     LookSoon,
     OpenSocket,
+    Ping,
     Stop,
 ]
 Check = Callable[[Any], Any]
@@ -376,6 +382,7 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "port": _port,
         "stray": _flag,
     },
+    Ping: {},
     Stop: {},
 }
 _KINDS = {kind.__name__: (kind, checks) for kind, checks in _CHECKS.items()}

@@ -59,6 +59,7 @@ class Service:
             orders.Resolve: self._resolve,
             orders.LookSoon: self._look_soon,
             orders.OpenSocket: self._open_socket,
+            orders.Ping: lambda _: self._say(answers.Pong()),
             orders.Stop: self._stop,
         }
 

@@ -76,6 +76,12 @@ class LocalSteward:
     def warning(self):
         return self.fault
 
+    def deadline(self):
+        return float("inf")
+
+    def tick(self, now):
+        pass
+
     def status(self):
         return {"pid": 1, "restarts": 0, "fault": self.fault}
 

@@ -29,6 +29,8 @@ def serve(connection):
             order = orders.decode(message)
             if isinstance(order, orders.Stop):
                 return
+            if isinstance(order, orders.Ping):
+                send_whole(connection, answers.encode(answers.Pong()))
             if isinstance(order, orders.ReadConfiguration):
                 answer = answers.ConfigurationRead(order.number, None, (str(os.getpid()),))
                 send_whole(connection, answers.encode(answer))
@@ -133,6 +135,22 @@ def test_status_says_that_the_steward_is_away_and_that_nobody_starts_it_again(st
     loop.until(lambda: not steward.pid)
     assert "nobody starts the steward again" in steward.fault
     assert steward.status()["pid"] == 0
+
+
+def test_status_says_that_a_steward_hangs_until_it_answers_again(steward):
+    pid, loop = ask(steward), Loop()
+    steward.attach(loop, lambda now: None, lambda now: None)
+    os.kill(pid, signal.SIGSTOP)
+    steward.tick(0.0)
+    assert steward.fault == ""
+    steward.tick(client.HANGS_AFTER_S)
+    assert steward.fault.startswith("the steward does not answer, so")
+    assert steward.fault.endswith(f": kill process {pid}")
+    os.kill(pid, signal.SIGCONT)
+    loop.until(lambda: steward.fault == "")
+    steward.tick(2 * client.HANGS_AFTER_S)
+    loop.until(lambda: steward._pinged_at is None)
+    assert steward.fault == ""
 
 
 def test_orders_to_a_steward_that_hangs_cost_no_memory(steward):

@@ -49,6 +49,7 @@ ALL = [
     orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840),
     orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840, stray=True),
     orders.OpenSocket(1, 2, "eth0"),
+    orders.Ping(),
     orders.Stop(),
 ]
 

@@ -272,6 +272,7 @@ class Engine:
         self._status_line = chores.StatusLine(loop, status.line, lambda: made.node.watch.carrying)
         loop.add(self._status_line)
         loop.add(chores.Watchdog(self._started_at))
+        loop.add(self.steward)
 
     def _look_first(self) -> None:
         """Have the device configured and the links' sockets opened, before anybody is told."""
