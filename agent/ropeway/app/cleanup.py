@@ -54,7 +54,7 @@ def clean_up(control_path: str, device_name: str) -> List[str]:
     `ControlError` where an agent still answers or has the device, `OSError` where the kernel
     refuses. A device goes only if it carries the agent's mark.
     """
-    # pyroute2 comes with it.
+    # The library for netlink comes with it.
     from ropeway.steward import leftovers
 
     if leftovers.is_in_use(device_name):
