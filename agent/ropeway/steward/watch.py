@@ -16,14 +16,15 @@ from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
 from ropeway.kernel.tun import OpenedDevice
 from ropeway.kernel.udp import preferred_source
-from ropeway.steward import answers, no_device, overlap, own_address, selection, shared_lan
+from ropeway.steward import answers, no_device, overlap, selection
 from ropeway.steward.device import open_device
+from ropeway.steward.dump_schedule import DumpSchedule
 from ropeway.steward.failures import StartFailed
-from ropeway.steward.findings import reverse_path_sentences, shared_lan_sentences
 from ropeway.steward.interface import Change, Interface
 from ropeway.steward.loop import Schedule
 from ropeway.steward.netlink import hints, interfaces, routes
 from ropeway.steward.orders import Settings, Wish
+from ropeway.steward.report import Report
 from ropeway.steward.route_lookup import RouteLookup
 from ropeway.steward.upkeep import Upkeep
 
@@ -32,17 +33,6 @@ log = logging.getLogger("ropeway")
 # Tuning
 #: Pause before something that the kernel refused is tried again.
 RETRY_S = 1.0
-#: Netlink may lose an event; a dump this often finds the change.
-DUMP_EVERY_S = 30.0
-#: Routes are looked up again this often without any event: that is a question for each pair of an
-#: own and a far address, and the kernel says when it has dropped events.
-LOOKUP_EVERY_S = 300.0
-#: A burst of netlink events costs one dump in this time ...
-DUMP_GAP_S = 0.05
-#: ... and dumps never take more than one part in this of the time.
-DUMP_SHARE = 10
-#: Routes to far addresses that the engine has met since the last look are looked up this often.
-LOOKUP_GAP_S = 0.05
 #: What keeps links from receiving shows in settings of the kernel, which are looked at this often.
 FINDINGS_EVERY_S = 2.0
 
@@ -50,74 +40,6 @@ _INF = float("inf")
 
 #: Sends an answer with descriptors, which are closed then.
 Tell = Callable[[answers.Answer, Sequence[int]], None]
-
-
-class DumpSchedule:
-    """When interfaces and routes are dumped, and routes to far addresses looked up.
-
-    All times are seconds of the loop's clock.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._interfaces_due = now
-        self._routes_due = _INF
-        self._lookup_due = _INF
-        self._looked_up_at = -_INF
-        self._gap_s = DUMP_GAP_S
-        self._dumped_at = -_INF
-        self._hinted = False
-        self._outdated_at = -_INF
-
-    def deadline(self) -> float:
-        """Return when the next dump is due."""
-        return min(self._interfaces_due, self._routes_due, self._lookup_due)
-
-    def soon(self, now: float, change: Change) -> None:
-        """Dump what may have changed at once, or as soon as the gap after the last dump allows."""
-        due = max(now, self._dumped_at + self._gap_s)
-        self._hinted |= change is not Change.NOTHING
-        if change is Change.INTERFACES:
-            self.by(due)
-        elif change is Change.ROUTES:
-            self._routes_due = min(self._routes_due, due)
-
-    def by(self, at: float) -> None:
-        """Dump everything at `at` at the latest."""
-        self._interfaces_due = min(self._interfaces_due, at)
-
-    def look_up_soon(self, now: float) -> None:
-        """Look routes up at once, or as soon as the gap after the last time allows."""
-        self._lookup_due = max(now, self._looked_up_at + LOOKUP_GAP_S)
-
-    def is_lookup_due(self, now: float) -> bool:
-        """Say whether routes have to be looked up now."""
-        return now >= self._lookup_due
-
-    def routes_may_differ(self, now: float) -> bool:
-        """Say whether all look-ups have to be made again, and take note that they are."""
-        if not self._hinted and now < self._outdated_at:
-            return False
-        self._hinted, self._outdated_at = False, now + LOOKUP_EVERY_S
-        return True
-
-    def note_lookup(self, now: float) -> None:
-        """Take note that the routes to all far addresses were looked up."""
-        self._lookup_due, self._looked_up_at = _INF, now
-
-    def due(self, now: float) -> Change:
-        """Return what has to be dumped now, and take note that it is."""
-        if now >= self._interfaces_due:
-            self._interfaces_due, self._routes_due = now + DUMP_EVERY_S, _INF
-            return Change.INTERFACES
-        if now >= self._routes_due:
-            self._routes_due = _INF
-            return Change.ROUTES
-        return Change.NOTHING
-
-    def note(self, began_at: float, ended_at: float) -> None:
-        """Let the next dump wait the longer the longer this one took."""
-        self._dumped_at = ended_at
-        self._gap_s = max(DUMP_GAP_S, DUMP_SHARE * (ended_at - began_at))
 
 
 class Watch:
@@ -140,8 +62,7 @@ class Watch:
         self._last_given = 0
         self._dumped: Sequence[Interface] = ()
         self._left_out: Sequence[selection.LeftOut] = ()
-        self._shared_lans: Sequence[shared_lan.SharedLan] = ()
-        self._filtered: Sequence[str] = ()
+        self._report = Report(settings)
         self._lookup = RouteLookup(routes.source_by, preferred_source)
         self._snapshot = answers.Snapshot()
         self._told = answers.Shown()
@@ -193,7 +114,7 @@ class Watch:
 
     def set_settings(self, settings: Settings, now: float) -> None:
         """Choose interfaces by other settings from now on."""
-        self._settings = settings
+        self._settings = self._report.settings = settings
         self._upkeep.set_settings(settings)
         self.look_soon(now)
 
@@ -253,7 +174,8 @@ class Watch:
             self._deliver(self._look_up(self._snapshot.links, now))
         if now >= self._findings_due:
             self._findings_due = now + FINDINGS_EVERY_S
-            self._look_at_settings(now)
+            self._report.filter(self._wish.silent, self._snapshot.links)
+            self._show_again(now)
 
     def _hinted(self, _events: int, now: float) -> None:
         self.look_soon(now, self._hints.drain())
@@ -305,7 +227,7 @@ class Watch:
                 self._repeated.warn(sentence, now)
         if starting:
             _refuse_virtual_address(self._settings, links)
-        self._shared_lans = shared_lan.find(dumped, links)
+        self._report.note(dumped, links)
         self._tended = False
         self._first = starting
         self._deliver(links, self._missing(links))
@@ -400,66 +322,21 @@ class Watch:
 
     def _show_again(self, now: float) -> None:
         """Tell what the status shows, if that has changed, and log what is new."""
-        for sentence in self._lasting_sentences():
+        assert self._wish is not None
+        lasting = self._report.lasting(self._overlaps(), self._wish)
+        for sentence in lasting:
             self._repeated.warn(sentence, now)
-        shown = self._shown()
+        shown = answers.Shown(
+            left_out=[dataclasses.asdict(one) for one in self._left_out],
+            device_faults=[self._upkeep.device_fault, self._upkeep.steering_fault],
+            warnings=[*lasting, *self._report.filtered],
+        )
         if shown != self._told:
             self._told = shown
             self._tell(shown, ())
 
-    def _shown(self) -> answers.Shown:
-        return answers.Shown(
-            left_out=[dataclasses.asdict(one) for one in self._left_out],
-            device_faults=[self._upkeep.device_fault, self._upkeep.steering_fault],
-            warnings=[*self._lasting_sentences(), *self._filtered],
-        )
-
-    def _lasting_sentences(self) -> List[str]:
-        """Return what keeps this host from being as it should be, whatever its links hear."""
-        return [
-            *self._overlap_sentences(),
-            *self._own_address_sentences(),
-            *self._shared_lan_sentences(),
-            *self._absent_sentences(),
-        ]
-
-    def _look_at_settings(self, now: float) -> None:
-        assert self._wish is not None
-        names = {link.index: link.name for link in self._snapshot.links if link.up}
-        self._filtered = reverse_path_sentences(self._wish.silent, names)
-        self._show_again(now)
-
     def _overlaps(self) -> List[overlap.Overlap]:
         return overlap.find(self._dumped, self._settings.network, self._device_index())
-
-    def _overlap_sentences(self) -> List[str]:
-        settings = self._settings
-        return [
-            overlap.sentence(one, settings.network, settings.device_name, settings.precedence)
-            for one in self._overlaps()
-        ]
-
-    def _own_address_sentences(self) -> List[str]:
-        return [str(one) for one in own_address.find(self._settings.others, self._dumped)]
-
-    def _absent_sentences(self) -> List[str]:
-        """Return which addresses the configuration names and no interface has."""
-        named = self._settings.named_addresses
-        there = selection.present(self._dumped, named)
-        return [
-            f"interfaces.addresses: no interface has {address}, so nothing comes to it: add it, or"
-            " remove it from the configuration"
-            for address in named
-            if address not in there
-        ]
-
-    def _shared_lan_sentences(self) -> List[str]:
-        """Return where frames for a link may come by another interface and are lost there."""
-        wish = self._wish
-        if wish is None:
-            return []
-        lost = [_why_unheard(pair, wish) for pair in self._shared_lans]
-        return shared_lan_sentences(self._shared_lans, lost)
 
 
 def _refuse_virtual_address(settings: Settings, links: Iterable[Link]) -> None:
@@ -470,16 +347,6 @@ def _refuse_virtual_address(settings: Settings, links: Iterable[Link]) -> None:
                 " choose another address or network, or exclude that interface",
                 is_mistake=True,
             )
-
-
-def _why_unheard(pair: shared_lan.SharedLan, wish: Wish) -> str:
-    """Return why sockets lose what comes for a link by the other interface of its LAN."""
-    if wish.receiving is not None:
-        return "" if pair.other.index in wish.receiving else f"{pair.other.name} takes no part"
-    for index, address, why in wish.unheard:
-        if (index, address) == (pair.link.index, pair.address):
-            return f"no socket can take them there ({why})"
-    return ""
 
 
 def _leads_to(address: str) -> int:

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Dict, List, Set, Tuple
 
-from ropeway.app.engine import engine, links
+from ropeway.app.engine import engine, opener
 from ropeway.kernel import (
     capabilities,
     classic_sockets,
@@ -259,12 +259,12 @@ class FakeKernel:
         monkeypatch.setattr(tun, "open_device", self.open_tun)
         monkeypatch.setattr(engine, "Tun", lambda name, opened: opened.descriptors[0])
         monkeypatch.setattr(classic_sockets, "open_pair", self.open_link)
-        monkeypatch.setattr(links, "LinkSockets", lambda index, name, send, receive: send)
+        monkeypatch.setattr(opener, "LinkSockets", lambda index, name, send, receive: send)
         monkeypatch.setattr(udp, "open_socket", self.open_udp)
-        monkeypatch.setattr(links, "UdpSocket", self.wrap_udp)
+        monkeypatch.setattr(opener, "UdpSocket", self.wrap_udp)
         monkeypatch.setattr(udp, "open_stray", self.open_stray)
-        monkeypatch.setattr(links, "StraySocket", self.wrap_stray)
-        monkeypatch.setattr(links, "close_all", lambda fakes: [fake.close() for fake in fakes])
+        monkeypatch.setattr(opener, "StraySocket", self.wrap_stray)
+        monkeypatch.setattr(opener, "close_all", lambda fakes: [fake.close() for fake in fakes])
         monkeypatch.setattr(capabilities, "drop_all", lambda: None)
         monkeypatch.setattr(arp, "answers_for_others", lambda name: name not in self.reticent)
         monkeypatch.setattr(

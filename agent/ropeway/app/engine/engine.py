@@ -25,9 +25,10 @@ from ropeway.app.engine.copies import CopyGuard
 from ropeway.app.engine.device import DEVICE_MTU_MIN, Device, outgoing_intake
 from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.interfaces import Interfaces
-from ropeway.app.engine.links import Links, Opener
+from ropeway.app.engine.links import Links
 from ropeway.app.engine.loop import Loop, Signals
 from ropeway.app.engine.names import Names
+from ropeway.app.engine.opener import Opener
 from ropeway.app.engine.polling import BusyPoll
 from ropeway.app.engine.ports import Ports, Receivers
 from ropeway.app.engine.pump import Pump, Reports

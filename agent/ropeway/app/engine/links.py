@@ -6,14 +6,12 @@ import dataclasses
 import errno
 import functools
 import logging
-import resource
 from collections import Counter
 from typing import (
     Any,
     Callable,
     Container,
     Dict,
-    FrozenSet,
     Hashable,
     Iterable,
     List,
@@ -23,205 +21,19 @@ from typing import (
     Union,
 )
 
-from ropeway.app.config.model import SECURE, Config
+from ropeway.app.engine.bindings import Bindings, bindings, sockets_max, unshared
 from ropeway.app.engine.loop import RETRY_S, Loop
+from ropeway.app.engine.opener import Opener, Strays
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets
 from ropeway.app.rate_limited_log import RateLimitedLog
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
 from ropeway.core.redundancy import LinkHealth
-from ropeway.kernel.classic_sockets import LinkSockets
-from ropeway.kernel.udp import StraySocket, UdpSocket
-from ropeway.steward.answers import Snapshot, SocketOpened
-from ropeway.steward.client import Steward
-from ropeway.steward.orders import OpenSocket
-from ropeway.steward.pipe import close_all
+from ropeway.steward.answers import Snapshot
 
 log = logging.getLogger("ropeway")
 
-# Tuning
-#: A link has a socket at each of its addresses, and a few are as good as thousands.
-ADDRESSES_PER_LINK_MAX = 8
-#: So many sockets send, at most, over all links.
-SOCKETS_MAX = 256
-#: Descriptors left for what is no link's socket: netlink, the device, control clients.
-DESCRIPTORS_RESERVED = 128
-
 _INF = float("inf")
-
-#: By the node's key for each socket, its link and address.
-Bindings = Dict[Hashable, Tuple[Link, str]]
-
-
-def bindings(links: Iterable[Link], secure: bool, limit: int = SOCKETS_MAX) -> Bindings:
-    """Return which sockets the links need: by the node's key for each, its link and address.
-
-    A link of a classic network has one, whatever its addresses. A link of a secure one has
-    `ADDRESSES_PER_LINK_MAX` at most, and all together have `limit`.
-    """
-    wanted: Bindings = {}
-    for link in links:
-        for address in _addresses_used(link) if secure else ("",):
-            if len(wanted) < limit:
-                wanted[(link.index, address) if secure else link.index] = link, address
-    return wanted
-
-
-def _addresses_used(link: Link) -> List[str]:
-    """Return the addresses that get sockets: the first of each family, half of each if need be."""
-    half = ADDRESSES_PER_LINK_MAX // 2
-    room6 = min(len(link.addresses6), max(half, ADDRESSES_PER_LINK_MAX - len(link.addresses)))
-    chosen = (
-        *link.addresses[: ADDRESSES_PER_LINK_MAX - room6],
-        *link.addresses6[:room6],
-    )
-    return [text.split("/")[0] for text in chosen]
-
-
-def _unshared(wanted: Bindings) -> Set[Hashable]:
-    """Return which bindings of a secure network are the only one of their address."""
-    times = Counter(address for _, address in wanted.values())
-    return {key for key, (_, address) in wanted.items() if times[address] == 1}
-
-
-def _sockets_max() -> int:
-    """Return how many bindings leave this process descriptors enough for the rest."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return SOCKETS_MAX
-    # Two of each: one that sends, and one for what comes by another interface or as raw packets.
-    return max(1, min(SOCKETS_MAX, (limit - DESCRIPTORS_RESERVED) // 2))
-
-
-#: Takes what was opened, or the `OSError` that says why it could not be, and the time.
-Opened = Callable[[Any, float], None]
-
-
-class Opener:
-    """Has sockets of the network's encapsulation opened by the steward, and takes them over.
-
-    `features` are those asked of the kernel.
-    """
-
-    def __init__(self, config: Config, features: FrozenSet[str], steward: Steward) -> None:
-        #: Whether links have a UDP socket at each address; otherwise each has one raw socket.
-        self.secure = config.encapsulation == SECURE
-        #: The UDP port of a secure network.
-        self.port = config.port
-        self._features = features
-        self._steward = steward
-        self._number = 0
-        # By the number of the order: whom to give what was opened, and what it is.
-        self._asked: Dict[int, Tuple[Opened, OpenSocket]] = {}
-        steward.on(SocketOpened, self._take)
-
-    @property
-    def waits(self) -> bool:
-        """Whether there are sockets that were asked for and did not come yet."""
-        return bool(self._asked)
-
-    def ask(self, link: Link, address: str, stray: bool, opened: Opened) -> int:
-        """Have what sends and receives at an address of a link opened, and given to `opened`.
-
-        With `stray` it is what receives there by every interface. Returns a number to forget it by.
-        """
-        self._number += 1
-        order = OpenSocket(
-            self._number,
-            link.index,
-            link.name,
-            address,
-            self.port if self.secure else 0,
-            stray,
-        )
-        self._asked[self._number] = opened, order
-        self._steward.send(order)
-        return self._number
-
-    def forget(self, number: int) -> None:
-        """Close what was asked for as soon as it comes."""
-        self._asked.pop(number, None)
-
-    def forget_all(self) -> None:
-        """Forget what was asked of a steward that has ended."""
-        self._asked.clear()
-
-    def _take(self, answer: SocketOpened, descriptors: List[int], now: float) -> None:
-        opened, order = self._asked.pop(answer.number, (None, None))
-        if opened is None or order is None:
-            close_all(descriptors)
-        elif not descriptors:
-            opened(OSError(answer.errno, answer.reason), now)
-        else:
-            opened(self._wrap(order, descriptors), now)
-
-    def _wrap(self, order: OpenSocket, descriptors: List[int]) -> Union[Sockets, StraySocket]:
-        index, name, address, port = order.index, order.name, order.address, order.port
-        if not self.secure:
-            send, receive = descriptors
-            return LinkSockets(index, name, send, receive)
-        if order.stray:
-            return StraySocket(index, name, address, port, descriptors[0], self._features)
-        return UdpSocket(index, name, address, port, descriptors[0], self._features)
-
-
-class Strays:
-    """Sockets that receive by every interface what comes for an address that only one link has."""
-
-    def __init__(
-        self, opener: Opener, ports: Ports, receive: Receive, changed: Callable[[float], None]
-    ) -> None:
-        self._opener = opener
-        self._ports = ports
-        self._receive = receive
-        self._changed = changed
-        self._open: Dict[Hashable, StraySocket] = {}
-        self._asked: Dict[Hashable, int] = {}
-        #: Why there is none, by the key of the sockets that it would go with.
-        self.missing: Dict[Hashable, str] = {}
-
-    def close_unwanted(self, wanted: Container[Hashable]) -> None:
-        """Close those that are not wanted any more."""
-        for key in [key for key in (*self._open, *self._asked) if key not in wanted]:
-            self.close(key)
-
-    def follow(self, wanted: Bindings) -> None:
-        """Have opened what is missing of those that are wanted."""
-        self.missing = {key: why for key, why in self.missing.items() if key in wanted}
-        there = {*self._open, *self._asked, *self.missing}
-        for key, (link, address) in wanted.items():
-            if key not in there and key in self._ports.senders:
-                opened = functools.partial(self._opened, key)
-                self._asked[key] = self._opener.ask(link, address, True, opened)
-
-    def try_again(self) -> None:
-        """Have what could not be had asked for again."""
-        self.missing.clear()
-
-    def forget_asked(self) -> None:
-        """Forget what was asked of a steward that has ended."""
-        self._asked.clear()
-
-    def close(self, key: Hashable) -> None:
-        """Close the one that goes with the sockets of `key`, if there is one."""
-        if key in self._asked:
-            self._opener.forget(self._asked.pop(key))
-        if key in self._open:
-            self._ports.close(self._open.pop(key))
-
-    def _opened(self, key: Hashable, stray: Union[StraySocket, OSError], now: float) -> None:
-        self._asked.pop(key, None)
-        self.missing.pop(key, None)
-        self._changed(now)
-        if isinstance(stray, OSError):
-            self.missing[key] = stray.strerror or str(stray)
-            return
-        try:
-            self._ports.open(stray, self._receive)
-        except OSError as error:
-            self.missing[key] = error.strerror or str(error)
-            return
-        self._open[key] = stray
 
 
 class Links:
@@ -249,7 +61,7 @@ class Links:
         self._look_soon = look_soon
         self._changed = changed
         self._repeated = RateLimitedLog()
-        self._sockets_max = _sockets_max()
+        self._sockets_max = sockets_max()
         self._strays = Strays(opener, ports, receive, self._settle_soon)
         self._snapshot = Snapshot()
         self._wanted: Bindings = {}
@@ -312,7 +124,7 @@ class Links:
         self._loop.sooner(now)
 
     def _unshared(self) -> Set[Hashable]:
-        return _unshared(self._wanted) if self._opener.secure else set()
+        return unshared(self._wanted) if self._opener.secure else set()
 
     def receive_failed(self, receiver: Receivers, error: OSError, now: float) -> None:
         """Deal with a socket that cannot be read."""

@@ -34,7 +34,7 @@ from ropeway.app.engine.freshness import Bound
 from ropeway.core import redundancy
 from ropeway.core.classic import frame as classic
 from ropeway.kernel import tun
-from ropeway.steward import firewall, upkeep, watch
+from ropeway.steward import dump_schedule, firewall, upkeep
 from ropeway.steward.interface import Change
 from ropeway.steward.netlink import device as kernel_device
 from ropeway.steward.netlink import steering
@@ -397,7 +397,7 @@ def test_burst_of_hints_costs_few_dumps(kernel, tmp_path):
         # What was drained at last may have to wait for its dump.
         eventually(lambda: kernel.dumps > before)
         dumps, took_s = kernel.dumps - before, time.monotonic() - began
-        assert dumps <= took_s / watch.DUMP_GAP_S + 2
+        assert dumps <= took_s / dump_schedule.DUMP_GAP_S + 2
 
     run(make_agent(settings_for(tmp_path)), steps)
 

@@ -19,7 +19,7 @@ import pytest
 from ropeway.app import systemd
 from ropeway.app.config import model, read
 from ropeway.app.control import answer, client, server
-from ropeway.app.engine import chores, copies, engine, links, reload
+from ropeway.app.engine import bindings, chores, copies, engine, links, reload
 from ropeway.app.engine.continuity import Continuity, boot_clock
 from ropeway.app.store import keys
 from ropeway.core import tuning
@@ -142,12 +142,12 @@ def opened(kernel):
 def test_what_sockets_there_should_be():
     link = Link(3, "eth1", ("192.168.1.1/24", "10.9.9.9/8"), 1500, True, ("2001:db8::1/64",))
     without = Link(5, "eth5", (), 1500, True)
-    assert links.bindings([link, without], True) == {
+    assert bindings.bindings([link, without], True) == {
         (3, "192.168.1.1"): (link, "192.168.1.1"),
         (3, "10.9.9.9"): (link, "10.9.9.9"),
         (3, "2001:db8::1"): (link, "2001:db8::1"),
     }
-    assert links.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
+    assert bindings.bindings([link, without], False) == {3: (link, ""), 5: (without, "")}
 
 
 def link_with(index, count4, count6):
@@ -166,7 +166,7 @@ def link_with(index, count4, count6):
     [((1100, 0), (8, 0)), ((1100, 1), (7, 1)), ((1100, 99), (4, 4)), ((2, 99), (2, 6))],
 )
 def test_sockets_of_a_link_are_bounded(there, used):
-    wanted = links.bindings([link_with(3, *there)], True)
+    wanted = bindings.bindings([link_with(3, *there)], True)
     addresses = [address for _, address in wanted]
     assert addresses == [f"10.3.0.{n}" for n in range(used[0])] + [
         f"2001:db8:3::{n:x}" for n in range(used[1])
@@ -176,7 +176,7 @@ def test_sockets_of_a_link_are_bounded(there, used):
 @pytest.mark.parametrize("secure", [True, False])
 def test_sockets_are_bounded_in_all(secure):
     many = [link_with(index, 8, 0) for index in range(1, 200)]
-    assert len(links.bindings(many, secure, 21)) == 21
+    assert len(bindings.bindings(many, secure, 21)) == 21
 
 
 def test_addresses_beyond_the_bound_are_told_once(kernel, tmp_path, caplog):
@@ -204,7 +204,7 @@ def test_link_that_gets_no_socket_at_all_is_told(kernel, tmp_path, monkeypatch):
     kernel.interfaces = [ETH0, ETH1]
     settings = settings_for(tmp_path)
     agent = make_agent(settings)
-    monkeypatch.setattr(links, "_sockets_max", lambda: 1)
+    monkeypatch.setattr(links, "sockets_max", lambda: 1)
 
     def steps():
         eventually(lambda: opened(kernel) == {(2, "192.168.0.1")})
@@ -721,7 +721,7 @@ class TestNamedAddress:
         ]  # fmt: skip
 
         def steps():
-            eventually(lambda: len(opened(kernel)) == links.ADDRESSES_PER_LINK_MAX)
+            eventually(lambda: len(opened(kernel)) == bindings.ADDRESSES_PER_LINK_MAX)
             assert (2, self.NAMED) in opened(kernel)
 
         run(make_agent(settings_for(tmp_path, named_addresses=(self.NAMED,))), steps)
