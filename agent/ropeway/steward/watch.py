@@ -18,7 +18,7 @@ from ropeway.kernel.tun import OpenedDevice
 from ropeway.kernel.udp import preferred_source
 from ropeway.steward import answers, no_device, overlap, selection
 from ropeway.steward.device import open_device
-from ropeway.steward.dump_schedule import DumpSchedule
+from ropeway.steward.dump_schedule import DUMP_GAP_S, DumpSchedule
 from ropeway.steward.failures import StartFailed
 from ropeway.steward.interface import Change, Interface
 from ropeway.steward.loop import Schedule
@@ -69,6 +69,8 @@ class Watch:
         self._upkeep = Upkeep(settings, self._give_device, self._device_configured, self.look_by)
         self._hints = hints.Hints(settings.secure)
         loop.register(self._hints.fileno(), self._hinted)
+        # When hints are listened to again; infinity while they are.
+        self._listen_at = _INF
 
     # --- the start
 
@@ -90,7 +92,8 @@ class Watch:
 
     def close(self) -> None:
         """Follow nothing any more, and undo what leads packets to the device."""
-        self._loop.unregister(self._hints.fileno())
+        if self._listen_at == _INF:
+            self._loop.unregister(self._hints.fileno())
         self._hints.close()
         if self._opened is not None:
             self._opened[1].close()
@@ -159,12 +162,15 @@ class Watch:
         """Return when a look is due."""
         if self._wish is None:
             return _INF
-        return min(self._schedule.deadline(), self._findings_due)
+        return min(self._schedule.deadline(), self._findings_due, self._listen_at)
 
     def tick(self, now: float) -> None:
         """Look at what is due."""
         if self._wish is None:
             return
+        if now >= self._listen_at:
+            self._listen_at = _INF
+            self._loop.register(self._hints.fileno(), self._hinted)
         change = self._schedule.due(now)
         if change is Change.INTERFACES:
             self._dump(now)
@@ -179,6 +185,10 @@ class Watch:
 
     def _hinted(self, _events: int, now: float) -> None:
         self.look_soon(now, self._hints.drain())
+        # A routing daemon may send a hundred thousand hints a second, and one is as good as all.
+        self._loop.unregister(self._hints.fileno())
+        self._listen_at = now + DUMP_GAP_S
+        self._loop.sooner(self._listen_at)
 
     # --- looking
 

@@ -50,7 +50,7 @@ class Hints:
         """Return the descriptor, for epoll."""
         return self._socket.fileno()
 
-    def drain(self, limit: int = 64) -> Change:
+    def drain(self, limit: int = 4096) -> Change:
         """Throw away what waits, at most `limit` datagrams; return what they were about.
 
         Messages that the kernel had to drop (`ENOBUFS`) count as changes of everything.
