@@ -98,7 +98,7 @@ class Engine:
             log.warning("a core dump may contain the agent's keys (%s)", error.strerror or error)
         with contextlib.ExitStack() as stack:
             stack.callback(self.loop.close)
-            signals = Signals(self.loop, lambda now: self.reload.ask_by_signal(now))
+            signals = Signals(self.loop, lambda now: self.reload.ask(now))
             stack.callback(signals.close)
             try:
                 self._start(stack, granted)

@@ -108,10 +108,6 @@ class Reload:
         if answer is not None:
             (self._answers_next if self._again else self._answers).append(answer)
 
-    def ask_by_signal(self, now: float) -> None:
-        """Have the file read as it is now; how that went is logged."""
-        self.ask(now)
-
     def deadline(self) -> float:
         """Return when a reading is given up."""
         return self._due

@@ -1,16 +1,13 @@
 """Hints that links, addresses, routes or rules of this host have changed.
 
 A hint only says where to look, so messages are not decoded: a host with a full routing table sends
-thousands. Only their types are read, from `struct nlmsghdr` of `include/uapi/linux/netlink.h`;
-pyroute2 has nothing that stops there.
+thousands. Only their types are read.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
-from typing import Set
 
 from pyroute2.netlink import NETLINK_ROUTE
 from pyroute2.netlink.rtnl import (
@@ -27,9 +24,8 @@ from pyroute2.netlink.rtnl import (
 )
 
 from ropeway.steward.interface import Change
+from ropeway.steward.netlink import headers
 
-# struct nlmsghdr: __u32 length; __u16 type, flags; __u32 sequence, port
-_HEADER = struct.Struct("=IHHII")
 _BYTES_MAX = 65536
 _ROUTING = frozenset((RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE))
 
@@ -75,12 +71,5 @@ class Hints:
 
 
 def _change(messages: bytes) -> Change:
-    kinds: Set[int] = set()
-    start = 0
-    while start + _HEADER.size <= len(messages):
-        length, kind, _, _, _ = _HEADER.unpack_from(messages, start)
-        if length < _HEADER.size:
-            break
-        kinds.add(kind)
-        start += length + 3 & ~3
+    kinds = {kind for kind, _ in headers.split(messages)}
     return Change.ROUTES if kinds and kinds <= _ROUTING else Change.INTERFACES

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import Any, Iterator
 
 from pyroute2.netlink import NETLINK_NETFILTER
 from pyroute2.netlink.nfnetlink import nfgen_msg
+
+from ropeway.steward.netlink import headers
 
 NFNLGRP_NFTABLES = 7
 NFNL_SUBSYS_NFTABLES = 10
@@ -23,8 +24,6 @@ NFT_MSG_DELETIONS = (2, 5, 8)  # a table, a chain, a rule
 NFPROTO_IPV4 = 2
 _MESSAGES_MAX = 64
 _BYTES_MAX = 65536
-# struct nlmsghdr: __u32 length; __u16 type, flags; __u32 sequence, port
-_HEADER = struct.Struct("=IHHII")
 
 
 class _Change(nfgen_msg):  # type: ignore[misc]
@@ -91,12 +90,7 @@ def table_gone(table: str, messages: bytes, gone: bool) -> bool:
 
 
 def _changes(messages: bytes) -> Iterator[Any]:
-    start = 0
-    while start + _HEADER.size <= len(messages):
-        length = _HEADER.unpack_from(messages, start)[0]
-        if length < _HEADER.size or start + length > len(messages):
-            return
-        message = _Change(messages[start : start + length])
+    for _, whole in headers.split(messages):
+        message = _Change(whole)
         message.decode()
         yield message
-        start += length + 3 & ~3
