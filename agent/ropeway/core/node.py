@@ -301,13 +301,17 @@ class SecureNode:
     def status(self, now: float) -> Dict[str, Any]:
         """Return everything that there is to see, ready for JSON."""
         links, strands = self._peers.links.by_index, self.tables.strands
+        measured = status.of_links(strands.values())
         return {
             "encapsulation": "secure",
             **self.router.status(self._receiver.duplicates),
             "port": self.settings.port,
             "public_key": status.key_text(self._peers.handshakes.public_key),
             "cipher": {"name": CIPHER_NAME, "provider": PROVIDER},
-            "links": self._report.status(links, strands.values()),
+            "links": [
+                {**link, **measured.get(link["index"], status.UNMEASURED)}
+                for link in self._report.status(links, strands.values())
+            ],
             "peers": [
                 status.of_strand(strand, links, now)
                 for _, strand in sorted(strands.items(), key=lambda item: ipv4.pack(item[0]))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ropeway.core import link_report, tuning
 from ropeway.core.endpoint import endpoint_text
 from ropeway.core.link import Link
 from ropeway.core.session.aead import CIPHER_NAME
 from ropeway.core.session.session import Session
+from ropeway.core.strand.estimate import Estimate
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
+from ropeway.core.strand.state import State
 
 
 def session_keys(sessions: Iterable[Session]) -> List[Dict[str, str]]:
@@ -56,6 +58,7 @@ def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Di
         "links": link_report.of_peer(strand, links),
         "delivered": strand.delivered,
         "duplicates": strand.duplicates,
+        "rescued": strand.rescued.packets,
         "session": session
         and {
             "age_s": round(now - session.created_at, 3),
@@ -78,10 +81,45 @@ def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Di
     }
 
 
+def of_links(strands: Iterable[SecureStrand]) -> Dict[int, Dict[str, Any]]:
+    """Return what was measured over each link, by index, ready for JSON.
+
+    Times and loss are those of its connection with the shortest round trip; rates are sums.
+    """
+    by_link: Dict[int, List[SecureConnection]] = {}
+    for strand in strands:
+        for connection in strand.connections.values():
+            if connection.state == State.ESTABLISHED:
+                by_link.setdefault(connection.link, []).append(connection)
+    return {index: _of_link(connections) for index, connections in by_link.items()}
+
+
+def _of_link(connections: List[SecureConnection]) -> Dict[str, Any]:
+    estimates = [connection.quality.estimate for connection in connections]
+    best = min(estimates, key=lambda e: float("inf") if e.rtt_ms is None else e.rtt_ms)
+    return {
+        "rtt_ms": _rounded(best.rtt_ms),
+        "queue_ms": _rounded(best.queue_ms),
+        "loss": _rounded(best.loss_out.share, 4),
+        "rate_kbit": round(sum(e.rate_out.kbit or 0.0 for e in estimates), 3),
+        "rate_in_kbit": round(sum(e.rate_in.kbit or 0.0 for e in estimates), 3),
+    }
+
+
+#: What :func:`of_links` says of a link without an established connection.
+UNMEASURED: Mapping[str, Any] = {
+    "rtt_ms": None,
+    "queue_ms": None,
+    "loss": None,
+    "rate_kbit": 0.0,
+    "rate_in_kbit": 0.0,
+}
+
+
 def _connection_status(
     strand: SecureStrand, connection: SecureConnection, now: float
 ) -> Dict[str, Any]:
-    rtt_ms, loss = connection.quality.rtt_ms, connection.quality.loss.share
+    estimate = connection.quality.estimate
     idle = now >= strand.idle_at
     return {
         "link": connection.link,
@@ -95,7 +133,7 @@ def _connection_status(
         "routed": connection.source is not None,
         "mtu": connection.quality.path_mtu.mtu,
         "mtu_settled": connection.quality.path_mtu.settled,
-        "rtt_ms": None if rtt_ms is None else round(rtt_ms, 3),
+        "rtt_ms": _rounded(estimate.rtt_ms),
         "observed": connection.report.observed and endpoint_text(connection.report.observed),
         "nat": connection.nat,
         "pause_s": connection.pacing.keepalive.pause_s if idle else tuning.PROBE_S,
@@ -104,11 +142,36 @@ def _connection_status(
         "sent_bytes": connection.traffic.sent_bytes,
         "received_bytes": connection.traffic.received_bytes,
         "far_received": connection.report.received,
-        "loss": None if loss is None else round(loss, 4),
+        "loss": _rounded(estimate.loss_out.share, 4),
+        "estimate": _estimate_status(estimate, now),
         "first": connection.traffic.first,
         "duplicates": connection.traffic.duplicates,
         "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
     }
+
+
+def _estimate_status(estimate: Estimate, now: float) -> Dict[str, Any]:
+    return {
+        "rtt_ms": _rounded(estimate.rtt_ms),
+        "rtt_latest_ms": _rounded(estimate.rtt_latest_ms),
+        "rtt_min_ms": _rounded(estimate.rtt_min_ms),
+        "rtt_var_ms": _rounded(estimate.rtt_var_ms),
+        "queue_ms": _rounded(estimate.queue_ms),
+        "queue_in_ms": _rounded(estimate.queue_in_ms),
+        "jitter_ms": _rounded(estimate.jitter_ms),
+        "jitter_in_ms": _rounded(estimate.jitter_in_ms),
+        "loss": _rounded(estimate.loss_out.share, 4),
+        "loss_low": round(estimate.loss_out.low, 4),
+        "loss_high": round(estimate.loss_out.high, 4),
+        "loss_in": _rounded(estimate.loss_in.share, 4),
+        "rate_kbit": _rounded(estimate.rate_out.kbit),
+        "rate_in_kbit": _rounded(estimate.rate_in.kbit),
+        "age_s": _rounded(estimate.age_s(now)),
+    }
+
+
+def _rounded(value: Optional[float], digits: int = 3) -> Optional[float]:
+    return None if value is None else round(value, digits)
 
 
 def _origin(connection: SecureConnection) -> str:

@@ -121,11 +121,13 @@ QUESTION_MAX_S = 60.0
 STAY_ROUND_TRIPS = 2.0
 STAY_S = 0.02
 STAY_MAX_S = 0.5
-#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S`, 16 s.
-MAX_MARKS = 32
+#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S`, 32 s.
+MAX_MARKS = 64
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.
 PROBE_S = 0.5
+#: The same where a policy has to know soon when a path gets worse.
+QUICK_PROBE_S = 0.1
 #: A strand without data for this long sends fewer of them.
 ACTIVE_S = 5.0
 #: Without data the pauses begin here, grow by this factor as long as NATs and firewalls on the way
@@ -185,5 +187,19 @@ HELD_S = 2.0
 #: single one of fewer would make several percent.
 LOSS_S = 5.0
 LOSS_FRAMES_MIN = 50
-#: Smoothing of round-trip times (RFC 6298, section 2).
+#: Counts of sent and received frames that are kept for that are so far apart, and no more are kept.
+LOSS_EVERY_S = 0.25
+LOSS_COUNTS_MAX = 64
+#: Smoothing of round-trip times, and of their deviation (RFC 6298, section 2), and of the jitter
+#: (RFC 3550, section 6.4.1).
 RTT_SHARE = 0.125
+RTT_VAR_SHARE = 0.25
+JITTER_SHARE = 0.0625
+#: The lowest round trip, and the lowest time one way, are those of the last one to two of these.
+#: The second is shorter because clocks run apart: 20 ppm are 1.2 ms a minute.
+RTT_MIN_S = 150.0
+TRANSIT_MIN_S = 60.0
+#: A time in queues may be so much longer than the last round trip was above the lowest one.
+QUEUE_SLACK_MS = 1.0
+#: Rates are worked out over this time, or longer where fewer control frames come.
+RATE_S = 1.0

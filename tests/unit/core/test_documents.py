@@ -12,7 +12,15 @@ from ropeway.app.store import state
 from ropeway.core import node as secure_node
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
-from ropeway.core.frame.control import CONTROL_SIZE, MAX_ANNOUNCED, Control, encode_control
+from ropeway.core.frame.control import (
+    CLOCK_MS,
+    CLOCK_TICKS,
+    CONTROL_SIZE,
+    MAX_ANNOUNCED,
+    MEASURED_SIZE,
+    Control,
+    encode_control,
+)
 from ropeway.core.frame.data import COOKIE, DATA, INITIATION, OVERHEAD, PARTIAL, RESET, RESPONSE
 from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
 from ropeway.core.peers import control_frames, handshake_datagrams, settling
@@ -84,7 +92,8 @@ def test_the_diagram_of_states_is_the_table():
         f"| {RESPONSE} | response | {messages.RESPONSE_SIZE} |",
         f"| {COOKIE} | cookie | {messages.COOKIE_SIZE} |",
         f"| {DATA} | data: a packet | {OVERHEAD} and the packet |",
-        f"connection | {OVERHEAD + CONTROL_SIZE}, or more as a probe or with an announcement |",
+        f"connection | {OVERHEAD + CONTROL_SIZE}, or more as a probe, with an"
+        f" announcement or a measurement |",
         f"| {RESET} | reset | {resets.RESET_SIZE} |",
         f"| {PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {OVERHEAD} and the packet |",
@@ -94,6 +103,13 @@ def test_the_diagram_of_states_is_the_table():
         f" {outer_size('192.0.2.1') + OVERHEAD} bytes over IPv4 and"
         f" {outer_size('2001:db8::1') + OVERHEAD} over IPv6",
         f"| {CONTROL_SIZE} | 1 | announced |",
+        f"| | {MEASURED_SIZE} | measured |",
+        f"| 0 | 1 | length | of what follows, {MEASURED_SIZE - 1};",
+        f"in units of {CLOCK_MS} ms, modulo 2^{CLOCK_TICKS.bit_length() - 1}",
+        f"that of the last {tuning.RTT_MIN_S:g} to {2 * tuning.RTT_MIN_S:g} s",
+        f"the lowest of the last {tuning.TRANSIT_MIN_S:g} to {2 * tuning.TRANSIT_MIN_S:g} s",
+        f"above the lowest one, and {tuning.QUEUE_SLACK_MS:g} ms more",
+        f"asks for an answer every {tuning.QUICK_PROBE_S:g} s",
         f"Of more than {MAX_ANNOUNCED} endpoints the first {MAX_ANNOUNCED} count",
         f"beyond {MAX_ANNOUNCED} none is announced",
         f"greetings have come to pauses of {seconds(tuning.PROBE_S).replace('500 ms', '0.5 s')}",
@@ -212,7 +228,7 @@ def test_the_body_of_a_control_frame_is_laid_out_as_said():
     rows = re.findall(
         r"^\| (\d+) \| (\d+) \| (flags|way|pause|src_index|dst_index|mark|echo|held|probe"
         r"|probe_heard|observed address|observed port|received) \|",
-        TEXT[TEXT.index("The body of a control frame") :],
+        TEXT[TEXT.index("The body of a control frame") : TEXT.index("### Measurements")],
         re.MULTILINE,
     )
     end = 0

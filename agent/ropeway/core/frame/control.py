@@ -12,7 +12,8 @@ from typing import Optional, Tuple
 from ropeway.core.endpoint import Endpoint, Place, pack_address, unpack_address
 
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
-#: received``; what is announced may follow, and zeros in a frame that probes the path MTU.
+#: received``; what is announced may follow, then what was measured, and zeros in a frame that
+#: probes the path MTU.
 _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
 #: Endpoints that one frame announces: eight links with IPv4 and IPv6 each. The frame stays below
@@ -20,6 +21,16 @@ CONTROL_SIZE = _CONTROL.size
 MAX_ANNOUNCED = 16
 #: ``index, address, port`` of each, after one byte that counts them.
 _PLACE = struct.Struct("<I16sH")
+#: ``clock, sent, received, queue, jitter``, after one byte that says how long that is.
+_MEASURED = struct.Struct("<IIIHH")
+#: Bytes that the measurement adds to a body that announces something.
+MEASURED_SIZE = 1 + _MEASURED.size
+#: A clock counts in this unit, milliseconds, up to so many.
+CLOCK_MS = 0.01
+CLOCK_TICKS = 1 << 32
+#: The unit of ``queue`` and ``jitter`` in milliseconds, and what says that they are not known.
+_WAIT_MS = 0.1
+_UNKNOWN = 0xFFFF
 _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
@@ -28,6 +39,22 @@ _TAKES_PARTIAL = 32
 _SHUTS_OUT = 64
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the sender of a control frame has counted and measured on the connection."""
+
+    #: Its clock when it sent this frame, in units of :data:`CLOCK_MS`, modulo :data:`CLOCK_TICKS`.
+    clock: int
+    #: Data frames and control frames without a probe that it has sent before, modulo 2**32 ...
+    sent: int
+    #: ... and that it had received when the frame came that this one echoes, modulo 2**32.
+    received: int
+    #: How long that frame had waited in queues on its way, 0 to 6553; None where it cannot say.
+    queue_ms: Optional[float] = None
+    #: How much the time on the way varies, 0 to 6553; None where it cannot say.
+    jitter_ms: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,8 @@ class Control:
     #: Where the sender's links can be called, at most :data:`MAX_ANNOUNCED`; nothing where this
     #: frame does not say.
     announced: Tuple[Place, ...] = ()
+    #: None where the sender says nothing of that.
+    measured: Optional[Measured] = None
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:
@@ -94,11 +123,13 @@ def encode_control(control: Control, size: int = 0) -> bytes:
         port,
         control.received & 0xFFFFFFFF,
     )
-    if control.announced:
+    if control.announced or control.measured:
         places = control.announced[:MAX_ANNOUNCED]
         body += bytes((len(places),)) + b"".join(
             _PLACE.pack(index, pack_address(endpoint[0]), endpoint[1]) for index, endpoint in places
         )
+    if control.measured:
+        body += bytes((_MEASURED.size,)) + _encode_measured(control.measured)
     return body + bytes(max(0, size - len(body)))
 
 
@@ -137,7 +168,40 @@ def decode_control(body: bytes) -> Optional[Control]:
         takes_partial=flags & _TAKES_PARTIAL != 0,
         shuts_out=flags & _SHUTS_OUT != 0,
         announced=announced,
+        measured=_decode_measured(body),
     )
+
+
+def _encode_measured(measured: Measured) -> bytes:
+    return _MEASURED.pack(
+        measured.clock,
+        measured.sent & 0xFFFFFFFF,
+        measured.received & 0xFFFFFFFF,
+        _encode_wait(measured.queue_ms),
+        _encode_wait(measured.jitter_ms),
+    )
+
+
+def _encode_wait(wait_ms: Optional[float]) -> int:
+    return _UNKNOWN if wait_ms is None else min(round(wait_ms / _WAIT_MS), _UNKNOWN - 1)
+
+
+def _decode_wait(wait: int) -> Optional[float]:
+    return None if wait == _UNKNOWN else wait * _WAIT_MS
+
+
+def _decode_measured(body: bytes) -> Optional[Measured]:
+    """Read what follows a list of endpoints that is whole; None if it is not there.
+
+    What follows it is left to later versions, as is another length.
+    """
+    if len(body) <= CONTROL_SIZE:
+        return None
+    start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
+    if len(body) < start + 1 + _MEASURED.size or body[start] < _MEASURED.size:
+        return None
+    clock, sent, received, queue, jitter = _MEASURED.unpack_from(body, start + 1)
+    return Measured(clock, sent, received, _decode_wait(queue), _decode_wait(jitter))
 
 
 def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:

@@ -70,5 +70,7 @@ class ControlFrames:
         if connection is None:
             self._tables.dropped[Drop.LIMIT] += 1
             return
+        if control.measured is not None:
+            connection.controls_heard += 1
         if connection.order.advance(session, counter):
             self._dialogue.take(connection, control, key, endpoint, size, now)

@@ -10,7 +10,7 @@ from typing import Callable, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, Place, SocketKey
-from ropeway.core.frame.control import Control, encode_control
+from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Control, Measured, encode_control
 from ropeway.core.frame.data import CONTROL, CONTROL_AD, LINK_PART, OVERHEAD
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.peers.connections import Connections
@@ -121,6 +121,14 @@ class Dialogue:
         session = connection.strand.session
         if session is None:
             return None
+        measures = connection.proven and path == connection.path
+        measured = None
+        if measures and not (probe or challenge or shuts_out):
+            measured = _measured(connection, now)
+        asks = measured is not None and connection.asks(now)
+        if asks:
+            connection.asked_at = now
+            connection.quality.estimate.note_asked(now)
         mark = self.draw_mark()
         connection.note_mark(mark, path, now)
         known = connection.state != State.SENDING and connection.order.session is session
@@ -132,7 +140,7 @@ class Dialogue:
             dst_index=connection.remote if known else 0,
             way=connection.way,
             pause_s=connection.pause_s(now),
-            answer=not probe and connection.wants_answer(now),
+            answer=asks or (not probe and connection.wants_answer(now)),
             calls=connection.calls,
             challenge=challenge,
             mark=mark,
@@ -145,6 +153,7 @@ class Dialogue:
             takes_partial=self.takes_partial,
             shuts_out=shuts_out,
             announced=announced,
+            measured=measured,
         )
         size = max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD)
         return seal(session, encode_control(control, size))
@@ -177,16 +186,19 @@ class Dialogue:
         link = self._links[connection.link]
         # A frame may have waited here while the address that it came to went away.
         routed = not self._links.has_no_route(link, endpoint) and link.holds(key[1])
-        echoed = connection.marks.get(control.echo) or strand.announced.marks.get(control.echo)
+        marked = connection.marks.get(control.echo)
+        echoed = marked[:2] if marked else strand.announced.marks.get(control.echo)
         path = (endpoint, key[1] if routed else None)
         self._follow(connection, path, echoed, now)
         there = path == connection.path
         heard_back = echoed is not None and echoed[1] == connection.path
         if heard_back:
             self._note_proof(connection)
-        if echoed is not None:
-            connection.quality.note_rtt(now - echoed[0], control.held_ms)
+        if heard_back and echoed is not None:
+            connection.quality.note_echo(echoed[0], control.held_ms, now)
         self._note_report(connection, control, size, now)
+        if heard_back and control.measured is not None:
+            self._note_measured(connection, control.measured, marked[2] if marked else None, now)
         self._connections.fit(connection, now)
         idle = not strand.is_active(now)
         lasted = idle and connection.pacing.keepalive.proves(quiet_s)
@@ -220,13 +232,24 @@ class Dialogue:
     ) -> None:
         """Note what the other end says of itself and of what it received."""
         connection.heard_at = now
-        connection.report.take(control, size, now)
-        connection.quality.loss.note(
-            control.echo, control.held_ms / 1000, connection.traffic.sent, control.received, now
-        )
+        connection.report.take(control, size, connection.frames_received, now)
         connection.quality.path_mtu.alive(now)
         if control.probe_heard:
             connection.quality.path_mtu.heard(control.probe_heard, now)
+
+    def _note_measured(
+        self,
+        connection: SecureConnection,
+        measured: Measured,
+        sent_then: Optional[int],
+        now: float,
+    ) -> None:
+        """Take what the other end has measured, and look at what the connection carries."""
+        estimate = connection.quality.estimate
+        estimate.note_measured(measured, sent_then, connection.frames_received, now)
+        estimate.note_traffic(connection.traffic, now)
+        strand = connection.strand
+        strand.rescued.look(strand.connections.values(), now)
 
     def _follow(self, connection: SecureConnection, path: Path, echoed: Echoed, now: float) -> None:
         """See whether the other end is somewhere else now.
@@ -263,6 +286,19 @@ class Dialogue:
         connection.migration.challenged_at = now
         for one in (path, connection.path) if connection.assured else (path,):
             self.challenge(connection, one, now)
+
+
+def _measured(connection: SecureConnection, now: float) -> Measured:
+    """Return what a frame that goes out now says of the connection; the frame is counted."""
+    connection.controls_sent += 1
+    estimate = connection.quality.estimate
+    return Measured(
+        clock=int(now * 1000 / CLOCK_MS) % CLOCK_TICKS,
+        sent=connection.frames_sent,
+        received=connection.report.received_then,
+        queue_ms=estimate.queue_in_ms,
+        jitter_ms=estimate.jitter_in_ms,
+    )
 
 
 def seal(session: Session, body: bytes) -> bytes:

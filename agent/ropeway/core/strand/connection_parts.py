@@ -9,8 +9,8 @@ from ropeway.core.endpoint import Endpoint, Place
 from ropeway.core.frame.control import Control
 from ropeway.core.session.admission import COOKIE_S
 from ropeway.core.session.session import Session
+from ropeway.core.strand.estimate import Estimate
 from ropeway.core.strand.keepalive import Keepalive
-from ropeway.core.strand.loss import Loss
 from ropeway.core.strand.path_mtu import PathMtu
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.timers import NOT_DUE
@@ -30,6 +30,7 @@ class FarReport:
         "pause_s",
         "probe",
         "received",
+        "received_then",
         "session",
         "way",
     )
@@ -46,6 +47,8 @@ class FarReport:
         self.mark_at = NEVER
         #: Data frames that it received.
         self.received = 0
+        #: Frames that had been received here when its last frame was heard.
+        self.received_then = 0
         #: Where it sees this end; None while that is not known of the path in use.
         self.observed: Optional[Endpoint] = None
         #: Size in bytes of the last path MTU probe that came from it, 0 before the first.
@@ -53,8 +56,12 @@ class FarReport:
         #: The newest session when it was believed last.
         self.session: Optional[Session] = None
 
-    def take(self, control: Control, size: int, now: float) -> None:
-        """Take a newer control frame; ``size`` is that of the outer packet, in bytes."""
+    def take(self, control: Control, size: int, frames_received: int, now: float) -> None:
+        """Take a newer control frame.
+
+        ``size`` is that of the outer packet, in bytes; so many frames have been received by now.
+        """
+        self.received_then = frames_received
         self.way = control.way
         self.pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
         self.calls = control.calls
@@ -118,7 +125,7 @@ class Pacing:
 class Quality:
     """What was measured of the path that a connection uses."""
 
-    __slots__ = ("assumed", "loss", "path_mtu", "reported_mtu", "rtt_ms")
+    __slots__ = ("assumed", "estimate", "path_mtu", "reported_mtu")
 
     def __init__(self, link_mtu: int, mtu_min: int, now: float) -> None:
         self.path_mtu = PathMtu(link_mtu, mtu_min, now)
@@ -126,23 +133,18 @@ class Quality:
         self.reported_mtu = link_mtu
         #: Whether the largest packet that fits is no more than a hope.
         self.assumed = True
-        #: Smoothed round-trip time; None while it was not measured.
-        self.rtt_ms: Optional[float] = None
-        self.loss = Loss()
+        self.estimate = Estimate()
 
     def restart(self, now: float) -> None:
         """Forget what was measured, because the path is another one."""
         self.path_mtu.restart(now)
-        self.rtt_ms = None
+        self.estimate.restart()
 
-    def note_rtt(self, passed_s: float, held_ms: int) -> None:
-        """Take a round trip of ``passed_s``, of which the other end has waited ``held_ms``."""
-        sample_ms = max(0.0, 1000 * passed_s - held_ms)
-        before = self.rtt_ms
-        self.rtt_ms = (
-            sample_ms if before is None else before + tuning.RTT_SHARE * (sample_ms - before)
-        )
-        self.path_mtu.set_rtt(self.rtt_ms)
+    def note_echo(self, sent_at: float, held_ms: int, now: float) -> None:
+        """Take the echo of a frame sent at ``sent_at``; the other end held it for ``held_ms``."""
+        self.estimate.note_echo(sent_at, held_ms, now)
+        if self.estimate.rtt_ms is not None:
+            self.path_mtu.set_rtt(self.estimate.rtt_ms)
 
 
 class Cookie:

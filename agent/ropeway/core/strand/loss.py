@@ -1,61 +1,80 @@
-"""How much of what a connection sends arrives, from what the other end says that it received."""
+"""How much of what one end of a connection sends arrives at the other."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Tuple
+import math
+from collections import deque
+from typing import Deque, NamedTuple, Optional, Tuple
 
-from ropeway.core.tuning import LOSS_FRAMES_MIN, LOSS_S, MAX_MARKS
+from ropeway.core.tuning import LOSS_COUNTS_MAX, LOSS_EVERY_S, LOSS_FRAMES_MIN, LOSS_S
+
+#: Quantile of the normal distribution for an interval of 99 %.
+_Z_99 = 2.576
+
+
+class _Count(NamedTuple):
+    at: float
+    sent: float
+    received: int
 
 
 class Loss:
-    """The share of the data frames sent lately that did not arrive.
+    """The share of the frames sent lately in one direction that did not arrive.
 
-    The other end says how many it has received, and which control frame it had heard how long
-    before. What had been sent by then is known for the moment of that control frame, and now; in
-    between it is taken to have grown evenly.
+    It is fed with pairs of counts: of the first so many frames that were sent, so many have
+    arrived.
     """
 
-    __slots__ = ("_marks", "_received", "_sent", "_since", "share")
+    __slots__ = ("_counts", "high", "low", "share")
 
     def __init__(self) -> None:
-        #: From 0, nothing lost, to 1; None while it is not known.
+        #: From 0, nothing lost, to 1; None while too few frames were sent.
         self.share: Optional[float] = None
-        # When control frames were sent, and after how many data frames, the oldest first.
-        self._marks: Dict[int, Tuple[float, int]] = {}
-        self._since = float("-inf")
-        self._sent = 0.0
-        self._received = 0
+        #: The 99 % interval of `share` if losses were independent (Wilson's score interval, JASA
+        #: 22, 1927); from 0, or to 1, while too few frames were sent.
+        self.low = 0.0
+        self.high = 1.0
+        self._counts: Deque[_Count] = deque()
 
-    def mark(self, mark: int, sent: int, now: float) -> None:
-        """Note that ``sent`` data frames went before the control frame with ``mark``."""
-        self._marks[mark] = (now, sent)
-        if len(self._marks) > MAX_MARKS:
-            del self._marks[next(iter(self._marks))]
+    def note(self, sent: float, received: int, now: float) -> None:
+        """Take that of the first ``sent`` frames ``received`` have arrived."""
+        counts = self._counts
+        if counts:
+            last = counts[-1]
+            # The other end may have begun to count anew.
+            if sent < last.sent or received < last.received:
+                counts.clear()
+            elif len(counts) > 1 and now < counts[-2].at + LOSS_EVERY_S:
+                # The newest pair is always in; the ones before it are LOSS_EVERY_S apart.
+                counts.pop()
+        counts.append(_Count(now, sent, received))
+        while len(counts) > LOSS_COUNTS_MAX or self._is_old(now):
+            counts.popleft()
+        self._work_out()
 
-    def note(self, echo: int, held_s: float, sent: int, received: int, now: float) -> None:
-        """Take that ``received`` frames had arrived ``held_s`` after the control frame ``echo``.
+    def _is_old(self, now: float) -> bool:
+        """Return whether what came after the first pair says enough without it."""
+        counts = self._counts
+        if len(counts) < 3:
+            return False
+        frames = counts[-1].sent - counts[1].sent
+        return now >= counts[1].at + LOSS_S and frames >= LOSS_FRAMES_MIN
 
-        ``sent`` have been sent by now.
-        """
-        marked = self._marks.get(echo)
-        if marked is not None:
-            self._count(_sent_at(marked, held_s, sent, now), received, now)
-
-    def _count(self, sent: float, received: int, now: float) -> None:
-        # The other end may have begun to count anew.
-        if self._since == float("-inf") or received < self._received or sent < self._sent:
-            self._since, self._sent, self._received = now, sent, received
+    def _work_out(self) -> None:
+        first, last = self._counts[0], self._counts[-1]
+        frames = last.sent - first.sent
+        if frames <= 0:
             return
-        count = sent - self._sent
-        if now < self._since + LOSS_S or count < LOSS_FRAMES_MIN:
-            return
-        self.share = min(1.0, max(0.0, 1.0 - (received - self._received) / count))
-        self._since, self._sent, self._received = now, sent, received
+        lost = min(frames, max(0.0, frames - (last.received - first.received)))
+        self.low, self.high = wilson(lost, frames)
+        if frames >= LOSS_FRAMES_MIN:
+            self.share = lost / frames
 
 
-def _sent_at(marked: Tuple[float, int], held_s: float, sent: int, now: float) -> float:
-    """Return how many frames were sent ``held_s`` after a mark; ``sent`` were by ``now``."""
-    marked_at, before = marked
-    passed_s = now - marked_at
-    share = min(1.0, held_s / passed_s) if passed_s > 0 else 0.0
-    return before + (sent - before) * share
+def wilson(lost: float, frames: float) -> Tuple[float, float]:
+    """Return the 99 % interval of a share if ``lost`` of ``frames``, 1 or more, were."""
+    share, square = lost / frames, _Z_99 * _Z_99
+    middle = share + square / (2 * frames)
+    half = _Z_99 * math.sqrt(share * (1 - share) / frames + square / (4 * frames * frames))
+    whole = 1 + square / frames
+    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)

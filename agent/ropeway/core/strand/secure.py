@@ -29,6 +29,7 @@ from ropeway.core.strand.connection_parts import (
     Quality,
 )
 from ropeway.core.strand.path_mtu import BASE_MTU
+from ropeway.core.strand.rescued import Rescued
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
 from ropeway.core.strand.strand_parts import SessionRequest, StaleHandshakes, Waiting
@@ -55,7 +56,10 @@ class SecureConnection(Connection):
     """
 
     __slots__ = (
+        "asked_at",
         "candidates",
+        "controls_heard",
+        "controls_sent",
         "cookie",
         "endpoint",
         "ipv6",
@@ -96,8 +100,14 @@ class SecureConnection(Connection):
         self.sequence = 0
         #: Which of its control frames are newer than all before.
         self.order = Order()
-        #: When control frames were sent, and where, by their marks; the oldest first.
-        self.marks: Dict[int, Tuple[float, Path]] = {}
+        #: Control frames with a measurement that were sent, and heard.
+        self.controls_sent = 0
+        self.controls_heard = 0
+        #: When control frames were sent, where, and after how many frames, by their marks; the
+        #: oldest first.
+        self.marks: Dict[int, Tuple[float, Path, int]] = {}
+        #: When the other end was asked for an answer at once, to measure.
+        self.asked_at = NEVER
         #: Whether an echo has proven that the other end is at the endpoint, and when the newest
         #: frame that was echoed from there had been sent.
         self.proven = False
@@ -174,7 +184,7 @@ class SecureConnection(Connection):
     def pause_s(self, now: float) -> float:
         """Return the longest time that this end leaves the connection without a frame."""
         if self.strand.is_active(now):
-            return tuning.PROBE_S
+            return tuning.QUICK_PROBE_S if self.strand.quick else tuning.PROBE_S
         if self.calls:
             return tuning.IDLE_MUTUAL_S if self.report.calls else self.pacing.keepalive.pause_s
         if self.report.pause_s <= tuning.PROBE_S:
@@ -183,6 +193,8 @@ class SecureConnection(Connection):
 
     def next_at(self, now: float) -> float:
         """Return when the next control frame of an established connection is due."""
+        if self._is_quick(now):
+            return min(self.sent_at + tuning.PROBE_S, self.asked_at + tuning.QUICK_PROBE_S)
         if self.pacing.sent_pause_s <= tuning.PROBE_S:
             return self.sent_at + tuning.PROBE_S
         called = not self.calls and self.report.pause_s > tuning.PROBE_S
@@ -208,10 +220,27 @@ class SecureConnection(Connection):
         if idle and self.heard_at < self.sent_at + self.pacing.keepalive.pause_s / 2:
             self.pacing.keepalive.missed(now)
 
+    def asks(self, now: float) -> bool:
+        """Return whether it is time to ask for an answer at once, to measure the path."""
+        return self._is_quick(now) and now >= self.asked_at + tuning.QUICK_PROBE_S
+
+    def _is_quick(self, now: float) -> bool:
+        """Return whether the path is measured often: it must be known where it leads."""
+        return self.proven and self.strand.quick and self.strand.is_active(now)
+
+    @property
+    def frames_sent(self) -> int:
+        """Data frames, and control frames with a measurement, that were sent."""
+        return self.traffic.sent + self.controls_sent
+
+    @property
+    def frames_received(self) -> int:
+        """Data frames, and control frames with a measurement, that were received."""
+        return self.traffic.received + self.controls_heard
+
     def note_mark(self, mark: int, path: Path, now: float) -> None:
         """Note that a control frame with a mark goes out over a path."""
-        self.marks[mark] = (now, path)
-        self.quality.loss.mark(mark, self.traffic.sent, now)
+        self.marks[mark] = (now, path, self.frames_sent)
         if len(self.marks) > tuning.MAX_MARKS:
             del self.marks[next(iter(self.marks))]
 
@@ -240,7 +269,9 @@ class SecureStrand(Strand[SecureConnection]):
         "has_names",
         "heard_at",
         "idle_at",
+        "quick",
         "request",
+        "rescued",
         "rollovers",
         "session",
         "sessions",
@@ -267,6 +298,9 @@ class SecureStrand(Strand[SecureConnection]):
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
         self.rollovers = 0
+        #: Whether its connections are measured often while data flows, as some policies need.
+        self.quick = False
+        self.rescued = Rescued()
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False
         #: Whether another host uses its key.

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
-from ropeway.core.frame.control import CONTROL_SIZE
 from ropeway.core.frame.data import CONTROL, DATA, LINK_PART, OVERHEAD, PARTIAL, PARTIAL_AD, Train
 from ropeway.core.packet import ipv4, runs
 from tests.unit.core.classic_world import udp
@@ -434,12 +433,12 @@ class TestArriving:
         # When data begins to flow every connection speaks.
         world.send("a", udp(A, B))
         world.run(0.01)
-        size = OVERHEAD + CONTROL_SIZE
         control = next(
             f
             for _, source, _, f in world.captured
-            if source[0] == "192.168.0.2" and f[0] == CONTROL and len(f) == size
+            if source[0] == "192.168.0.2" and f[0] == CONTROL
         )
+        size = len(control)
         train, packets = sealed_train(world, 4, size - OVERHEAD - 20)
         assert train.size == size
         strand = world.nodes["b"].tables.strands[A]

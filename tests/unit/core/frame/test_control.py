@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from ropeway.core.frame.control import CONTROL_SIZE, Control, decode_control, encode_control
+from ropeway.core.frame.control import (
+    CONTROL_SIZE,
+    MEASURED_SIZE,
+    Control,
+    Measured,
+    decode_control,
+    encode_control,
+)
 from ropeway.core.frame.data import (
     OVERHEAD,
 )
@@ -60,3 +67,43 @@ def test_a_body_that_is_shorter_than_it_announces_is_malformed():
     for length in range(CONTROL_SIZE + 1, len(body)):
         assert decode_control(body[:length]) is None
     assert decode_control(body[:CONTROL_SIZE]).announced == ()
+
+
+MEASURED = Measured(clock=2**32 - 1, sent=7, received=2**31, queue_ms=12.5, jitter_ms=None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 16])
+@pytest.mark.parametrize("size", [0, 1400])
+def test_measurement_follows_what_is_announced(count, size):
+    silent = Control(state=2, src_index=2, dst_index=3, way=1, announced=PLACES[:count])
+    control = replace(silent, measured=MEASURED)
+    body = encode_control(control, size)
+    assert decode_control(body) == control
+    # A later version may say more.
+    assert decode_control(body + bytes(40)) == control
+    plain = encode_control(silent)
+    assert body[: len(plain)] == plain
+    assert len(encode_control(control)) == len(plain) + MEASURED_SIZE + (not count)
+
+
+def test_longest_control_frame_fits_every_path():
+    control = Control(state=2, src_index=2, dst_index=3, way=1, announced=PLACES, measured=MEASURED)
+    assert outer_size("2001:db8::1") + OVERHEAD + len(encode_control(control)) <= IPV4_MTU_MIN
+
+
+def test_part_of_a_measurement_is_none():
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=MEASURED)
+    body = encode_control(control)
+    for length in range(CONTROL_SIZE, len(body)):
+        assert decode_control(body[:length]).measured is None
+    shorter = body[: CONTROL_SIZE + 1] + bytes((15,)) + body[CONTROL_SIZE + 2 :]
+    assert decode_control(shorter).measured is None
+
+
+@pytest.mark.parametrize(("queue_ms", "read_ms"), [(0.0, 0.0), (0.04, 0.0), (9e9, 6553.4)])
+def test_times_are_read_in_tenths_of_milliseconds_up_to_six_seconds(queue_ms, read_ms):
+    measured = replace(MEASURED, queue_ms=queue_ms, sent=2**40 + 3)
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured)
+    found = decode_control(encode_control(control)).measured
+    assert found.queue_ms == pytest.approx(read_ms)
+    assert found.sent == 3

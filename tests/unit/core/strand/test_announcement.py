@@ -8,6 +8,7 @@ from ropeway.core import tuning
 from ropeway.core.frame.control import (
     CONTROL_SIZE,
     MAX_ANNOUNCED,
+    MEASURED_SIZE,
     Control,
     decode_control,
     encode_control,
@@ -318,7 +319,9 @@ class Liar:
         self.said = sum(
             len(datagram) + outer_size(source[0])
             for _, source, _, datagram in world.captured
-            if source[0][-1] == "3" and datagram[0] == CONTROL and len(datagram) == ANNOUNCES
+            if source[0][-1] == "3"
+            and datagram[0] == CONTROL
+            and len(datagram) in (ANNOUNCES, ANNOUNCES + MEASURED_SIZE)
         )
         self.seen = len(world.captured)
 
@@ -476,7 +479,10 @@ def test_an_announcement_that_comes_late_changes_nothing():
     transmit, kept = world.transmit, []
 
     def keep(datagram, source, endpoint):
-        if len(datagram) > OVERHEAD + CONTROL_SIZE and source[0] == "192.168.1.3":
+        if (
+            len(datagram) > OVERHEAD + CONTROL_SIZE + 1 + MEASURED_SIZE
+            and source[0] == "192.168.1.3"
+        ):
             kept.append((datagram, source, endpoint))
         else:
             transmit(datagram, source, endpoint)
