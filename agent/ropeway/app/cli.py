@@ -9,12 +9,15 @@ import socket
 import stat
 import sys
 import time
-from typing import Any, Dict, List, Optional, Set, TextIO
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, TextIO
 
 from ropeway import __version__
 from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, DEFAULT_PATH, Config
 from ropeway.app.control import answer, client
 from ropeway.app.errors import ConfigError, StartError
+
+if TYPE_CHECKING:
+    from ropeway.steward.handover import Handover
 
 RELOAD_TIMEOUT_S = 12.0
 """The agent gives up reading its configuration before that."""
@@ -200,10 +203,10 @@ def _agent(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _be_the_steward(config_path: str, connection: socket.socket) -> None:
+def _be_the_steward(config_path: str, connection: socket.socket, handover: Handover) -> None:
     from ropeway.steward.service import serve
 
-    serve(connection, config_path)
+    serve(connection, handover, config_path)
 
 
 def _check_config(options: argparse.Namespace) -> int:

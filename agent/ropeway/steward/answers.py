@@ -59,6 +59,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """An order was not carried out, because it does not agree with what the steward has read."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
 class DeviceConfigured:
     """The device has its address, and this MTU in bytes."""
 
@@ -123,6 +130,7 @@ Answer = Union[
     StateBegun,
     DeviceOpened,
     Failed,
+    Refused,
     DeviceConfigured,
     SocketOpened,
     Snapshot,

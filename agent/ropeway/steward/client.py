@@ -78,6 +78,8 @@ class Steward:
         self._pinged_at: Optional[float] = None
         self._ping_due = float("-inf")
         self._hangs = False
+        # Why the steward did not do what it was asked for, as a sentence.
+        self._refused = ""
         self._came: Callable[[float], None] = lambda now: None
         self._went: Callable[[float], None] = lambda now: None
         #: The process ID of the steward that runs; 0 while none does.
@@ -201,10 +203,10 @@ class Steward:
 
     @property
     def warning(self) -> str:
-        """What is amiss, as a sentence; empty while a steward runs that would be started again."""
+        """What is amiss, as a sentence; empty if a steward runs that would be started again."""
         if self.pid and self._keeper is None:
             return f"the steward's keeper has ended, and {NOBODY} if it ends: restart the agent"
-        return self.fault
+        return self.fault or self._refused
 
     def status(self) -> Dict[str, Any]:
         """Return what the status says of the steward."""
@@ -296,6 +298,8 @@ class Steward:
             answer = answers.decode(message)
             if isinstance(answer, answers.Pong):
                 self._pinged_at, self._hangs = None, False
+            elif isinstance(answer, answers.Refused):
+                self._refused = answer.sentence
             handler = self._handlers.get(type(answer))
             if handler is not None:
                 handler(answer, descriptors, now)
@@ -342,13 +346,13 @@ class Steward:
             self._pipe.close()
             self._pipe = None
         self.pid = 0
-        self._pinged_at, self._hangs = None, False
+        self._pinged_at, self._hangs, self._refused = None, False, ""
         self._rest = b""
         if self.restarts >= 0:
             # Orders to one that has ended mean nothing to the next one.
             self._waiting.clear()
 
 
-def start(serve: Callable[[socket.socket], None]) -> Steward:
+def start(serve: keeper.Serve) -> Steward:
     """Start a steward that does `serve`, and see that it is started again whenever it ends."""
     return Steward(*keeper.start(serve))

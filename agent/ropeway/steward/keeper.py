@@ -2,6 +2,8 @@
 
 It is forked from the engine before that gives up its privileges. It does nothing else, so that it
 stays small and nothing can reach it. The engine gets its end of each steward's pipe over a socket.
+The memory by which one steward leaves the next one what it has read is made here, apart from the
+engine.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ import time
 from typing import Callable, NoReturn, Optional, Tuple
 
 from ropeway.kernel import process
+from ropeway.steward.handover import Handover
 
 log = logging.getLogger("ropeway")
+
+#: The steward's work over its end of a pipe, until the other end is closed.
+Serve = Callable[[socket.socket, Handover], None]
 
 #: A steward that ends again so soon is started again ever later.
 STEADY_S = 10.0
@@ -33,11 +39,8 @@ PID = struct.Struct("=i")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def start(serve: Callable[[socket.socket], None]) -> Tuple[socket.socket, int]:
-    """Fork the keeper; return the engine's socket to it, and its process ID.
-
-    `serve` is the steward's work over its end of a pipe, until the other end is closed.
-    """
+def start(serve: Serve) -> Tuple[socket.socket, int]:
+    """Fork the keeper, whose stewards do `serve`; return the engine's socket to it, and its ID."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # What reaches the child before it has its own handlers must not run those of the parent.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -50,7 +53,7 @@ def start(serve: Callable[[socket.socket], None]) -> Tuple[socket.socket, int]:
     return here, child
 
 
-def _be_the_keeper(engine: socket.socket, serve: Callable[[socket.socket], None]) -> NoReturn:
+def _be_the_keeper(engine: socket.socket, serve: Serve) -> NoReturn:
     status = 1
     try:
         # A session of its own has its own share of the processors, and no terminal's signals.
@@ -71,12 +74,13 @@ def _be_the_keeper(engine: socket.socket, serve: Callable[[socket.socket], None]
         os._exit(status)
 
 
-def _keep(engine: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+def _keep(engine: socket.socket, serve: Serve) -> None:
+    handover = Handover()
     pause_s = PAUSE_MIN_S
     while True:
         began = time.monotonic()
         try:
-            child, ended = _fork_steward(engine, serve)
+            child, ended = _fork_steward(engine, serve, handover)
         except OSError as error:
             log.warning("the steward cannot be started (%s): trying again", error.strerror or error)
         else:
@@ -91,7 +95,7 @@ def _keep(engine: socket.socket, serve: Callable[[socket.socket], None]) -> None
             return
 
 
-def _fork_steward(engine: socket.socket, serve: Callable[[socket.socket], None]) -> Tuple[int, int]:
+def _fork_steward(engine: socket.socket, serve: Serve, handover: Handover) -> Tuple[int, int]:
     """Start a steward; return its process ID, and a descriptor that hangs up when it ends."""
     of_engine, of_steward = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -113,7 +117,7 @@ def _fork_steward(engine: socket.socket, serve: Callable[[socket.socket], None])
             of_engine.close()
             os.close(ended)
             process.set_name("ropeway-steward")
-            serve(of_steward)
+            serve(of_steward, handover)
             status = 0
         except Exception:
             log.exception("the steward has failed")

@@ -1,7 +1,8 @@
 """What the engine asks of the steward, as JSON.
 
 The engine reads hostile bytes, so the steward takes nothing of it on trust: each order is checked
-whole, and one that does not keep to the form ends the connection.
+whole, and one that does not keep to the form ends the connection. What the configuration says the
+steward has read itself (:mod:`ropeway.steward.readings`); an order names a reading by its number.
 """
 
 from __future__ import annotations
@@ -37,14 +38,11 @@ class ReadConfiguration:
 class BeginState:
     """Count this start of the agent; answered by `StateBegun`."""
 
-    device_name: str
-
 
 @dataclass(frozen=True)
 class Remember:
     """Keep what is given here for the next start; None leaves what is kept."""
 
-    device_name: str
     epoch: Optional[int] = None
     #: In hexadecimal, the newest first.
     reset_keys: Optional[Tuple[str, ...]] = None
@@ -53,58 +51,27 @@ class Remember:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the steward has to know of the configuration that the engine runs with."""
-
-    #: Whether the network is a secure one; else it is classic.
-    secure: bool
-    device_name: str
-    #: The virtual address with the network's prefix length, "10.0.0.1/24".
-    device_address: str
-    include: Tuple[str, ...]
-    exclude: Tuple[str, ...]
-    #: Addresses that every link gets, wherever they live.
-    named_addresses: Tuple[str, ...]
-    #: Whether the virtual network goes before an interface's own where they overlap.
-    precedence: bool
-    #: Offload features that the device is asked for.
-    device_features: Tuple[str, ...]
-    #: Real addresses and names of other hosts, by virtual address.
-    others: Mapping[str, Tuple[str, ...]]
-
-    @property
-    def address(self) -> str:
-        """The virtual address."""
-        return self.device_address.split("/", maxsplit=1)[0]
-
-    @property
-    def network(self) -> str:
-        """The virtual network, "10.0.0.0/24"."""
-        return str(ipaddress.IPv4Interface(self.device_address).network)
-
-
-@dataclass(frozen=True)
 class Begin:
-    """Make the device, and what the encapsulation needs besides.
+    """Make the device, and what the encapsulation needs besides, as a reading says.
 
     Answered by `DeviceOpened` or `Failed`.
     """
 
-    settings: Settings
+    reading: int
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on where another steward has ended: the device is there."""
+    """Go on by this reading where another steward has ended: the device is there."""
 
-    settings: Settings
+    reading: int
 
 
 @dataclass(frozen=True)
 class Change:
-    """Go over to other settings."""
+    """Go over to another reading."""
 
-    settings: Settings
+    reading: int
 
 
 @dataclass(frozen=True)
@@ -162,14 +129,14 @@ class LookSoon:
 class OpenSocket:
     """Open what a link sends and receives by; answered by `SocketOpened` with the same number.
 
-    Without an address it is the pair of sockets of a classic network.
+    Without an address it is the pair of sockets of a classic network. The port is that of the
+    reading.
     """
 
     number: int
     index: int
     name: str
     address: str = ""
-    port: int = 0
     #: Whether it receives by every interface what comes for the link's address, and sends nothing.
     stray: bool = False
 
@@ -253,10 +220,6 @@ def _own_address(value: Any) -> str:
     return _address(value) if value else ""
 
 
-def _network_address(value: Any) -> str:
-    return str(ipaddress.IPv4Interface(_text(value)))
-
-
 def _name(value: Any) -> str:
     """Check the name of an interface: dev_valid_name() of net/core/dev.c."""
     name = _text(value)
@@ -276,13 +239,6 @@ def _host_name(value: Any) -> str:
     if named_endpoint(_text(value), 1) != (value, 1):
         raise Malformed("no name of a host")
     return str(value)
-
-
-def _address_or_name(value: Any) -> str:
-    try:
-        return _address(value)
-    except ValueError:
-        return _host_name(value)
 
 
 def _key(value: Any) -> str:
@@ -329,36 +285,23 @@ def _each(kind: Type[Any], checks: Mapping[str, Check]) -> Check:
 _index = _number(0, _INDEX_MAX)
 _count = _number(0, 1 << 53)
 _port = _number(0, 65535)
-_settings: Dict[str, Check] = {
-    "secure": _flag,
-    "device_name": _name,
-    "device_address": _network_address,
-    "include": _list_of(_text),
-    "exclude": _list_of(_text),
-    "named_addresses": _list_of(_address),
-    "precedence": _flag,
-    "device_features": _list_of(_text, 16),
-    "others": _by_host(_list_of(_address_or_name)),
-}
 _silent: Dict[str, Check] = {
     "index": _index,
     "name": _name,
     "source": _address,
     "address": _address,
 }
-_with_settings = {"settings": _each(Settings, _settings)}
 _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
     ReadConfiguration: {"number": _count},
-    BeginState: {"device_name": _name},
+    BeginState: {},
     Remember: {
-        "device_name": _name,
         "epoch": _maybe(_number(1, (1 << 32) - 1)),
         "reset_keys": _maybe(_list_of(_key, 64)),
         "callers": _maybe(_by_host(_list_of(_these(_address, _port)))),
     },
-    Begin: _with_settings,
-    Resume: _with_settings,
-    Change: _with_settings,
+    Begin: {"reading": _count},
+    Resume: {"reading": _count},
+    Change: {"reading": _count},
     Wish: {
         "device_index": _index,
         "devices_received": _count,
@@ -379,7 +322,6 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "index": _index,
         "name": _name,
         "address": _own_address,
-        "port": _port,
         "stray": _flag,
     },
     Ping: {},

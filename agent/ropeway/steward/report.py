@@ -8,7 +8,8 @@ from ropeway.core.link import Link
 from ropeway.steward import overlap, own_address, selection, shared_lan
 from ropeway.steward.findings import reverse_path_sentences, shared_lan_sentences
 from ropeway.steward.interface import Interface
-from ropeway.steward.orders import Settings, Silent, Wish
+from ropeway.steward.orders import Silent, Wish
+from ropeway.steward.settings import Settings
 
 
 class Report:

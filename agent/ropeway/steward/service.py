@@ -15,10 +15,13 @@ from ropeway.steward.configuration import Configuration
 from ropeway.steward.copies import CopyWatch
 from ropeway.steward.failures import StartFailed
 from ropeway.steward.firewall_guard import FirewallGuard, remove_left
+from ropeway.steward.handover import Handover
 from ropeway.steward.links import open_for_link
 from ropeway.steward.loop import Loop, Part, Schedule
 from ropeway.steward.names import Names
 from ropeway.steward.pipe import Closed, Messages, close_all, send_whole
+from ropeway.steward.readings import Readings, Refused
+from ropeway.steward.settings import Settings
 from ropeway.steward.watch import Watch
 
 log = logging.getLogger("ropeway")
@@ -30,28 +33,36 @@ Tell = Callable[[answers.Answer, Sequence[int]], None]
 class Service:
     """What the steward does, apart from its process.
 
-    `add` lets a part have deadlines; `tell` sends an answer.
+    `add` lets a part have deadlines; `tell` sends an answer. In `handover` is what another steward
+    has left.
     """
 
     def __init__(
-        self, loop: Schedule, add: Callable[[Part], None], tell: Tell, config_path: str
+        self,
+        loop: Schedule,
+        add: Callable[[Part], None],
+        tell: Tell,
+        config_path: str,
+        handover: Handover,
     ) -> None:
         self._loop = loop
         self._add = add
         self._tell = tell
-        self._configuration = Configuration(loop, config_path, self._say)
+        self._readings = Readings(handover)
+        self._configuration = Configuration(loop, config_path, self.take_reading)
         add(self._configuration)
         self._watch: Optional[Watch] = None
         self._guard: Optional[FirewallGuard] = None
         self._copies: Optional[CopyWatch] = None
         self._names: Optional[Names] = None
         self._mark: Optional[socket.socket] = None
+        self._state = state.State()
         #: Whether the engine has asked for the end.
         self.stopping = False
         self._handlers: Dict[Type[orders.Order], Callable[..., None]] = {
             orders.ReadConfiguration: self._configuration.read,
             orders.BeginState: self._begin_state,
-            orders.Remember: state.State().remember,
+            orders.Remember: self._remember,
             orders.Begin: self._begin,
             orders.Resume: self._resume,
             orders.Change: self._change,
@@ -66,6 +77,16 @@ class Service:
     def take(self, order: orders.Order) -> None:
         """Carry an order out, or begin to."""
         self._handlers[type(order)](order)
+
+    def take_reading(self, read: answers.ConfigurationRead) -> None:
+        """Keep what was read of the configuration, and pass it on to the engine."""
+        if read.config is not None:
+            try:
+                self._readings.note(read.number, read.config)
+            except ValueError as error:
+                sentence = f"the configuration is too large ({error}): name fewer addresses"
+                read = answers.ConfigurationRead(read.number, None, (sentence,))
+        self._say(read)
 
     def close(self) -> None:
         """Remove what was made in the kernel."""
@@ -85,18 +106,31 @@ class Service:
     def _say(self, answer: answers.Answer) -> None:
         self._tell(answer, ())
 
-    def _begin_state(self, order: orders.BeginState) -> None:
-        self._say(state.begin(order))
+    def _device_name(self) -> str:
+        known = self._readings.known
+        if known is None:
+            raise orders.Malformed("an order that comes before a reading")
+        return known.device_name
+
+    def _begin_state(self, _: orders.BeginState) -> None:
+        self._say(state.begin(self._device_name()))
+
+    def _remember(self, order: orders.Remember) -> None:
+        self._state.remember(self._device_name(), order)
 
     def _begin(self, order: orders.Begin) -> None:
-        if self._watch is not None:
+        if self._readings.held is not None:
             raise orders.Malformed("a second beginning")
         try:
-            self._prepare(order.settings)
+            settings = self._readings.take_over(order.reading)
+        except Refused as refused:
+            raise orders.Malformed("a beginning without a reading") from refused
+        try:
+            self._prepare(settings)
         except StartFailed as failure:
             self._say(answers.Failed(failure.sentence, failure.is_mistake))
 
-    def _prepare(self, settings: orders.Settings) -> None:
+    def _prepare(self, settings: Settings) -> None:
         self._mark = wait_for_turn(settings.device_name)
         watch = self._watch = Watch(self._loop, settings, self._tell)
         watch.open_device()
@@ -116,9 +150,10 @@ class Service:
         watch.announce_device()
 
     def _resume(self, order: orders.Resume) -> None:
-        if self._watch is not None:
-            raise orders.Malformed("a second beginning")
-        settings = order.settings
+        held = self._readings.held
+        if self._watch is not None or held is None:
+            raise orders.Malformed("a resumption of nothing")
+        settings = self._take_over(order.reading) or held
         self._mark = wait_for_turn(settings.device_name)
         if not settings.secure:
             try:
@@ -131,7 +166,16 @@ class Service:
         self._watch = Watch(self._loop, settings, self._tell)
         self._follow(settings, self._watch)
 
-    def _follow(self, settings: orders.Settings, watch: Watch) -> None:
+    def _take_over(self, reading: int) -> Optional[Settings]:
+        """Have a reading hold, and return its settings; None if refused, and the engine is told."""
+        try:
+            return self._readings.take_over(reading)
+        except Refused as refused:
+            log.warning("%s", refused.sentence)
+            self._say(answers.Refused(refused.sentence))
+            return None
+
+    def _follow(self, settings: Settings, watch: Watch) -> None:
         self._add(watch)
         if settings.secure:
             self._copies = CopyWatch(self._loop, self._say)
@@ -141,9 +185,9 @@ class Service:
     def _change(self, order: orders.Change) -> None:
         if self._watch is None:
             return
-        if not self._watch.is_of(order.settings):
-            raise orders.Malformed("settings of another network")
-        self._watch.set_settings(order.settings, self._loop.clock())
+        settings = self._take_over(order.reading)
+        if settings is not None:
+            self._watch.set_settings(settings, self._loop.clock())
 
     def _take_wish(self, order: orders.Wish) -> None:
         if self._watch is None:
@@ -154,18 +198,23 @@ class Service:
             self._say(answers.Failed(failure.sentence, failure.is_mistake))
 
     def _resolve(self, order: orders.Resolve) -> None:
-        if self._names is not None:
-            self._names.wish(order, self._loop.clock())
+        if self._names is None or self._watch is None:
+            return
+        named = self._watch.settings.named
+        names = tuple(name for name in order.names if name in named)
+        urgent = tuple(name for name in order.urgent if name in named)
+        self._names.wish(orders.Resolve(names, urgent), self._loop.clock())
 
     def _look_soon(self, _: orders.LookSoon) -> None:
         if self._watch is not None:
             self._watch.look_soon(self._loop.clock())
 
     def _open_socket(self, order: orders.OpenSocket) -> None:
-        if self._watch is None or self._watch.is_secure != bool(order.address):
+        watch = self._watch
+        if watch is None or watch.settings.secure != bool(order.address):
             raise orders.Malformed("a socket of the other encapsulation")
         try:
-            descriptors = open_for_link(order)
+            descriptors = open_for_link(order, watch.links, watch.settings.port)
         except OSError as error:
             reason = error.strerror or str(error)
             self._say(answers.SocketOpened(order.number, error.errno or 0, reason))
@@ -176,8 +225,11 @@ class Service:
         self.stopping = True
 
 
-def serve(connection: socket.socket, config_path: str) -> None:
-    """Serve the engine at the other end of `connection` until it is gone or says so."""
+def serve(connection: socket.socket, handover: Handover, config_path: str) -> None:
+    """Serve the engine at the other end of `connection` until it is gone or says so.
+
+    In `handover` is what another steward has left, and is left what the next one has to know.
+    """
     loop = Loop()
     messages = Messages(connection, orders.BYTES_MAX, descriptors=False)
 
@@ -189,7 +241,7 @@ def serve(connection: socket.socket, config_path: str) -> None:
         finally:
             close_all(descriptors)
 
-    service = Service(loop, loop.add, tell, config_path)
+    service = Service(loop, loop.add, tell, config_path, handover)
 
     def read(_events: int, _now: float) -> None:
         try:

@@ -12,9 +12,8 @@ from ropeway.steward import answers, orders
 log = logging.getLogger("ropeway")
 
 
-def begin(order: orders.BeginState) -> answers.StateBegun:
-    """Count a start of the agent, and return what earlier ones have left."""
-    name = order.device_name
+def begin(name: str) -> answers.StateBegun:
+    """Count a start of the agent of the device `name`, and return what earlier ones have left."""
     return answers.StateBegun(
         state.next_epoch(name, time.time()),
         state.next_reset_keys(name, os.urandom(state.RESET_KEY_BYTES)),
@@ -28,16 +27,16 @@ class State:
     def __init__(self) -> None:
         self._warned = False
 
-    def remember(self, order: orders.Remember) -> None:
-        """Keep what an order names; where that fails, it is logged once."""
+    def remember(self, name: str, order: orders.Remember) -> None:
+        """Keep what an order says for the device `name`; where that fails, it is logged once."""
         try:
             if order.epoch is not None:
-                state.write_epoch(order.device_name, order.epoch)
+                state.write_epoch(name, order.epoch)
             if order.reset_keys is not None:
                 keys = [bytes.fromhex(key) for key in order.reset_keys]
-                state.write_reset_keys(order.device_name, keys)
+                state.write_reset_keys(name, keys)
             if order.callers is not None:
-                state.write_callers(order.device_name, order.callers)
+                state.write_callers(name, order.callers)
         except OSError as error:
             if not self._warned:
                 self._warned = True

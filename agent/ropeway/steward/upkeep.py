@@ -13,8 +13,8 @@ from ropeway.steward.device import DEVICE_ALIAS, open_device
 from ropeway.steward.interface import Interface
 from ropeway.steward.netlink import device as kernel_device
 from ropeway.steward.netlink import routes, steering
-from ropeway.steward.orders import Settings
 from ropeway.steward.overlap import Overlap
+from ropeway.steward.settings import Settings
 
 log = logging.getLogger("ropeway")
 

@@ -23,9 +23,10 @@ from ropeway.steward.failures import StartFailed
 from ropeway.steward.interface import Change, Interface
 from ropeway.steward.loop import Schedule
 from ropeway.steward.netlink import hints, interfaces, routes
-from ropeway.steward.orders import Settings, Wish
+from ropeway.steward.orders import Wish
 from ropeway.steward.report import Report
 from ropeway.steward.route_lookup import RouteLookup
+from ropeway.steward.settings import Settings
 from ropeway.steward.upkeep import Upkeep
 
 log = logging.getLogger("ropeway")
@@ -100,23 +101,19 @@ class Watch:
         self._upkeep.close()
 
     @property
-    def is_secure(self) -> bool:
-        """Whether the network is a secure one."""
-        return self._settings.secure
+    def settings(self) -> Settings:
+        """The settings that interfaces are chosen by."""
+        return self._settings
 
-    def is_of(self, settings: Settings) -> bool:
-        """Say whether other settings are those of the same device."""
-        own = self._settings
-        return (own.secure, own.device_name, own.device_address) == (
-            settings.secure,
-            settings.device_name,
-            settings.device_address,
-        )
+    @property
+    def links(self) -> Tuple[Link, ...]:
+        """The links of the last snapshot."""
+        return self._snapshot.links
 
     # --- what the engine says
 
     def set_settings(self, settings: Settings, now: float) -> None:
-        """Choose interfaces by other settings from now on."""
+        """Choose interfaces by other settings, of the same device, from now on."""
         self._settings = self._report.settings = settings
         self._upkeep.set_settings(settings)
         self.look_soon(now)

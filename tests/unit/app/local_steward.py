@@ -11,6 +11,7 @@ from collections import deque
 from ropeway.app.engine.engine import Engine
 from ropeway.steward import answers, orders
 from ropeway.steward.client import StewardGone
+from ropeway.steward.handover import Handover
 from ropeway.steward.loop import boot_clock
 from ropeway.steward.service import Service
 
@@ -63,7 +64,9 @@ class LocalSteward:
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
-        self._service = Service(self._later, self._later.add, self._tell, path or "/nowhere")
+        self._service = Service(
+            self._later, self._later.add, self._tell, path or "/nowhere", Handover()
+        )
         self._stopped = False
         self.fault = ""
         self.came = None
@@ -93,7 +96,7 @@ class LocalSteward:
             return
         self.orders.append(order)
         if isinstance(order, orders.ReadConfiguration) and order.number == 0:
-            self._tell(answers.ConfigurationRead(0, self.config), ())
+            self._service.take_reading(answers.ConfigurationRead(0, self.config))
         else:
             self._service.take(orders.decode(orders.encode(order)))
 

@@ -16,7 +16,7 @@ from ropeway.steward.pipe import Closed, Messages, send_whole
 PATIENCE_S = 20.0
 
 
-def serve(connection):
+def serve(connection, handover):
     """Be a steward that answers each reading with its own process ID, and `Stop` with its end."""
     messages = Messages(connection, orders.BYTES_MAX, descriptors=False)
     connection.setblocking(True)
@@ -31,6 +31,9 @@ def serve(connection):
                 return
             if isinstance(order, orders.Ping):
                 send_whole(connection, answers.encode(answers.Pong()))
+            if isinstance(order, orders.Change):
+                refused = answers.Refused("the steward did not: restart the agent")
+                send_whole(connection, answers.encode(refused))
             if isinstance(order, orders.ReadConfiguration):
                 answer = answers.ConfigurationRead(order.number, None, (str(os.getpid()),))
                 send_whole(connection, answers.encode(answer))
@@ -151,6 +154,19 @@ def test_status_says_that_a_steward_hangs_until_it_answers_again(steward):
     steward.tick(2 * client.HANGS_AFTER_S)
     loop.until(lambda: steward._pinged_at is None)
     assert steward.fault == ""
+
+
+def test_what_a_steward_refuses_is_a_warning_until_another_one_takes_over(steward):
+    first, loop = ask(steward), Loop()
+    steward.attach(loop, lambda now: None, lambda now: None)
+    assert steward.warning == ""
+    steward.send(orders.Change(7))
+    loop.until(lambda: steward.warning)
+    assert steward.warning == "the steward did not: restart the agent"
+    assert steward.fault == "", "it serves all the same"
+    os.kill(first, signal.SIGKILL)
+    loop.until(lambda: steward.restarts == 1)
+    assert steward.warning == ""
 
 
 def test_orders_to_a_steward_that_hangs_cost_no_memory(steward):

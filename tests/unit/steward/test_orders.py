@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -11,17 +10,6 @@ from hypothesis import strategies as st
 
 from ropeway.steward import orders
 
-SETTINGS = orders.Settings(
-    secure=True,
-    device_name="ropeway0",
-    device_address="10.0.0.1/24",
-    include=("*",),
-    exclude=("docker*",),
-    named_addresses=("198.51.100.9",),
-    precedence=True,
-    device_features=("tso", "vnet_hdr"),
-    others={"10.0.0.2": ("192.168.0.2", "2001:db8::2", "router.example.net")},
-)
 WISH = orders.Wish(
     device_index=7,
     devices_received=1,
@@ -34,20 +22,18 @@ WISH = orders.Wish(
 )
 ALL = [
     orders.ReadConfiguration(4),
-    orders.BeginState("ropeway0"),
-    orders.Remember("ropeway0"),
-    orders.Remember(
-        "ropeway0", 5, ("00" * 32,), {"10.0.0.2": (("192.0.2.1", 51840), ("2001:db8::1", 1))}
-    ),
-    orders.Begin(SETTINGS),
-    orders.Resume(SETTINGS),
-    orders.Change(SETTINGS),
+    orders.BeginState(),
+    orders.Remember(),
+    orders.Remember(5, ("00" * 32,), {"10.0.0.2": (("192.0.2.1", 51840), ("2001:db8::1", 1))}),
+    orders.Begin(0),
+    orders.Resume(3),
+    orders.Change(3),
     WISH,
     orders.Wish(0, 0, 68),
     orders.LookSoon(),
     orders.Resolve(("router.example.net",), ("router.example.net",)),
-    orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840),
-    orders.OpenSocket(1, 2, "eth0", "192.168.0.1", 51840, stray=True),
+    orders.OpenSocket(1, 2, "eth0", "192.168.0.1"),
+    orders.OpenSocket(1, 2, "eth0", "192.168.0.1", stray=True),
     orders.OpenSocket(1, 2, "eth0"),
     orders.Ping(),
     orders.Stop(),
@@ -59,10 +45,7 @@ def test_order_arrives_as_it_was_given(order):
     assert orders.decode(orders.encode(order)) == order
 
 
-def test_patterns_and_names_may_be_strange():
-    strange = dataclasses.replace(SETTINGS, include=("enp\u200b*", "x" * 1000), exclude=("\u0007",))
-    order = orders.Change(strange)
-    assert orders.decode(orders.encode(order)) == order
+def test_name_of_an_interface_may_be_strange():
     order = orders.OpenSocket(1, 2, "eth\u200b0\u0007")
     assert orders.decode(orders.encode(order)) == order
 
@@ -103,17 +86,23 @@ def spoilt(order, *path_and_value):
         spoilt(WISH, "receiving", [1.5]),
         spoilt(WISH, "unheard", [[2, "192.168.0.1"]]),
         spoilt(WISH, "silent", [{"index": 2}]),
-        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "a/b"),
-        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "../x"),
-        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "x" * 16),
-        spoilt(orders.Begin(SETTINGS), "settings", "device_name", "eth0\n"),
-        spoilt(orders.Begin(SETTINGS), "settings", "device_address", "10.0.0.1; flush ruleset"),
-        spoilt(orders.Begin(SETTINGS), "settings", "secure", 1),
-        spoilt(orders.Begin(SETTINGS), "settings", "others", {"vm2": []}),
-        spoilt(orders.BeginState("ropeway0"), "device_name", "../../etc/shadow"),
-        spoilt(orders.Remember("ropeway0"), "epoch", 0),
-        spoilt(orders.Remember("ropeway0"), "reset_keys", ["00" * 31]),
-        spoilt(orders.Remember("ropeway0"), "callers", {"10.0.0.2": [["192.0.2.1", 70_000]]}),
+        spoilt(orders.Begin(0), "reading", -1),
+        spoilt(orders.Begin(0), "reading", "0"),
+        spoilt(orders.Begin(0), "device_name", "eth0"),
+        spoilt(orders.Begin(0), "settings", {"device_name": "eth0"}),
+        spoilt(orders.Resume(0), "settings", {"device_name": "eth0"}),
+        spoilt(orders.Change(0), "settings", {"device_name": "eth0"}),
+        spoilt(orders.BeginState(), "device_name", "other0"),
+        spoilt(orders.Remember(), "device_name", "other0"),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "port", 53),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "name", "a/b"),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "name", "../x"),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "name", "x" * 16),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "name", "eth0\n"),
+        spoilt(orders.OpenSocket(1, 2, "eth0"), "stray", 1),
+        spoilt(orders.Remember(), "epoch", 0),
+        spoilt(orders.Remember(), "reset_keys", ["00" * 31]),
+        spoilt(orders.Remember(), "callers", {"10.0.0.2": [["192.0.2.1", 70_000]]}),
         spoilt(orders.Resolve(("vm2",)), "names", ["a b"]),
         spoilt(orders.Resolve(("vm2",)), "urgent", ["-"]),
         spoilt(orders.OpenSocket(1, 2, "eth0"), "name", ""),

@@ -32,7 +32,7 @@ from ropeway.app.engine.opener import Opener
 from ropeway.app.engine.polling import BusyPoll
 from ropeway.app.engine.ports import Ports, Receivers
 from ropeway.app.engine.pump import Pump, Reports
-from ropeway.app.engine.reload import LiveConfig, Reload
+from ropeway.app.engine.reload import FIRST_READING, LiveConfig, Reload
 from ropeway.app.engine.starts import Starts
 from ropeway.app.engine.status import Granted, Status
 from ropeway.app.engine.wakefulness import Wakefulness
@@ -124,7 +124,9 @@ class Engine:
         except OSError as error:
             log.warning("the engine keeps capabilities (%s)", error.strerror or error)
         self.reload = Reload(
-            self.loop, self.steward, lambda config, now: self._live.apply(config, now)
+            self.loop,
+            self.steward,
+            lambda config, reading, now: self._live.apply(config, reading, now),
         )
         stack.callback(self.reload.close)
         self.made = self._make_node()
@@ -156,10 +158,10 @@ class Engine:
         return control
 
     def _make_node(self) -> nodes.Made:
-        config, name = self._config, self._config.device_name
+        config = self._config
         if config.encapsulation != SECURE:
             return nodes.make_classic(config, self._started_at)
-        begun, _ = self.steward.call(orders.BeginState(name), answers.StateBegun)
+        begun, _ = self.steward.call(orders.BeginState(), answers.StateBegun)
         starts = Starts(begun.epoch, begun.reset_keys, self._remember_start)
         made = nodes.make_secure(config, self._started_at, starts)
         assert made.secure is not None
@@ -170,8 +172,7 @@ class Engine:
         """Have the device made, and make the path of packets between it and the links."""
         config, loop, made, steward = self._config, self.loop, self.made, self.steward
         ports = Ports(loop, made.incoming())
-        settings = nodes.host_settings(config)
-        opened, descriptors = self._call(orders.Begin(settings), answers.DeviceOpened)
+        opened, descriptors = self._call(orders.Begin(FIRST_READING), answers.DeviceOpened)
         tun = Tun(config.device_name, OpenedDevice(tuple(descriptors), opened.features))
         headers = made.secure is not None and tun.features["vnet_hdr"] == ON
         outgoing = outgoing_intake(made.node, headers)
@@ -324,7 +325,7 @@ class Engine:
     def _steward_came(self, now: float) -> None:
         """Tell another steward what the one that has ended was told."""
         self._devices_received = 0
-        self.steward.send(orders.Resume(nodes.host_settings(self._live.current)))
+        self.steward.send(orders.Resume(self._live.reading))
         self.interfaces.begin()
         if self._names is not None:
             self._names.begin()
@@ -338,12 +339,10 @@ class Engine:
 
     def _remember_start(self, epoch: int, reset_keys: Tuple[bytes, ...]) -> None:
         keys = tuple(key.hex() for key in reset_keys)
-        order = orders.Remember(self._config.device_name, epoch=epoch, reset_keys=keys)
-        self.steward.send(order, replaces="start")
+        self.steward.send(orders.Remember(epoch=epoch, reset_keys=keys), replaces="start")
 
     def _remember_callers(self, callers: Any) -> None:
-        order = orders.Remember(self._config.device_name, callers=callers)
-        self.steward.send(order, replaces="callers")
+        self.steward.send(orders.Remember(callers=callers), replaces="callers")
 
     def _device_opened(
         self, opened: answers.DeviceOpened, descriptors: List[int], now: float
@@ -392,7 +391,7 @@ class Engine:
 def read_config(steward: Steward) -> Config:
     """Return the configuration as the steward reads it; `ConfigError` says what is wrong."""
     try:
-        read, _ = steward.call(orders.ReadConfiguration(0), answers.ConfigurationRead)
+        read, _ = steward.call(orders.ReadConfiguration(FIRST_READING), answers.ConfigurationRead)
     except StewardGone as error:
         raise StartError(f"{error}: look at what it has logged") from error
     if read.config is None:

@@ -16,9 +16,7 @@ from ropeway.app.errors import ConfigError
 from ropeway.core.classic.node import ClassicNode
 from ropeway.core.facade import Node
 from ropeway.core.settings import Settings as NodeSettings
-from ropeway.kernel import tun
 from ropeway.kernel.udp import UDP_FEATURES
-from ropeway.steward.orders import Settings
 
 if TYPE_CHECKING:
     from ropeway.core.node import SecureNode
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ropeway")
 
-_DEVICE_FEATURES = frozenset(tun.FEATURES)
 _SOCKET_FEATURES = frozenset(UDP_FEATURES)
 
 
@@ -50,18 +47,10 @@ class Made:
         return Intake(node.inbound, node.flow, node.packets_in, node.without_packets)
 
 
-def device_features(config: Config) -> FrozenSet[str]:
-    """Return which offloads the device is asked for; classic frames have no use for them."""
-    return _features(config, _DEVICE_FEATURES)
-
-
 def socket_features(config: Config) -> FrozenSet[str]:
     """Return which offloads sockets are asked for; classic frames have no use for them."""
-    return _features(config, _SOCKET_FEATURES)
-
-
-def _features(config: Config, known: FrozenSet[str]) -> FrozenSet[str]:
-    return known - config.offload_disable if config.encapsulation == SECURE else frozenset()
+    secure = config.encapsulation == SECURE
+    return _SOCKET_FEATURES - config.offload_disable if secure else frozenset()
 
 
 def make_classic(config: Config, now: float) -> Made:
@@ -132,21 +121,6 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         epoch=starts.epoch,
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,
-    )
-
-
-def host_settings(config: Config) -> Settings:
-    """Return what the steward has to know of a configuration."""
-    return Settings(
-        secure=config.encapsulation == SECURE,
-        device_name=config.device_name,
-        device_address=config.device_address,
-        include=config.include,
-        exclude=config.exclude,
-        named_addresses=config.named_addresses,
-        precedence=config.precedence,
-        device_features=tuple(sorted(device_features(config))),
-        others=config.others,
     )
 
 

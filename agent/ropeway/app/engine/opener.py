@@ -54,7 +54,6 @@ class Opener:
             link.index,
             link.name,
             address,
-            self.port if self.secure else 0,
             stray,
         )
         self._asked[self._number] = opened, order
@@ -79,7 +78,7 @@ class Opener:
             opened(self._wrap(order, descriptors), now)
 
     def _wrap(self, order: OpenSocket, descriptors: List[int]) -> Union[Sockets, StraySocket]:
-        index, name, address, port = order.index, order.name, order.address, order.port
+        index, name, address, port = order.index, order.name, order.address, self.port
         if not self.secure:
             send, receive = descriptors
             return LinkSockets(index, name, send, receive)

@@ -29,6 +29,9 @@ APPLIED_LIVE = (
     *("cpu_latency_us", "max_age_s", "device.precedence"),
 )
 
+#: The number of the reading that the agent starts with.
+FIRST_READING = 0
+
 _INF = float("inf")
 
 
@@ -46,14 +49,19 @@ class LiveConfig:
     ) -> None:
         #: What the agent runs with.
         self.current = config
+        #: The number of the reading that this is, by which the steward knows it.
+        self.reading = FIRST_READING
         self._made = made
         self._bound = bound
         self._wakefulness = wakefulness
         self._steward = steward
         self._names = names
 
-    def apply(self, config: Config, now: float) -> None:
-        """Go over to `config`, whole or not at all; `ValueError` says why not."""
+    def apply(self, config: Config, reading: int, now: float) -> None:
+        """Go over to `config`, whole or not at all; `ValueError` says why not.
+
+        `reading` is its number.
+        """
         before = self.current
         differing = set(model.what_differs(before, config)).difference(APPLIED_LIVE)
         if differing:
@@ -70,26 +78,27 @@ class LiveConfig:
             self._wakefulness.set_limit(config.cpu_latency_us)
         self._bound.set(config.max_age_s)
         self._made.node.set_max_age(self._bound.max_age_s)
-        self.current = config
+        self.current, self.reading = config, reading
+        # First of all, because the steward resolves the names of the reading that holds only.
+        self._steward.send(Change(reading), replaces=Change)
         if self._names is not None:
             self._names.set_peers(config.peers, now)
-        self._steward.send(Change(nodes.host_settings(config)), replaces=Change)
 
 
 class Reload:
-    """Has the steward read the file again, and `apply` go over to what it says.
+    """Has the steward read the file again, and `apply` go over to what it says, with its number.
 
     The answers to those who ask are given when it is done.
     """
 
     def __init__(
-        self, loop: Loop, steward: Steward, apply: Callable[[Config, float], None]
+        self, loop: Loop, steward: Steward, apply: Callable[[Config, int, float], None]
     ) -> None:
         self._loop = loop
         self._steward = steward
         self._apply = apply
         # Counts readings; that of the one that is under way, or 0.
-        self._last = 0
+        self._last = FIRST_READING
         self._number = 0
         self._due = _INF
         self._answers: List[Later] = []
@@ -144,7 +153,7 @@ class Reload:
             self._done(now, ValueError(sentence))
             return
         try:
-            self._apply(read.config, now)
+            self._apply(read.config, read.number, now)
         except ValueError as error:
             self._done(now, error)
         else:

@@ -39,6 +39,7 @@ from ropeway.steward.interface import Change
 from ropeway.steward.netlink import device as kernel_device
 from ropeway.steward.netlink import steering
 from ropeway.steward.netlink.steering import Steering
+from ropeway.steward.settings import settings_of
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.app.local_steward import make_agent
 from tests.unit.core.classic_world import encode
@@ -847,7 +848,7 @@ def test_route_of_the_device_is_put_back_and_told_once(kernel, tmp_path, caplog)
 def test_device_that_somebody_spoils_again_and_again_is_repaired_ever_more_seldom(kernel, tmp_path):
     looks = []
     keeper = upkeep.Upkeep(
-        nodes.host_settings(settings_for(tmp_path)), None, None, lambda at: looks.append(at)
+        settings_of(settings_for(tmp_path)), None, None, lambda at: looks.append(at)
     )
     repaired = [now for now in range(1000, 1600) if keeper._may_repair("it is down", now)]
     pauses = [after - before for before, after in zip(repaired, repaired[1:])]
