@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ropeway.app.cli import EXIT_RESTART
 from tests import privileges
 from tests.system.bed.agents import Agent
 from tests.system.bed.stage import Pair
@@ -39,6 +41,20 @@ def hook(event, arguments):
         os.write(report, f"{{event}} {{arguments[:1] + arguments[1:4]!r}}\\n".encode())
 
 sys.addaudithook(hook)
+"""
+# An engine that was broken into can send its stewards whatever it likes.
+FORGE = """
+import json
+from ropeway.steward import orders
+forged = list({orders!r})
+genuine = orders.encode
+
+def encode(order):
+    if forged and isinstance(order, orders.Resume):
+        return json.dumps(forged.pop(0)).encode()
+    return genuine(order)
+
+orders.encode = encode
 """
 
 
@@ -106,6 +122,54 @@ def test_the_engine_has_no_capability_and_nothing_open_that_takes_one(each_pair:
     steward = privileges.of(steward_of(a))
     assert steward.capabilities["CapEff"] & privileges.CAP_NET_ADMIN
     assert steward.netlink_sockets > 0
+
+
+def forge(agent: Agent, *orders: dict[str, Any]) -> None:
+    """Have the agent's engine send these, one to each further steward, in place of `Resume`."""
+    agent.cheat += FORGE.format(orders=orders)
+
+
+def test_forged_orders_move_no_steward_to_another_device_or_port(each_pair: Pair) -> None:
+    pair = each_pair
+    a = pair.a_agent()
+    settings = {"secure": True, "device_name": "forged0", "device_address": "10.9.9.1/24"}
+    forge(
+        a,
+        {"order": "Begin", "settings": settings},
+        {"order": "Resume", "settings": settings},
+        {"order": "Begin", "reading": 1},
+        {"order": "Resume", "reading": 7},
+        {"order": "Resume", "reading": 1},
+    )
+    a.start()
+    b = pair.b_agent().start()
+    pair.wait_whole(a, b)
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        # The steward has read this, and an honest engine cannot go over to it.
+        genuine = dict(a.config["device"])
+        a.config["device"] = {**genuine, "name": "forged0"}
+        assert a.reload().returncode == EXIT_RESTART
+        os.kill(steward_of(a), signal.SIGKILL)
+        # Three stewards end at the order that they get first, and the fourth goes on.
+        until(lambda: refusal(a, "reading 7"), PATIENCE_S, a.log)
+        os.kill(steward_of(a), signal.SIGKILL)
+        until(lambda: refusal(a, "restart the agent"), PATIENCE_S, a.log)
+        pair.a.ports["net1"].delete()
+        a.wait_carrying(pair.b_address, pair.links()[0])
+        pair.a.ports["net1"].create()
+        pair.wait_whole(a, b)
+    for verdict in verdicts.values():
+        assert verdict.lost == 0, verdict
+    assert a.log().count("the engine has sent") == 3
+    names = [link["ifname"] for link in pair.a.ip_json("link")]
+    assert (genuine["name"] in names, "forged0" in names) == (True, False)
+
+
+def refusal(agent: Agent, part: str) -> bool:
+    """Tell whether the status says that the steward has refused something."""
+    return any(
+        "the steward" in sentence and part in sentence for sentence in agent.status()["warnings"]
+    )
 
 
 @pytest.mark.alone

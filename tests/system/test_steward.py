@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
+from ropeway.app.cli import EXIT_RESTART
 from tests.system.bed import churn
 from tests.system.bed.agents import Agent
 from tests.system.bed.stage import Pair
@@ -153,6 +155,52 @@ def test_killed_steward_is_started_again_and_follows_the_links(each_pair: Pair) 
         pair.wait_whole(a, b)
     assert_whole(verdicts)
     assert (a.pid, a.alive) == (engine, True)
+    assert a.terminate() == 0, a.log()
+    assert left_behind(a) == []
+
+
+def point_elsewhere(path: Path) -> None:
+    """Have a configuration name another device and leave out a link, and tell nobody."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["device"]["name"] = "other0"
+    data["interfaces"] = {"exclude": ["eth1"]}
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "names another device": point_elsewhere,
+    "broken": lambda path: path.write_text("network: [", encoding="utf-8"),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("file", SPOILT)
+def test_another_steward_goes_on_whatever_has_become_of_the_file(
+    each_pair: Pair, file: str
+) -> None:
+    pair = each_pair
+    a, b = pair.start()
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        SPOILT[file](a.config_path)
+        kill_steward(a)
+        port = pair.a.ports["net0"]
+        port.delete()
+        until(lambda: link_names(a) == ["eth1"], PATIENCE_S, lambda: f"it is noticed\n{a.log()}")
+        port.create()
+        pair.wait_whole(a, b)
+        if file == "names another device":
+            # The engine cannot go over to that, and the steward keeps to what the engine runs with.
+            assert a.cli("reload", "--control", str(a.control_path)).returncode == EXIT_RESTART
+            kill_steward(a)
+            pair.a.ports["net1"].delete()
+            until(lambda: link_names(a) == ["eth0"], PATIENCE_S, a.log)
+            pair.a.ports["net1"].create()
+            pair.wait_whole(a, b)
+    assert_whole(verdicts)
+    status = a.status()
+    assert status["steward"]["fault"] == ""
+    assert [sentence for sentence in status["warnings"] if "steward" in sentence] == []
+    assert "other0" not in [link["ifname"] for link in pair.a.ip_json("link")]
     assert a.terminate() == 0, a.log()
     assert left_behind(a) == []
 
