@@ -4,6 +4,8 @@
 all of them, faster than real time, and prints what became of it. Lost packets take for ever in its
 percentiles. ``missed`` counts packets that came after the deadline or never, ``gap`` is the longest
 time for which nothing new came, and ``cost`` all bytes sent as a multiple of one copy a packet.
+
+``wire`` joins two network namespaces by such a link in real time, as root, until it is interrupted.
 """
 
 from __future__ import annotations
@@ -46,6 +48,11 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument("--deadline", type=float, default=DEADLINE_MS, metavar="MS")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true")
+    wire = commands.add_parser("wire", help="a cable between namespaces, in real time")
+    wire.add_argument("end", nargs=2, metavar="NETNS:INTERFACE=ADDRESS/LENGTH")
+    wire.add_argument("--link", required=True, metavar="LINK", help="out: from the first end")
+    wire.add_argument("--seed", type=int, default=1)
+    wire.add_argument("--wait", action="store_true", help="perfect until SIGUSR1")
     return parser.parse_args(arguments)
 
 
@@ -75,10 +82,24 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def wire(chosen: argparse.Namespace) -> int:
+    """Be a cable until interrupted."""
+    # It needs pyroute2, which is not on every Python that tests the models.
+    from tests.emulator import wire as real
+
+    try:
+        one, other = map(real.End.parse, chosen.end)
+        real.carry((one, other), spec.parse(chosen.link), chosen.seed, chosen.wait)
+    except real.WireWrong as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
-        return run(chosen)
+        return run(chosen) if chosen.command == "run" else wire(chosen)
     except (spec.SpecWrong, TraceAbsent) as error:
         print(error, file=sys.stderr)
         return 2
