@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from dataclasses import dataclass, field
 from typing import FrozenSet, Mapping, Optional, Tuple
 
 from ropeway.core.endpoint import without_prefix
+
+
+class Role(enum.IntEnum):
+    """Which packets a link carries; control frames go over it in any case."""
+
+    #: All that its connections are chosen for.
+    ALWAYS = 0
+    #: Packets that no other link carries.
+    LAST = 1
+    NEVER = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,8 @@ class Link:
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     #: The far addresses for which the kernel's routes were looked up.
     looked_up: FrozenSet[str] = frozenset()
+    #: What it is for by now.
+    role: Role = Role.ALWAYS
 
     def source_for(self, far: str) -> Optional[str]:
         """Return the local address to send from to reach the address ``far``.

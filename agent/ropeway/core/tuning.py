@@ -180,6 +180,9 @@ STALE_STRAND_BURST = 32
 STALE_REPORT_PAUSE_S = 60.0
 #: A cookie makes an initiation go out again no more often than this.
 COOKIE_PAUSE_S = 1.0
+#: A connection that carries nothing any more, because the budget of its link is used up, is as
+#: lively as the others for this long: the other end hears of it though frames are lost.
+SPARE_SAID_S = 2.0
 #: Packets, and seconds, that wait for a host's session.
 HELD_PACKETS = 256
 HELD_S = 2.0

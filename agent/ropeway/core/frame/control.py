@@ -21,8 +21,8 @@ CONTROL_SIZE = _CONTROL.size
 MAX_ANNOUNCED = 16
 #: ``index, address, port`` of each, after one byte that counts them.
 _PLACE = struct.Struct("<I16sH")
-#: ``clock, sent, received, queue, jitter``, after one byte that says how long that is.
-_MEASURED = struct.Struct("<IIIHH")
+#: ``clock, sent, received, queue, jitter, role``, after one byte that says how long that is.
+_MEASURED = struct.Struct("<IIIHHB")
 #: Bytes that the measurement adds to a body that announces something.
 MEASURED_SIZE = 1 + _MEASURED.size
 #: A clock counts in this unit, milliseconds, up to so many.
@@ -31,6 +31,7 @@ CLOCK_TICKS = 1 << 32
 #: The unit of ``queue`` and ``jitter`` in milliseconds, and what says that they are not known.
 _WAIT_MS = 0.1
 _UNKNOWN = 0xFFFF
+_ROLE_MAX = 2
 _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
@@ -55,6 +56,8 @@ class Measured:
     queue_ms: Optional[float] = None
     #: How much the time on the way varies, 0 to 6553; None where it cannot say.
     jitter_ms: Optional[float] = None
+    #: Which packets the sender wants over the connection, a :class:`ropeway.core.link.Role`.
+    role: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,7 @@ def _encode_measured(measured: Measured) -> bytes:
         measured.received & 0xFFFFFFFF,
         _encode_wait(measured.queue_ms),
         _encode_wait(measured.jitter_ms),
+        measured.role,
     )
 
 
@@ -200,8 +204,10 @@ def _decode_measured(body: bytes) -> Optional[Measured]:
     start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
     if len(body) < start + 1 + _MEASURED.size or body[start] < _MEASURED.size:
         return None
-    clock, sent, received, queue, jitter = _MEASURED.unpack_from(body, start + 1)
-    return Measured(clock, sent, received, _decode_wait(queue), _decode_wait(jitter))
+    clock, sent, received, queue, jitter, role = _MEASURED.unpack_from(body, start + 1)
+    if role > _ROLE_MAX:
+        role = 0
+    return Measured(clock, sent, received, _decode_wait(queue), _decode_wait(jitter), role)
 
 
 def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Container, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, pack_endpoint
@@ -52,6 +52,11 @@ class Calls:
         self._settling.note_links_changed()
         for event in events.of_links(before, self._links.by_index):
             self._log.report(event, now)
+        changed = {
+            link.index
+            for link in self._links
+            if link.index in before and link.role != before[link.index].role
+        }
         for strand in self._tables.strands.values():
             strand.announced.ask_anew()
             self.follow(strand, now)
@@ -59,6 +64,14 @@ class Calls:
             for strand in self._tables.strands.values():
                 for connection in strand.connections.values():
                     self._dialogue.announce(connection, now)
+        self._say_roles(changed, now)
+
+    def _say_roles(self, changed: Container[int], now: float) -> None:
+        """Have the other ends know at once what links are for now."""
+        for strand in self._tables.strands.values():
+            for connection in strand.connections.values():
+                if connection.link in changed and connection.state == State.ESTABLISHED:
+                    self._dialogue.send(connection, now)
 
     def follow(self, strand: SecureStrand, now: float) -> None:
         """Bring a strand's connections in line with links and endpoints."""

@@ -44,7 +44,9 @@ class ConnectionUpkeep:
             if now >= connection.next_at(now):
                 connection.judge_pause(now)
                 self._dialogue.send_due(connection, now)
-            probe = connection.quality.path_mtu.probe(now, strand.is_active(now))
+            # What a spare one carries does not matter, and probes are large.
+            spare = now >= connection.spare_at
+            probe = 0 if spare else connection.quality.path_mtu.probe(now, strand.is_active(now))
             if probe:
                 self._dialogue.send(connection, now, probe)
         elif now >= connection.greet_at and connection.may_speak:
@@ -68,7 +70,7 @@ class ConnectionUpkeep:
         self._dialogue.send(connection, now)
         pause_s = connection.greet_pause_s
         longest_s = tuning.PROBE_S
-        if not connection.strand.is_active(now):
+        if not connection.is_active(now):
             longest_s = tuning.IDLE_START_S
         connection.greet_pause_s = min(2 * pause_s, longest_s)
         spread = 1 + tuning.GREETING_JITTER * (2 * self._random.random() - 1)

@@ -61,6 +61,7 @@ class Connections:
         connection = SecureConnection(strand, way, link, link_mtu, remote, endpoint, now)
         strand.by_way[way] = connection
         strand.connections[link, connection_key(connection)] = connection
+        connection.role = self._links[link].role
         connection.source = self._source(connection)
         connection.fit()
         self.greet_soon(connection, now)
@@ -163,6 +164,7 @@ class Connections:
     def follow_link(self, connection: SecureConnection, now: float) -> None:
         """Bring a connection in line with its link, which has changed; end it without a route."""
         link = self._links[connection.link]
+        connection.role = link.role
         connection.quality.path_mtu.set_link_mtu(link.mtu, now)
         self.fit(connection, now)
         source = self._source(connection)
@@ -300,11 +302,9 @@ class Connections:
         if connection.source is None or connection.strand.session is None:
             return
         if connection.state == State.ESTABLISHED:
-            due = min(
-                connection.next_at(now),
-                connection.silent_at(now),
-                connection.quality.path_mtu.deadline(),
-            )
+            due = min(connection.next_at(now), connection.silent_at(now))
+            if now < connection.spare_at:
+                due = min(due, connection.quality.path_mtu.deadline())
         else:
             due = connection.greet_at if connection.may_speak else NOT_DUE
             if connection.state:

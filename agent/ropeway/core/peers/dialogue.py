@@ -200,7 +200,7 @@ class Dialogue:
         if heard_back and control.measured is not None:
             self._note_measured(connection, control.measured, marked[2] if marked else None, now)
         self._connections.fit(connection, now)
-        idle = not strand.is_active(now)
+        idle = not connection.is_active(now)
         lasted = idle and connection.pacing.keepalive.proves(quiet_s)
         if lasted and strand.may_lengthen(connection, now):
             connection.pacing.keepalive.lengthen(now)
@@ -232,7 +232,10 @@ class Dialogue:
     ) -> None:
         """Note what the other end says of itself and of what it received."""
         connection.heard_at = now
+        duty = connection.duty
         connection.report.take(control, size, connection.frames_received, now)
+        if connection.duty != duty:
+            self._settling.note(connection.strand)
         connection.quality.path_mtu.alive(now)
         if control.probe_heard:
             connection.quality.path_mtu.heard(control.probe_heard, now)
@@ -298,6 +301,7 @@ def _measured(connection: SecureConnection, now: float) -> Measured:
         received=connection.report.received_then,
         queue_ms=estimate.queue_in_ms,
         jitter_ms=estimate.jitter_in_ms,
+        role=connection.role,
     )
 
 

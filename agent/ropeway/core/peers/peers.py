@@ -157,13 +157,18 @@ class SecurePeers:
 
     def settle(self, now: float) -> None:
         """Do what follows from changes, once; at the end of each batch of work."""
+        self._wake(now)
+        self.settling.settle(now)
+        # Connections that carry again, because others do not, may have been quiet for long.
+        self._wake(now)
+
+    def _wake(self, now: float) -> None:
         woken = self._tables.woken
         if woken:
             for strand in woken:
                 self._connection_upkeep.wake(strand, now)
                 self.sessions.schedule(strand, now)
             woken.clear()
-        self.settling.settle(now)
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 from ropeway.core.drops import Drop
 from ropeway.core.network.routes import Routes
 from ropeway.core.redundancy import Watch
-from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
+from ropeway.core.timers import NOT_DUE
+from ropeway.core.tuning import SPARE_SAID_S
 
 
 class Settling:
@@ -51,11 +55,27 @@ class Settling:
             return
         self._watch.look_soon()
         for strand in list(self._tables.unsettled):
+            before = strand.spares
             if strand.choose():
                 self._routes.forget()
+            if strand.spares != before:
+                self._note_spares(strand, before, now)
             if strand.waiting.packets and strand.carrying:
                 self._release(strand, now)
         self._tables.unsettled.clear()
+
+    def _note_spares(
+        self, strand: SecureStrand, before: Tuple[SecureConnection, ...], now: float
+    ) -> None:
+        """Let connections be quiet that carry nothing now, and look at those that carry again."""
+        for connection in strand.spares:
+            if connection not in before:
+                connection.spare_at = now + SPARE_SAID_S
+        again = [connection for connection in before if connection not in strand.spares]
+        for connection in again:
+            connection.spare_at = NOT_DUE
+        if again and strand.is_active(now):
+            self._tables.woken.append(strand)
 
     def _release(self, strand: SecureStrand, now: float) -> None:
         waiting = strand.waiting.take()

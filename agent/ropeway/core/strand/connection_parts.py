@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, Place
 from ropeway.core.frame.control import Control
+from ropeway.core.link import Role
 from ropeway.core.session.admission import COOKIE_S
 from ropeway.core.session.session import Session
 from ropeway.core.strand.estimate import Estimate
@@ -31,6 +32,7 @@ class FarReport:
         "probe",
         "received",
         "received_then",
+        "role",
         "session",
         "way",
     )
@@ -40,6 +42,8 @@ class FarReport:
         self.way = 0
         #: The longest time until its next frame.
         self.pause_s = tuning.PROBE_S
+        #: Which packets it wants over the connection.
+        self.role = Role.ALWAYS
         #: Whether it knows by itself where this end is.
         self.calls = False
         #: The mark of its last frame, and when that was heard.
@@ -65,6 +69,8 @@ class FarReport:
         self.way = control.way
         self.pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
         self.calls = control.calls
+        if control.measured is not None:
+            self.role = Role(control.measured.role)
         self.received = control.received
         self.observed = control.observed
         self.mark = control.mark

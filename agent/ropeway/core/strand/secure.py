@@ -17,6 +17,7 @@ from ropeway.core.frame.outer import (
     UDP_SIZE,
     outer_size,
 )
+from ropeway.core.link import Role
 from ropeway.core.session.clones import Clones
 from ropeway.core.session.session import Order, PeerSessions, Session
 from ropeway.core.strand.announcement import Announced
@@ -33,6 +34,7 @@ from ropeway.core.strand.rescued import Rescued
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
 from ropeway.core.strand.strand_parts import SessionRequest, StaleHandshakes, Waiting
+from ropeway.core.timers import NOT_DUE
 
 _WAYS = 255
 #: What is wrong where the other end's handshakes are stale, and where this host's are.
@@ -73,6 +75,7 @@ class SecureConnection(Connection):
         "remote",
         "report",
         "sequence",
+        "spare_at",
         "strand",
     )
 
@@ -112,6 +115,8 @@ class SecureConnection(Connection):
         #: frame that was echoed from there had been sent.
         self.proven = False
         self.reached_at = NEVER
+        #: From when on it is kept up as if no data flowed; it says so before.
+        self.spare_at = NOT_DUE
         self.report = FarReport()
         self.migration = Migration()
         self.pacing = Pacing(now)
@@ -122,6 +127,11 @@ class SecureConnection(Connection):
     def far(self) -> RemoteKey:
         """What distinguishes the remote interface."""
         return self.remote or self.endpoint
+
+    @property
+    def duty(self) -> Role:
+        """Which packets it carries: either end may want fewer."""
+        return max(self.role, self.report.role)
 
     @property
     def ends(self) -> Tuple[str, int, int]:
@@ -174,16 +184,20 @@ class SecureConnection(Connection):
         self.mtu = self.quality.path_mtu.mtu - outer
         self.quality.assumed = self.quality.path_mtu.assumed
 
+    def is_active(self, now: float) -> bool:
+        """Return whether frames are expected soon: data passes, and the connection may carry it."""
+        return self.strand.is_active(now) and now < self.spare_at
+
     def silent_at(self, now: float) -> float:
         """Return when the connection counts as silent if nothing is heard until then."""
         silence_s = tuning.SILENCE_S
-        if not self.strand.is_active(now):
+        if not self.is_active(now):
             silence_s = max(silence_s, tuning.SILENT_PAUSES * self.report.pause_s)
         return max(self.heard_at, self.pacing.awoken_at) + silence_s
 
     def pause_s(self, now: float) -> float:
         """Return the longest time that this end leaves the connection without a frame."""
-        if self.strand.is_active(now):
+        if self.is_active(now):
             return tuning.QUICK_PROBE_S if self.strand.quick else tuning.PROBE_S
         if self.calls:
             return tuning.IDLE_MUTUAL_S if self.report.calls else self.pacing.keepalive.pause_s
@@ -198,7 +212,7 @@ class SecureConnection(Connection):
         if self.pacing.sent_pause_s <= tuning.PROBE_S:
             return self.sent_at + tuning.PROBE_S
         called = not self.calls and self.report.pause_s > tuning.PROBE_S
-        if called and not self.strand.is_active(now):
+        if called and not self.is_active(now):
             proof_at = self.heard_at + tuning.IDLE_ANSWER_SHARE * self.report.pause_s
             if self.sent_at < self.heard_at + self.report.pause_s / 2:
                 return proof_at
@@ -208,7 +222,7 @@ class SecureConnection(Connection):
         """Return whether the other end would otherwise leave this one waiting."""
         if self.state != State.ESTABLISHED:
             return True
-        if self.strand.is_active(now):
+        if self.is_active(now):
             return self.report.pause_s > tuning.PROBE_S
         return now - self.heard_at > self.report.pause_s
 
@@ -216,7 +230,7 @@ class SecureConnection(Connection):
         """See whether the other end's frame came before an idle pause was over."""
         if not self.calls or self.report.calls:
             return
-        idle = self.sent_at >= self.strand.idle_at
+        idle = self.sent_at >= min(self.strand.idle_at, self.spare_at)
         if idle and self.heard_at < self.sent_at + self.pacing.keepalive.pause_s / 2:
             self.pacing.keepalive.missed(now)
 
@@ -226,7 +240,7 @@ class SecureConnection(Connection):
 
     def _is_quick(self, now: float) -> bool:
         """Return whether the path is measured often: it must be known where it leads."""
-        return self.proven and self.strand.quick and self.strand.is_active(now)
+        return self.proven and self.strand.quick and self.is_active(now)
 
     @property
     def frames_sent(self) -> int:

@@ -14,6 +14,7 @@ from typing import (
 )
 
 from ropeway.core import events
+from ropeway.core.link import Role
 from ropeway.core.packet import ipv4
 from ropeway.core.strand.state import TRANSITIONS, Input, State
 from ropeway.core.tuning import GREETING_MIN_S, MAX_COPIES
@@ -55,6 +56,7 @@ class Connection:
         "link",
         "mtu",
         "outbox",
+        "role",
         "sent_at",
         "source",
         "state",
@@ -72,6 +74,8 @@ class Connection:
         #: Largest inner packet that fits.
         self.mtu = 0
         self.state = State.SENDING
+        #: That of the local link.
+        self.role = Role.ALWAYS
         #: What is to be sent: frames, or trains of them, as the encapsulation has it.
         self.outbox: List[Any] = []
         self.traffic = Traffic()
@@ -86,6 +90,11 @@ class Connection:
     def far(self) -> RemoteKey:
         """What distinguishes the remote interface."""
         raise NotImplementedError
+
+    @property
+    def duty(self) -> Role:
+        """Which packets it carries."""
+        return self.role
 
     @property
     def ends(self) -> Tuple[str, int, int]:
@@ -135,6 +144,7 @@ class Strand(Generic[ConnectionT]):
         "host",
         "host_bytes",
         "limit",
+        "spares",
     )
 
     def __init__(self, host: str) -> None:
@@ -146,6 +156,8 @@ class Strand(Generic[ConnectionT]):
         self.best_state = State.SENDING
         #: The connections that carry packets; empty if none can be used.
         self.carrying: Tuple[ConnectionT, ...] = ()
+        #: Those that could carry packets and do not, because of their duty.
+        self.spares: Tuple[ConnectionT, ...] = ()
         #: Whether some of them are not established, and carry until the others have proven more.
         self.doubtful = False
         #: Largest packet that fits every one of them.
@@ -161,8 +173,10 @@ class Strand(Generic[ConnectionT]):
         other. For the same reason one that fell carries on until all that are established have
         proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`:
         established ones first, and among those of a kind the ones that share no link or remote.
+
+        A connection whose duty is :attr:`Role.LAST` does so only while no other one is established.
         """
-        usable = self._usable()
+        usable = self._willing(self._usable())
         best = max((c.state for c in usable), default=State.SENDING)
         fallen: List[ConnectionT] = []
         if best == State.ESTABLISHED:
@@ -193,6 +207,17 @@ class Strand(Generic[ConnectionT]):
     def _usable(self) -> List[ConnectionT]:
         """Return the connections over which something can be sent."""
         return [c for c in self.connections.values() if c.source is not None]
+
+    def _willing(self, usable: List[ConnectionT]) -> List[ConnectionT]:
+        """Leave out connections that are not to carry packets now; the rest are ``spares``."""
+        willing = [c for c in usable if c.duty == Role.ALWAYS]
+        if len(willing) == len(usable):
+            self.spares = ()
+            return usable
+        if not any(c.state == State.ESTABLISHED for c in willing):
+            willing = [c for c in usable if c.duty != Role.NEVER]
+        self.spares = tuple(c for c in usable if c not in willing)
+        return willing
 
     def _works_since(self, connection: ConnectionT, since: float) -> bool:
         """Return whether an established connection has worked both ways at ``since`` or later."""

@@ -107,3 +107,10 @@ def test_times_are_read_in_tenths_of_milliseconds_up_to_six_seconds(queue_ms, re
     found = decode_control(encode_control(control)).measured
     assert found.queue_ms == pytest.approx(read_ms)
     assert found.sent == 3
+
+
+@pytest.mark.parametrize(("sent", "read"), [(0, 0), (1, 1), (2, 2), (3, 0), (255, 0)])
+def test_a_role_that_is_not_known_means_all_packets(sent, read):
+    measured = replace(MEASURED, role=sent)
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured)
+    assert decode_control(encode_control(control)).measured == replace(measured, role=read)
