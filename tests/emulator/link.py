@@ -166,10 +166,10 @@ class LinkModel:
         self._last_arrival = arrival
         return arrival
 
-    @property
-    def quiet_delay_ms(self) -> float:
-        """The delay at 0 s without a queue, jitter or loss."""
-        return self.delay_ms + (self._rtt.rtt_ms[0] / 2 if self._rtt is not None else 0.0)
+    def quiet_delay_ms(self, size: int) -> float:
+        """Return what a packet takes at 0 s, or at a trace's mean rate, without queue or jitter."""
+        delay_ms = self.delay_ms + (self._rtt.rtt_ms[0] / 2 if self._rtt is not None else 0.0)
+        return delay_ms + (8 * size / self._capacity.mean_kbit if self._capacity else 0.0)
 
     def waiting_ms(self, now_s: float) -> float:
         """Return how long a packet sent now would wait for the bottleneck."""

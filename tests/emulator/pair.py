@@ -12,10 +12,11 @@ import heapq
 import itertools
 import random
 import sys
+from collections import deque
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
-from ropeway.core.frame.data import DATA, OVERHEAD, PARTIAL
+from ropeway.core.frame.data import CONTROL, DATA, OVERHEAD, PARTIAL
 from ropeway.core.frame.outer import IPV4_SIZE, UDP_SIZE
 from ropeway.core.link import Link
 from ropeway.core.node import SecureNode
@@ -40,6 +41,9 @@ BACK_SIZE, BACK_KBIT = 100, 16.0
 #: An agent that ticks so often at one moment would use a whole processor.
 TICKS_MAX = 1000
 
+#: Control frames whose time on the way is known afterwards, by direction.
+TRANSITS = 32
+
 _UDP_START = 20
 _NUMBER_AT = _UDP_START + UDP_SIZE
 SIZE_MIN = _NUMBER_AT + 6
@@ -56,6 +60,8 @@ class _Way:
         self.key = key
         self.usage = Usage()
         self.by_second: Dict[int, int] = {}
+        #: How long the last control frames that arrived were on their way.
+        self.transits_ms: Deque[float] = deque(maxlen=TRANSITS)
         self.up = True
 
 
@@ -187,6 +193,11 @@ class EmulatedPair:
         """Return the bytes that went over one direction of a link in each second, by second."""
         return dict(self._ways[number][back].by_second)
 
+    def transit_ms(self, number: int, back: bool = False) -> float:
+        """Return how long the last TRANSITS control frames were on their way, on average."""
+        transits = self._ways[number][back].transits_ms
+        return sum(transits) / len(transits)
+
     def status(self, node: int = 0) -> Dict[str, Any]:
         """Return what a node tells of itself; 0 is a."""
         return self.nodes[node].status(self._clock)
@@ -302,9 +313,11 @@ class EmulatedPair:
         second = int(self.now // 1)
         way.by_second[second] = way.by_second.get(second, 0) + size
         if self.now < 0:
-            arrival: Optional[float] = self.now + way.model.quiet_delay_ms / 1000
+            arrival: Optional[float] = self.now + way.model.quiet_delay_ms(size) / 1000
         else:
             arrival = way.model.send(self.now, size)
+        if frame[0] == CONTROL and arrival is not None:
+            way.transits_ms.append((arrival - self.now) * 1000)
         if arrival is not None:
             heapq.heappush(self._events, (arrival, next(self._serial), self._arrive, (way, frame)))
 

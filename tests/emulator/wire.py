@@ -188,9 +188,10 @@ class Wire:
     def _arrival(self, model: LinkModel, frame: bytes, now: float) -> Optional[float]:
         began_at = self._began_at
         kind = int.from_bytes(frame[VNET_SIZE + 12 : VNET_SIZE + 14], "big")
+        size = len(frame) - VNET_SIZE - ETHERNET_SIZE
         if began_at is None or kind == ETH_P_ARP:
-            return now + model.quiet_delay_ms / 1000
-        arrival = model.send(now - began_at, len(frame) - VNET_SIZE - ETHERNET_SIZE)
+            return now + model.quiet_delay_ms(size) / 1000
+        arrival = model.send(now - began_at, size)
         return None if arrival is None else began_at + arrival
 
     def _deliver(self, side: _Side) -> None:
