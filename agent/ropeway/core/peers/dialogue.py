@@ -145,7 +145,7 @@ class Dialogue:
             challenge=challenge,
             mark=mark,
             echo=connection.report.mark,
-            held_ms=int(1000 * (now - connection.report.mark_at)) if heard else 0,
+            held_ms=round(1000 * (now - connection.report.mark_at)) if heard else 0,
             probe=probe,
             probe_heard=connection.report.probe,
             observed=connection.endpoint if heard else None,
