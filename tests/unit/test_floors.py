@@ -15,7 +15,7 @@ OF_STEWARD = {
     "app.engine": ("steward.answers", "steward.client", "steward.orders", "steward.pipe"),
     "app.cli": (
         "steward.client",
-        "steward.handover",
+        "steward.keeper",
         "steward.netlink.interfaces",
         "steward.own_address",
         "steward.service",

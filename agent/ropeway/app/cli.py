@@ -17,7 +17,7 @@ from ropeway.app.control import answer, client
 from ropeway.app.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
-    from ropeway.steward.handover import Handover
+    from ropeway.steward import keeper
 
 RELOAD_TIMEOUT_S = 12.0
 """The agent gives up reading its configuration before that."""
@@ -185,7 +185,7 @@ def _agent(options: argparse.Namespace) -> int:
     systemd.log_to_stderr()
     log = logging.getLogger("ropeway")
     # Before anything large is loaded, of which each process would have a copy.
-    steward = steward_client.start(functools.partial(_be_the_steward, options.config))
+    steward = steward_client.start(functools.partial(_load_steward, options.config))
     try:
         from ropeway.app.engine.engine import Engine
 
@@ -203,10 +203,12 @@ def _agent(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _be_the_steward(config_path: str, connection: socket.socket, handover: Handover) -> None:
+def _load_steward(config_path: str) -> keeper.Serve:
+    import functools
+
     from ropeway.steward.service import serve
 
-    serve(connection, handover, config_path)
+    return functools.partial(serve, config_path)
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -250,7 +252,6 @@ def _warn_of_port(file: str, control_path: str, port: int) -> None:
     The file may be right all the same: that program may be about to go.
     """
     import errno
-    import socket
 
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

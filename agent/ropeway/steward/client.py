@@ -353,6 +353,6 @@ class Steward:
             self._waiting.clear()
 
 
-def start(serve: keeper.Serve) -> Steward:
-    """Start a steward that does `serve`, and see that it is started again whenever it ends."""
-    return Steward(*keeper.start(serve))
+def start(load: keeper.Load) -> Steward:
+    """Start a steward that does what `load` returns, and see that it is started again."""
+    return Steward(*keeper.start(load))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import secrets
+import random
 import select
 import socket
 import time
@@ -120,8 +120,12 @@ def _connected(server: str, link: str) -> Optional[socket.socket]:
 
 
 def _numbers() -> Tuple[int, int]:
-    first = secrets.randbits(16)
-    return first, first ^ (1 + secrets.randbelow(0xFFFF))
+    """Return two different numbers that nobody can foresee.
+
+    They are the kernel's. The module `secrets` would load OpenSSL for no more, which takes 4 MiB.
+    """
+    first, second = random.SystemRandom().sample(range(1 << 16), 2)
+    return first, second
 
 
 def _first_answer(name: str, asked: Dict[int, _Asked]) -> Optional[List[str]]:

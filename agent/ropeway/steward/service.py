@@ -225,7 +225,7 @@ class Service:
         self.stopping = True
 
 
-def serve(connection: socket.socket, handover: Handover, config_path: str) -> None:
+def serve(config_path: str, connection: socket.socket, handover: Handover) -> None:
     """Serve the engine at the other end of `connection` until it is gone or says so.
 
     In `handover` is what another steward has left, and is left what the next one has to know.

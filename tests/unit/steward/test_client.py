@@ -69,7 +69,7 @@ class Loop:
 
 @pytest.fixture
 def steward():
-    made = client.start(serve)
+    made = client.start(lambda: serve)
     keeper = made._keeper_pid
     yield made
     made.stop()
@@ -185,7 +185,7 @@ def test_keeper_and_steward_end_with_the_engine():
     reader, writer = os.pipe()
     engine = os.fork()
     if engine == 0:
-        made = client.start(serve)
+        made = client.start(lambda: serve)
         os.write(writer, f"{made._keeper_pid} {ask(made)}".encode())
         signal.pause()
     os.close(writer)
