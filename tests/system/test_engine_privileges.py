@@ -119,6 +119,8 @@ def test_the_engine_has_no_capability_and_nothing_open_that_takes_one(each_pair:
         assert found.capabilities == dict.fromkeys(privileges.SETS, 0)
         assert (found.threads, found.netlink_sockets) == (1, 0)
         assert found.other_files(privileges.KEPT_OPEN) == []
+    keeper = privileges.of(a.keeper_pid)
+    assert (keeper.threads, keeper.netlink_sockets) == (1, 0)
     steward = privileges.of(steward_of(a))
     assert steward.capabilities["CapEff"] & privileges.CAP_NET_ADMIN
     assert steward.netlink_sockets > 0

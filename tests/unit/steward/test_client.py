@@ -128,6 +128,28 @@ def test_another_steward_takes_over_from_one_that_was_killed(steward):
     assert int(heard[0].errors[0]) == steward.pid != first
 
 
+def test_what_a_steward_takes_is_loaded_once_and_by_the_keeper():
+    reader, writer = os.pipe()
+
+    def load():
+        os.write(writer, f"{os.getpid()} ".encode())
+        return serve
+
+    made, loop = client.start(load), Loop()
+    keeper = made._keeper_pid
+    first = ask(made)
+    made.attach(loop, lambda now: None, lambda now: None)
+    for restarts in (1, 2):
+        os.kill(made.pid, signal.SIGKILL)
+        loop.until(lambda restarts=restarts: made.restarts == restarts)
+    assert made.pid != first
+    assert os.read(reader, 100).split() == [str(keeper).encode()]
+    made.stop()
+    os.waitpid(keeper, 0)
+    os.close(reader)
+    os.close(writer)
+
+
 def test_status_says_that_the_steward_is_away_and_that_nobody_starts_it_again(steward):
     first, loop = ask(steward), Loop()
     steward.attach(loop, lambda now: None, lambda now: None)
