@@ -6,14 +6,12 @@ import contextlib
 import logging
 
 from ropeway.steward import firewall
-from ropeway.steward.loop import Schedule
+from ropeway.steward.loop import RETRY_S, Schedule
 from ropeway.steward.netlink.nft_watch import NftWatch
 
 log = logging.getLogger("ropeway")
 
 # Tuning
-#: Pause before something that the kernel refused is tried again.
-RETRY_S = 1.0
 #: Nothing else of the steward runs while nft does.
 FIREWALL_TIMEOUT_S = 3.0
 #: On the way out nft is called twice, and the keeper waits 5 s in all.

@@ -6,8 +6,13 @@ It has the protocol of the engine's loop and none of its care for packets: here 
 from __future__ import annotations
 
 import select
-import time
 from typing import Callable, Dict, List, Protocol
+
+from ropeway.kernel.clock import boot_clock
+
+# Tuning
+#: Pause before something that the kernel refused is tried again.
+RETRY_S = 1.0
 
 #: Takes epoll's events of a descriptor and the time.
 Handler = Callable[[int, float], None]
@@ -37,11 +42,6 @@ class Schedule(Protocol):
 
     def sooner(self, at: float) -> None:
         """Note that a deadline is now `at`, which may be earlier than before."""
-
-
-def boot_clock() -> float:
-    """Return the seconds since the boot, those in suspend included (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Loop:

@@ -11,6 +11,7 @@ from ropeway.app.rate_limited_log import RateLimitedLog
 from ropeway.kernel.tun import OpenedDevice
 from ropeway.steward.device import DEVICE_ALIAS, open_device
 from ropeway.steward.interface import Interface
+from ropeway.steward.loop import RETRY_S
 from ropeway.steward.netlink import device as kernel_device
 from ropeway.steward.netlink import routes, steering
 from ropeway.steward.overlap import Overlap
@@ -19,8 +20,6 @@ from ropeway.steward.settings import Settings
 log = logging.getLogger("ropeway")
 
 # Tuning
-#: Pause before something that the kernel refused is tried again.
-RETRY_S = 1.0
 #: If something changes the device again and again, the pause between repairs doubles up to this.
 REPAIR_MAX_S = 60.0
 

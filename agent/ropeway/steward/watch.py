@@ -21,7 +21,7 @@ from ropeway.steward.device import open_device
 from ropeway.steward.dump_schedule import DUMP_GAP_S, DumpSchedule
 from ropeway.steward.failures import StartFailed
 from ropeway.steward.interface import Change, Interface
-from ropeway.steward.loop import Schedule
+from ropeway.steward.loop import RETRY_S, Schedule
 from ropeway.steward.netlink import hints, interfaces, routes
 from ropeway.steward.orders import Wish
 from ropeway.steward.report import Report
@@ -32,8 +32,6 @@ from ropeway.steward.upkeep import Upkeep
 log = logging.getLogger("ropeway")
 
 # Tuning
-#: Pause before something that the kernel refused is tried again.
-RETRY_S = 1.0
 #: What keeps links from receiving shows in settings of the kernel, which are looked at this often.
 FINDINGS_EVERY_S = 2.0
 

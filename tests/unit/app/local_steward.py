@@ -9,10 +9,10 @@ import socket
 from collections import deque
 
 from ropeway.app.engine.engine import Engine
+from ropeway.kernel.clock import boot_clock
 from ropeway.steward import answers, orders
 from ropeway.steward.client import StewardGone
 from ropeway.steward.handover import Handover
-from ropeway.steward.loop import boot_clock
 from ropeway.steward.service import Service
 
 

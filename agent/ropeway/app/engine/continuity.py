@@ -13,6 +13,7 @@ import enum
 import time
 from typing import Callable, Optional
 
+from ropeway.kernel.clock import boot_clock
 from ropeway.kernel.generation import Interrupts
 from ropeway.kernel.kept_file import KeptFile
 
@@ -31,11 +32,6 @@ class Break(enum.Enum):
     BOOT = "the boot is another one, so this process was saved and restored"
     STEP = "the wall clock was set, perhaps because this machine was resumed from a snapshot"
     INTERRUPT = "the hypervisor has interrupted this machine, perhaps because it is a copy now"
-
-
-def boot_clock() -> float:
-    """Return the seconds since the boot, those in suspend included (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Continuity:

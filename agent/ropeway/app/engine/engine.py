@@ -20,7 +20,6 @@ from ropeway.app.control.server import Client, ControlMistake, ControlServer
 from ropeway.app.engine import chores, nodes
 from ropeway.app.engine.callers import Callers
 from ropeway.app.engine.commands import Commands
-from ropeway.app.engine.continuity import boot_clock
 from ropeway.app.engine.copies import CopyGuard
 from ropeway.app.engine.device import DEVICE_MTU_MIN, Device, outgoing_intake
 from ropeway.app.engine.freshness import Bound
@@ -39,6 +38,7 @@ from ropeway.app.engine.wakefulness import Wakefulness
 from ropeway.app.errors import ConfigError, StartError
 from ropeway.core import events
 from ropeway.kernel import capabilities, process
+from ropeway.kernel.clock import boot_clock
 from ropeway.kernel.features import ON
 from ropeway.kernel.tun import OpenedDevice, Tun
 from ropeway.steward import answers, orders

@@ -1,7 +1,6 @@
 """Whether the machine goes on as it was: clocks and boots of the test's own."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,6 @@ def test_an_interrupt_of_the_hypervisor_is_a_break_once(count):
 def test_this_machine_goes_on(tmp_path, monkeypatch):
     machine = Continuity()
     assert machine.look() is None
-    assert continuity.boot_clock() >= time.monotonic() - 0.001
     machine.close()
     monkeypatch.setattr(continuity, "BOOT_ID", str(tmp_path / "none"))
     assert Continuity().look() is None

@@ -29,11 +29,11 @@ from ropeway.app.engine import (
     nodes,
     polling,
 )
-from ropeway.app.engine.continuity import boot_clock
 from ropeway.app.engine.freshness import Bound
 from ropeway.core import redundancy
 from ropeway.core.classic import frame as classic
 from ropeway.kernel import tun
+from ropeway.kernel.clock import boot_clock
 from ropeway.steward import dump_schedule, firewall, upkeep
 from ropeway.steward.interface import Change
 from ropeway.steward.netlink import device as kernel_device

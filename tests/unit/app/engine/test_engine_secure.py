@@ -20,7 +20,7 @@ from ropeway.app import systemd
 from ropeway.app.config import model, read
 from ropeway.app.control import answer, client, server
 from ropeway.app.engine import bindings, chores, copies, engine, links, reload
-from ropeway.app.engine.continuity import Continuity, boot_clock
+from ropeway.app.engine.continuity import Continuity
 from ropeway.app.store import keys
 from ropeway.core import tuning
 from ropeway.core.frame.data import COOKIE
@@ -29,6 +29,7 @@ from ropeway.core.node import SecureNode
 from ropeway.core.packet import ipv4, segments
 from ropeway.core.settings import PeerSettings, SecureSettings
 from ropeway.kernel import cpu_latency
+from ropeway.kernel.clock import boot_clock
 from ropeway.steward import configuration, watch
 from tests.unit.app.engine.test_engine import ask, eventually, packet, run, settled
 from tests.unit.app.fake_kernel import FakeKernel, interface
