@@ -22,6 +22,8 @@ OF_STEWARD = {
     ),
     "app.cleanup": ("steward.leftovers",),
 }
+#: What of ropeway the exporter imports, a process of its own: the client's end of the socket.
+MONITOR_USES = ("app.control.client", "app.monitor")
 #: The rooms of the core, from the lowest up. A room imports lower ones only, none beside it: so the
 #: data side and the control side know nothing of each other, and meet in the tables.
 CORE = (
@@ -162,6 +164,26 @@ def test_the_app_knows_the_steward_by_its_pipe():
         for name in of_own(module, "steward") - {"steward", "steward.netlink"}:
             assert room is not None, (module, name)
             assert any(is_in(name, used) for used in OF_STEWARD[room]), (module, name)
+
+
+def test_the_exporter_knows_the_agent_by_its_control_socket():
+    for module in modules("app/monitor"):
+        for floor in (*FLOORS, "steward"):
+            for name in of_own(module, floor) - {"app", "app.control"}:
+                assert any(is_in(name, used) for used in MONITOR_USES), (module, name)
+
+
+def test_the_agent_knows_nothing_of_the_exporter_and_its_library():
+    found = {
+        name_of(module)
+        for module in sorted(PACKAGE.rglob("*.py"))
+        if any(
+            is_in(name, "prometheus_client") or is_in(name, "ropeway.app.monitor")
+            for name in imports(module)
+        )
+    }
+    assert found
+    assert all(is_in(name, "app.monitor") for name in found), found
 
 
 def test_pyroute2_is_in_the_steward_alone():

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ropeway.app.monitor import metrics
+from ropeway.app.monitor.metrics import Metrics, Totals
+from ropeway.app.monitor.source import Answer
+from tests.unit.app.monitor import recorded
+
+
+def samples(found, exporter=None):
+    """Give {(name, labels as a frozenset of pairs): value} of a status."""
+    exposition = (exporter or Metrics()).exposition(recorded.answer(found)).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def value(found, name, **labels):
+    return found.get((name, frozenset((key.rstrip("_"), one) for key, one in labels.items())))
+
+
+def test_times_are_seconds_and_rates_are_bytes_a_second():
+    found = samples(recorded.status())
+    path = {"peer": "10.0.0.2", "link": "eth0"}
+    assert value(found, "ropeway_rtt_seconds", **path) == pytest.approx(0.000905)
+    assert value(found, "ropeway_queue_seconds", **path) == pytest.approx(0.0001)
+    rate = value(found, "ropeway_link_transmit_bytes_per_second", link="eth0")
+    assert rate == pytest.approx(151.84 * 1000 / 8)
+
+
+def test_what_only_grows_is_a_counter():
+    found = samples(recorded.status())
+    path = {"peer": "10.0.0.2", "link": "eth0"}
+    assert value(found, "ropeway_transmit_packets_total", **path) == 2000
+    assert value(found, "ropeway_transmit_bytes_total", **path) == 152000
+    assert value(found, "ropeway_first_packets_total", **path) == 1997
+    assert value(found, "ropeway_peer_delivered_packets_total", peer="10.0.0.2") == 2000
+
+
+def test_a_lossy_link_and_one_that_is_down_are_told_apart():
+    found = samples(recorded.status())
+    assert value(found, "ropeway_loss_ratio", peer="10.0.0.2", link="eth1") == 0.1899
+    assert value(found, "ropeway_loss_low_ratio", peer="10.0.0.2", link="eth1") == 0.1643
+    assert value(found, "ropeway_link_carries", link="eth1") == 1
+    assert value(found, "ropeway_link_carries", link="eth2") == 0
+    assert value(found, "ropeway_link_up", link="eth2") == 0
+
+
+def test_a_link_that_is_expected_and_missing_is_down():
+    status = recorded.status()
+    status["missing_links"] = [{"name": "wwan0", "fault": "there is no such interface"}]
+    assert value(samples(status), "ropeway_link_up", link="wwan0") == 0
+
+
+def test_classes_and_what_was_rescued_are_there():
+    found = samples(recorded.with_classes())
+    assert value(found, "ropeway_class_info", class_="bulk", mode="single") == 1
+    assert value(found, "ropeway_class_packets_total", peer="10.0.0.2", class_="voice") == 1800
+    assert value(found, "ropeway_class_links", peer="10.0.0.2", class_="voice") == 2
+    assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") == 17
+
+
+def test_an_agent_that_measures_less_has_fewer_metrics():
+    found = samples(recorded.older())
+    rtt_s = value(found, "ropeway_rtt_seconds", peer="10.0.0.2", link="eth0")
+    assert rtt_s == pytest.approx(0.000905)
+    assert value(found, "ropeway_queue_seconds", peer="10.0.0.2", link="eth0") is None
+    assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") is None
+
+
+def test_an_agent_that_does_not_answer_is_not_up():
+    exposition = Metrics().exposition(Answer({}, "no agent answers", 3.0)).decode()
+    assert "\nropeway_up 0.0\n" in exposition
+    assert "ropeway_link_up" not in exposition
+
+
+def test_every_metric_has_a_help_text_and_the_prefix():
+    exposition = Metrics().exposition(recorded.answer(recorded.with_classes())).decode()
+    families = list(text_string_to_metric_families(exposition))
+    assert len(families) > 30
+    for family in families:
+        assert family.name.startswith("ropeway_"), family.name
+        assert family.documentation.endswith("."), family.name
+        assert family.type in ("gauge", "counter"), family.name
+
+
+def test_labels_are_few_and_known():
+    found = samples(recorded.with_classes())
+    names = {name for _, labels in found for name, _ in labels}
+    assert names == {"link", "peer", "class", "mode", "reason", "version", "encapsulation"}
+
+
+def test_hostile_names_stay_values_of_labels():
+    exporter = Metrics()
+    found = samples(recorded.hostile(), exporter)
+    values = {one for _, labels in found for _, one in labels}
+    assert any("<img" in one for one in values)
+    for one in values:
+        assert len(one) <= metrics.LABEL_LENGTH_MAX
+        assert one.isprintable(), one
+    # The same once more, and a scrape that is refused for a series that is there twice.
+    assert len(samples(recorded.hostile(), exporter)) == len(found)
+
+
+@pytest.mark.parametrize("junk", [None, [], {}, "x", -1, True, float("nan"), 10**400, [[]], [None]])
+def test_a_status_with_junk_anywhere_raises_nothing(junk):
+    def spoiled(one):
+        """Give the status once for each place, with junk in that place."""
+        if isinstance(one, dict):
+            for key in one:
+                yield {**one, key: junk}
+                yield from ({**one, key: inner} for inner in spoiled(one[key]))
+        if isinstance(one, list) and one:
+            yield [junk, *one[1:]]
+            yield from ([inner, *one[1:]] for inner in spoiled(one[0]))
+
+    exporter, count = Metrics(), 0
+    for status in spoiled(recorded.with_classes()):
+        list(exporter.of(recorded.answer(status)))
+        count += 1
+    assert count > 100
+
+
+def test_two_links_of_one_name_make_one_series():
+    status = recorded.status()
+    for link in status["links"]:
+        link["name"] = "eth0"
+    exposition = Metrics().exposition(recorded.answer(status)).decode()
+    assert exposition.count('ropeway_link_up{link="eth0"}') == 1
+
+
+def test_the_series_of_a_metric_are_bounded():
+    status = recorded.status()
+    reasons = {f"reason {at}": at for at in range(metrics.SERIES_MAX + 100)}
+    status["counters"]["dropped"] = reasons
+    found = [name for name, _ in samples(status) if name == "ropeway_dropped_packets_total"]
+    assert len(found) == metrics.SERIES_MAX
+
+
+PLACE = ("10.0.0.2", "eth0")
+
+
+def test_a_connection_that_goes_takes_nothing_away_from_a_sum():
+    totals = Totals()
+    one, other = ("1", "a"), ("2", "b")
+    totals.take([(PLACE, one, "sent", 100.0), (PLACE, other, "sent", 10.0)])
+    assert totals.take([(PLACE, other, "sent", 15.0)])[PLACE, "sent"] == 115
+    # It comes back and counts from 0, as after a restart of the agent.
+    found = totals.take([(PLACE, one, "sent", 7.0), (PLACE, other, "sent", 1.0)])
+    assert found[PLACE, "sent"] == 123
+
+
+def test_sums_never_go_back_whatever_connections_do():
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    source = random.Random(seed)
+    totals, before, values = Totals(), 0.0, {}
+    for _ in range(2000):
+        one = source.randrange(4)
+        values[one] = source.choice([0.0, values.get(one, 0.0) + source.randrange(50)])
+        if source.random() < 0.1:
+            values.pop(source.choice(list(values)))
+        counts = [(PLACE, (str(key),), "sent", counted) for key, counted in values.items()]
+        now = totals.take([*counts, (PLACE, ("stays",), "sent", 1.0)])[PLACE, "sent"]
+        assert now >= before
+        before = now
+
+
+def test_a_link_that_is_gone_is_forgotten():
+    totals = Totals()
+    totals.take([(PLACE, ("1",), "sent", 100.0)])
+    assert totals.take([]) == {}
+    assert totals.take([(PLACE, ("1",), "sent", 3.0)])[PLACE, "sent"] == 3
