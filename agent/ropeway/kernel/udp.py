@@ -19,6 +19,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ropeway.core.endpoint import Endpoint
 from ropeway.core.frame.data import DATA, PARTIAL, Received, Train
+from ropeway.core.frame.outer import outer_size
 from ropeway.kernel.arrivals import arrived_at, note_arrivals
 from ropeway.kernel.buffers import (
     FRAME_BYTES,
@@ -28,6 +29,7 @@ from ropeway.kernel.buffers import (
 )
 from ropeway.kernel.classic_sockets import DATAGRAM_BYTES_MAX
 from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_no_room, count_refused
+from ropeway.kernel.meter import Meter
 
 IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h
 IP_PMTUDISC_PROBE = 3  # DF is set, and what the kernel believes of the path MTU is ignored
@@ -165,6 +167,9 @@ class Receiver:
         self.key = (index, address)
         #: Whether the last batch took all there was.
         self.emptied = False
+        #: What counts the bytes of the link, headers included; None where nobody wants to know.
+        self.meter: Optional[Meter] = None
+        self._headers = outer_size(address)
         self._ipv6 = ":" in address
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
@@ -212,10 +217,17 @@ class Receiver:
                     raise
                 break
             append((whole, source, _size(ancillary, whole) if ancillary else len(whole) or 1))
+        if received and self.meter is not None:
+            self._count(*_amount(received))
         if self._ipv6:
             # struct sockaddr_in6 has a flow label and a scope besides.
             return [(whole, source[:2], size) for whole, source, size in received]
         return received
+
+    def _count(self, size: int, datagrams: int) -> None:
+        """Count datagrams that the link has carried, `size` bytes without IP and UDP headers."""
+        if self.meter is not None:
+            self.meter.count(size + datagrams * self._headers)
 
     def arrived_at(self) -> float:
         """Return when what was received last came, in seconds by the wall clock.
@@ -280,6 +292,7 @@ class UdpSocket(Receiver):
         # Of each train the first frame's is taken off at once, as sums for each cost time.
         first_frames = FRAME_BYTES * len(trains)
         room = buffer.room - first_frames
+        sent = datagrams = 0
         for train in trains:
             size, count, parts = train
             taken = size if count == 1 else (size + FRAME_BYTES) * count
@@ -292,10 +305,12 @@ class UdpSocket(Receiver):
                     continue
             try:
                 if count == 1:
-                    sendmsg(parts, (), 0, endpoint)
+                    sent += sendmsg(parts, (), 0, endpoint)
+                    datagrams += 1
                 elif whole and not (self._apart and self._goes_apart(endpoint)):
                     cut = SEGMENT_SIZE.pack(size)
-                    sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
+                    sent += sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
+                    datagrams += count
                     if self._apart:
                         self._note_whole(endpoint)
                 else:
@@ -305,6 +320,8 @@ class UdpSocket(Receiver):
                 self._send_refused(endpoint, train, error, refused)
                 room = min(room, buffer.room)
         buffer.room = room
+        if datagrams and self.meter is not None:
+            self._count(sent, datagrams)
         if refused or buffer.measures:
             buffer.after_batch(refused)
         return refused
@@ -331,17 +348,20 @@ class UdpSocket(Receiver):
 
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
         sendto, takes = self._socket.sendto, self._buffer.takes
+        sent = datagrams = 0
         for number, frame in enumerate(train.frames()):
             if not takes(len(frame)):
                 count_no_room(refused, train.count - number)
                 break
             try:
-                sendto(frame, endpoint)
+                sent += sendto(frame, endpoint)
+                datagrams += 1
             except BlockingIOError as error:
                 count_refused(refused, error, train.count - number)
                 break
             except OSError as error:
                 count_refused(refused, error)
+        self._count(sent, datagrams)
 
     def _stop_segmenting(self, endpoint: Endpoint, error: OSError, why: str) -> None:
         if len(self._apart) >= APART_ENDPOINTS_MAX:
@@ -382,6 +402,15 @@ class StraySocket(Receiver):
 
 def _carries_packets(train: Train) -> bool:
     return train.count > 1 or train.parts[0][0] in _PACKET_TYPES
+
+
+def _amount(received: Sequence[Received]) -> Tuple[int, int]:
+    """Return how many bytes were received, headers left out, and in how many datagrams."""
+    size = datagrams = 0
+    for whole, _, each in received:
+        size += len(whole)
+        datagrams += -(-len(whole) // each) or 1
+    return size, datagrams
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:

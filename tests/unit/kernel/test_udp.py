@@ -13,7 +13,7 @@ import time
 import pytest
 
 from ropeway.core.frame.data import CONTROL, DATA, INITIATION, PARTIAL, RESET, RESPONSE, Train
-from ropeway.kernel import udp
+from ropeway.kernel import meter, udp
 from ropeway.kernel.buffers import FRAME_BYTES, GROWTH
 from tests.unit.kernel.fake_buffer import Unmeasured
 
@@ -351,11 +351,13 @@ class Failing:
 
     def sendmsg(self, parts, ancillary, flags, endpoint):
         self.calls.append((b"".join(parts), ancillary))
-        return self._next()
+        self._next()
+        return sum(map(len, parts))
 
     def sendto(self, frame, endpoint):
         self.calls.append((frame, ()))
-        return self._next()
+        self._next()
+        return len(frame)
 
     def getsockopt(self, *which):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -366,6 +368,7 @@ def socket_over(channel, ipv6=False):
     made._socket, made._ipv6, made._buffer = channel, ipv6, Unmeasured()
     made.features, made._segments = {"udp_segment": "on", "udp_gro": "on"}, True
     made._apart = {}
+    made.meter, made._headers = meter.Meter(lambda: None), 48 if ipv6 else 28
     return made
 
 
@@ -576,3 +579,67 @@ def test_features_that_the_kernel_does_not_know_are_told_with_its_reason():
 
 def test_socket_of_an_interface_that_went_away_is_bound_no_more():
     assert not socket_over(Failing()).is_bound()
+
+
+def train_of(*frames):
+    return Train(len(frames[0]), len(frames), list(frames))
+
+
+def test_the_meter_counts_what_was_sent_and_received_with_its_headers(link):
+    link.meter = sent = meter.Meter(lambda: None)
+    headers = 48 if ":" in link.address else 28
+    far = opened(link.address, OFFLOADS)
+    try:
+        far.meter = heard = meter.Meter(lambda: None)
+        trains = [
+            train_of(bytes((DATA,)) + b"x" * 999),
+            train_of(*[bytes((DATA,)) + b"x" * 499] * 9, bytes((DATA,)) + b"y" * 99),
+            train_of(bytes((CONTROL,))),
+        ]
+        assert link.send_batch((far.address, far.port), trains) == {}
+        assert sent.bytes == 1000 + 9 * 500 + 100 + 1 + 12 * headers
+        end = time.monotonic() + ANSWER_LIMIT_S
+        while heard.bytes < sent.bytes and time.monotonic() < end:
+            select.select([far], [], [], ANSWER_LIMIT_S)
+            far.receive_batch(64)
+        assert heard.bytes == sent.bytes
+    finally:
+        far.close()
+
+
+def test_the_meter_counts_empty_datagrams_of_strangers_too(link):
+    link.meter = meter.Meter(lambda: None)
+    headers = 48 if ":" in link.address else 28
+    with beside(link) as stranger:
+        stranger.sendto(b"", (link.address, link.port))
+        assert select.select([link], [], [], ANSWER_LIMIT_S)[0]
+        link.receive_batch(1)
+    assert link.meter.bytes == headers
+
+
+@pytest.mark.parametrize(
+    ("answers", "count", "sent"),
+    [
+        ([errno.ENETUNREACH], 1, 0),
+        ([errno.EIO, "", "", ""], 3, 3 * (10 + 28)),
+        ([errno.EIO, "", errno.EMSGSIZE, ""], 3, 2 * (10 + 28)),
+        ([errno.EIO, "", errno.EAGAIN], 3, 10 + 28),
+        ([""], 3, 3 * (10 + 28)),
+    ],
+)
+def test_the_meter_leaves_out_what_was_refused(answers, count, sent):
+    link = socket_over(Failing(*answers))
+    link.send_batch(("192.0.2.1", 5), [train_of(*[bytes((DATA,)) + b"x" * 9] * count)])
+    assert link.meter.bytes == sent
+
+
+def test_the_meter_calls_once_when_the_mark_is_passed():
+    calls = []
+    counting = meter.Meter(lambda: calls.append(counting.bytes))
+    counting.mark = 100
+    for size in (50, 49, 1, 500):
+        counting.count(size)
+    assert calls == [100]
+    counting.mark = 700
+    counting.count(100)
+    assert calls == [100, 700]
