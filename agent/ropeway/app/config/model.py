@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, field
 from typing import Dict, FrozenSet, List, Optional, Tuple
 
@@ -25,6 +26,14 @@ DEFAULT_ROLLOVER_S = 120.0
 DEFAULT_MAX_AGE_S = 1.0
 MAX_AGE_MIN_S = 0.1
 """A turn of a busy loop on a small board takes some hundredths of a second."""
+DAY = "day"
+MONTH = "month"
+LAST = "last"
+NEVER = "never"
+BYTES_MAX = 10**15
+"""What a budget may be at most."""
+RESERVE_PARTS = 200
+"""A crash costs half a percent of a budget, and its use is written 400 times."""
 NO_PSK = bytes(keys.KEY_BYTES)
 """What stands for a pre-shared key where there is none."""
 
@@ -55,6 +64,24 @@ class Remote:
     """A real address of it."""
     index: int
     """Its interface index there; 0 where the file does not say."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many bytes a link may carry in a period, and what it is for then."""
+
+    bytes: int
+    per: str
+    """`DAY` or `MONTH`."""
+    reset_day: int = 1
+    """The day of the month, 1 to 31, with which a month begins."""
+    then: str = LAST
+    """`LAST` or `NEVER`."""
+
+    @property
+    def reserve(self) -> int:
+        """Bytes that count as used before they are, so that a crash does not lose them."""
+        return self.bytes // RESERVE_PARTS
 
 
 @dataclass(frozen=True)
@@ -94,6 +121,8 @@ class Config:
     """classic only."""
     peers: Tuple[Peer, ...] = ()
     """secure only, as all that follows."""
+    budgets: Tuple[Tuple[str, Budget], ...] = ()
+    """By interface name or shell pattern, in the order of the file; secure only."""
     port: int = DEFAULT_PORT
     rollover_s: float = DEFAULT_ROLLOVER_S
     private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
@@ -119,6 +148,16 @@ class Config:
         return {host: tuple(addresses) for host, addresses in found.items()}
 
 
+def budget_of(budgets: Tuple[Tuple[str, Budget], ...], name: str) -> Optional[Budget]:
+    """Return the budget of the interface `name`, None if it has none.
+
+    A name counts more than a pattern, and of several patterns the first counts.
+    """
+    exact = [budget for pattern, budget in budgets if pattern == name]
+    found = exact or [b for pattern, b in budgets if fnmatch.fnmatchcase(name, pattern)]
+    return found[0] if found else None
+
+
 def what_differs(before: Config, after: Config) -> List[str]:
     """Return the keys of the file in which the two differ, those of hosts and keys left out."""
     names = {
@@ -136,6 +175,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "control": "control",
         "max_age_s": "max_age_s",
         "cpu_latency_us": "cpu_latency_us",
+        "budgets": "links",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",

@@ -10,6 +10,7 @@ import ipaddress
 import pwd
 from typing import Any, Dict, Iterator, List, Optional
 
+from ropeway.app.config.budgets import bytes_of
 from ropeway.app.config.checks import check_sense, port_of
 from ropeway.app.config.endpoints import endpoint
 from ropeway.app.config.lines import Faults, values
@@ -20,8 +21,10 @@ from ropeway.app.config.model import (
     DEFAULT_MAX_AGE_S,
     DEFAULT_PRIVATE_KEY_PATH,
     DEFAULT_ROLLOVER_S,
+    LAST,
     NO_PSK,
     SECURE,
+    Budget,
     Config,
     Control,
     Peer,
@@ -127,6 +130,9 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, port_of(data), secrets) for peer in listed) if secure else (),
+        budgets=tuple(
+            (name, _budget(link["budget"])) for name, link in data.get("links", {}).items()
+        ),
         port=port_of(data),
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
         private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),
@@ -138,6 +144,15 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
             group=control.get("group"),
             mode=int(control.get("mode", "0660"), 8),
         ),
+    )
+
+
+def _budget(budget: Dict[str, Any]) -> Budget:
+    return Budget(
+        bytes=bytes_of(budget["bytes"]),
+        per=budget["per"],
+        reset_day=int(budget.get("reset_day", 1)),
+        then=budget.get("then", LAST),
     )
 
 

@@ -178,7 +178,7 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
-                   " network, address, router, forward, device, interfaces, port,"
+                   " network, address, router, forward, device, interfaces, links, port,"
                    " private_key_file, rollover_s, max_age_s, cpu_latency_us, offload, peers,"
                    " control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
@@ -1131,3 +1131,109 @@ def test_what_passes_is_what_the_secure_node_takes(hosts, router):
         0.0, random.Random(1), bytes,
     )  # fmt: skip
     assert [peer["host"] for peer in node.status(0.0)["peers"]] == sorted(p.host for p in peers)
+
+
+def budget_faults(text):
+    return faults(f"{SECURE}{peer()}\nlinks: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("amount", "size"),
+    [
+        ("5GB", 5 * 10**9),
+        ("5 GB", 5 * 10**9),
+        ("5G", 5 * 10**9),
+        ("1.5 MiB", 3 << 19),
+        ("1000kB", 10**6),
+        ("1000TB", 10**15),
+        ("5000000000", 5 * 10**9),
+        ("5.0e+9", 5 * 10**9),
+        ("0.001GB", 10**6),
+    ],
+)
+def test_budgets_of_links(amount, size):
+    text = f"""{SECURE}{peer()}
+links:
+  wwan0: {{budget: {{bytes: {amount}, per: month, reset_day: 31, then: never}}}}
+  "wwan*": {{budget: {{bytes: 1MB, per: day}}}}
+"""
+    config = read.parse(text.encode(), "f")
+    first, second = model.Budget(size, "month", 31, "never"), model.Budget(10**6, "day")
+    assert config.budgets == (("wwan0", first), ("wwan*", second))
+    assert model.budget_of(config.budgets, "wwan0") == first
+    assert model.budget_of(config.budgets, "wwan1") == second
+    assert model.budget_of(config.budgets, "eth0") is None
+    assert model.budget_of(config.budgets[::-1], "wwan0") == first, "a name before a pattern"
+    assert model.what_differs(read.parse((SECURE + peer()).encode(), "f"), config) == ["links"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{wwan0: {}}", "4: links.wwan0.budget: this setting is missing: add it"),
+        (
+            "[wwan0]",
+            "4: links: write a mapping of at most 64 interface names or shell patterns, such"
+            ' as wwan0 or "wwan*", not a list',
+        ),
+        (
+            "{wwan0: {budget: 5GB}}",
+            "4: links.wwan0.budget: write a mapping with the keys bytes, per,"
+            " reset_day and then, not 5GB",
+        ),
+        (
+            "{wwan0: {budget: {per: day}}}",
+            "4: links.wwan0.budget.bytes: this setting is missing: add it",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5GB}}}",
+            "4: links.wwan0.budget.per: this setting is missing: add it",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5 gigs, per: day}}}",
+            "4: links.wwan0.budget.bytes: write a number"
+            " of bytes from 1 MB to 1000 TB, such as 5GB or 500MiB, not 5 gigs",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 999kB, per: day}}}",
+            "4: links.wwan0.budget.bytes: write a number of bytes from 1 MB to 1000 TB, not 999kB",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 1001TB, per: day}}}",
+            "4: links.wwan0.budget.bytes: write a number of bytes from 1 MB to 1000 TB, not 1001TB",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 1000, per: day}}}",
+            "4: links.wwan0.budget.bytes: write a number of"
+            " bytes from 1 MB to 1000 TB, such as 5GB or 500MiB, not 1000",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5GB, per: week}}}",
+            "4: links.wwan0.budget.per: write day or month, not week",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5GB, per: month, reset_day: 32}}}",
+            "4: links.wwan0.budget.reset_day: write a day of the month from 1 to 31, not 32",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5GB, per: day, reset_day: 3}}}",
+            "4: links.wwan0.budget.reset_day: a"
+            " budget per day begins anew every day: remove it, or write per: month",
+        ),
+        (
+            "{wwan0: {budget: {bytes: 5GB, per: day, then: stop}}}",
+            "4: links.wwan0.budget.then: write last or never, not stop",
+        ),
+        (
+            "{wwan0: {budgets: {bytes: 5GB, per: day}}}",
+            "4: links.wwan0.budgets: unknown setting: did you mean budget?",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_budget_is_said(text, sentence):
+    assert sentence in budget_faults(text)
+
+
+def test_only_a_secure_network_has_budgets():
+    text = MINIMAL + "links: {wwan0: {budget: {bytes: 5GB, per: day}}}\n"
+    assert faults(text) == ["4: links: only the encapsulation secure has this setting: remove it"]
