@@ -41,6 +41,25 @@ class StateBegun:
 
 
 @dataclass(frozen=True)
+class KeptUse:
+    """What a link has used of its budget in the present period."""
+
+    #: Bytes that it has carried in this run of the agent, as the engine had said ...
+    total: int
+    #: ... and bytes of the budget that were used then.
+    used: int
+    #: When the period ends, as ISO 8601.
+    resets_at: str
+
+
+@dataclass(frozen=True)
+class BudgetsKept:
+    """What is kept of the use of links that have a budget, by interface name."""
+
+    links: Mapping[str, KeptUse]
+
+
+@dataclass(frozen=True)
 class DeviceOpened:
     """The device was made; the descriptors of its queues come with this."""
 
@@ -128,6 +147,7 @@ class Pong:
 Answer = Union[
     ConfigurationRead,
     StateBegun,
+    BudgetsKept,
     DeviceOpened,
     Failed,
     Refused,

@@ -18,6 +18,8 @@ from ropeway.app.config.names import NAMES_MAX, named_endpoint
 BYTES_MAX = 4 << 20
 #: Far addresses in a wish, at most; a node that calls more calls those first that it names first.
 FAR_MAX = 4096
+#: Links whose use is counted, at most.
+LINKS_MAX = 256
 _INDEX_MAX = (1 << 31) - 1
 _TEXT_MAX = 4096
 _LIST_MAX = 1 << 16
@@ -48,6 +50,23 @@ class Remember:
     reset_keys: Optional[Tuple[str, ...]] = None
     #: Addresses and ports by host.
     callers: Optional[Mapping[str, Tuple[Tuple[str, int], ...]]] = None
+
+
+@dataclass(frozen=True)
+class CountUse:
+    """Keep what links with a budget have carried; answered by `BudgetsKept`.
+
+    The links are those that there are now, by interface name.
+    """
+
+    #: What tells this run of the agent from all others.
+    run: str
+    #: Bytes that each link has carried in this run.
+    totals: Mapping[str, int]
+    #: Bytes of the budget that are used by now, where somebody knows better.
+    correct: Mapping[str, int]
+    #: Whether this is the last word of the run.
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,7 @@ Order = Union[
     ReadConfiguration,
     BeginState,
     Remember,
+    CountUse,
     Begin,
     Resume,
     Change,
@@ -265,6 +285,15 @@ def _by_host(check: Check) -> Check:
     return check_all
 
 
+def _by_link(check: Check) -> Check:
+    def check_all(value: Any) -> Dict[str, Any]:
+        if not isinstance(value, dict) or len(value) > LINKS_MAX:
+            raise Malformed("no mapping, or one that is too long")
+        return {_name(link): check(of_link) for link, of_link in value.items()}
+
+    return check_all
+
+
 def _these(*checks: Check) -> Check:
     def check_each(value: Any) -> Tuple[Any, ...]:
         if not isinstance(value, (list, tuple)) or len(value) != len(checks):
@@ -298,6 +327,12 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "epoch": _maybe(_number(1, (1 << 32) - 1)),
         "reset_keys": _maybe(_list_of(_key, 64)),
         "callers": _maybe(_by_host(_list_of(_these(_address, _port)))),
+    },
+    CountUse: {
+        "run": _text,
+        "totals": _by_link(_count),
+        "correct": _by_link(_count),
+        "final": _flag,
     },
     Begin: {"reading": _count},
     Resume: {"reading": _count},

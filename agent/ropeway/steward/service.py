@@ -11,6 +11,7 @@ from typing import Callable, Dict, Optional, Sequence, Type
 
 from ropeway.steward import answers, orders, state, upkeep
 from ropeway.steward.alone import wait_for_turn
+from ropeway.steward.budgets import Budgets
 from ropeway.steward.configuration import Configuration
 from ropeway.steward.copies import CopyWatch
 from ropeway.steward.failures import StartFailed
@@ -57,12 +58,15 @@ class Service:
         self._names: Optional[Names] = None
         self._mark: Optional[socket.socket] = None
         self._state = state.State()
+        self._budgets = Budgets(lambda: loop.clock(), self._say)
+        add(self._budgets)
         #: Whether the engine has asked for the end.
         self.stopping = False
         self._handlers: Dict[Type[orders.Order], Callable[..., None]] = {
             orders.ReadConfiguration: self._configuration.read,
             orders.BeginState: self._begin_state,
             orders.Remember: self._remember,
+            orders.CountUse: self._count_use,
             orders.Begin: self._begin,
             orders.Resume: self._resume,
             orders.Change: self._change,
@@ -117,6 +121,12 @@ class Service:
 
     def _remember(self, order: orders.Remember) -> None:
         self._state.remember(self._device_name(), order)
+
+    def _count_use(self, order: orders.CountUse) -> None:
+        known = self._readings.known
+        if known is None:
+            raise orders.Malformed("an order that comes before a reading")
+        self._budgets.take(known.device_name, known.budgets, order)
 
     def _begin(self, order: orders.Begin) -> None:
         if self._readings.held is not None:

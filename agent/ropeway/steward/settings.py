@@ -6,10 +6,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import FrozenSet, Mapping, Tuple
 
-from ropeway.app.config.model import SECURE, Config
+from ropeway.app.config.model import SECURE, Budget, Config
 from ropeway.kernel import tun
 
-_LIVE = ("include", "exclude", "named_addresses", "precedence", "others")
+_LIVE = ("include", "exclude", "named_addresses", "precedence", "others", "budgets")
 """What a running agent can go over to."""
 
 
@@ -34,6 +34,8 @@ class Settings:
     device_features: Tuple[str, ...]
     #: Real addresses and names of other hosts, by virtual address.
     others: Mapping[str, Tuple[str, ...]]
+    #: Budgets of links by interface name or shell pattern.
+    budgets: Tuple[Tuple[str, Budget], ...] = ()
 
     @property
     def address(self) -> str:
@@ -73,4 +75,5 @@ def settings_of(config: Config) -> Settings:
         precedence=config.precedence,
         device_features=tuple(sorted(features)),
         others=config.others,
+        budgets=config.budgets,
     )

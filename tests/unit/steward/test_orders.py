@@ -20,11 +20,13 @@ WISH = orders.Wish(
     unheard=((2, "192.168.0.1", "Too many open files"),),
     silent=(orders.Silent(2, "eth0", "192.168.0.1", "192.168.0.2"),),
 )
+COUNT_USE = orders.CountUse("0123456789abcdef", {"wwan0": 1 << 40}, {"wwan0": 7}, final=True)
 ALL = [
     orders.ReadConfiguration(4),
     orders.BeginState(),
     orders.Remember(),
     orders.Remember(5, ("00" * 32,), {"10.0.0.2": (("192.0.2.1", 51840), ("2001:db8::1", 1))}),
+    COUNT_USE,
     orders.Begin(0),
     orders.Resume(3),
     orders.Change(3),
@@ -103,6 +105,12 @@ def spoilt(order, *path_and_value):
         spoilt(orders.Remember(), "epoch", 0),
         spoilt(orders.Remember(), "reset_keys", ["00" * 31]),
         spoilt(orders.Remember(), "callers", {"10.0.0.2": [["192.0.2.1", 70_000]]}),
+        spoilt(COUNT_USE, "totals", {"../x": 1}),
+        spoilt(COUNT_USE, "totals", {"wwan0": -1}),
+        spoilt(COUNT_USE, "totals", {f"wwan{number}": 1 for number in range(257)}),
+        spoilt(COUNT_USE, "correct", [["wwan0", 1]]),
+        spoilt(COUNT_USE, "run", 7),
+        spoilt(COUNT_USE, "final", None),
         spoilt(orders.Resolve(("vm2",)), "names", ["a b"]),
         spoilt(orders.Resolve(("vm2",)), "urgent", ["-"]),
         spoilt(orders.OpenSocket(1, 2, "eth0"), "name", ""),

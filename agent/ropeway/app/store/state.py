@@ -43,7 +43,7 @@ def next_epoch(device_name: str, wall_clock_s: float) -> int:
     read or written is a warning, and the epoch then is `wall_clock_s`, seconds since 1970, or 1
     where that is no plausible time.
     """
-    path = _path(device_name, "epoch")
+    path = path_of(device_name, "epoch")
     now = int(wall_clock_s) if 1 <= wall_clock_s < CLOCK_MAX_S else 1
     try:
         epoch = max(_read(path) + 1, now)
@@ -92,13 +92,13 @@ def write_epoch(device_name: str, epoch: int) -> None:
 
     A power cut may take it back: the next start counts from the wall clock too.
     """
-    _write(_path(device_name, "epoch"), f"{epoch}\n", _leave_to_the_kernel)
+    _write(path_of(device_name, "epoch"), f"{epoch}\n", _leave_to_the_kernel)
 
 
 def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:
     """Return the endpoints by host that `write_callers` left, none where that cannot be read."""
     try:
-        with open(_path(device_name, "callers"), "rb") as file:
+        with open(path_of(device_name, "callers"), "rb") as file:
             listed = json.loads(file.read(_CALLERS_BYTES_MAX))
         return {
             str(ipaddress.IPv4Address(host)): [_endpoint(*endpoint) for endpoint in endpoints]
@@ -109,7 +109,7 @@ def read_callers(device_name: str) -> Dict[str, List[Endpoint]]:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         log.warning(
             "%s cannot be read (%s): idle hosts are reached once they call",
-            _path(device_name, "callers"),
+            path_of(device_name, "callers"),
             error,
         )
         return {}
@@ -120,7 +120,7 @@ def write_callers(device_name: str, callers: Mapping[str, Sequence[Endpoint]]) -
 
     A power cut may take them back: no packet is to wait for the disk because of a hint.
     """
-    _write(_path(device_name, "callers"), json.dumps(callers) + "\n", _leave_to_the_kernel)
+    _write(path_of(device_name, "callers"), json.dumps(callers) + "\n", _leave_to_the_kernel)
 
 
 def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
@@ -129,7 +129,7 @@ def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
     They are kept for the next start. A power cut may take that back. A state that cannot be read
     or written is a warning.
     """
-    path = _path(device_name, "resets")
+    path = path_of(device_name, "resets")
     former: List[bytes] = []
     try:
         former = _read_reset_keys(path)
@@ -158,7 +158,7 @@ def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:
 def write_reset_keys(device_name: str, keys: Sequence[bytes]) -> None:
     """Keep the reset keys that are in use; `OSError` where that is not possible."""
     content = "".join(f"{key.hex()}\n" for key in keys)
-    _write(_path(device_name, "resets"), content, _leave_to_the_kernel)
+    _write(path_of(device_name, "resets"), content, _leave_to_the_kernel)
 
 
 def _read_reset_keys(path: str) -> List[bytes]:
@@ -170,9 +170,15 @@ def _read_reset_keys(path: str) -> List[bytes]:
     return keys
 
 
-def _path(device_name: str, kind: str) -> str:
+def path_of(device_name: str, kind: str) -> str:
+    """Return where a kind of state of the agent of a device is kept."""
     directory = os.environ.get("STATE_DIRECTORY", DEFAULT_DIRECTORY).split(":")[0]
     return os.path.join(directory, f"{device_name}.{kind}")
+
+
+def write_durably(device_name: str, kind: str, content: str) -> None:
+    """Replace a kind of state; it is on disk when this returns, or `OSError` says why not."""
+    _write(path_of(device_name, kind), content, os.fsync)
 
 
 def _endpoint(address: str, port: int) -> Endpoint:
