@@ -3,12 +3,7 @@
 ``run`` sends one real-time flow between two nodes without sockets, over each link alone and over
 all of them, faster than real time, and prints what became of it. Lost packets take for ever in its
 percentiles. ``missed`` counts packets that came after the deadline or never, ``gap`` is the longest
-time for which nothing new came, ``cost`` all bytes sent as a multiple of one copy of each packet,
-and ``quiet`` the same in seconds in which no link alone misses anything, nor in the 5 before.
-
-``report`` does that for rides over real links and for one bad link of two, prints tables, writes
-build/emulator/report.json, and with --plot report.png, which needs matplotlib
-(.config/requirements/bench.txt).
+time for which nothing new came, and ``cost`` all bytes sent as a multiple of one copy a packet.
 
 ``wire`` joins two network namespaces by such a link in real time, as root, until it is interrupted.
 """
@@ -20,16 +15,17 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
-from tests.emulator import compare, report, spec
-from tests.emulator.compare import HEADINGS, MODES, Plan, table
-from tests.emulator.flow import DEADLINE_MS
+from tests.emulator import spec
+from tests.emulator.flow import DEADLINE_MS, HEADINGS, Flow, row, table
+from tests.emulator.pair import EmulatedPair
 from tests.emulator.trace import TraceAbsent
 
-JOBS = 2
+#: Fields of SecureSettings by mode.
+MODES: Dict[str, Dict[str, Any]] = {"redundant": {}}
 
 
 def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -52,12 +48,6 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument("--deadline", type=float, default=DEADLINE_MS, metavar="MS")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true")
-    told = commands.add_parser("report", help="all modes over rides and flaws, and a plot")
-    told.add_argument("--mode", action="append", choices=sorted(MODES), help="all if none")
-    told.add_argument("--only", action="append", choices=[*report.RIDES, "flaws"])
-    told.add_argument("--seconds", type=float, default=1e9, help="of a ride, at most")
-    told.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
-    told.add_argument("--plot", action="store_true")
     wire = commands.add_parser("wire", help="a cable between namespaces, in real time")
     wire.add_argument("end", nargs=2, metavar="NETNS:INTERFACE=ADDRESS/LENGTH")
     wire.add_argument("--link", required=True, metavar="LINK", help="out: from the first end")
@@ -66,55 +56,53 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(chosen: argparse.Namespace) -> None:
+def run(chosen: argparse.Namespace) -> int:
     """Print a line for each link alone and for each mode over all of them."""
-    plan = Plan(
-        "run",
-        tuple(chosen.link),
-        chosen.rate,
-        chosen.seconds,
-        chosen.size,
-        chosen.dscp,
-        chosen.port,
-        chosen.back,
-        chosen.seed,
-        chosen.deadline,
-    )
+    links = [spec.parse(text) for text in chosen.link]
+    plans: List[Tuple[str, List[spec.BothWays], Dict[str, Any]]] = [
+        (f"{number + 1} {link[0].name}", [link], {}) for number, link in enumerate(links)
+    ]
+    plans += [(mode, links, MODES[mode]) for mode in chosen.mode or ["redundant"]]
+    done: List[Tuple[str, Flow]] = []
     began = time.monotonic()
-    result = compare.run(plan, chosen.mode or ["redundant"])
-    speed = chosen.seconds * len(result.flows) / (time.monotonic() - began)
+    for name, over, settings in plans:
+        pair = EmulatedPair(over, chosen.seed, **settings)
+        flow = pair.stream(
+            chosen.rate, chosen.size, chosen.seconds, chosen.dscp, chosen.port, chosen.back
+        )
+        done.append((name, flow))
+    took_s = time.monotonic() - began
+    speed = chosen.seconds * len(plans) / took_s
     if chosen.json:
-        print(json.dumps({"speed": round(speed, 2), **result.figures()}))
+        figures = {name: flow.figures(chosen.deadline) for name, flow in done}
+        print(json.dumps({"seed": chosen.seed, "speed": round(speed, 2), "flows": figures}))
     else:
-        print(table([HEADINGS, *result.rows()]))
-        packets = len(next(iter(result.flows.values())).sent_at)
-        print(f"{packets} packets each; {speed:.1f} times as fast as real time")
+        print(table([HEADINGS, *(row(name, flow, chosen.deadline) for name, flow in done)]))
+        print(f"{len(done[0][1].sent_at)} packets each; {speed:.1f} times as fast as real time")
+    return 0
 
 
-def tell(chosen: argparse.Namespace) -> None:
-    """Print, write and draw the report."""
-    report.make(chosen.mode or list(MODES), chosen.only, chosen.seconds, chosen.jobs)
-    if chosen.plot:
-        print(f"drawn: {report.draw_last()}")
-
-
-def wire(chosen: argparse.Namespace) -> None:
+def wire(chosen: argparse.Namespace) -> int:
     """Be a cable until interrupted."""
     # It needs pyroute2, which is not on every Python that tests the models.
     from tests.emulator import wire as real
 
-    one, other = map(real.End.parse, chosen.end)
-    real.carry((one, other), spec.parse(chosen.link), chosen.seed, chosen.wait)
+    try:
+        one, other = map(real.End.parse, chosen.end)
+        real.carry((one, other), spec.parse(chosen.link), chosen.seed, chosen.wait)
+    except real.WireWrong as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
-        {"run": run, "report": tell, "wire": wire}[chosen.command](chosen)
+        return run(chosen) if chosen.command == "run" else wire(chosen)
     except (spec.SpecWrong, TraceAbsent) as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -123,6 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(remove)
     remove.set_defaults(run=_remote_remove)
 
+    budget = commands.add_parser("budget", help="correct what a link has used of its budget")
+    amounts = budget.add_subparsers(metavar="ACTION", required=True, dest="action")
+    used = amounts.add_parser("set", help="take the operator's figure for what is used")
+    used.add_argument("link", metavar="LINK", help="the name of the interface")
+    used.add_argument("used", metavar="BYTES", help="what is used in this period, such as 3.2GB")
+    _add_control(used)
+    used.set_defaults(run=_budget_set)
+
     keylog = commands.add_parser("keylog", help="print what opens captured traffic, for root alone")
     keylog.add_argument(
         "--follow", action="store_true", help="add the keys of new sessions until interrupted"
@@ -460,6 +468,16 @@ def _remote_remove(options: argparse.Namespace) -> int:
         options,
         {"command": "remote-remove", "host": options.host, "address": options.address},
     )
+
+
+def _budget_set(options: argparse.Namespace) -> int:
+    from ropeway.app.config.budgets import read_amount
+
+    try:
+        used = read_amount(options.used)
+    except ValueError as error:
+        return _fail(str(error))
+    return _order(options, {"command": "budget-set", "link": options.link, "used_bytes": used})
 
 
 def _order(options: argparse.Namespace, message: Dict[str, Any]) -> int:

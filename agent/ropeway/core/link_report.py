@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 
 from ropeway.core import events, redundancy
-from ropeway.core.link import Link
+from ropeway.core.link import Link, Role
 from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.strand.strand import NEVER, Strand
 
@@ -58,6 +58,8 @@ class LinkReport:
         self, links: Mapping[int, Link], strands: Iterable[Strand[Any]]
     ) -> List[Dict[str, Any]]:
         """Return what there is to see of each link, by index, ready for JSON."""
+        strands = list(strands)
+        carrying = {one.link for strand in strands for one in strand.carrying}
         return [
             {
                 "index": link.index,
@@ -65,12 +67,16 @@ class LinkReport:
                 "addresses": [*link.addresses, *link.addresses6],
                 "mtu": link.mtu,
                 "up": link.up,
-                "carries": health.carries,
-                "fault": health.fault or None,
+                "carries": not fault,
+                "fault": fault or None,
                 "send_errors": dict(self._send_errors.get(link.index, {})),
             }
-            for health, link in sorted(
-                zip(self._health(links, strands), links.values()), key=lambda both: both[1].index
+            for fault, link in sorted(
+                (
+                    (health.fault or _unwanted(link, link.index in carrying), link)
+                    for health, link in zip(self._health(links, strands), links.values())
+                ),
+                key=lambda both: both[1].index,
             )
         ]
 
@@ -82,6 +88,15 @@ class LinkReport:
         found = redundancy.of_links(links.values(), strands)
         besides = [one for one in self._unusable if one.index not in links]
         return [one if one.carries else known.get(one.index, one) for one in found] + besides
+
+
+def _unwanted(link: Link, carries: bool) -> str:
+    """Return why nothing is to pass over a link whose connections work; who decided, has told."""
+    if link.role == Role.NEVER:
+        return "its budget is used up"
+    if link.role == Role.LAST and not carries:
+        return "its budget is used up, so it carries only what no other link does"
+    return ""
 
 
 def in_use(strands: Iterable[Strand[Any]]) -> Set[int]:

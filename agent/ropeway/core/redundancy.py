@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple
 
 from ropeway.core import events
-from ropeway.core.link import Link, Role
+from ropeway.core.link import Link
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, Strand
 from ropeway.core.tuning import LACK_LOOK_S, LACK_REPORT_S
@@ -45,18 +45,12 @@ def of_links(links: Iterable[Link], strands: Iterable[Strand[Any]]) -> List[Link
     """Return whether each link carries, in the order of ``links``."""
     strands = list(strands)
     connections: Dict[int, List[Connection]] = {}
-    carrying = {one.link for strand in strands for one in strand.carrying}
     for strand in strands:
         for connection in strand.connections.values():
             connections.setdefault(connection.link, []).append(connection)
     called = any(strand.is_called for strand in strands)
     return [
-        LinkHealth(
-            link.index,
-            link.name,
-            _fault(link, connections.get(link.index, ()), called)
-            or _unwanted(link, link.index in carrying),
-        )
+        LinkHealth(link.index, link.name, _fault(link, connections.get(link.index, ()), called))
         for link in links
     ]
 
@@ -78,15 +72,6 @@ def _fault(link: Link, connections: Sequence[Connection], called: bool) -> str:
     if called:
         return "it has no route to any peer"
     return "no peer has called over it"
-
-
-def _unwanted(link: Link, carries: bool) -> str:
-    """Return why nothing is to pass over a link whose connections work."""
-    if link.role == Role.NEVER:
-        return "its budget is used up"
-    if link.role == Role.LAST and not carries:
-        return "its budget is used up, so it carries only what no other link does"
-    return ""
 
 
 def _hosts(connections: Iterable[Connection]) -> str:

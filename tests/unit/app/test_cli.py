@@ -85,6 +85,19 @@ def test_remote_commands(asked, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_budget_command(asked, capsys):
+    assert cli.main(["budget", "set", "wwan0", "3.2GB"]) == 0
+    assert cli.main(["budget", "set", "wwan0", "0"]) == 0
+    messages = [message for _, message in asked]
+    assert [message["used_bytes"] for message in messages] == [3_200_000_000, 0]
+    assert messages[0] == {"command": "budget-set", "link": "wwan0", "used_bytes": 3_200_000_000}
+    assert capsys.readouterr().err == ""
+    for amount in ("much", "-1", "2000TB", ""):
+        assert cli.main(["budget", "set", "wwan0", "--", amount]) == 1
+        assert "write a number of bytes up to 1000 TB" in capsys.readouterr().err
+    assert len(asked) == 2
+
+
 def test_no_agent(tmp_path, capsys):
     assert cli.main(["status", "--control", str(tmp_path / "none.sock")]) == 1
     printed = capsys.readouterr()

@@ -124,8 +124,18 @@ def _link(link: Dict[str, Any]) -> str:
         parts.append(f"cannot be used: {unusable}")
     elif link["up"] and link["addresses"] and link.get("fault"):
         parts.append("carries nothing: " + link["fault"])
+    if link.get("budget"):
+        parts.append(_budget(link["budget"]))
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]
     return ", ".join(parts) + _dropped(link)
+
+
+def _budget(budget: Dict[str, Any]) -> str:
+    """Return what of a budget is used, and until when it has to last."""
+    used, size = budget["used_bytes"], budget["bytes"]
+    state = "used up" if budget["used_up"] else f"{100 * used // size} %"
+    until = f" until {budget['resets_at'][:10]}" if budget["resets_at"] else ""
+    return f"budget {used / 1e6:.1f} of {size / 1e6:.1f} MB, {state}{until}"
 
 
 def _dropped(place: Dict[str, Any]) -> str:

@@ -6,8 +6,10 @@ import logging
 import os
 from typing import Any, Callable, Dict, Optional, Protocol
 
+from ropeway.app.config.model import BYTES_MAX
 from ropeway.app.control.answer import Later
 from ropeway.app.control.server import Client
+from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.nodes import Made
 from ropeway.app.engine.reload import Reload
 
@@ -38,12 +40,14 @@ class Commands:
         path: Optional[str],
         status: Callable[[float], Dict[str, Any]],
         reload: Reload,
+        budgets: Budgets,
         wish_changed: Callable[[float], None],
         clock: Callable[[], float],
     ) -> None:
         self._made = made
         self._path = path
         self._reload = reload
+        self._budgets = budgets
         self._wish_changed = wish_changed
         self._clock = clock
         self._commands: Dict[str, Callable[[Dict[str, Any], Client, float], Any]] = {
@@ -52,6 +56,7 @@ class Commands:
             "remote-remove": self._remove_remote,
             "reload": self._ask_for_reload,
             "keylog": self._session_keys,
+            "budget-set": self._set_budget,
         }
 
     def answer(self, request: Dict[str, Any], client: Client) -> Any:
@@ -102,6 +107,13 @@ class Commands:
             client.knows_keys = True
             log.warning("the keys of the sessions are given out over the control socket")
         return self._made.secure.session_keys()
+
+    def _set_budget(self, request: Dict[str, Any], _: Client, now: float) -> None:
+        name, used = _text(request, "link"), request.get("used_bytes")
+        if not isinstance(used, int) or isinstance(used, bool) or not 0 <= used <= BYTES_MAX:
+            raise ValueError(f"used_bytes is a number from 0 to {BYTES_MAX}")
+        self._budgets.correct(name, used, now)
+        log.info("%s bytes count as used of the budget of %s, by the control socket", used, name)
 
     def _check_own(self, named: Any) -> None:
         """Refuse to read another file than the agent's own for whoever has `named` one."""

@@ -18,6 +18,7 @@ from ropeway.app.config.model import SECURE, Config
 from ropeway.app.control.client import ControlError
 from ropeway.app.control.server import Client, ControlMistake, ControlServer
 from ropeway.app.engine import chores, nodes
+from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.callers import Callers
 from ropeway.app.engine.commands import Commands
 from ropeway.app.engine.copies import CopyGuard
@@ -78,6 +79,7 @@ class Engine:
         self.made: nodes.Made
         self.pump: Pump
         self.links: Links
+        self.budgets: Budgets
         self.interfaces: Interfaces
         self.reload: Reload
         self._live: LiveConfig
@@ -111,6 +113,7 @@ class Engine:
             log.info("stopping on %s", signal.Signals(signals.stopped_by).name)
             if self._callers is not None:
                 self._callers.remember()
+            self.budgets.finish()
             systemd.notify("STOPPING=1")
 
     # --- start
@@ -200,8 +203,10 @@ class Engine:
             self.pump.receive,
             self._look_soon,
             self._status_soon,
+            lambda name: self.budgets.role(name),
         )
         stack.callback(self.links.close)
+        self.budgets = Budgets(loop, steward, ports, config.budgets, self.links.roles_changed)
 
     def _call(self, order: orders.Order, kind: Any) -> Tuple[Any, List[int]]:
         """Give an order of the start; `StartError` or `ConfigError` where it fails."""
@@ -229,12 +234,19 @@ class Engine:
         steward.on(answers.DeviceOpened, self._device_opened)
         steward.on(answers.DeviceConfigured, self._device_configured)
         steward.on(answers.MachineCopied, self._machine_copied)
-        self.interfaces = Interfaces(loop, steward, self._wish, self.links.follow)
+        self.interfaces = Interfaces(loop, steward, self._wish, self._links_changed)
         loop.add(self.interfaces)
+        loop.add(self.budgets)
         loop.add(self.links)
         self._resolve_names()
         self._live = LiveConfig(
-            config, self.made, loop.bound, self.pump.wakefulness, steward, self._names
+            config,
+            self.made,
+            loop.bound,
+            self.pump.wakefulness,
+            steward,
+            self._names,
+            self.budgets,
         )
 
     def _resolve_names(self) -> None:
@@ -259,6 +271,7 @@ class Engine:
             self.interfaces,
             self.steward,
             self._names,
+            self.budgets,
             granted,
             disabled,
             self._started_at,
@@ -268,6 +281,7 @@ class Engine:
             self._path,
             status.whole,
             self.reload,
+            self.budgets,
             self._wish_changed,
             loop.clock,
         )
@@ -299,6 +313,11 @@ class Engine:
     def _answer(self, request: Dict[str, Any], client: Client) -> Any:
         return self._commands.answer(request, client)
 
+    def _links_changed(self, snapshot: answers.Snapshot, now: float) -> None:
+        # What is left of budgets is asked for before sockets are, and known before they come.
+        self.budgets.follow(snapshot, now)
+        self.links.follow(snapshot, now)
+
     def _wish(self) -> Wish:
         node, device = self.made.node, self.pump.device
         return Wish(
@@ -329,6 +348,7 @@ class Engine:
         self.interfaces.begin()
         if self._names is not None:
             self._names.begin()
+        self.budgets.start_again(now)
         self.links.start_again(now)
         self.reload.start_again()
         if self.made.starts is not None:

@@ -27,7 +27,7 @@ from ropeway.app.engine.opener import Opener, Strays
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets
 from ropeway.app.rate_limited_log import RateLimitedLog
 from ropeway.core.facade import Node
-from ropeway.core.link import Link
+from ropeway.core.link import Link, Role
 from ropeway.core.redundancy import LinkHealth
 from ropeway.steward.answers import Snapshot
 
@@ -41,6 +41,7 @@ class Links:
 
     `receive` is called when a socket is ready. `look_soon` asks for a look at the interfaces,
     because a socket failed. `changed` is called when it changes whether any link can be used.
+    `role` says by an interface's name what the link is for.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Links:
         receive: Receive,
         look_soon: Callable[[float], None],
         changed: Callable[[float], None],
+        role: Callable[[str], Role],
     ) -> None:
         self._loop = loop
         self._opener = opener
@@ -60,6 +62,7 @@ class Links:
         self._receive = receive
         self._look_soon = look_soon
         self._changed = changed
+        self._role = role
         self._repeated = RateLimitedLog()
         self._sockets_max = sockets_max()
         self._strays = Strays(opener, ports, receive, self._settle_soon)
@@ -118,6 +121,10 @@ class Links:
         self._note_none_usable(now)
         self._node.set_links(self._usable(), now)
         self._node.expect([*self._faults(), *self._snapshot.missing])
+
+    def roles_changed(self, now: float) -> None:
+        """Tell the node at once what links are for."""
+        self._settle(now)
 
     def _settle_soon(self, now: float) -> None:
         self._settle_at = min(self._settle_at, now)
@@ -239,6 +246,7 @@ class Links:
                 link,
                 addresses=_bound(link.addresses, link.index, senders),
                 addresses6=_bound(link.addresses6, link.index, senders),
+                role=self._role(link.name),
             )
             for link in links
         ]

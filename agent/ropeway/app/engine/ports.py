@@ -9,6 +9,7 @@ from ropeway.app.engine.freshness import LinkMerge, LinkSource
 from ropeway.app.engine.intake import Intake
 from ropeway.app.engine.loop import Loop
 from ropeway.kernel.classic_sockets import LinkSockets
+from ropeway.kernel.meter import Meter
 from ropeway.kernel.udp import Receiver, UdpSocket
 
 Sockets = Union[LinkSockets, UdpSocket]
@@ -30,6 +31,7 @@ class Ports:
         self.senders: Dict[Hashable, Sockets] = {}
         #: What is read, by descriptor.
         self.sources: Dict[int, LinkSource] = {}
+        self._meters: Dict[int, Meter] = {}
 
     def open(self, receiver: Receivers, receive: Receive) -> None:
         """Have `receive` called for what was just opened, or close it and raise the `OSError`."""
@@ -40,6 +42,7 @@ class Ports:
             receiver.close()
             raise
         self.sources[receiver.fileno()] = source
+        self._measure(receiver)
 
     def close(self, receiver: Receivers) -> None:
         """Close what was opened, and forget what was read of it."""
@@ -56,6 +59,16 @@ class Ports:
         """Close the sockets of the node's `key`."""
         self.incoming.forget(key)
         self.close(self.senders.pop(key))
+
+    def set_meters(self, meters: Dict[int, Meter]) -> None:
+        """Have the bytes of these links counted, by interface index, and those of no others."""
+        self._meters = meters
+        for source in self.sources.values():
+            self._measure(source.sockets)
+
+    def _measure(self, receiver: Receivers) -> None:
+        if isinstance(receiver, Receiver):
+            receiver.meter = self._meters.get(receiver.index)
 
     def receive_drops(self) -> Dict[int, int]:
         """Return how many datagrams the kernel dropped for want of room, by interface index."""

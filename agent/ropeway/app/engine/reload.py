@@ -9,6 +9,7 @@ from ropeway.app.config import model
 from ropeway.app.config.model import Config
 from ropeway.app.control.answer import REASON_RESTART, Later, Refusal
 from ropeway.app.engine import nodes
+from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.loop import Loop
 from ropeway.app.engine.names import Names
@@ -26,7 +27,7 @@ READING_LIMIT_S = 9.0
 #: Settings that the running agent takes over by itself, whatever the node does.
 APPLIED_LIVE = (
     *("interfaces.include", "interfaces.exclude", "interfaces.addresses"),
-    *("cpu_latency_us", "max_age_s", "device.precedence"),
+    *("links", "cpu_latency_us", "max_age_s", "device.precedence"),
 )
 
 #: The number of the reading that the agent starts with.
@@ -46,6 +47,7 @@ class LiveConfig:
         wakefulness: Wakefulness,
         steward: Steward,
         names: Optional[Names],
+        budgets: Budgets,
     ) -> None:
         #: What the agent runs with.
         self.current = config
@@ -56,6 +58,7 @@ class LiveConfig:
         self._wakefulness = wakefulness
         self._steward = steward
         self._names = names
+        self._budgets = budgets
 
     def apply(self, config: Config, reading: int, now: float) -> None:
         """Go over to `config`, whole or not at all; `ValueError` says why not.
@@ -81,6 +84,7 @@ class LiveConfig:
         self.current, self.reading = config, reading
         # First of all, because the steward resolves the names of the reading that holds only.
         self._steward.send(Change(reading), replaces=Change)
+        self._budgets.set(config.budgets, now)
         if self._names is not None:
             self._names.set_peers(config.peers, now)
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, FrozenSet, Optional, Union
 
 from ropeway import __version__
 from ropeway.app.control.tree import summary
+from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.interfaces import Interfaces
 from ropeway.app.engine.links import Links
 from ropeway.app.engine.names import Names
@@ -35,6 +36,7 @@ class Status:
     steward: Steward
     #: The names of peers; None if the encapsulation has none.
     names: Optional[Names]
+    budgets: Budgets
     #: What the kernel has granted the process.
     granted: Granted
     #: The offload features that the configuration disables; None if the encapsulation has none.
@@ -65,12 +67,16 @@ class Status:
         for link in self._with_links(status)["links"]:
             link["receive_drops"] = drops.get(link["index"], 0)
             link.update(self.links.status(link["index"]))
+            budget = self.budgets.status(link["name"])
+            if budget is not None:
+                link["budget"] = budget
         warnings = [self.steward.warning, self.links.none_usable, *shown.device_faults]
         if not status["links"]:
             warnings.append(
                 "no interface takes part, so no packet gets through: look at interfaces.include and"
                 " interfaces.exclude"
             )
+        warnings += self.budgets.warnings
         warnings += shown.warnings
         if self.names is not None:
             warnings += self.names.faults

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 
+import pytest
+
 from ropeway.app.control.tree import render
 from ropeway.kernel import features
 
@@ -100,6 +102,30 @@ def test_link_that_is_down_without_address_and_refused_to_send():
     status = copy.deepcopy(STATUS)
     status["links"][0].update(addresses=[], up=False, send_errors={"ENOBUFS": 3, "EAGAIN": 1})
     assert "  - ens33(2): no address, down, EAGAIN 1, ENOBUFS 3" in render(status).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "budget 3214.0 of 5000.0 MB, 64 % until 2026-12-15"),
+        ({"used_bytes": 5 * 10**9, "used_up": True},
+         "budget 5000.0 of 5000.0 MB, used up until 2026-12-15"),
+        ({"resets_at": None}, "budget 3214.0 of 5000.0 MB, 64 %"),
+    ],
+)  # fmt: skip
+def test_link_with_a_budget_says_what_is_used(change, said):
+    status = copy.deepcopy(STATUS)
+    status["links"][0]["budget"] = {
+        "used_bytes": 3214 * 10**6,
+        "bytes": 5 * 10**9,
+        "per": "month",
+        "resets_at": "2026-12-15T00:00:00+01:00",
+        "then": "last",
+        "used_up": False,
+        **change,
+    }
+    line = next(one for one in render(status).splitlines() if "budget" in one)
+    assert line.endswith(", " + said)
 
 
 def test_link_that_cannot_be_used_says_why():

@@ -803,6 +803,11 @@ def test_remotes_at_run_time(kernel, tmp_path):
     "message",
     [
         {"command": "dance"},
+        {"command": "budget-set"},
+        {"command": "budget-set", "link": "eth0", "used_bytes": -1},
+        {"command": "budget-set", "link": "eth0", "used_bytes": 1 << 60},
+        {"command": "budget-set", "link": "eth0", "used_bytes": "5"},
+        {"command": "budget-set", "link": "eth0", "used_bytes": 5},
         {"command": "remote-add"},
         {"command": "remote-add", "host": 7, "address": "1.2.3.4"},
         {"command": "remote-add", "host": "10.0.0.7", "address": None},
