@@ -73,5 +73,7 @@ class Drop(enum.Enum):
     TOO_OLD = "too_old"
     #: The inner packet's source is not an address of the host that sealed it.
     SPOOFED = "spoofed"
+    #: No link may carry the packet's class of traffic now.
+    OFF = "off"
     #: The packet from the device has a source that is not this host's.
     FOREIGN_SOURCE = "foreign_source"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random as random_module
 from dataclasses import replace
-from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ropeway.core import events, link_report, status, tuning
+from ropeway.core.data.classed import ClassedSender
 from ropeway.core.data.receive import Receiver, packets_in, without_packets
 from ropeway.core.data.router import Router
 from ropeway.core.data.send import Sender
@@ -23,6 +24,7 @@ from ropeway.core.link import Link
 from ropeway.core.link_report import LinkReport
 from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4
+from ropeway.core.packet.traffic_class import TrafficClass
 from ropeway.core.peers.peers import SecurePeers
 from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
@@ -67,6 +69,8 @@ class SecureNode:
             random,
             entropy,
         )
+        self._classed: Optional[ClassedSender] = None
+        self._set_classes(settings.classes, now)
         self._receiver = Receiver(self.tables, self.router, self._peers)
         # These are the parts' own, so that no call is added for each batch.
         self.take_packets = self.router.take_packets
@@ -105,9 +109,22 @@ class SecureNode:
         if tables.woken or tables.unsettled:
             self._settle(now)
 
+    def _set_classes(self, classes: Sequence[TrafficClass], now: float) -> None:
+        """Take the classes of traffic; without any every packet goes over all connections."""
+        self._peers.policies.set_classes(classes, now)
+        classifier = self.tables.classifier
+        if classifier is None:
+            self._classed = None
+            self.router.send_with(self._sender.send_over)
+        else:
+            self._classed = ClassedSender(self._sender, self.tables, classifier)
+            self.router.send_with(self._classed.send_over)
+
     def _settle(self, now: float) -> None:
         """Do what follows from what both sides have noted in the tables."""
         self._peers.settle(now)
+        if self.tables.repeats and self._classed is not None:
+            self._classed.repeat(now)
         self.router.send_released(now)
 
     def packets_in(self, received: Received) -> int:
@@ -182,13 +199,19 @@ class SecureNode:
         before = self.settings
         # What a start has for itself is no setting that could differ.
         settings = replace(settings, epoch=before.epoch, reset_keys=before.reset_keys)
-        same = replace(settings, private_key=before.private_key, peers=before.peers)
+        same = replace(
+            settings,
+            private_key=before.private_key,
+            peers=before.peers,
+            classes=before.classes,
+        )
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
             raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
         identity = KeyPair.of(settings.private_key)
         self._peers.members.set_peers(settings.peers, now)
         self.settings = settings
+        self._set_classes(settings.classes, now)
         if settings.private_key != before.private_key:
             self._peers.handshakes.set_identity(identity)
             self._peers.sessions.request_everywhere(now)
@@ -308,12 +331,16 @@ class SecureNode:
             "port": self.settings.port,
             "public_key": status.key_text(self._peers.handshakes.public_key),
             "cipher": {"name": CIPHER_NAME, "provider": PROVIDER},
+            "classes": self._peers.policies.status(),
             "links": [
                 {**link, **measured.get(link["index"], status.UNMEASURED)}
                 for link in self._report.status(links, strands.values())
             ],
             "peers": [
-                status.of_strand(strand, links, now)
+                {
+                    **status.of_strand(strand, links, now),
+                    "classes": self._peers.policies.of_strand(strand),
+                }
                 for _, strand in sorted(strands.items(), key=lambda item: ipv4.pack(item[0]))
             ],
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Protocol, Tuple
 
 from ropeway.core.endpoint import Endpoint
+from ropeway.core.packet.traffic_class import TrafficClass
 
 _NO_PSK = bytes(32)
 
@@ -75,3 +76,5 @@ class SecureSettings(Settings):
     reset_keys: Tuple[bytes, ...] = field(default=(), repr=False)
     #: A session is replaced after this time, in seconds, 2 to 3600.
     rollover_s: float = 120.0
+    #: The classes of traffic in the order in which they match.
+    classes: Tuple[TrafficClass, ...] = ()

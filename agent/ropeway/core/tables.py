@@ -5,15 +5,17 @@ which connections carry the packets of a strand. The data side reads that for ea
 and notes what it saw. Everything here is plain, so that another data plane can be filled from it.
 
 The last step of a look-up is in the strands: :attr:`ropeway.core.strand.strand.Strand.carrying` is
-the table of the connections that carry a strand's packets, all of which are of one class.
+the table of the connections that carry a strand's packets, and where there are classes of traffic
+:attr:`ropeway.core.strand.secure.SecureStrand.classes` has one for each.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, Generic, List, TypeVar
+from typing import Any, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from ropeway.core.drops import Drop
+from ropeway.core.packet.traffic_class import Classifier
 from ropeway.core.session.table import SessionTable
 from ropeway.core.strand.strand import Held, Strand
 
@@ -24,10 +26,12 @@ class Tables(Generic[StrandT]):
     """What one node knows of where packets go and where they come from."""
 
     __slots__ = (
+        "classifier",
         "dropped",
         "given_up",
         "next_hops",
         "released",
+        "repeats",
         "sessions",
         "strands",
         "touched",
@@ -49,6 +53,11 @@ class Tables(Generic[StrandT]):
         self.unsettled: Dict[StrandT, None] = {}
         #: Packets that waited for a session and can be sent now.
         self.released: List[Held] = []
+        #: Tells the classes of traffic apart; None where all packets are of one.
+        self.classifier: Optional[Classifier] = None
+        #: What may be lost and has to be sent again: the table of a class, the connections over
+        #: which, and since when it was sent, in monotonic seconds.
+        self.repeats: List[Tuple[Any, Tuple[Any, ...], float]] = []
         #: Packets that waited for a session that did not come.
         self.given_up: List[Held] = []
 

@@ -190,6 +190,8 @@ HELD_S = 2.0
 #: single one of fewer would make several percent.
 LOSS_S = 5.0
 LOSS_FRAMES_MIN = 50
+#: An answer is late after the usual time and four deviations, or this if that is more.
+LATE_MIN_MS = 15.0
 #: Counts of sent and received frames that are kept for that are so far apart, and no more are kept.
 LOSS_EVERY_S = 0.25
 LOSS_COUNTS_MAX = 64
@@ -206,3 +208,39 @@ TRANSIT_MIN_S = 60.0
 QUEUE_SLACK_MS = 1.0
 #: Rates are worked out over this time, or longer where fewer control frames come.
 RATE_S = 1.0
+#: A policy that measures paths probes the best one and the others so often while data flows, and
+#: their answers have to be no further apart.
+BEST_PROBE_S = 0.025
+QUICK_ANSWER_PAUSE_S = 0.008
+#: A path without an answer for so long is not known any more.
+OLD_S = 1.0
+#: Frames that are missing after so many answers in a row were not just overtaken.
+OVERTAKEN_MAX = 8
+#: A loss is news for so long.
+LOSS_FRESH_S = 0.2
+#: Losses that the modes adaptive and single tolerate, as shares.
+ADAPTIVE_LOSS = 0.001
+SINGLE_LOSS = 0.05
+#: How late an answer may be at least in mode single, in ms.
+SINGLE_LATE_MS = 40.0
+#: Packets may use so much of their time on the path itself: the rest is for finding out that one
+#: is in trouble, and for repeating.
+WITHIN_SHARE = 0.5
+#: All connections carry a class for so long after trouble; longer by the factor where it comes
+#: again within so many times that.
+HOLD_MIN_S = 0.3
+HOLD_MAX_S = 0.4
+HOLD_GROWTH = 1.2
+HOLD_MEMORY = 8.0
+#: Another connection is better only if its cost is below this share of the present one's.
+SWITCH_SHARE = 0.7
+#: How often the best connections of a class with a number of copies are looked for.
+CHOICE_S = 1.0
+#: What weighs a path: milliseconds for each trouble, which counts half after the time below, and
+#: for the loss of all packets.
+TROUBLE_COST_MS = 20.0
+TROUBLE_HALF_S = 30.0
+LOSS_COST_MS = 1000.0
+#: What was sent over some connections only is kept for so long, and so many runs of each class.
+RECENT_S = 0.3
+RECENT_RUNS = 512

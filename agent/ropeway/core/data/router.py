@@ -27,7 +27,7 @@ _EVERYBODY = bytes((255, 255, 255, 255))
 
 #: Sends a run of packets of one size over some connections of a strand at a time, in monotonic
 #: seconds. The last argument says whether the packets' checksums are partial.
-SendOver = Callable[[Any, Iterable[Any], Sequence[bytes], float, bool], None]
+SendOver = Callable[[Any, Iterable[Any], Sequence[bytes], float, bool], Any]
 
 
 class Router:
@@ -74,6 +74,10 @@ class Router:
         self.carried = 0
         self._delivered = 0
         self._forwarded = 0
+
+    def send_with(self, send_over: SendOver) -> None:
+        """Have runs sent by another function from now on."""
+        self._send_over = send_over
 
     # The way out.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Hashable, Iterable, List, Sequence, Tuple
+from typing import Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.frame.data import (
@@ -16,7 +16,7 @@ from ropeway.core.frame.data import (
     Train,
 )
 from ropeway.core.packet import ipv4
-from ropeway.core.strand.secure import SecureConnection, SecureStrand
+from ropeway.core.strand.secure import Sealed, SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
 #: Makes a train without the steps of its constructor.
@@ -38,15 +38,16 @@ class Sender:
         run: Sequence[bytes],
         now: float,
         partial: bool,
-    ) -> None:
+    ) -> Optional[Sealed]:
         """Put one copy of each packet of a run into the outbox of each connection.
 
         The copies differ in the three bytes that name connection and sequence. With ``partial``
-        the checksums of the packets cover only the pseudo-header so far.
+        the checksums of the packets cover only the pseudo-header so far. Returns what was sealed,
+        None without a session.
         """
         session = strand.session
         if session is None:
-            return
+            return None
         if now >= strand.idle_at:
             self._tables.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
@@ -56,10 +57,23 @@ class Sender:
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
         first, texts = session.seal_run(ad, run)
+        sealed = Sealed(kind, session.remote_index, first, texts)
+        self.put(connections, *sealed)
+        return sealed
+
+    def put(
+        self,
+        connections: Iterable[SecureConnection],
+        kind: int,
+        index: bytes,
+        first: int,
+        texts: List[bytes],
+    ) -> None:
+        """Put a copy of sealed packets into the outbox of each connection; see :class:`Sealed`."""
         count = len(texts)
         size = HEADER_SIZE + len(texts[0])
         total = (count - 1) * size + HEADER_SIZE + len(texts[-1])
-        index, pack, touched = session.remote_index, HEADER.pack, self._tables.touched
+        pack, touched = HEADER.pack, self._tables.touched
         for connection in connections:
             outbox = connection.outbox
             if not outbox:

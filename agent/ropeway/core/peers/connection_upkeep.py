@@ -8,6 +8,7 @@ from ropeway.core import tuning
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.links import Links
+from ropeway.core.peers.policies import Policies
 from ropeway.core.peers.questions import Questions
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import Input, State
@@ -23,12 +24,14 @@ class ConnectionUpkeep:
         connections: Connections,
         dialogue: Dialogue,
         questions: Questions,
+        policies: Policies,
         random: random_module.Random,
     ) -> None:
         self._links = links
         self._connections = connections
         self._dialogue = dialogue
         self._questions = questions
+        self._policies = policies
         self._random = random
 
     def look_at(self, connection: SecureConnection, now: float) -> None:
@@ -41,6 +44,9 @@ class ConnectionUpkeep:
         if connection.state and now >= connection.silent_at(now):
             self._connections.advance(connection, Input.SILENT, now)
         if connection.state == State.ESTABLISHED:
+            if now >= connection.quality.estimate.late_due:
+                connection.quality.estimate.note_late()
+                self._policies.look(strand, now)
             if now >= connection.next_at(now):
                 connection.judge_pause(now)
                 self._dialogue.send_due(connection, now)
@@ -62,6 +68,7 @@ class ConnectionUpkeep:
             if connection.may_speak:
                 self._dialogue.send(connection, now)
             self._connections.schedule(connection, now)
+        self._policies.look(strand, now)
 
     def _greet(self, connection: SecureConnection, now: float) -> None:
         tried = connection.heard_at != NEVER or connection.greet_pause_s > tuning.GREETING_MIN_S

@@ -302,7 +302,11 @@ class Connections:
         if connection.source is None or connection.strand.session is None:
             return
         if connection.state == State.ESTABLISHED:
-            due = min(connection.next_at(now), connection.silent_at(now))
+            due = min(
+                connection.next_at(now),
+                connection.silent_at(now),
+                connection.quality.estimate.late_due,
+            )
             if now < connection.spare_at:
                 due = min(due, connection.quality.path_mtu.deadline())
         else:

@@ -74,3 +74,5 @@ class ControlFrames:
             connection.controls_heard += 1
         if connection.order.advance(session, counter):
             self._dialogue.take(connection, control, key, endpoint, size, now)
+        elif control.answer and control.measured is not None:
+            self._dialogue.answer_overtaken(connection, now)

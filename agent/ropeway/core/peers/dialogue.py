@@ -16,6 +16,7 @@ from ropeway.core.frame.outer import outer_size
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.outgoing import Outgoing
+from ropeway.core.peers.policies import Policies
 from ropeway.core.peers.settling import Settling
 from ropeway.core.session.session import Session
 from ropeway.core.strand.connection_parts import Path
@@ -42,12 +43,14 @@ class Dialogue:
         links: Links,
         connections: Connections,
         settling: Settling,
+        policies: Policies,
         outgoing: Outgoing,
         entropy: Callable[[int], bytes],
     ) -> None:
         self._links = links
         self._connections = connections
         self._settling = settling
+        self._policies = policies
         self._outgoing = outgoing
         self._entropy = entropy
         #: Whether packets may come here whose checksum is yet to be completed.
@@ -205,7 +208,10 @@ class Dialogue:
         if lasted and strand.may_lengthen(connection, now):
             connection.pacing.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
-        rested = now >= connection.pacing.answered_at + tuning.ANSWER_PAUSE_S
+        if control.answer and control.measured is not None:
+            rested = connection.pacing.may_answer_quickly(now)
+        else:
+            rested = now >= connection.pacing.answered_at + tuning.ANSWER_PAUSE_S
         what = _input(control.state, heard_back, _is_anew(connection, control.echo, echoed))
         connection.report.session = connection.order.session
         # One that knows nothing learns nothing of where nobody has answered yet.
@@ -219,6 +225,11 @@ class Dialogue:
             self.send(connection, now)
         self.announce(connection, now)
         self._connections.schedule(connection, now)
+
+    def answer_overtaken(self, connection: SecureConnection, now: float) -> None:
+        """Answer a frame that a newer one has overtaken: its sender waits for that."""
+        if connection.assured and connection.pacing.may_answer_quickly(now):
+            self.send(connection, now)
 
     def _note_proof(self, connection: SecureConnection) -> None:
         """Note that the other end has answered over the path in use."""
@@ -253,6 +264,7 @@ class Dialogue:
         estimate.note_traffic(connection.traffic, now)
         strand = connection.strand
         strand.rescued.look(strand.connections.values(), now)
+        self._policies.look(strand, now)
 
     def _follow(self, connection: SecureConnection, path: Path, echoed: Echoed, now: float) -> None:
         """See whether the other end is somewhere else now.

@@ -6,6 +6,7 @@ from typing import Tuple
 
 from ropeway.core.drops import Drop
 from ropeway.core.network.routes import Routes
+from ropeway.core.peers.policies import Policies
 from ropeway.core.redundancy import Watch
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
@@ -20,8 +21,11 @@ class Settling:
     the data side reads.
     """
 
-    def __init__(self, tables: Tables[SecureStrand], routes: Routes, watch: Watch) -> None:
+    def __init__(
+        self, tables: Tables[SecureStrand], routes: Routes, policies: Policies, watch: Watch
+    ) -> None:
         self._tables = tables
+        self._policies = policies
         self._routes = routes
         self._watch = watch
         #: Packets that have waited for longer than that, in seconds, are not sent any more.
@@ -39,6 +43,7 @@ class Settling:
         """Give up a strand's packets and the next hops that lead to it."""
         self.give_up(strand)
         self._tables.unsettled.pop(strand, None)
+        self._policies.forget(strand)
         self._routes.forget()
 
     def give_up(self, strand: SecureStrand) -> None:
@@ -60,6 +65,7 @@ class Settling:
                 self._routes.forget()
             if strand.spares != before:
                 self._note_spares(strand, before, now)
+            self._policies.look(strand, now)
             if strand.waiting.packets and strand.carrying:
                 self._release(strand, now)
         self._tables.unsettled.clear()

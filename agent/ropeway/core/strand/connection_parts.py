@@ -111,6 +111,7 @@ class Pacing:
         "awoken_at",
         "keepalive",
         "lost_at",
+        "measured_at",
         "sent_pause_s",
         "sent_places",
     )
@@ -122,10 +123,19 @@ class Pacing:
         #: Where this host can be called, as it has said.
         self.sent_places: Tuple[Place, ...] = ()
         self.answered_at = NEVER
+        #: When a frame was answered last that asks in order to measure.
+        self.measured_at = NEVER
         #: When data began to flow: from then on frames are expected soon.
         self.awoken_at = now
         #: When the connection was made, or fell back to state 0.
         self.lost_at = now
+
+    def may_answer_quickly(self, now: float) -> bool:
+        """Return whether a frame that asks in order to measure is answered; note that it is."""
+        if now < self.measured_at + tuning.QUICK_ANSWER_PAUSE_S:
+            return False
+        self.measured_at = now
+        return True
 
 
 class Quality:

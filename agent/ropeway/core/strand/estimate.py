@@ -7,12 +7,15 @@ the time that it waited in queues: the two clocks need not agree, but they have 
 
 from __future__ import annotations
 
-from typing import Optional
+import math
+from collections import deque
+from typing import Deque, Optional
 
 from ropeway.core import tuning
 from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Measured
 from ropeway.core.strand.loss import Loss
 from ropeway.core.strand.strand import NEVER, Traffic
+from ropeway.core.timers import NOT_DUE
 
 
 class Lowest:
@@ -68,16 +71,24 @@ class Estimate:
     """
 
     __slots__ = (
+        "_asked",
         "_floor",
         "_gap",
+        "_gaps_out",
+        "_missing",
+        "_noted_late",
         "_rtt_floor",
+        "_sent_then",
         "_transit",
-        "awaited_since",
+        "_troubled_at",
+        "_troubles",
+        "confirmed_at",
         "echoed_at",
         "jitter_in_ms",
         "jitter_ms",
         "loss_in",
         "loss_out",
+        "lost_at",
         "lost_in",
         "queue_in_ms",
         "queue_ms",
@@ -111,24 +122,37 @@ class Estimate:
         self.rate_in = Rate()
         #: When the last frame came that echoes one sent over this path.
         self.echoed_at = NEVER
-        #: When an answer was asked for that has not come; NEVER where none is awaited.
-        self.awaited_since = NEVER
+        #: When the newest frame was sent that was echoed: what was sent before has had its time.
+        self.confirmed_at = NEVER
+        #: When it was noticed last that frames to there were lost on the way.
+        self.lost_at = NEVER
+        # When answers were asked for that have not come, the oldest first.
+        self._asked: Deque[float] = deque(maxlen=tuning.MAX_MARKS)
+        self._noted_late = NEVER
+        self._troubles = 0.0
+        self._troubled_at = NEVER
         self._rtt_floor = Lowest(tuning.RTT_MIN_S)
         self._floor = Lowest(tuning.TRANSIT_MIN_S)
         # The last frame's transit in ticks of the clock, which has any zero.
         self._transit: Optional[int] = None
         # Frames sent there less those received here, after the last frame.
         self._gap: Optional[int] = None
+        # The same the other way, the last ones, and the lowest of them.
+        self._gaps_out: Deque[int] = deque(maxlen=tuning.OVERTAKEN_MAX)
+        self._missing: Optional[int] = None
+        self._sent_then: Optional[int] = None
 
     def restart(self) -> None:
         """Forget what was measured, because the path is another one."""
         self.rtt_ms = self.rtt_var_ms = self.rtt_latest_ms = self.rtt_min_ms = None
         self.queue_ms = self.queue_in_ms = self.jitter_ms = self.jitter_in_ms = None
         self.loss_out, self.loss_in = Loss(), Loss()
-        self.echoed_at = self.awaited_since = NEVER
+        self.echoed_at = self.confirmed_at = NEVER
+        self._asked.clear()
         self._rtt_floor.restart()
         self._floor.restart()
-        self._transit = self._gap = None
+        self._transit = self._gap = self._missing = None
+        self._gaps_out.clear()
 
     def age_s(self, now: float) -> Optional[float]:
         """Return how old the last echo is, in seconds."""
@@ -136,8 +160,45 @@ class Estimate:
 
     def note_asked(self, now: float) -> None:
         """Note that a frame went out that the other end has to answer at once."""
-        if self.awaited_since == NEVER:
-            self.awaited_since = now
+        self._asked.append(now)
+
+    def late_at(self, margin_ms: float) -> float:
+        """Return when the oldest answer that has not come is late, in monotonic seconds.
+
+        That is after the usual time and four deviations, or ``margin_ms`` if that is more; never
+        while none is awaited.
+        """
+        if not self._asked or self.rtt_ms is None or self.rtt_var_ms is None:
+            return NOT_DUE
+        return self._asked[0] + (self.rtt_ms + max(4 * self.rtt_var_ms, margin_ms)) / 1000
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer was asked for that has not come."""
+        return bool(self._asked)
+
+    @property
+    def late_due(self) -> float:
+        """When :meth:`note_late` is due, in monotonic seconds."""
+        if not self._asked or self._asked[0] == self._noted_late:
+            return NOT_DUE
+        return self.late_at(tuning.LATE_MIN_MS)
+
+    def note_late(self) -> None:
+        """Take note that the oldest answer that has not come is late."""
+        if self._asked:
+            self._noted_late = self._asked[0]
+
+    def troubles(self, now: float) -> float:
+        """Return how often the path was in trouble lately; each counts half after a while."""
+        halves = min(64.0, (now - self._troubled_at) / tuning.TROUBLE_HALF_S)
+        return self._troubles * math.pow(2.0, -halves)
+
+    def note_trouble(self, now: float) -> None:
+        """Count that a policy has left the path for its trouble, once for each trouble."""
+        if now >= self._troubled_at + tuning.LOSS_FRESH_S:
+            self._troubles = self.troubles(now) + 1
+        self._troubled_at = now
 
     def note_echo(self, sent_at: float, held_ms: float, now: float) -> None:
         """Take the echo of a frame sent at ``sent_at``; the other end held it for ``held_ms``."""
@@ -151,8 +212,9 @@ class Estimate:
         self.rtt_latest_ms = sample_ms
         self.rtt_min_ms = self._rtt_floor.note(sample_ms, now)
         self.echoed_at = now
-        if sent_at >= self.awaited_since:
-            self.awaited_since = NEVER
+        self.confirmed_at = max(self.confirmed_at, sent_at)
+        while self._asked and self._asked[0] <= sent_at:
+            self._asked.popleft()
 
     def note_measured(
         self, measured: Measured, sent_then: Optional[int], received: int, now: float
@@ -180,6 +242,15 @@ class Estimate:
             self.lost_in += max(0, self._gap - before_in)
         self.loss_in.note(measured.sent, received, now)
         if sent_then is not None:
+            # What a control frame overtakes is missing for a moment, what is lost stays missing.
+            if sent_then != self._sent_then:
+                self._sent_then = sent_then
+                self._gaps_out.append(sent_then - measured.received)
+            missing = min(self._gaps_out)
+            if len(self._gaps_out) == tuning.OVERTAKEN_MAX:
+                if self._missing is not None and missing > self._missing:
+                    self.lost_at = now
+                self._missing = missing
             self.loss_out.note(sent_then, measured.received, now)
 
     def note_traffic(self, traffic: Traffic, now: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from collections import deque
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, is_ipv6
@@ -50,6 +51,41 @@ OWN_STALE = (
 SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
+class Sealed(NamedTuple):
+    """Packets that were sealed, without the headers in which copies differ."""
+
+    #: Type of the frames, and the index of the session.
+    kind: int
+    session: bytes
+    #: The counter of the first; the others follow.
+    first: int
+    texts: List[bytes]
+
+
+class Recent(NamedTuple):
+    """What was sent lately over some connections, and may have to be repeated over others."""
+
+    #: In monotonic seconds.
+    at: float
+    sealed: Sealed
+
+
+class ClassTable:
+    """What the data side needs to know of one class of traffic of a strand, and its notes."""
+
+    __slots__ = ("carrying", "kept", "packets", "recent", "repeated")
+
+    def __init__(self) -> None:
+        #: The connections that carry the class, of those that carry the strand.
+        self.carrying: Tuple[SecureConnection, ...] = ()
+        #: Whether packets are kept for a while, since other connections may have to repeat them.
+        self.kept = False
+        self.recent: Deque[Recent] = deque()
+        #: Packets that were sent, and those that were sent again over other connections.
+        self.packets = 0
+        self.repeated = 0
+
+
 class SecureConnection(Connection):
     """A connection whose frames are UDP datagrams.
 
@@ -69,6 +105,7 @@ class SecureConnection(Connection):
         "migration",
         "order",
         "pacing",
+        "probe_s",
         "proven",
         "quality",
         "reached_at",
@@ -111,6 +148,9 @@ class SecureConnection(Connection):
         self.marks: Dict[int, Tuple[float, Path, int]] = {}
         #: When the other end was asked for an answer at once, to measure.
         self.asked_at = NEVER
+        #: How often it sends a control frame while data flows, in seconds; below PROBE_S each asks
+        #: for an answer at once.
+        self.probe_s = tuning.PROBE_S
         #: Whether an echo has proven that the other end is at the endpoint, and when the newest
         #: frame that was echoed from there had been sent.
         self.proven = False
@@ -198,7 +238,7 @@ class SecureConnection(Connection):
     def pause_s(self, now: float) -> float:
         """Return the longest time that this end leaves the connection without a frame."""
         if self.is_active(now):
-            return tuning.QUICK_PROBE_S if self.strand.quick else tuning.PROBE_S
+            return self.probe_s
         if self.calls:
             return tuning.IDLE_MUTUAL_S if self.report.calls else self.pacing.keepalive.pause_s
         if self.report.pause_s <= tuning.PROBE_S:
@@ -208,7 +248,7 @@ class SecureConnection(Connection):
     def next_at(self, now: float) -> float:
         """Return when the next control frame of an established connection is due."""
         if self._is_quick(now):
-            return min(self.sent_at + tuning.PROBE_S, self.asked_at + tuning.QUICK_PROBE_S)
+            return min(self.sent_at + tuning.PROBE_S, self.asked_at + self.probe_s)
         if self.pacing.sent_pause_s <= tuning.PROBE_S:
             return self.sent_at + tuning.PROBE_S
         called = not self.calls and self.report.pause_s > tuning.PROBE_S
@@ -236,11 +276,12 @@ class SecureConnection(Connection):
 
     def asks(self, now: float) -> bool:
         """Return whether it is time to ask for an answer at once, to measure the path."""
-        return self._is_quick(now) and now >= self.asked_at + tuning.QUICK_PROBE_S
+        return self._is_quick(now) and now >= self.asked_at + self.probe_s
 
     def _is_quick(self, now: float) -> bool:
         """Return whether the path is measured often: it must be known where it leads."""
-        return self.proven and self.strand.quick and self.is_active(now)
+        quick = self.probe_s < tuning.PROBE_S
+        return quick and self.proven and self.is_active(now)
 
     @property
     def frames_sent(self) -> int:
@@ -278,12 +319,12 @@ class SecureStrand(Strand[SecureConnection]):
     __slots__ = (
         "announced",
         "by_way",
+        "classes",
         "clones",
         "endpoints",
         "has_names",
         "heard_at",
         "idle_at",
-        "quick",
         "request",
         "rescued",
         "rollovers",
@@ -312,8 +353,8 @@ class SecureStrand(Strand[SecureConnection]):
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
         self.rollovers = 0
-        #: Whether its connections are measured often while data flows, as some policies need.
-        self.quick = False
+        #: By class of traffic, the last one is that of the rest; empty without classes.
+        self.classes: Tuple[ClassTable, ...] = ()
         self.rescued = Rescued()
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False

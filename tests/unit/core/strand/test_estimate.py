@@ -135,7 +135,8 @@ def test_strand_that_is_measured_quickly_hears_an_answer_to_each_question():
     delays(world, dict.fromkeys(("192.168.0.2", "192.168.1.2", "192.168.0.3", "192.168.1.3"), 0.02))
     world.run(5)
     strand = world.nodes["a"].tables.strands[B]
-    strand.quick = True
+    for connection in strand.connections.values():
+        connection.probe_s = QUICK_PROBE_S
     stream(world, 2)
     began = len(world.captured)
     oldest = 0.0
@@ -153,7 +154,8 @@ def test_both_ends_may_measure_quickly_without_talking_ever_more():
     world = secure_world.pair()
     world.run(5)
     for name, host in (("a", B), ("b", A)):
-        world.nodes[name].tables.strands[host].quick = True
+        for connection in world.nodes[name].tables.strands[host].connections.values():
+            connection.probe_s = QUICK_PROBE_S
     stream(world, 2)
     began = len(world.captured)
     stream(world, 2)

@@ -1,0 +1,80 @@
+"""Packets by classes of traffic: each goes over the connections that carry its class.
+
+This comes between the router and the encapsulation's sender where there are classes.
+"""
+
+from __future__ import annotations
+
+from typing import Deque, Iterable, Iterator, Sequence, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.data.send import Sender
+from ropeway.core.drops import Drop
+from ropeway.core.packet.traffic_class import Classifier
+from ropeway.core.strand.secure import Recent, SecureConnection, SecureStrand
+from ropeway.core.tables import Tables
+
+
+class ClassedSender:
+    """Sends runs over the connections that carry their class."""
+
+    __slots__ = ("_classifier", "_sender", "_tables")
+
+    def __init__(
+        self, sender: Sender, tables: Tables[SecureStrand], classifier: Classifier
+    ) -> None:
+        self._sender = sender
+        self._tables = tables
+        self._classifier = classifier
+
+    def send_over(
+        self,
+        strand: SecureStrand,
+        connections: Iterable[SecureConnection],
+        run: Sequence[bytes],
+        now: float,
+        partial: bool,
+    ) -> None:
+        """Send a run over those of the connections that carry its class."""
+        everywhere = connections is strand.carrying
+        for number, part in self._parts(run):
+            table = strand.classes[number]
+            table.packets += len(part)
+            chosen = table.carrying
+            if not everywhere:
+                chosen = tuple(c for c in connections if c in chosen)
+            if not chosen:
+                self._tables.dropped[Drop.OFF] += len(part)
+                continue
+            sealed = self._sender.send_over(strand, chosen, part, now, partial)
+            if table.kept and sealed is not None:
+                _keep(table.recent, Recent(now, sealed))
+
+    def repeat(self, now: float) -> None:
+        """Send again what may be lost, over the connections that were added."""
+        repeats, self._tables.repeats = self._tables.repeats, []
+        for table, connections, since in repeats:
+            for recent in table.recent:
+                if recent.at >= since and recent.at >= now - tuning.RECENT_S:
+                    self._sender.put(connections, *recent.sealed)
+                    table.repeated += len(recent.sealed.texts)
+
+    def _parts(self, run: Sequence[bytes]) -> Iterator[Tuple[int, Sequence[bytes]]]:
+        """Yield the class of each part of a run, and the part; most runs are of one flow."""
+        class_of = self._classifier.class_of
+        number, start = class_of(run[0]), 0
+        for at in range(1, len(run)):
+            if run[at][20:24] == run[at - 1][20:24] and len(run[at]) == len(run[at - 1]):
+                continue
+            other = class_of(run[at])
+            if other != number:
+                yield number, run[start:at]
+                number, start = other, at
+        yield number, run[start:] if start else run
+
+
+def _keep(recent: Deque[Recent], one: Recent) -> None:
+    """Keep what may have to be sent again, and forget what is too old or too much."""
+    recent.append(one)
+    while recent[0].at < one.at - tuning.RECENT_S or len(recent) > tuning.RECENT_RUNS:
+        recent.popleft()

@@ -1,0 +1,124 @@
+"""Which class of traffic a packet belongs to.
+
+A packet belongs to the first class that matches it. The answer is remembered by the bytes that can
+matter, so that a packet of a known flow costs one look-up.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, Hashable, Optional, Sequence, Tuple
+
+#: Protocols whose first four bytes after the IP header are two ports: TCP, UDP, DCCP and SCTP
+#: (https://www.iana.org/assignments/protocol-numbers).
+WITH_PORTS = frozenset((6, 17, 33, 132))
+#: Answers that are remembered; beyond it the memory starts anew.
+FLOWS_MAX = 4096
+#: Version 4 and a header of 20 bytes (RFC 791, section 3.1).
+_PLAIN = 0x45
+#: The bits of bytes 6 and 7 that make a packet a fragment: more fragments, and the offset.
+_FRAGMENT = 0x3F
+
+
+@dataclass(frozen=True)
+class Match:
+    """What packets of a class have in common: everything that is not None holds for them."""
+
+    #: Values of the DS field without ECN (RFC 2474), 0 to 63.
+    dscp: Optional[FrozenSet[int]] = None
+    #: IP protocols, 0 to 255.
+    protocols: Optional[FrozenSet[int]] = None
+    #: First and last port, one of which either end has. A fragment has no ports.
+    ports: Optional[Tuple[Tuple[int, int], ...]] = None
+    #: Networks as address and mask, of which either end is in one.
+    networks: Optional[Tuple[Tuple[int, int], ...]] = None
+    #: Largest IPv4 packet in bytes. A fragment is part of a larger one.
+    size_max: Optional[int] = None
+
+    def holds(self, packet: bytes) -> bool:
+        """Return whether a whole IPv4 packet is of this kind."""
+        if self.dscp is not None and packet[1] >> 2 not in self.dscp:
+            return False
+        if self.protocols is not None and packet[9] not in self.protocols:
+            return False
+        fragment = bool(packet[6] & _FRAGMENT or packet[7])
+        if self.size_max is not None and (fragment or len(packet) > self.size_max):
+            return False
+        if self.networks is not None and not self._is_inside(packet):
+            return False
+        return self.ports is None or (not fragment and self._has_port(packet))
+
+    def _is_inside(self, packet: bytes) -> bool:
+        ends = [int.from_bytes(packet[at : at + 4], "big") for at in (12, 16)]
+        networks = self.networks or ()
+        return any(end & mask == network for end in ends for network, mask in networks)
+
+    def _has_port(self, packet: bytes) -> bool:
+        start = (packet[0] & 15) * 4
+        if packet[9] not in WITH_PORTS or len(packet) < start + 4:
+            return False
+        ends = [int.from_bytes(packet[at : at + 2], "big") for at in (start, start + 2)]
+        return any(low <= end <= high for end in ends for low, high in self.ports or ())
+
+
+class Mode(enum.Enum):
+    """How many copies a class gets; the value is its name in the configuration."""
+
+    #: A copy over all connections, or over the best ones.
+    REDUNDANT = "redundant"
+    #: One copy while the best connection is known to keep the target, else one over each.
+    ADAPTIVE = "adaptive"
+    #: One copy over the best connection, more for a moment when it is left for another.
+    SINGLE = "single"
+
+
+@dataclass(frozen=True)
+class TrafficClass:
+    """A class of traffic and what becomes of it."""
+
+    name: str
+    match: Match
+    mode: Mode = Mode.REDUNDANT
+    #: Copies of a packet in mode redundant, 1 to 8; None for one over each connection.
+    copies: Optional[int] = None
+    #: Milliseconds that packets may take in mode adaptive, one way, 10 to 10000.
+    within_ms: float = 100.0
+    #: Names or shell patterns of links that never carry the class.
+    off: Tuple[str, ...] = ()
+
+
+class Classifier:
+    """Numbers the classes from 0; what matches none has the number after the last."""
+
+    __slots__ = ("_flows", "_matches", "_sizes")
+
+    def __init__(self, matches: Sequence[Match]) -> None:
+        self._matches = tuple(matches)
+        self._sizes = sorted({m.size_max for m in matches if m.size_max is not None})
+        self._flows: Dict[Hashable, int] = {}
+
+    def class_of(self, packet: bytes) -> int:
+        """Return the class of a whole IPv4 packet."""
+        if packet[0] != _PLAIN or packet[6] & _FRAGMENT or packet[7]:
+            return self.look_up(packet)
+        flow = (
+            packet[1],
+            packet[9],
+            packet[12:24] if packet[9] in WITH_PORTS else packet[12:20],
+            bisect.bisect_left(self._sizes, len(packet)) if self._sizes else 0,
+        )
+        known = self._flows.get(flow)
+        if known is None:
+            if len(self._flows) >= FLOWS_MAX:
+                self._flows.clear()
+            known = self._flows[flow] = self.look_up(packet)
+        return known
+
+    def look_up(self, packet: bytes) -> int:
+        """Return the class of a whole IPv4 packet without the memory."""
+        for number, match in enumerate(self._matches):
+            if match.holds(packet):
+                return number
+        return len(self._matches)

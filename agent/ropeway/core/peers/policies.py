@@ -1,0 +1,95 @@
+"""The classes of traffic: which connections carry each class of each strand.
+
+Written here, read by the data side: :attr:`ropeway.core.tables.Tables.classifier`, and in each
+strand :attr:`ropeway.core.strand.secure.SecureStrand.classes`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.packet.traffic_class import Classifier, TrafficClass
+from ropeway.core.peers.links import Links
+from ropeway.core.strand.policy import Chooser, Redundant, chooser_for
+from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
+from ropeway.core.tables import Tables
+
+
+class Policies:
+    """Has the choosers of all strands asked when something has changed."""
+
+    def __init__(self, tables: Tables[SecureStrand], links: Links) -> None:
+        self._tables = tables
+        self._links = links
+        #: In the order in which they match.
+        self.classes: Tuple[TrafficClass, ...] = ()
+        self._choosers: Dict[SecureStrand, List[Chooser]] = {}
+
+    def set_classes(self, classes: Sequence[TrafficClass], now: float) -> None:
+        """Take other classes, in the order in which they match; without any all is redundant."""
+        if tuple(classes) == self.classes:
+            return
+        self.classes = tuple(classes)
+        self._choosers.clear()
+        self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
+        for strand in self._tables.strands.values():
+            strand.classes = ()
+            for connection in strand.connections.values():
+                connection.probe_s = tuning.PROBE_S
+            self.look(strand, now)
+
+    def look(self, strand: SecureStrand, now: float) -> None:
+        """Choose again for a strand, because something was measured or has changed."""
+        if not self.classes:
+            return
+        choosers = self._choosers.get(strand)
+        if choosers is None:
+            # What matches no class goes over all.
+            choosers = [*map(chooser_for, self.classes), Redundant()]
+            self._choosers[strand] = choosers
+            strand.classes = tuple(ClassTable() for _ in choosers)
+        for chooser, table, off in zip(choosers, strand.classes, self._off()):
+            candidates = strand.carrying
+            if off:
+                candidates = tuple(c for c in candidates if not self._is_off(c, off))
+            before = table.carrying
+            table.carrying = chooser.choose(candidates, now)
+            table.kept = len(table.carrying) < len(candidates)
+            if chooser.repeat_since is not None:
+                added = tuple(c for c in table.carrying if c not in before)
+                self._tables.repeats.append((table, added, chooser.repeat_since))
+        for connection in strand.carrying:
+            connection.probe_s = min(chooser.probe_s(connection) for chooser in choosers)
+        if not strand.is_active(now):
+            for table in strand.classes:
+                table.recent.clear()
+
+    def forget(self, strand: SecureStrand) -> None:
+        """Forget a strand that is gone."""
+        self._choosers.pop(strand, None)
+
+    def status(self) -> List[Dict[str, Any]]:
+        """Return the classes, ready for JSON."""
+        return [{"name": one.name, "mode": one.mode.value} for one in self.classes]
+
+    def of_strand(self, strand: SecureStrand) -> List[Dict[str, Any]]:
+        """Return what carries each class of a strand, ready for JSON; the last one is the rest."""
+        names = [*(one.name for one in self.classes), None]
+        return [
+            {
+                "name": name,
+                "links": sorted({c.link for c in table.carrying}),
+                "packets": table.packets,
+                "repeated": table.repeated,
+            }
+            for name, table in zip(names, strand.classes)
+        ]
+
+    def _off(self) -> List[Tuple[str, ...]]:
+        return [*(one.off for one in self.classes), ()]
+
+    def _is_off(self, connection: SecureConnection, patterns: Tuple[str, ...]) -> bool:
+        link = self._links.get(connection.link)
+        return link is not None and any(fnmatch.fnmatchcase(link.name, one) for one in patterns)

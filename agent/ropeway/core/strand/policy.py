@@ -1,0 +1,203 @@
+"""Which of a strand's connections carry a class of traffic.
+
+A chooser decides for one class of one strand. It is asked whenever something was measured or has
+changed, never for a packet.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Protocol, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.packet.traffic_class import Mode, TrafficClass
+from ropeway.core.strand.estimate import Estimate
+from ropeway.core.strand.secure import SecureConnection
+from ropeway.core.strand.strand import NEVER
+
+Connections = Tuple[SecureConnection, ...]
+
+
+class Chooser(Protocol):
+    """Chooses the connections that carry one class of traffic of one strand."""
+
+    def choose(self, candidates: Connections, now: float) -> Connections:
+        """Return those of the candidates that carry the class from now on."""
+
+    @property
+    def repeat_since(self) -> Optional[float]:
+        """Since when packets may be lost that the last choice's new connections can repeat."""
+
+    def probe_s(self, connection: SecureConnection) -> float:
+        """Return how often a connection has to be measured while data flows, in seconds."""
+
+
+def cost_ms(estimate: Estimate, now: float) -> float:
+    """Return what weighs a path: its usual time one way, how that varies, and its troubles.
+
+    A path that loses much looks quick by its times alone, so losses weigh too.
+    """
+    if estimate.rtt_ms is None or estimate.rtt_var_ms is None:
+        return float("inf")
+    return (
+        estimate.rtt_ms / 2
+        + 2 * estimate.rtt_var_ms
+        + tuning.LOSS_COST_MS * (estimate.loss_out.share or 0.0)
+        + tuning.TROUBLE_COST_MS * estimate.troubles(now)
+    )
+
+
+class Redundant:
+    """Copies over all connections, or over the best ``copies`` of them."""
+
+    repeat_since = None
+
+    def __init__(self, copies: Optional[int] = None) -> None:
+        self._copies = copies
+        self._chosen: Connections = ()
+        self._chosen_at = NEVER
+
+    def choose(self, candidates: Connections, now: float) -> Connections:
+        """Return the candidates, or the best of them, spread over links and remotes."""
+        if self._copies is None or len(candidates) <= self._copies:
+            self._chosen = candidates
+        elif now >= self._chosen_at + tuning.CHOICE_S or not set(self._chosen) <= set(candidates):
+            self._chosen_at = now
+            self._chosen = self._best(candidates, self._copies, now)
+        return self._chosen
+
+    def _best(self, candidates: Connections, copies: int, now: float) -> Connections:
+        costs: Dict[SecureConnection, float] = {}
+        for one in candidates:
+            stays = tuning.SWITCH_SHARE if one in self._chosen else 1.0
+            costs[one] = stays * cost_ms(one.quality.estimate, now)
+        left = sorted(candidates, key=lambda one: costs[one])
+        chosen: List[SecureConnection] = []
+        while len(chosen) < copies:
+            apart = [c for c in left if not any(_share_an_end(c, one) for one in chosen)]
+            chosen.append((apart or left)[0])
+            left.remove(chosen[-1])
+        return tuple(chosen)
+
+    def probe_s(self, connection: SecureConnection) -> float:
+        """Return the pause that is usual: nothing here has to be known sooner."""
+        return tuning.PROBE_S
+
+
+class Steered:
+    """One copy over the best connection, and over all while that one is in trouble.
+
+    Trouble is an answer that does not come in time, a loss, or a time on the way that leaves too
+    little of what packets may take. All connections carry then for a while, longer each time that
+    trouble comes again soon. What was sent since the last answer is repeated.
+    """
+
+    def __init__(self, within_ms: Optional[float], late_ms: float, tolerates_loss: float) -> None:
+        """``within_ms`` is what packets may take, None for any time.
+
+        An answer that is late by ``late_ms`` is trouble, and so is a loss above the share
+        ``tolerates_loss``.
+        """
+        self._within_ms = within_ms
+        self._late_ms = late_ms
+        self._tolerates_loss = tolerates_loss
+        self._best: Optional[SecureConnection] = None
+        self._chosen: Connections = ()
+        self._all_until = NEVER
+        self._hold_s = tuning.HOLD_MIN_S
+        self.repeat_since: Optional[float] = None
+
+    def choose(self, candidates: Connections, now: float) -> Connections:
+        """Return the best candidate, or all of them."""
+        before, self.repeat_since = self._chosen, None
+        since = self._find_best(candidates, now) if len(candidates) > 1 else None
+        if len(candidates) < 2:
+            self._best = candidates[0] if candidates else None
+        alone = self._best is not None and now >= self._all_until
+        self._chosen = (self._best,) if alone and self._best is not None else candidates
+        if since is not None and before and set(self._chosen) - set(before):
+            self.repeat_since = since
+        return self._chosen
+
+    def probe_s(self, connection: SecureConnection) -> float:
+        """Return the pause that shows soon enough when a connection gets worse."""
+        return tuning.BEST_PROBE_S if connection is self._best else tuning.QUICK_PROBE_S
+
+    def _find_best(self, candidates: Connections, now: float) -> Optional[float]:
+        """Choose the best; return since when its packets may be lost if it is in trouble."""
+        best, since = self._best, None
+        if best is not None:
+            gone = best not in candidates
+            if not gone and not _is_known(best, now):
+                since = best.quality.estimate.confirmed_at
+                self._hold(tuning.HOLD_MIN_S, now)
+            elif gone or self._is_in_trouble(best, now):
+                since = best.quality.estimate.confirmed_at
+                best.quality.estimate.note_trouble(now)
+                self._hold_longer(now)
+            if gone:
+                best = None
+        good = [c for c in candidates if _is_known(c, now) and not self._is_in_trouble(c, now)]
+        other = min(good or candidates, key=lambda c: cost_ms(c.quality.estimate, now))
+        worse = best is not None and other is not best
+        if best is not None and worse and (since is not None or self._beats(other, best, now)):
+            best = None
+        if best is None:
+            # Make before break: all carry until the other one has shown that it does.
+            self._hold(tuning.HOLD_MIN_S, now)
+            best = other
+        self._best = best
+        if not good:
+            self._hold(tuning.HOLD_MIN_S, now)
+        return since
+
+    def _is_in_trouble(self, connection: SecureConnection, now: float) -> bool:
+        estimate = connection.quality.estimate
+        if now >= estimate.late_at(self._late_ms):
+            return True
+        if now < estimate.lost_at + tuning.LOSS_FRESH_S:
+            share = estimate.loss_out.share
+            if share is None or share > self._tolerates_loss:
+                return True
+        if self._within_ms is None or estimate.rtt_latest_ms is None or estimate.rtt_min_ms is None:
+            return False
+        one_way_ms = estimate.rtt_latest_ms - estimate.rtt_min_ms / 2
+        return one_way_ms > tuning.WITHIN_SHARE * self._within_ms
+
+    def _beats(self, one: SecureConnection, other: SecureConnection, now: float) -> bool:
+        """Return whether one is so much better that it is worth changing to it."""
+        mine, theirs = (cost_ms(c.quality.estimate, now) for c in (one, other))
+        return mine < tuning.SWITCH_SHARE * theirs
+
+    def _hold(self, seconds: float, now: float) -> None:
+        self._all_until = max(self._all_until, now + seconds)
+
+    def _hold_longer(self, now: float) -> None:
+        """Have all carry, for longer than last time if that was lately."""
+        if now >= self._all_until:
+            calm_s = now - self._all_until
+            if calm_s < tuning.HOLD_MEMORY * self._hold_s:
+                self._hold_s = min(tuning.HOLD_GROWTH * self._hold_s, tuning.HOLD_MAX_S)
+            else:
+                self._hold_s = tuning.HOLD_MIN_S
+        self._hold(self._hold_s, now)
+
+
+def chooser_for(what: TrafficClass) -> Chooser:
+    """Return a new chooser for a class."""
+    if what.mode is Mode.ADAPTIVE:
+        return Steered(what.within_ms, tuning.LATE_MIN_MS, tuning.ADAPTIVE_LOSS)
+    if what.mode is Mode.SINGLE:
+        return Steered(None, tuning.SINGLE_LATE_MS, tuning.SINGLE_LOSS)
+    return Redundant(what.copies)
+
+
+def _is_known(connection: SecureConnection, now: float) -> bool:
+    """Return whether a connection was measured lately, or an answer is still awaited."""
+    estimate = connection.quality.estimate
+    if estimate.rtt_ms is None:
+        return False
+    return now < estimate.echoed_at + tuning.OLD_S or estimate.is_awaited
+
+
+def _share_an_end(one: SecureConnection, other: SecureConnection) -> bool:
+    return one.link == other.link or one.far == other.far
