@@ -3,7 +3,12 @@
 ``run`` sends one real-time flow between two nodes without sockets, over each link alone and over
 all of them, faster than real time, and prints what became of it. Lost packets take for ever in its
 percentiles. ``missed`` counts packets that came after the deadline or never, ``gap`` is the longest
-time for which nothing new came, and ``cost`` all bytes sent as a multiple of one copy a packet.
+time for which nothing new came, ``cost`` all bytes sent as a multiple of one copy of each packet,
+and ``quiet`` the same in seconds in which no link alone misses anything, nor in the 5 before.
+
+``report`` does that for rides over real links and for one bad link of two, prints tables, writes
+build/emulator/report.json, and with --plot report.png, which needs matplotlib
+(.config/requirements/bench.txt).
 
 ``wire`` joins two network namespaces by such a link in real time, as root, until it is interrupted.
 """
@@ -15,17 +20,16 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
-from tests.emulator import spec
-from tests.emulator.flow import DEADLINE_MS, HEADINGS, Flow, row, table
-from tests.emulator.pair import EmulatedPair
+from tests.emulator import compare, report, spec
+from tests.emulator.compare import HEADINGS, MODES, Plan, table
+from tests.emulator.flow import DEADLINE_MS
 from tests.emulator.trace import TraceAbsent
 
-#: Fields of SecureSettings by mode.
-MODES: Dict[str, Dict[str, Any]] = {"redundant": {}}
+JOBS = 2
 
 
 def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -48,6 +52,12 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument("--deadline", type=float, default=DEADLINE_MS, metavar="MS")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true")
+    told = commands.add_parser("report", help="all modes over rides and flaws, and a plot")
+    told.add_argument("--mode", action="append", choices=sorted(MODES), help="all if none")
+    told.add_argument("--only", action="append", choices=[*report.RIDES, "flaws"])
+    told.add_argument("--seconds", type=float, default=1e9, help="of a ride, at most")
+    told.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
+    told.add_argument("--plot", action="store_true")
     wire = commands.add_parser("wire", help="a cable between namespaces, in real time")
     wire.add_argument("end", nargs=2, metavar="NETNS:INTERFACE=ADDRESS/LENGTH")
     wire.add_argument("--link", required=True, metavar="LINK", help="out: from the first end")
@@ -56,53 +66,55 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(chosen: argparse.Namespace) -> None:
     """Print a line for each link alone and for each mode over all of them."""
-    links = [spec.parse(text) for text in chosen.link]
-    plans: List[Tuple[str, List[spec.BothWays], Dict[str, Any]]] = [
-        (f"{number + 1} {link[0].name}", [link], {}) for number, link in enumerate(links)
-    ]
-    plans += [(mode, links, MODES[mode]) for mode in chosen.mode or ["redundant"]]
-    done: List[Tuple[str, Flow]] = []
+    plan = Plan(
+        "run",
+        tuple(chosen.link),
+        chosen.rate,
+        chosen.seconds,
+        chosen.size,
+        chosen.dscp,
+        chosen.port,
+        chosen.back,
+        chosen.seed,
+        chosen.deadline,
+    )
     began = time.monotonic()
-    for name, over, settings in plans:
-        pair = EmulatedPair(over, chosen.seed, **settings)
-        flow = pair.stream(
-            chosen.rate, chosen.size, chosen.seconds, chosen.dscp, chosen.port, chosen.back
-        )
-        done.append((name, flow))
-    took_s = time.monotonic() - began
-    speed = chosen.seconds * len(plans) / took_s
+    result = compare.run(plan, chosen.mode or ["redundant"])
+    speed = chosen.seconds * len(result.flows) / (time.monotonic() - began)
     if chosen.json:
-        figures = {name: flow.figures(chosen.deadline) for name, flow in done}
-        print(json.dumps({"seed": chosen.seed, "speed": round(speed, 2), "flows": figures}))
+        print(json.dumps({"speed": round(speed, 2), **result.figures()}))
     else:
-        print(table([HEADINGS, *(row(name, flow, chosen.deadline) for name, flow in done)]))
-        print(f"{len(done[0][1].sent_at)} packets each; {speed:.1f} times as fast as real time")
-    return 0
+        print(table([HEADINGS, *result.rows()]))
+        packets = len(next(iter(result.flows.values())).sent_at)
+        print(f"{packets} packets each; {speed:.1f} times as fast as real time")
 
 
-def wire(chosen: argparse.Namespace) -> int:
+def tell(chosen: argparse.Namespace) -> None:
+    """Print, write and draw the report."""
+    report.make(chosen.mode or list(MODES), chosen.only, chosen.seconds, chosen.jobs)
+    if chosen.plot:
+        print(f"drawn: {report.draw_last()}")
+
+
+def wire(chosen: argparse.Namespace) -> None:
     """Be a cable until interrupted."""
     # It needs pyroute2, which is not on every Python that tests the models.
     from tests.emulator import wire as real
 
-    try:
-        one, other = map(real.End.parse, chosen.end)
-        real.carry((one, other), spec.parse(chosen.link), chosen.seed, chosen.wait)
-    except real.WireWrong as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    one, other = map(real.End.parse, chosen.end)
+    real.carry((one, other), spec.parse(chosen.link), chosen.seed, chosen.wait)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
-        return run(chosen) if chosen.command == "run" else wire(chosen)
+        {"run": run, "report": tell, "wire": wire}[chosen.command](chosen)
     except (spec.SpecWrong, TraceAbsent) as error:
         print(error, file=sys.stderr)
         return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 DEADLINE_MS = 100.0
 LOST = math.inf
@@ -41,6 +41,8 @@ class Flow:
     duplicates: int = 0
     #: What was sent meanwhile, by link: (out, back), of all flows and of the nodes themselves.
     usage: List[Tuple[Usage, Usage]] = field(default_factory=list)
+    #: Bytes that went out over all links in each second, by second.
+    out_by_second: Dict[int, int] = field(default_factory=dict)
     #: The other flow of the same stream, in the other direction.
     back: Optional[Flow] = None
 
@@ -84,6 +86,17 @@ class Flow:
         single = self.copy_bytes * len(self.sent_at)
         return sum(out.bytes for out, _ in self.usage) / single if single else 0.0
 
+    def missed_seconds(self, deadline_ms: float = DEADLINE_MS) -> Set[int]:
+        """Return the seconds in which packets were sent that came too late or never."""
+        late = zip(self.sent_at, self.latencies_ms)
+        return {int(sent_at) for sent_at, latency in late if latency > deadline_ms}
+
+    def cost_within(self, seconds: Set[int]) -> Optional[float]:
+        """Return the cost in these seconds alone; None if nothing was sent in them."""
+        sent = sum(int(sent_at) in seconds for sent_at in self.sent_at)
+        out = sum(size for second, size in self.out_by_second.items() if second in seconds)
+        return out / (sent * self.copy_bytes) if sent else None
+
     def figures(self, deadline_ms: float = DEADLINE_MS) -> Dict[str, Any]:
         """Return everything for JSON; None for a percentile that was lost."""
         shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
@@ -106,32 +119,3 @@ class Flow:
 
 def _finite(value_ms: float) -> Optional[float]:
     return None if value_ms == LOST else round(value_ms, 3)
-
-
-HEADINGS = ("", "lost", "p50 ms", "p99 ms", "p99.9 ms", "missed", "gap ms", "cost")
-
-
-def row(name: str, flow: Flow, deadline_ms: float = DEADLINE_MS) -> Sequence[str]:
-    """Return one line of a table under HEADINGS."""
-    percentiles = (flow.percentile_ms(share) for share in (0.5, 0.99, 0.999))
-    return (
-        name,
-        f"{flow.lost}",
-        *("lost" if ms == LOST else f"{ms:.1f}" for ms in percentiles),
-        f"{flow.misses(deadline_ms)}",
-        f"{flow.longest_gap_ms:.0f}",
-        f"{flow.cost:.3f}",
-    )
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text in columns, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
-        )
-        for line in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)

@@ -44,6 +44,7 @@ TICKS_MAX = 1000
 #: Control frames whose time on the way is known afterwards, by direction.
 TRANSITS = 32
 
+_PROTOCOL_AT, _UDP = 9, 17
 _UDP_START = 20
 _NUMBER_AT = _UDP_START + UDP_SIZE
 SIZE_MIN = _NUMBER_AT + 6
@@ -256,7 +257,7 @@ class EmulatedPair:
         ``back_kbit`` is the rate of the thin one, 0 for none. The result has the usage of the
         links meanwhile.
         """
-        before = self.usage()
+        before, began_s = self.usage(), self.now
         flow = self.start(rate_kbit, size, duration_s, dscp, port, back)
         if back_kbit:
             flow.back = self.start(back_kbit, BACK_SIZE, duration_s, dscp, port, not back)
@@ -267,6 +268,10 @@ class EmulatedPair:
         ]
         if back:
             flow.usage = [ways[::-1] for ways in flow.usage]
+        for ways in self._ways:
+            for second, size in ways[back].by_second.items():
+                if began_s <= second < began_s + duration_s:
+                    flow.out_by_second[second] = flow.out_by_second.get(second, 0) + size
         self.run(LINGER_S)
         return flow
 
@@ -328,6 +333,8 @@ class EmulatedPair:
             self._collect(way.to)
 
     def _deliver(self, packet: bytes) -> None:
+        if packet[_PROTOCOL_AT] != _UDP:  # an ICMP error: no host was reached
+            return
         flow = self.flows[int.from_bytes(packet[_NUMBER_AT : _NUMBER_AT + 2], "big")]
         number = int.from_bytes(packet[_NUMBER_AT + 2 : SIZE_MIN], "big")
         if flow.delivered_at[number] == LOST:

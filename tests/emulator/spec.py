@@ -19,16 +19,19 @@ NUMBERS = (
     "queue_bytes",
 )
 
+#: The last of several rates lasts for so long, in seconds.
+LAST_S = 1e5
+
 HELP = """\
 A link is KEY=VALUE,... with the keys trace (a name), from_s (where in the trace to begin),
 rtt_ms or delay_ms (one way), jitter_ms, loss (0..1), burst (mean length of bursts of losses in
-packets, or in steps of burst_ms each), reorder (0..1), reorder_ms, rate_kbit, queue_ms or
-queue_bytes, black_hole (FROM-TO in s, more with a plus: 5-7+20-21). OUT | BACK has another one for
-the way back."""
+packets, or in steps of burst_ms each), reorder (0..1), reorder_ms, rate_kbit or rates (FROM:KBIT
+with FROM in s, joined by plus: 0:8000+10:500), queue_ms or queue_bytes, black_hole (FROM-TO in s,
+more with a plus: 5-7+20-21). OUT | BACK has another one for the way back."""
 
 
 class SpecWrong(ValueError):
-    """The text describes no link; a sentence."""
+    """The text describes no link, or no wire can be made of it; a sentence."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ def _options(given: Dict[str, str]) -> Dict[str, Any]:
         options["trace"] = played.cut(from_s, played.length_s - from_s) if from_s else played
     elif from_s:
         raise ValueError("from_s needs a trace")
+    if "rates" in given:
+        if "trace" in options:
+            raise ValueError("rates and a trace are two of the same: give one of them")
+        rates = [step.partition(":") for step in given.pop("rates").split("+")]
+        steps = [(float(at), float(rate)) for at, _, rate in rates]
+        options["trace"] = trace.steps(steps, steps[-1][0] + LAST_S)
     if "rtt_ms" in given:
         if "delay_ms" in given:
             raise ValueError("rtt_ms and delay_ms say the same: give one of them")

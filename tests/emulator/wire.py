@@ -26,7 +26,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from pyroute2.iproute.linux import IPRoute
 
 from tests.emulator.link import LinkModel
-from tests.emulator.spec import BothWays
+from tests.emulator.spec import BothWays, SpecWrong
 from tests.system.bed.topology import CLONE_NEWNET, IFA_F_NODAD, open_kernel
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
@@ -51,10 +51,6 @@ LOOK_S = 0.1
 LATE_S = 0.001
 
 
-class WireWrong(Exception):
-    """The wire cannot be made; a sentence."""
-
-
 @dataclass(frozen=True)
 class End:
     """An interface that the wire makes in a namespace, with its addresses."""
@@ -69,7 +65,7 @@ class End:
         place, _, addresses = text.partition("=")
         netns, colon, interface = place.partition(":")
         if not (colon and netns and interface and addresses):
-            raise WireWrong(f"{text!r} is no NETNS:INTERFACE=ADDRESS/LENGTH")
+            raise SpecWrong(f"{text!r} is no NETNS:INTERFACE=ADDRESS/LENGTH")
         return cls(netns, interface, tuple(addresses.split(",")))
 
     def make(self, far: str) -> None:
@@ -77,7 +73,7 @@ class End:
         try:
             kernel = open_kernel(self.netns)
         except FileNotFoundError:
-            raise WireWrong(
+            raise SpecWrong(
                 f"there is no namespace {self.netns}: make it with ip netns add"
             ) from None
         with kernel:
@@ -130,7 +126,7 @@ class Wire:
     def __init__(self, ends: Tuple[End, End], link: BothWays, seed: int, begun: bool) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(CLONE_NEWNET):
-            raise WireWrong("a wire needs a namespace of its own: run it as root")
+            raise SpecWrong("a wire needs a namespace of its own: run it as root")
         # A frame is due at a moment: the kernel must not save wake-ups by being late.
         libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
         self._sides: List[_Side] = []

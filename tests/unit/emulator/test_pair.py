@@ -1,11 +1,14 @@
 """Two real nodes over emulated links, against what the links alone must do to a flow."""
 
+import json
 import math
 
 import pytest
 
+from tests.emulator import report
 from tests.emulator.__main__ import main
-from tests.emulator.flow import LOST, Flow, Usage, table
+from tests.emulator.compare import Plan, run, table
+from tests.emulator.flow import LOST, Flow, Usage
 from tests.emulator.pair import EmulatedPair
 from tests.unit.emulator import traces
 
@@ -69,6 +72,14 @@ def test_a_link_that_dies_with_its_carrier_costs_the_other_nothing():
     during = [ms for at, ms in zip(flow.sent_at, flow.latencies_ms) if 2 < at < 8]
     assert during == pytest.approx([30] * len(during))
     assert flow.latencies_ms[0] == pytest.approx(10)
+
+
+def test_all_is_lost_where_the_only_link_carries_nothing_and_comes_again_afterwards():
+    pair = EmulatedPair(["delay_ms=10,black_hole=1-9"])
+    flow = pair.stream(400, 500, 15)
+    assert all(LOST == ms for at, ms in zip(flow.sent_at, flow.latencies_ms) if 1 < at < 9)
+    assert flow.longest_gap_ms > 8000
+    assert flow.latencies_ms[-1] == pytest.approx(10)
 
 
 def test_a_change_comes_at_its_time_and_an_interface_may_go_down():
@@ -141,6 +152,26 @@ def test_a_table_has_its_numbers_below_each_other():
     assert table([("", "a"), ("long", "1"), ("b", "100")]) == "        a\nlong    1\nb     100"
 
 
+def test_a_table_may_be_markdown():
+    text = table([("", "a"), ("b", "100")], markdown=True)
+    assert text == "|   |   a |\n| - | --: |\n| b | 100 |"
+
+
+def test_quiet_seconds_are_those_that_every_link_alone_carries_and_has_carried():
+    plan = Plan("t", ("delay_ms=5,black_hole=7-8", "delay_ms=9,loss=0 | delay_ms=1"), 400, 20, 500)
+    result = run(plan, ["redundant"])
+    assert result.quiet == {*range(7), *range(13, 20)}
+    # While the connection is not used after the black hole, there is one copy, and two else.
+    assert result.modes["redundant"].cost_within(result.quiet) == pytest.approx(2, rel=0.05)
+    assert result.modes["redundant"].cost_within(set()) is None
+    figures = result.figures()
+    assert list(figures["flows"]) == [
+        "1 delay_ms=5,black_hole=7-8", "2 delay_ms=9,loss=0", "redundant",
+    ]  # fmt: skip
+    late = figures["flows"]["redundant"]["late"]
+    assert (late[0], late[-1]) == (1, 0)
+
+
 def test_the_command_prints_a_line_for_each_link_and_for_all(capsys):
     arguments = ["run", "--link", "delay_ms=5", "--link", "delay_ms=7,loss=1 | delay_ms=7"]
     assert main([*arguments, "--rate", "100", "--seconds", "2"]) == 0
@@ -152,3 +183,13 @@ def test_the_command_prints_a_line_for_each_link_and_for_all(capsys):
 def test_the_command_says_what_is_wrong_with_a_link(capsys):
     assert main(["run", "--link", "beauty=1"]) == 2
     assert "no key beauty" in capsys.readouterr().err
+
+
+def test_the_report_has_each_mode_and_link_over_each_flaw(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "DIRECTORY", tmp_path)
+    arguments = ["report", "--only", "flaws", "--seconds", "1", "--jobs", "1"]
+    assert main([*arguments, "--mode", "redundant"]) == 0
+    assert capsys.readouterr().out.count("| redundant") == len(report.FLAWS)
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert [result["name"] for result in written["results"]] == list(report.FLAWS)
+    assert len(written["results"][0]["flows"]) == 3

@@ -37,6 +37,15 @@ def test_a_trace_is_named_and_begins_where_it_is_told(monkeypatch, tmp_path):
     assert (out.name, out.options["trace"].rate_kbit) == ("slow", [2])
 
 
+def test_rates_follow_each_other_and_the_last_one_stays():
+    (out, _) = spec.parse("rtt_ms=30,rates=0:8000+10:500+15:9000,queue_ms=9000")
+    steps = out.options["trace"]
+    assert [steps.rate_kbit[steps.row(at)] for at in (9, 10, 14, 15, 9000)] == [
+        8000, 500, 500, 9000, 9000,
+    ]  # fmt: skip
+    assert out.options["delay_ms"] == 15
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -49,6 +58,8 @@ def test_a_trace_is_named_and_begins_where_it_is_told(monkeypatch, tmp_path):
         ("burst=3", "loss has to be"),
         ("rate_kbit=0", "more than 0"),
         ("queue_ms=1,queue_bytes=1", "not both"),
+        ("rates=5:100", "from 0 s"),
+        ("rates=fast", "could not convert"),
         ("black_hole=5", "could not convert"),
     ],
 )
