@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Awaitable, Callable, Dict, List, Optional, Tuple
 
 from ropeway import __version__
+from ropeway.app.monitor import page
 from ropeway.app.monitor.server import Reply, Server, endpoint, names_of
 from ropeway.app.monitor.source import Source, over
 
@@ -61,7 +62,17 @@ def routes_to(source: Source) -> Dict[str, Callable[[], Awaitable[Reply]]]:
         code = HTTPStatus.OK if answer.fault is None else HTTPStatus.SERVICE_UNAVAILABLE
         return Reply(json.dumps(shown).encode("ascii"), "application/json", code)
 
-    return {"/metrics": exposition, "/status.json": status}
+    def kept(reply: Reply) -> Callable[[], Awaitable[Reply]]:
+        async def give() -> Reply:
+            return reply
+
+        return give
+
+    return {
+        **{path: kept(reply) for path, reply in page.replies().items()},
+        "/metrics": exposition,
+        "/status.json": status,
+    }
 
 
 async def _run(listen: Tuple[str, int], host_names: List[str], control: str) -> None:

@@ -79,6 +79,12 @@ def test_the_status_is_served_as_json():
     assert json.loads(body) == {"fault": None, "status": recorded.status()}
 
 
+def test_the_page_is_served_under_the_root():
+    code, headers, body = get("/")
+    assert (code, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'<script src="/page.js" defer></script>' in body
+
+
 def test_head_gives_headers_alone():
     code, headers, body = get(method="HEAD")
     assert (code, body) == (200, b"")
