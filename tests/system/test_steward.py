@@ -39,6 +39,12 @@ STOP_S = 5.0
 #: The keeper gives a steward so long to remove what it made.
 CLEAN_UP_S = 8.0
 PATIENCE_S = 30.0
+#: A steward that hangs at the second order of a start: a disk that does not answer, say.
+HANG = """
+import time
+from ropeway.steward import state
+state.begin = lambda name: time.sleep(60)
+"""
 CUTS = {
     "carrier lost": (Port.unplug, Port.plug),
     "silently blocked": (Port.block, Port.unblock),
@@ -325,6 +331,19 @@ def test_hanging_steward_keeps_nobody_waiting(each_pair: Pair) -> None:
     pair.wait_whole(a, b)
     assert a.terminate() == 0, a.log()
     assert left_behind(a) == []
+
+
+def test_agent_that_is_starting_stops_before_it_is_through(pair: Pair) -> None:
+    a = pair.a_agent()
+    a.cheat = HANG
+    a.launch_only()
+    until(lambda: a.control_path.exists(), PATIENCE_S, a.log)
+    seconds, status = timed(a.terminate)
+    print(f"stopped after {seconds:.1f} s\n{a.log()}")
+    assert status == 0
+    assert seconds < STOP_S
+    assert "is ready" not in a.log()
+    until(lambda: not left_behind(a), CLEAN_UP_S, lambda: f"{left_behind(a)}")
 
 
 def test_reload_is_made_after_the_steward_has_come_back(pair: Pair) -> None:

@@ -28,6 +28,8 @@ Handler = Callable[[Any, List[int], float], None]
 CALL_LIMIT_S = 25.0
 #: Removing what was made takes no longer: an nft that hangs is given up before.
 STOP_LIMIT_S = 4.0
+#: While a start waits, it is looked at this often whether the agent has to stop.
+STOP_LOOK_S = 0.1
 
 #: Whether the steward answers is asked this often; one that has not answered for longer hangs.
 PING_EVERY_S = 10.0
@@ -56,6 +58,10 @@ class StewardGone(Exception):
     """The steward has ended, or takes too long."""
 
 
+class Interrupted(Exception):
+    """The agent has to stop, so nothing is waited for."""
+
+
 class Steward:
     """The steward as the engine sees it.
 
@@ -80,6 +86,8 @@ class Steward:
         self._hangs = False
         # Why the steward did not do what it was asked for, as a sentence.
         self._refused = ""
+        #: Says whether the agent has to stop.
+        self.has_to_stop: Callable[[], bool] = lambda: False
         self._came: Callable[[float], None] = lambda now: None
         self._went: Callable[[float], None] = lambda now: None
         #: The process ID of the steward that runs; 0 while none does.
@@ -92,7 +100,8 @@ class Steward:
     def call(self, order: orders.Order, *kinds: Type[Any]) -> Tuple[Any, List[int]]:
         """Give an order, and wait for an answer of one of the `kinds`.
 
-        Other answers go to their handlers. `StewardGone` where none comes.
+        Other answers go to their handlers. `StewardGone` where none comes, `Interrupted` if the
+        agent has to stop.
         """
         self.send(order)
         return self.wait_for(*kinds)
@@ -113,15 +122,20 @@ class Steward:
         return found[0]
 
     def wait_until(self, condition: Callable[[], bool], limit_s: float) -> None:
-        """Serve the pipe until `condition` holds; `StewardGone` where it does not in time."""
+        """Serve the pipe until `condition` holds; `StewardGone` where it does not in time.
+
+        `Interrupted` if the agent has to stop.
+        """
         end = time.monotonic() + limit_s
         while not condition():
             left_s = end - time.monotonic()
+            if self.has_to_stop():
+                raise Interrupted
             if left_s <= 0:
                 raise StewardGone(f"the steward has not answered within {limit_s:g} s")
             if self._lost or (self._keeper is None and self._pipe is None):
                 raise StewardGone("the steward has ended")
-            self._serve_once(left_s)
+            self._serve_once(min(left_s, STOP_LOOK_S))
 
     def _serve_once(self, timeout_s: float) -> None:
         waiting = select.poll()
@@ -214,6 +228,7 @@ class Steward:
 
     def stop(self) -> None:
         """Have what was made removed, and wait for that."""
+        self.has_to_stop = lambda: False
         if self._pipe is not None:
             # What it tells from now on would be answered with more orders.
             self._handlers.clear()

@@ -98,6 +98,20 @@ def test_order_to_a_steward_that_is_killed_before_the_loop_runs_is_a_sentence(st
     os.kill(steward.pid, signal.SIGKILL)
 
 
+def test_call_ends_soon_when_the_agent_has_to_stop(steward):
+    ask(steward)
+    os.kill(steward.pid, signal.SIGSTOP)
+    asked = []
+    steward.has_to_stop = lambda: asked.append(steward.pid) or len(asked) > 1
+    with pytest.raises(client.Interrupted):
+        steward.call(orders.ReadConfiguration(2), answers.ConfigurationRead)
+    os.kill(steward.pid, signal.SIGCONT)
+    # Its end is waited for all the same.
+    pid = steward.pid
+    steward.stop()
+    assert steward.pid == 0 != pid
+
+
 def test_start_ends_at_once_when_the_steward_does(steward):
     ask(steward)
     os.kill(steward.pid, signal.SIGKILL)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 from typing import Any, Dict, List, Optional, Tuple
 
 from ropeway import __version__
@@ -43,7 +42,7 @@ from ropeway.kernel.clock import boot_clock
 from ropeway.kernel.features import ON
 from ropeway.kernel.tun import OpenedDevice, Tun
 from ropeway.steward import answers, orders
-from ropeway.steward.client import CALL_LIMIT_S, Steward, StewardGone
+from ropeway.steward.client import CALL_LIMIT_S, Interrupted, Steward, StewardGone
 from ropeway.steward.orders import Silent, Wish
 
 log = logging.getLogger("ropeway")
@@ -102,15 +101,19 @@ class Engine:
             stack.callback(self.loop.close)
             signals = Signals(self.loop, lambda now: self.reload.ask(now))
             stack.callback(signals.close)
+            self.steward.has_to_stop = lambda: bool(signals.stopped_by)
             try:
                 self._start(stack, granted)
             except StewardGone as error:
                 raise StartError(f"{error}: look at what it has logged") from error
+            except Interrupted:
+                log.info("stopping on %s, before the start was through", signals.stopped_by_name)
+                return
             systemd.notify("READY=1")
             log.info("ropeway %s is ready as %s", __version__, self._config.device_address)
             chores.Garbage.spare_what_there_is()
             self.loop.run(self.pump)
-            log.info("stopping on %s", signal.Signals(signals.stopped_by).name)
+            log.info("stopping on %s", signals.stopped_by_name)
             if self._callers is not None:
                 self._callers.remember()
             self.budgets.finish()

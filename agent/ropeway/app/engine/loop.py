@@ -201,6 +201,11 @@ class Signals:
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._before: Dict[int, Any] = {n: signal.signal(n, self.note) for n in numbers}
 
+    @property
+    def stopped_by_name(self) -> str:
+        """The name of the signal that stopped the loop, such as "SIGTERM"."""
+        return signal.Signals(self.stopped_by).name
+
     def note(self, number: int, _frame: Any) -> None:
         """Take a signal; the loop wakes, because Python writes to the wake-up descriptor."""
         if number == signal.SIGHUP:
