@@ -79,6 +79,8 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         assert contents[path].startswith("-r"), path
     schema = contents["/usr/share/ropeway/config.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/config/config.schema.json")
+    schema = contents["/usr/share/ropeway/status.schema.json"]
+    assert schema.endswith("../../lib/ropeway/ropeway/app/control/status.schema.json")
 
 
 def test_it_brings_the_pinned_pyroute2_along(package: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import stat
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.system.bed.agents import ROOT, Agent
@@ -33,6 +34,19 @@ OTHER_PYTHONS = sorted((ROOT / "build").glob("venv-3.*/bin/python")) or [Path(sy
 
 def bare_agent(pair: Pair) -> Agent:
     return pair.a_agent()
+
+
+def test_status_has_what_its_published_schema_names_and_nothing_else(each_pair: Pair) -> None:
+    a, _ = each_pair.start()
+    ping(each_pair.a, each_pair.b_address, count=20, interval_s=0.005)
+    printed = a.cli("status", "--schema")
+    assert printed.returncode == 0, printed.stderr
+    schema = jsonschema.Draft7Validator(json.loads(printed.stdout))
+    told = a.cli("status", "--json", "--control", str(a.control_path))
+    assert told.returncode == 0, told.stderr
+    status = json.loads(told.stdout)
+    assert status["peers"][0]["delivered"] == 20
+    assert [error.message for error in schema.iter_errors(status)] == []
 
 
 def test_every_error_of_a_configuration_is_named_at_once(pair: Pair, tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     pubkey.set_defaults(run=_pubkey)
 
     status = commands.add_parser("status", help="show devices, hosts and connections")
-    status.add_argument("--json", action="store_true", help="print everything as JSON")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print everything as JSON")
+    how.add_argument("--schema", action="store_true", help="print the JSON Schema of that")
     _add_control(status)
     status.set_defaults(run=_status)
 
@@ -439,6 +441,11 @@ def _open_untouched(path: str, flags: int) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.schema:
+        from ropeway.app.control.tree import SCHEMA_PATH
+
+        print(SCHEMA_PATH.read_text(encoding="utf-8"), end="")
+        return EXIT_OK
     status = client.request(options.control, {"command": "status"})
     if options.json:
         import json

@@ -271,7 +271,8 @@ class FakeKernel:
             watch, "preferred_source", lambda name, far: self.sources.get((name, far))
         )
         monkeypatch.setattr(process, "forbid_dumps", lambda: setattr(self, "dumpable", False))
-        monkeypatch.setattr(process, "serve_promptly", lambda: {"nice": 0})
+        granted = {"nice": 0, "autogroup": 0, "slice_us": 100, "memory_lock": "on"}
+        monkeypatch.setattr(process, "serve_promptly", lambda: granted)
         monkeypatch.setattr(interfaces, "interfaces", self.dump)
         monkeypatch.setattr(kernel_device, "configure", self.configure)
         monkeypatch.setattr(kernel_device, "leave_unqueued", lambda _: None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from ropeway.core.endpoint import endpoint_text, without_prefix
 
+SCHEMA_PATH = Path(__file__).with_name("status.schema.json")
+"""The JSON Schema of what is rendered here."""
 STATE_ESTABLISHED = 2
 NOT_ASKED_FOR = "not asked for"
 NOT_CARRIED = (("multicast", "multicast"), ("broadcast", "broadcast"), ("ipv6", "IPv6"))

@@ -40,6 +40,7 @@ from ropeway.steward.netlink import device as kernel_device
 from ropeway.steward.netlink import steering
 from ropeway.steward.netlink.steering import Steering
 from ropeway.steward.settings import settings_of
+from tests.unit.app.control import status_schema
 from tests.unit.app.fake_kernel import FakeKernel, interface
 from tests.unit.app.local_steward import make_agent
 from tests.unit.core.classic_world import encode
@@ -168,7 +169,10 @@ def run(agent, steps):
 
 
 def ask(settings, **message):
-    return client.request(settings.control.path, message)
+    answer = client.request(settings.control.path, message)
+    if message["command"] == "status":
+        assert status_schema.faults(answer) == []
+    return answer
 
 
 def connections(settings):
