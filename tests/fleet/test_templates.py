@@ -283,6 +283,30 @@ def test_packets_grow_as_old_as_a_host_lets_them(
     assert "max_age_s" not in configuration(tmp_path, "vm2")
 
 
+def test_links_have_the_budgets_of_the_inventory(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    links = {"wwan*": {"budget": {"bytes": "5GB", "per": "month", "reset_day": 15}}}
+    other = {"enp0s3": {"budget": {"bytes": 10**9, "per": "day", "then": "never"}}}
+    inventory["vm0"]["ropeway_links"] = links
+    inventory["vm2"]["ropeway_links"] = None
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "other", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
+         "links": other},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["links"] == links
+    assert configuration(tmp_path, "vm0", "other")["links"] == other
+    # An agent of before this key takes what names it not.
+    for host, network in (("vm0", "lab"), ("vm1", None), ("vm2", None)):
+        found = configuration(tmp_path, host, *([network] if network else []))
+        assert "links" not in found
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

@@ -121,6 +121,7 @@ def networks(
             "max_age_s": main["max_age_s"],
             "offload_disable": main["offload_disable"],
             "cpu_latency_us": main["cpu_latency_us"],
+            "links": {},
             "expected_peers": [],
             "expected_links": [],
             **given,

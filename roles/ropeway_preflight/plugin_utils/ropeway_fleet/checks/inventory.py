@@ -10,6 +10,7 @@ from .extra_networks import extra_network_problems
 from .groups import group_problems, hosts_in, shared_problems
 from .host import Host, read_host
 from .lans import lan_problems
+from .links import link_problems
 from .management import management_problems
 from .reachability import (
     address_required_problems,
@@ -19,7 +20,13 @@ from .reachability import (
 )
 from .reading import read_variables
 from .role_options import option_problems
-from .settings import cpu_latency_problems, device_problems, max_age_problems, secure_problems
+from .settings import (
+    cpu_latency_problems,
+    device_problems,
+    is_secure,
+    max_age_problems,
+    secure_problems,
+)
 from .variables import INVENTORY_VARIABLES, unknown_variable_problems
 from .virtual_addresses import read_record, reserved, virtual_address_problems
 from .virtual_network import shared_value_problems
@@ -80,6 +87,9 @@ def _value_problems(
             name, "ropeway_cpu_latency_us", read[name].get("ropeway_cpu_latency_us")
         )
         yield from max_age_problems(name, "ropeway_max_age_s", read[name].get("ropeway_max_age_s"))
+        yield from link_problems(
+            name, "ropeway_links", read[name].get("ropeway_links"), is_secure(read[name])
+        )
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])
     yield from tolerated_problems(hosts, read)
