@@ -208,9 +208,12 @@ TRANSIT_MIN_S = 60.0
 QUEUE_SLACK_MS = 1.0
 #: Rates are worked out over this time, or longer where fewer control frames come.
 RATE_S = 1.0
-#: A policy that measures paths probes the best one and the others so often while data flows, and
-#: their answers have to be no further apart.
+#: A policy that measures paths asks for an answer every QUICK_PROBE_S while data flows. On the best
+#: one it asks more often, up to the first number, as long as questions of so many kbit are no
+#: larger share of what it carries than the third. Answers may be so close together as the last.
 BEST_PROBE_S = 0.025
+PROBE_KBIT = 1.0
+PROBE_SHARE = 0.02
 QUICK_ANSWER_PAUSE_S = 0.008
 #: A path without an answer for so long is not known any more.
 OLD_S = 1.0
@@ -241,6 +244,6 @@ CHOICE_S = 1.0
 TROUBLE_COST_MS = 20.0
 TROUBLE_HALF_S = 30.0
 LOSS_COST_MS = 1000.0
-#: What was sent over some connections only is kept for so long, and so many runs of each class.
+#: What was sent over some connections only is kept for so long, and so many bytes of each class.
 RECENT_S = 0.3
-RECENT_RUNS = 512
+RECENT_BYTES = 1 << 18

@@ -110,7 +110,7 @@ def test_the_diagram_of_states_is_the_table():
         f"the lowest of the last {tuning.TRANSIT_MIN_S:g} to {2 * tuning.TRANSIT_MIN_S:g} s",
         f"above the lowest one, and {tuning.QUEUE_SLACK_MS:g} ms more",
         f"asks for an answer every {tuning.QUICK_PROBE_S:g} s",
-        f"every {tuning.BEST_PROBE_S:g} s on the one that carries a class of traffic alone",
+        f"up to every {tuning.BEST_PROBE_S:g} s on the one that carries a class of traffic alone",
         f"are at least {1000 * tuning.QUICK_ANSWER_PAUSE_S:g} ms apart",
         f"Of more than {MAX_ANNOUNCED} endpoints the first {MAX_ANNOUNCED} count",
         f"beyond {MAX_ANNOUNCED} none is announced",

@@ -5,13 +5,13 @@ This comes between the router and the encapsulation's sender where there are cla
 
 from __future__ import annotations
 
-from typing import Deque, Iterable, Iterator, Sequence, Tuple
+from typing import Iterable, Iterator, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
 from ropeway.core.packet.traffic_class import Classifier
-from ropeway.core.strand.secure import Recent, SecureConnection, SecureStrand
+from ropeway.core.strand.secure import ClassTable, Recent, SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
 
@@ -48,7 +48,7 @@ class ClassedSender:
                 continue
             sealed = self._sender.send_over(strand, chosen, part, now, partial)
             if table.kept and sealed is not None:
-                _keep(table.recent, Recent(now, sealed))
+                _keep(table, Recent(now, sealed, sum(map(len, sealed.texts))))
 
     def repeat(self, now: float) -> None:
         """Send again what may be lost, over the connections that were added."""
@@ -73,8 +73,12 @@ class ClassedSender:
         yield number, run[start:] if start else run
 
 
-def _keep(recent: Deque[Recent], one: Recent) -> None:
+def _keep(table: ClassTable, one: Recent) -> None:
     """Keep what may have to be sent again, and forget what is too old or too much."""
+    recent = table.recent
     recent.append(one)
-    while recent[0].at < one.at - tuning.RECENT_S or len(recent) > tuning.RECENT_RUNS:
-        recent.popleft()
+    table.recent_bytes += one.size
+    while recent[0].at < one.at - tuning.RECENT_S or table.recent_bytes > tuning.RECENT_BYTES:
+        table.recent_bytes -= recent.popleft().size
+        if not recent:
+            break

@@ -26,12 +26,15 @@ class Policies:
         #: In the order in which they match.
         self.classes: Tuple[TrafficClass, ...] = ()
         self._choosers: Dict[SecureStrand, List[Chooser]] = {}
+        # Patterns of links that never carry a class, by class; the rest goes over all.
+        self._off: Tuple[Tuple[str, ...], ...] = ()
 
     def set_classes(self, classes: Sequence[TrafficClass], now: float) -> None:
         """Take other classes, in the order in which they match; without any all is redundant."""
         if tuple(classes) == self.classes:
             return
         self.classes = tuple(classes)
+        self._off = (*(one.off for one in classes), ())
         self._choosers.clear()
         self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
         for strand in self._tables.strands.values():
@@ -50,7 +53,7 @@ class Policies:
             choosers = [*map(chooser_for, self.classes), Redundant()]
             self._choosers[strand] = choosers
             strand.classes = tuple(ClassTable() for _ in choosers)
-        for chooser, table, off in zip(choosers, strand.classes, self._off()):
+        for chooser, table, off in zip(choosers, strand.classes, self._off):
             candidates = strand.carrying
             if off:
                 candidates = tuple(c for c in candidates if not self._is_off(c, off))
@@ -64,7 +67,7 @@ class Policies:
             connection.probe_s = min(chooser.probe_s(connection) for chooser in choosers)
         if not strand.is_active(now):
             for table in strand.classes:
-                table.recent.clear()
+                table.forget_recent()
 
     def forget(self, strand: SecureStrand) -> None:
         """Forget a strand that is gone."""
@@ -86,9 +89,6 @@ class Policies:
             }
             for name, table in zip(names, strand.classes)
         ]
-
-    def _off(self) -> List[Tuple[str, ...]]:
-        return [*(one.off for one in self.classes), ()]
 
     def _is_off(self, connection: SecureConnection, patterns: Tuple[str, ...]) -> bool:
         link = self._links.get(connection.link)

@@ -119,8 +119,15 @@ class Steered:
         return self._chosen
 
     def probe_s(self, connection: SecureConnection) -> float:
-        """Return the pause that shows soon enough when a connection gets worse."""
-        return tuning.BEST_PROBE_S if connection is self._best else tuning.QUICK_PROBE_S
+        """Return the pause that shows soon enough when a connection gets worse.
+
+        The best one is measured the more often the more it carries: that costs a share of it.
+        """
+        rate_kbit = connection.quality.estimate.rate_out.kbit
+        if connection is not self._best or not rate_kbit:
+            return tuning.QUICK_PROBE_S
+        pause_s = tuning.PROBE_KBIT / (tuning.PROBE_SHARE * rate_kbit)
+        return min(max(pause_s, tuning.BEST_PROBE_S), tuning.QUICK_PROBE_S)
 
     def _find_best(self, candidates: Connections, now: float) -> Optional[float]:
         """Choose the best; return since when its packets may be lost if it is in trouble."""

@@ -68,12 +68,14 @@ class Recent(NamedTuple):
     #: In monotonic seconds.
     at: float
     sealed: Sealed
+    #: Bytes of its ciphertexts.
+    size: int
 
 
 class ClassTable:
     """What the data side needs to know of one class of traffic of a strand, and its notes."""
 
-    __slots__ = ("carrying", "kept", "packets", "recent", "repeated")
+    __slots__ = ("carrying", "kept", "packets", "recent", "recent_bytes", "repeated")
 
     def __init__(self) -> None:
         #: The connections that carry the class, of those that carry the strand.
@@ -81,9 +83,15 @@ class ClassTable:
         #: Whether packets are kept for a while, since other connections may have to repeat them.
         self.kept = False
         self.recent: Deque[Recent] = deque()
+        self.recent_bytes = 0
         #: Packets that were sent, and those that were sent again over other connections.
         self.packets = 0
         self.repeated = 0
+
+    def forget_recent(self) -> None:
+        """Keep nothing that was sent."""
+        self.recent.clear()
+        self.recent_bytes = 0
 
 
 class SecureConnection(Connection):
