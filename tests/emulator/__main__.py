@@ -25,7 +25,7 @@ from typing import Optional, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
 from tests.emulator import compare, report, spec
-from tests.emulator.compare import HEADINGS, MODES, Plan, table
+from tests.emulator.compare import CLASSES, HEADINGS, Plan, table
 from tests.emulator.flow import DEADLINE_MS
 from tests.emulator.trace import TraceAbsent
 
@@ -42,7 +42,7 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="a flow over emulated links, faster than real time")
     run.add_argument("--link", action="append", required=True, metavar="LINK")
-    run.add_argument("--mode", action="append", choices=sorted(MODES), help="redundant if none")
+    run.add_argument("--mode", action="append", choices=sorted(CLASSES), help="redundant if none")
     run.add_argument("--rate", type=float, default=2000, metavar="KBIT", help="of IP packets")
     run.add_argument("--size", type=int, default=1000, metavar="BYTES", help="of an IP packet")
     run.add_argument("--seconds", type=float, default=60)
@@ -53,7 +53,7 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true")
     told = commands.add_parser("report", help="all modes over rides and flaws, and a plot")
-    told.add_argument("--mode", action="append", choices=sorted(MODES), help="all if none")
+    told.add_argument("--mode", action="append", choices=sorted(CLASSES), help="all if none")
     told.add_argument("--only", action="append", choices=[*report.RIDES, "flaws"])
     told.add_argument("--seconds", type=float, default=1e9, help="of a ride, at most")
     told.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
@@ -93,7 +93,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def tell(chosen: argparse.Namespace) -> None:
     """Print, write and draw the report."""
-    report.make(chosen.mode or list(MODES), chosen.only, chosen.seconds, chosen.jobs)
+    report.make(chosen.mode or list(CLASSES), chosen.only, chosen.seconds, chosen.jobs)
     if chosen.plot:
         print(f"drawn: {report.draw_last()}")
 

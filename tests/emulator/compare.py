@@ -7,12 +7,16 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
+from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.emulator.flow import DEADLINE_MS, LOST, Flow
 from tests.emulator.pair import EmulatedPair
 from tests.emulator.spec import parse
 
-#: Fields of both nodes' SecureSettings, by mode.
-MODES: Dict[str, Dict[str, Any]] = {"redundant": {}}
+#: The classes of both nodes, by mode: one for all packets. Without any, all links carry all.
+CLASSES: Dict[str, Tuple[TrafficClass, ...]] = {
+    mode.value: () if mode is Mode.REDUNDANT else (TrafficClass("all", Match(), mode),)
+    for mode in Mode
+}
 #: A second is quiet if every link alone is in time in it, and was for so long before.
 QUIET_S = 5
 
@@ -132,7 +136,7 @@ def _be_nice() -> None:
 
 
 def _flow(plan: Plan, links: Sequence[str], mode: str) -> Flow:
-    pair = EmulatedPair(links, plan.seed, **MODES[mode])
+    pair = EmulatedPair(links, plan.seed, classes=CLASSES[mode])
     return pair.stream(plan.rate_kbit, plan.size, plan.seconds, plan.dscp, plan.port, plan.back)
 
 

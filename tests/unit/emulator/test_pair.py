@@ -172,6 +172,16 @@ def test_quiet_seconds_are_those_that_every_link_alone_carries_and_has_carried()
     assert (late[0], late[-1]) == (1, 0)
 
 
+def test_every_mode_is_compared_by_what_it_costs():
+    links = ("delay_ms=10", "delay_ms=30")
+    result = run(Plan("t", links, 2000, 10, 500), ["redundant", "adaptive", "single"])
+    costs = {mode: flow.cost for mode, flow in result.modes.items()}
+    assert costs["redundant"] == pytest.approx(2, rel=0.02)
+    assert costs["adaptive"] < 1.5
+    assert costs["single"] < 1.5
+    assert all(flow.lost == 0 for flow in result.modes.values())
+
+
 def test_the_command_prints_a_line_for_each_link_and_for_all(capsys):
     arguments = ["run", "--link", "delay_ms=5", "--link", "delay_ms=7,loss=1 | delay_ms=7"]
     assert main([*arguments, "--rate", "100", "--seconds", "2"]) == 0
