@@ -7,6 +7,7 @@ import ipaddress
 from typing import Any, Dict, Optional, Set, Tuple
 
 from ropeway.app.config.budgets import check_budgets
+from ropeway.app.config.classes import check_classes
 from ropeway.app.config.endpoints import (
     _ip_address,
     address_at,
@@ -61,6 +62,7 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
             f"write a number of seconds from 0.1 to 60, or 0 for no bound, not {max_age_s:g}",
         )
     check_budgets(data, faults)
+    check_classes(data, network, faults)
     _check_peers(data, network, own, router, faults)
     _check_named_addresses(data, network, faults)
 

@@ -61,6 +61,9 @@ def _dotted(path: KeyPath) -> str:
 
 _BARE_BRACKETS = re.compile(rb"""(?<!["'])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:[0-9]""")
 
+#: To YAML 1.1, off is a boolean; as the name of a setting it is a word.
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:bool")
+
 
 def values(text: bytes, faults: Faults) -> Any:
     """Return the values in a YAML file; None, with a fault, if it cannot be read."""
@@ -100,7 +103,7 @@ def _value(node: Any, path: KeyPath, loader: Any, faults: Faults, above: List[An
         values: Dict[str, Any] = {}
         for key_node, value_node in node.value:
             key_line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _KEY_TAGS:
                 # [2001:db8::3]:51840 without quotes is a mapping whose key is a list.
                 sentence = (
                     "put an address in brackets into quotes"

@@ -8,6 +8,7 @@ from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from ropeway.app.store import keys
 from ropeway.core.endpoint import Endpoint
+from ropeway.core.packet.traffic_class import TrafficClass
 
 DEFAULT_PATH = "/etc/ropeway/ropeway.yaml"
 DEFAULT_DEVICE_NAME = "ropeway0"
@@ -123,6 +124,8 @@ class Config:
     """secure only, as all that follows."""
     budgets: Tuple[Tuple[str, Budget], ...] = ()
     """By interface name or shell pattern, in the order of the file; secure only."""
+    classes: Tuple[TrafficClass, ...] = ()
+    """In the order in which they match."""
     port: int = DEFAULT_PORT
     rollover_s: float = DEFAULT_ROLLOVER_S
     private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
@@ -176,6 +179,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "max_age_s": "max_age_s",
         "cpu_latency_us": "cpu_latency_us",
         "budgets": "links",
+        "classes": "classes",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from ropeway.app.config.budgets import bytes_of
 from ropeway.app.config.checks import check_sense, port_of
+from ropeway.app.config.classes import classes_of
 from ropeway.app.config.endpoints import endpoint
 from ropeway.app.config.lines import Faults, values
 from ropeway.app.config.model import (
@@ -133,6 +134,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         budgets=tuple(
             (name, _budget(link["budget"])) for name, link in data.get("links", {}).items()
         ),
+        classes=classes_of(data.get("classes", [])),
         port=port_of(data),
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
         private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),

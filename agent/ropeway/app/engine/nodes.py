@@ -121,6 +121,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         epoch=starts.epoch,
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,
+        classes=config.classes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, FrozenSet, Optional, Union
+from typing import Any, Dict, FrozenSet, List, Optional, Union
 
 from ropeway import __version__
 from ropeway.app.control.tree import summary
@@ -14,6 +14,7 @@ from ropeway.app.engine.names import Names
 from ropeway.app.engine.pump import Pump
 from ropeway.core.facade import Node
 from ropeway.core.link import Link
+from ropeway.core.strand.state import State
 from ropeway.kernel import capabilities
 from ropeway.kernel.features import ON
 from ropeway.steward.client import Steward
@@ -77,6 +78,7 @@ class Status:
                 " interfaces.exclude"
             )
         warnings += self.budgets.warnings
+        warnings += unserved_classes(status)
         warnings += shown.warnings
         if self.names is not None:
             warnings += self.names.faults
@@ -117,6 +119,34 @@ class Status:
         for name in disabled:
             features[name] = "off by configuration"
         return features
+
+
+def unserved_classes(status: Dict[str, Any]) -> List[str]:
+    """Return a sentence for each class of traffic that is off on every link that carries packets.
+
+    ``status`` is that of a node.
+    """
+    hosts: Dict[str, List[str]] = {}
+    for peer in status["peers"]:
+        for one in peer.get("classes", ()):
+            if (
+                one["name"] is not None
+                and not one["links"]
+                and peer["best_state"] == State.ESTABLISHED
+            ):
+                hosts.setdefault(one["name"], []).append(peer["host"])
+    return [
+        f"class {name}: its packets to {_with_count(those)} are dropped, because it is off on every"
+        " link that carries packets there: look at off in classes"
+        for name, those in hosts.items()
+    ]
+
+
+def _with_count(hosts: List[str]) -> str:
+    others = len(hosts) - 1
+    if not others:
+        return hosts[0]
+    return f"{hosts[0]} and {others} other host" + ("s" if others > 1 else "")
 
 
 def _without_sockets(link: Link, fault: str) -> Dict[str, Any]:
