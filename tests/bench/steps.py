@@ -12,9 +12,11 @@ import os
 import platform
 import struct
 import time
+from dataclasses import replace
 from typing import Any
 
 from ropeway.core.packet import ipv4, segments
+from ropeway.core.packet.traffic_class import Match, TrafficClass
 from tests.unit.core.secure_world import PORT, SecureWorld, pair
 
 REPEATS = 200
@@ -74,13 +76,28 @@ def once(world: SecureWorld, reads: list[bytes]) -> list[float]:
     return spent
 
 
-def main() -> None:
-    """Print the table."""
+def classes() -> tuple[TrafficClass, ...]:
+    """Return as many classes as a configuration may have; none but the last matches."""
+    others = [TrafficClass(f"c{n}", Match(protocols=frozenset((200 + n,)))) for n in range(15)]
+    return (*others, TrafficClass("all", Match()))
+
+
+def connected(of: tuple[TrafficClass, ...]) -> SecureWorld:
+    """Return two nodes that know each other; the first one has classes of traffic."""
     with contextlib.redirect_stdout(io.StringIO()):
         world = pair()
         for node in world.nodes.values():
             node.take_partial()
         world.run(6.0)
+        before = world.nodes["a"].settings
+        world.nodes["a"].reload(replace(before, classes=of), world.now)
+        world.run(0.1)
+    return world
+
+
+def main() -> None:
+    """Print the table."""
+    worlds = {"": connected(()), " with classes": connected(classes())}
     cases = {
         "TCP, 43 segments of 1388 B": (43, [super_packet(43, 1388)]),
         "UDP, 32 datagrams of 1200 B": (32, datagrams(32, 1200)),
@@ -88,11 +105,16 @@ def main() -> None:
         "UDP, a single one of 200 B": (1, datagrams(1, 200)),
     }
     print(f"microseconds a packet, Python {platform.python_version()}")
-    print(f"{'':30}" + "".join(f"{step:>16}" for step in (*STEPS, "sum")))
+    print(f"{'':42}" + "".join(f"{step:>16}" for step in (*STEPS, "sum")))
     for name, (count, reads) in cases.items():
-        runs = zip(*(once(world, reads) for _ in range(REPEATS)))
-        costs = [sorted(step)[REPEATS // 10] * 1e6 / count for step in runs]
-        print(f"{name:30}" + "".join(f"{cost:16.2f}" for cost in (*costs, sum(costs))))
+        runs: dict[str, list[list[float]]] = {kind: [] for kind in worlds}
+        for _ in range(REPEATS):
+            # In turn, so that both meet the same machine.
+            for kind, world in worlds.items():
+                runs[kind].append(once(world, reads))
+        for kind, figures in runs.items():
+            costs = [sorted(step)[REPEATS // 10] * 1e6 / count for step in zip(*figures)]
+            print(f"{name + kind:42}" + "".join(f"{cost:16.2f}" for cost in (*costs, sum(costs))))
 
 
 if __name__ == "__main__":

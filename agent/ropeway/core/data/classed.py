@@ -18,14 +18,16 @@ from ropeway.core.tables import Tables
 class ClassedSender:
     """Sends runs over the connections that carry their class."""
 
-    __slots__ = ("_classifier", "_sender", "_tables")
+    __slots__ = ("_class_of", "_put", "_send", "_tables")
 
     def __init__(
         self, sender: Sender, tables: Tables[SecureStrand], classifier: Classifier
     ) -> None:
-        self._sender = sender
         self._tables = tables
-        self._classifier = classifier
+        # Looked up once instead of for each packet.
+        self._send = sender.send_over
+        self._put = sender.put
+        self._class_of = classifier.class_of
 
     def send_over(
         self,
@@ -36,19 +38,36 @@ class ClassedSender:
         partial: bool,
     ) -> None:
         """Send a run over those of the connections that carry its class."""
-        everywhere = connections is strand.carrying
+        if len(run) == 1 and connections is strand.carrying:
+            # A lone packet is what somebody waits for.
+            table = strand.classes[self._class_of(run[0])]
+            if table.carrying and not table.kept:
+                table.packets += 1
+                self._send(strand, table.carrying, run, now, partial)
+                return
         for number, part in self._parts(run):
-            table = strand.classes[number]
-            table.packets += len(part)
-            chosen = table.carrying
-            if not everywhere:
-                chosen = tuple(c for c in connections if c in chosen)
-            if not chosen:
-                self._tables.dropped[Drop.OFF] += len(part)
-                continue
-            sealed = self._sender.send_over(strand, chosen, part, now, partial)
-            if table.kept and sealed is not None:
-                _keep(table, Recent(now, sealed, sum(map(len, sealed.texts))))
+            self._send_part(strand, connections, strand.classes[number], part, now, partial)
+
+    def _send_part(
+        self,
+        strand: SecureStrand,
+        connections: Iterable[SecureConnection],
+        table: ClassTable,
+        part: Sequence[bytes],
+        now: float,
+        partial: bool,
+    ) -> None:
+        """Send packets of one class, and keep them if other connections may have to repeat them."""
+        chosen = table.carrying
+        if connections is not strand.carrying:
+            chosen = tuple(c for c in connections if c in chosen)
+        if not chosen:
+            self._tables.dropped[Drop.OFF] += len(part)
+            return
+        table.packets += len(part)
+        sealed = self._send(strand, chosen, part, now, partial)
+        if table.kept and sealed is not None:
+            _keep(table, Recent(now, sealed, sum(map(len, sealed.texts))))
 
     def repeat(self, now: float) -> None:
         """Send again what may be lost, over the connections that were added."""
@@ -56,12 +75,12 @@ class ClassedSender:
         for table, connections, since in repeats:
             for recent in table.recent:
                 if recent.at >= since and recent.at >= now - tuning.RECENT_S:
-                    self._sender.put(connections, *recent.sealed)
+                    self._put(connections, *recent.sealed)
                     table.repeated += len(recent.sealed.texts)
 
     def _parts(self, run: Sequence[bytes]) -> Iterator[Tuple[int, Sequence[bytes]]]:
         """Yield the class of each part of a run, and the part; most runs are of one flow."""
-        class_of = self._classifier.class_of
+        class_of = self._class_of
         number, start = class_of(run[0]), 0
         for at in range(1, len(run)):
             if run[at][20:24] == run[at - 1][20:24] and len(run[at]) == len(run[at - 1]):

@@ -101,20 +101,20 @@ class Classifier:
 
     def class_of(self, packet: bytes) -> int:
         """Return the class of a whole IPv4 packet."""
-        if packet[0] != _PLAIN or packet[6] & _FRAGMENT or packet[7]:
+        protocol = packet[9]
+        if protocol not in WITH_PORTS or packet[0] != _PLAIN or packet[6] & _FRAGMENT or packet[7]:
             return self.look_up(packet)
-        flow = (
-            packet[1],
-            packet[9],
-            packet[12:24] if packet[9] in WITH_PORTS else packet[12:20],
-            bisect.bisect_left(self._sizes, len(packet)) if self._sizes else 0,
-        )
+        flow = (packet[1], protocol, packet[12:24], self._size_of(packet) if self._sizes else 0)
         known = self._flows.get(flow)
         if known is None:
             if len(self._flows) >= FLOWS_MAX:
                 self._flows.clear()
             known = self._flows[flow] = self.look_up(packet)
         return known
+
+    def _size_of(self, packet: bytes) -> int:
+        """Return how many of the sizes that matter a packet exceeds."""
+        return bisect.bisect_left(self._sizes, len(packet))
 
     def look_up(self, packet: bytes) -> int:
         """Return the class of a whole IPv4 packet without the memory."""
