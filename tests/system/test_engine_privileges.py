@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,25 @@ def test_the_engine_has_no_capability_and_nothing_open_that_takes_one(each_pair:
     steward = privileges.of(steward_of(a))
     assert steward.capabilities["CapEff"] & privileges.CAP_NET_ADMIN
     assert steward.netlink_sockets > 0
+
+
+def test_a_process_like_the_engine_reaches_no_memory_of_keeper_and_steward(pair: Pair) -> None:
+    a = pair.a_agent().start()
+    with_none = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    for pid in (a.keeper_pid, steward_of(a)):
+        for name in ("mem", "fd/0", f"map_files/{first_mapping(pid)}"):
+            path = f"/proc/{pid}/{name}"
+            opened = [sys.executable, "-c", f"open({path!r}, 'rb')"]
+            assert subprocess.run(opened, check=False).returncode == 0, path
+            refused = subprocess.run(
+                [*with_none, *opened], check=False, capture_output=True, text=True
+            )
+            assert "PermissionError" in refused.stderr, path
+
+
+def first_mapping(pid: int) -> str:
+    """Return the addresses of a mapping of a file, as /proc has them."""
+    return os.listdir(f"/proc/{pid}/map_files")[0]
 
 
 def forge(agent: Agent, *orders: dict[str, Any]) -> None:
