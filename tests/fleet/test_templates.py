@@ -307,6 +307,37 @@ def test_links_have_the_budgets_of_the_inventory(
         assert "links" not in found
 
 
+def test_traffic_has_the_classes_of_the_inventory(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    voice = {
+        "name": "voice",
+        "match": {"dscp": ["ef", 34], "protocol": "udp", "ports": [5004, "6000-6100"]},
+        "mode": "redundant",
+        "copies": 2,
+    }
+    bulk = {"name": "bulk", "match": {"protocol": "tcp"}, "mode": "single"}
+    inventory.everywhere(ropeway_classes=[voice, {**bulk, "off": ["wwan*"]}])
+    # To Ansible, the word off is False.
+    inventory["vm1"]["ropeway_classes"] = [{**bulk, False: ["enp0s8"]}]
+    inventory["vm2"]["ropeway_classes"] = None
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "other", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
+         "classes": [voice]},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["classes"] == [voice, {**bulk, "off": ["wwan*"]}]
+    assert configuration(tmp_path, "vm0", "other")["classes"] == [voice]
+    assert configuration(tmp_path, "vm1")["classes"] == [{**bulk, "off": ["enp0s8"]}]
+    # An agent of before this key takes what names it not.
+    assert "classes" not in configuration(tmp_path, "vm0", "lab")
+    assert "classes" not in configuration(tmp_path, "vm2")
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

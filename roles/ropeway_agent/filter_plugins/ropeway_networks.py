@@ -122,6 +122,7 @@ def networks(
             "offload_disable": main["offload_disable"],
             "cpu_latency_us": main["cpu_latency_us"],
             "links": {},
+            "classes": [],
             "expected_peers": [],
             "expected_links": [],
             **given,
@@ -130,6 +131,7 @@ def networks(
             "control": given.get("control") or {**main["control"], "path": control_path(name)},
         }
         secure = network["encapsulation"] == "secure"
+        network["classes"] = [_class(item) for item in network["classes"] or []]
         network["names"] = {
             peer["host"]: peer["name"] for peer in given.get("peers") or [] if peer.get("name")
         }
@@ -140,6 +142,13 @@ def networks(
         ]
         found.append(network)
     return found
+
+
+def _class(item: Any) -> Any:
+    """Return a class of traffic as the agent reads it: to Ansible, the word off is a boolean."""
+    if not isinstance(item, Mapping):
+        return item
+    return {"off" if str(key) == "False" else key: value for key, value in item.items()}
 
 
 def run_commands(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:

@@ -38,7 +38,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_port", "ropeway_rollover_s", "ropeway_psk", "ropeway_endpoints"),
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
         *("ropeway_offload_disable", "ropeway_cpu_latency_us", "ropeway_max_age_s"),
-        *("ropeway_tolerated_links", "ropeway_links"),
+        *("ropeway_tolerated_links", "ropeway_links", "ropeway_classes"),
     ):
         for value in garbage:
             broken = Inventory()
@@ -46,7 +46,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
             problems(broken)
     for key in (
         *("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"),
-        *("cpu_latency_us", "max_age_s", "links"),
+        *("cpu_latency_us", "max_age_s", "links", "classes"),
     ):
         for value in garbage:
             broken = Inventory()

@@ -18,6 +18,7 @@ from ..constants import (
 )
 from ..values import is_list, whole_number
 from ..wording import listing, shown
+from .classes import class_problems
 from .links import link_problems
 from .settings import cpu_latency_problems, device_problems, is_secure, max_age_problems
 from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
@@ -27,7 +28,7 @@ NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
-    *("cpu_latency_us", "links"),
+    *("cpu_latency_us", "links", "classes"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
@@ -103,6 +104,7 @@ def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
     yield from cpu_latency_problems(where, "its cpu_latency_us", item.get("cpu_latency_us"))
     yield from max_age_problems(where, "its max_age_s", item.get("max_age_s"))
     yield from link_problems(where, "its links", item.get("links"), encapsulation == "secure")
+    yield from class_problems(where, "its classes", item.get("classes"), encapsulation == "secure")
 
 
 def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:

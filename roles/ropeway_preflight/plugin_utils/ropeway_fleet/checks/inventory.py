@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Iterator, List, Optional
 
 from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP
+from .classes import class_problems
 from .extra_networks import extra_network_problems
 from .groups import group_problems, hosts_in, shared_problems
 from .host import Host, read_host
@@ -89,6 +90,9 @@ def _value_problems(
         yield from max_age_problems(name, "ropeway_max_age_s", read[name].get("ropeway_max_age_s"))
         yield from link_problems(
             name, "ropeway_links", read[name].get("ropeway_links"), is_secure(read[name])
+        )
+        yield from class_problems(
+            name, "ropeway_classes", read[name].get("ropeway_classes"), is_secure(read[name])
         )
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])

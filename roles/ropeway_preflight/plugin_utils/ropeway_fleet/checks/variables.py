@@ -15,6 +15,7 @@ VARIABLE_PREFIX = "ropeway_"
 INVENTORY_VARIABLES = (
     "ropeway_accept_new_keys",
     "ropeway_addresses_file",
+    "ropeway_classes",
     "ropeway_cpu_latency_us",
     "ropeway_device_mtu",
     "ropeway_device_name",
