@@ -218,16 +218,19 @@ class Receiver:
                 break
             append((whole, source, _size(ancillary, whole) if ancillary else len(whole) or 1))
         if received and self.meter is not None:
-            self._count(*_amount(received))
+            self._count_received(self.meter, received)
         if self._ipv6:
             # struct sockaddr_in6 has a flow label and a scope besides.
             return [(whole, source[:2], size) for whole, source, size in received]
         return received
 
-    def _count(self, size: int, datagrams: int) -> None:
-        """Count datagrams that the link has carried, `size` bytes without IP and UDP headers."""
-        if self.meter is not None:
-            self.meter.count(size + datagrams * self._headers)
+    def _count_received(self, meter: Meter, received: Sequence[Received]) -> None:
+        size = 0
+        headers = self._headers
+        for whole, _, each in received:
+            length = len(whole)
+            size += length + (headers if length <= each else -(-length // each) * headers)
+        meter.count(size)
 
     def arrived_at(self) -> float:
         """Return when what was received last came, in seconds by the wall clock.
@@ -321,7 +324,7 @@ class UdpSocket(Receiver):
                 room = min(room, buffer.room)
         buffer.room = room
         if datagrams and self.meter is not None:
-            self._count(sent, datagrams)
+            self.meter.count(sent + datagrams * self._headers)
         if refused or buffer.measures:
             buffer.after_batch(refused)
         return refused
@@ -361,7 +364,8 @@ class UdpSocket(Receiver):
                 break
             except OSError as error:
                 count_refused(refused, error)
-        self._count(sent, datagrams)
+        if datagrams and self.meter is not None:
+            self.meter.count(sent + datagrams * self._headers)
 
     def _stop_segmenting(self, endpoint: Endpoint, error: OSError, why: str) -> None:
         if len(self._apart) >= APART_ENDPOINTS_MAX:
@@ -402,15 +406,6 @@ class StraySocket(Receiver):
 
 def _carries_packets(train: Train) -> bool:
     return train.count > 1 or train.parts[0][0] in _PACKET_TYPES
-
-
-def _amount(received: Sequence[Received]) -> Tuple[int, int]:
-    """Return how many bytes were received, headers left out, and in how many datagrams."""
-    size = datagrams = 0
-    for whole, _, each in received:
-        size += len(whole)
-        datagrams += -(-len(whole) // each) or 1
-    return size, datagrams
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:
