@@ -47,6 +47,8 @@ class Link:
     looked_up: FrozenSet[str] = frozenset()
     #: What it is for by now.
     role: Role = Role.ALWAYS
+    #: What it weighs where not all links carry a packet, 0 to 1000.
+    cost: int = 0
 
     def source_for(self, far: str) -> Optional[str]:
         """Return the local address to send from to reach the address ``far``.

@@ -180,6 +180,8 @@ STALE_STRAND_BURST = 32
 STALE_REPORT_PAUSE_S = 60.0
 #: A cookie makes an initiation go out again no more often than this.
 COOKIE_PAUSE_S = 1.0
+#: What a unit of a link's cost weighs, in milliseconds of time on the way.
+LINK_COST_MS = 0.1
 #: A connection that carries nothing any more, because the budget of its link is used up, is as
 #: lively as the others for this long: the other end hears of it though frames are lost.
 SPARE_SAID_S = 2.0

@@ -11,7 +11,7 @@ import datetime
 import logging
 from typing import Callable, Dict, Optional, Tuple
 
-from ropeway.app.config.model import Budget, budget_of
+from ropeway.app.config.model import Budget, setting_of
 from ropeway.app.store import budgets as store
 from ropeway.app.store.budgets import Use
 from ropeway.steward import answers, orders, periods
@@ -62,7 +62,7 @@ class Budgets:
         self._budgets = budgets
         self._counted = {}
         for name, total in order.totals.items():
-            budget = budget_of(budgets, name)
+            budget = setting_of(budgets, name)
             if budget is not None:
                 self._counted[name] = budget
                 use = self._use_of(name, budget, now)

@@ -41,10 +41,12 @@ def check_budgets(data: Dict[str, Any], faults: Faults) -> None:
     """Report what of the budgets in `data`, the values of a file, makes no sense."""
     links = data.get("links")
     for name, link in links.items() if isinstance(links, dict) else ():
+        path: KeyPath = ("links", name, "budget")
+        if link == {}:
+            faults.add(path[:2], "write a cost or a budget, or remove it")
         budget = link.get("budget") if isinstance(link, dict) else None
         if not isinstance(budget, dict):
             continue
-        path: KeyPath = ("links", name, "budget")
         if not isinstance(name, str) or not name:
             faults.add(path[:2], "write the name of an interface, or a shell pattern")
         fault = _amount_fault(budget.get("bytes"))

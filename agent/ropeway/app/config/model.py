@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple, TypeVar
 
 from ropeway.app.store import keys
 from ropeway.core.endpoint import Endpoint
@@ -126,6 +126,8 @@ class Config:
     """By interface name or shell pattern, in the order of the file; secure only."""
     classes: Tuple[TrafficClass, ...] = ()
     """In the order in which they match."""
+    costs: Tuple[Tuple[str, int], ...] = ()
+    """What links weigh where not all carry a packet, 0 to 1000, by name or pattern."""
     port: int = DEFAULT_PORT
     rollover_s: float = DEFAULT_ROLLOVER_S
     private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
@@ -151,13 +153,16 @@ class Config:
         return {host: tuple(addresses) for host, addresses in found.items()}
 
 
-def budget_of(budgets: Tuple[Tuple[str, Budget], ...], name: str) -> Optional[Budget]:
-    """Return the budget of the interface `name`, None if it has none.
+SettingT = TypeVar("SettingT")
+
+
+def setting_of(settings: Tuple[Tuple[str, SettingT], ...], name: str) -> Optional[SettingT]:
+    """Return what the interface `name` has of settings by name or pattern, None if nothing.
 
     A name counts more than a pattern, and of several patterns the first counts.
     """
-    exact = [budget for pattern, budget in budgets if pattern == name]
-    found = exact or [b for pattern, b in budgets if fnmatch.fnmatchcase(name, pattern)]
+    exact = [setting for pattern, setting in settings if pattern == name]
+    found = exact or [s for pattern, s in settings if fnmatch.fnmatchcase(name, pattern)]
     return found[0] if found else None
 
 
@@ -179,9 +184,11 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "max_age_s": "max_age_s",
         "cpu_latency_us": "cpu_latency_us",
         "budgets": "links",
+        "costs": "links",
         "classes": "classes",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",
     }
-    return [key for name, key in names.items() if getattr(before, name) != getattr(after, name)]
+    differing = [n for n in names if getattr(before, n) != getattr(after, n)]
+    return list(dict.fromkeys(names[name] for name in differing))

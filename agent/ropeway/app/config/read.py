@@ -112,6 +112,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
     encapsulation = data.get("encapsulation", SECURE)
     secure = encapsulation == SECURE
     listed = data.get("peers", ())
+    links = data.get("links", {})
     return Config(
         encapsulation=encapsulation,
         network=data["network"],
@@ -132,8 +133,9 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, port_of(data), secrets) for peer in listed) if secure else (),
         budgets=tuple(
-            (name, _budget(link["budget"])) for name, link in data.get("links", {}).items()
+            (name, _budget(link["budget"])) for name, link in links.items() if "budget" in link
         ),
+        costs=tuple((name, int(link["cost"])) for name, link in links.items() if "cost" in link),
         classes=classes_of(data.get("classes", [])),
         port=port_of(data),
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),

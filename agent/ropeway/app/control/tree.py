@@ -127,6 +127,8 @@ def _link(link: Dict[str, Any]) -> str:
         parts.append(f"cannot be used: {unusable}")
     elif link["up"] and link["addresses"] and link.get("fault"):
         parts.append("carries nothing: " + link["fault"])
+    if link.get("cost"):
+        parts.append("cost {}".format(link["cost"]))
     if link.get("budget"):
         parts.append(_budget(link["budget"]))
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]

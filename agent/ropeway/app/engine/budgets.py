@@ -10,7 +10,7 @@ import logging
 import os
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ropeway.app.config.model import LAST, Budget, budget_of
+from ropeway.app.config.model import LAST, Budget, Config, setting_of
 from ropeway.app.engine.loop import Loop
 from ropeway.app.engine.ports import Ports
 from ropeway.core.link import Role
@@ -29,9 +29,6 @@ KEEP_USED_UP_S = 5.0
 WARN_SHARE = 0.8
 
 _INF = float("inf")
-
-#: Budgets by interface name or shell pattern.
-ByPattern = Tuple[Tuple[str, Budget], ...]
 
 
 class _Use:
@@ -62,13 +59,14 @@ class Budgets:
         loop: Loop,
         steward: Steward,
         ports: Ports,
-        budgets: ByPattern,
+        config: Config,
         changed: Callable[[float], None],
     ) -> None:
         self._loop = loop
         self._steward = steward
         self._ports = ports
-        self._budgets = budgets
+        self._budgets = config.budgets
+        self._costs = config.costs
         self._changed = changed
         # Another run of the agent counts from 0 again.
         self._run = os.urandom(8).hex()
@@ -82,11 +80,14 @@ class Budgets:
 
     # --- what is counted
 
-    def set(self, budgets: ByPattern, now: float) -> None:
-        """Go over to other budgets; what was used counts for them too."""
-        if budgets != self._budgets:
-            self._budgets = budgets
+    def set(self, config: Config, now: float) -> None:
+        """Go over to other budgets and costs; what was used counts for them too."""
+        costs, self._costs = self._costs, config.costs
+        if config.budgets != self._budgets:
+            self._budgets = config.budgets
             self._follow(now)
+        if config.costs != costs:
+            self._changed(now)
 
     def follow(self, snapshot: Snapshot, now: float) -> None:
         """Count what the links of a snapshot carry, as far as they have a budget."""
@@ -110,7 +111,7 @@ class Budgets:
         self._judge(now)
 
     def _budget(self, name: str) -> Optional[Budget]:
-        return budget_of(self._budgets, name)
+        return setting_of(self._budgets, name)
 
     def _counted(self) -> List[Tuple[str, Budget, _Use]]:
         """Return the links that are there and have a budget."""
@@ -228,9 +229,13 @@ class Budgets:
 
     # --- what others need to know
 
-    def role(self, name: str) -> Role:
-        """Return what a link is for, as far as its budget has a say."""
-        return self._roles.get(name, Role.ALWAYS)
+    def purpose(self, name: str) -> Tuple[Role, int]:
+        """Return what a link is for, as far as its budget has a say, and what it costs."""
+        return self._roles.get(name, Role.ALWAYS), self.cost(name)
+
+    def cost(self, name: str) -> int:
+        """Return what a link costs, 0 to 1000."""
+        return setting_of(self._costs, name) or 0
 
     def status(self, name: str) -> Optional[Dict[str, Any]]:
         """Return what the status says of a link's budget; None if it has none."""

@@ -206,10 +206,10 @@ class Engine:
             self.pump.receive,
             self._look_soon,
             self._status_soon,
-            lambda name: self.budgets.role(name),
+            lambda name: self.budgets.purpose(name),
         )
         stack.callback(self.links.close)
-        self.budgets = Budgets(loop, steward, ports, config.budgets, self.links.roles_changed)
+        self.budgets = Budgets(loop, steward, ports, config, self.links.purposes_changed)
 
     def _call(self, order: orders.Order, kind: Any) -> Tuple[Any, List[int]]:
         """Give an order of the start; `StartError` or `ConfigError` where it fails."""

@@ -41,7 +41,7 @@ class Links:
 
     `receive` is called when a socket is ready. `look_soon` asks for a look at the interfaces,
     because a socket failed. `changed` is called when it changes whether any link can be used.
-    `role` says by an interface's name what the link is for.
+    `purpose` says by an interface's name what the link is for, and what it costs.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Links:
         receive: Receive,
         look_soon: Callable[[float], None],
         changed: Callable[[float], None],
-        role: Callable[[str], Role],
+        purpose: Callable[[str], Tuple[Role, int]],
     ) -> None:
         self._loop = loop
         self._opener = opener
@@ -62,7 +62,7 @@ class Links:
         self._receive = receive
         self._look_soon = look_soon
         self._changed = changed
-        self._role = role
+        self._purpose = purpose
         self._repeated = RateLimitedLog()
         self._sockets_max = sockets_max()
         self._strays = Strays(opener, ports, receive, self._settle_soon)
@@ -122,8 +122,8 @@ class Links:
         self._node.set_links(self._usable(), now)
         self._node.expect([*self._faults(), *self._snapshot.missing])
 
-    def roles_changed(self, now: float) -> None:
-        """Tell the node at once what links are for."""
+    def purposes_changed(self, now: float) -> None:
+        """Tell the node at once what links are for, and what they cost."""
         self._settle(now)
 
     def _settle_soon(self, now: float) -> None:
@@ -241,12 +241,14 @@ class Links:
         senders, links = self._ports.senders, self._snapshot.links
         if not self._opener.secure:
             return [link for link in links if link.index in senders]
+        purposes = {link.name: self._purpose(link.name) for link in links}
         return [
             dataclasses.replace(
                 link,
                 addresses=_bound(link.addresses, link.index, senders),
                 addresses6=_bound(link.addresses6, link.index, senders),
-                role=self._role(link.name),
+                role=purposes[link.name][0],
+                cost=purposes[link.name][1],
             )
             for link in links
         ]

@@ -84,7 +84,7 @@ class LiveConfig:
         self.current, self.reading = config, reading
         # First of all, because the steward resolves the names of the reading that holds only.
         self._steward.send(Change(reading), replaces=Change)
-        self._budgets.set(config.budgets, now)
+        self._budgets.set(config, now)
         if self._names is not None:
             self._names.set_peers(config.peers, now)
 

@@ -61,7 +61,7 @@ class Connections:
         connection = SecureConnection(strand, way, link, link_mtu, remote, endpoint, now)
         strand.by_way[way] = connection
         strand.connections[link, connection_key(connection)] = connection
-        connection.role = self._links[link].role
+        connection.role, connection.cost = self._links[link].role, self._links[link].cost
         connection.source = self._source(connection)
         connection.fit()
         self.greet_soon(connection, now)
@@ -164,7 +164,7 @@ class Connections:
     def follow_link(self, connection: SecureConnection, now: float) -> None:
         """Bring a connection in line with its link, which has changed; end it without a route."""
         link = self._links[connection.link]
-        connection.role = link.role
+        connection.role, connection.cost = link.role, link.cost
         connection.quality.path_mtu.set_link_mtu(link.mtu, now)
         self.fit(connection, now)
         source = self._source(connection)

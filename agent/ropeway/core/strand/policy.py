@@ -10,7 +10,6 @@ from typing import Dict, List, Optional, Protocol, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.packet.traffic_class import Mode, TrafficClass
-from ropeway.core.strand.estimate import Estimate
 from ropeway.core.strand.secure import SecureConnection
 from ropeway.core.strand.strand import NEVER
 
@@ -31,11 +30,12 @@ class Chooser(Protocol):
         """Return how often a connection has to be measured while data flows, in seconds."""
 
 
-def cost_ms(estimate: Estimate, now: float) -> float:
-    """Return what weighs a path: its usual time one way, how that varies, and its troubles.
+def cost_ms(connection: SecureConnection, now: float) -> float:
+    """Return what weighs a path: its usual time one way, how that varies, its troubles, its cost.
 
     A path that loses much looks quick by its times alone, so losses weigh too.
     """
+    estimate = connection.quality.estimate
     if estimate.rtt_ms is None or estimate.rtt_var_ms is None:
         return float("inf")
     return (
@@ -43,6 +43,7 @@ def cost_ms(estimate: Estimate, now: float) -> float:
         + 2 * estimate.rtt_var_ms
         + tuning.LOSS_COST_MS * (estimate.loss_out.share or 0.0)
         + tuning.TROUBLE_COST_MS * estimate.troubles(now)
+        + tuning.LINK_COST_MS * connection.cost
     )
 
 
@@ -69,7 +70,7 @@ class Redundant:
         costs: Dict[SecureConnection, float] = {}
         for one in candidates:
             stays = tuning.SWITCH_SHARE if one in self._chosen else 1.0
-            costs[one] = stays * cost_ms(one.quality.estimate, now)
+            costs[one] = stays * cost_ms(one, now)
         left = sorted(candidates, key=lambda one: costs[one])
         chosen: List[SecureConnection] = []
         while len(chosen) < copies:
@@ -144,7 +145,7 @@ class Steered:
             if gone:
                 best = None
         good = [c for c in candidates if _is_known(c, now) and not self._is_in_trouble(c, now)]
-        other = min(good or candidates, key=lambda c: cost_ms(c.quality.estimate, now))
+        other = min(good or candidates, key=lambda c: cost_ms(c, now))
         worse = best is not None and other is not best
         if best is not None and worse and (since is not None or self._beats(other, best, now)):
             best = None
@@ -172,7 +173,7 @@ class Steered:
 
     def _beats(self, one: SecureConnection, other: SecureConnection, now: float) -> bool:
         """Return whether one is so much better that it is worth changing to it."""
-        mine, theirs = (cost_ms(c.quality.estimate, now) for c in (one, other))
+        mine, theirs = (cost_ms(c, now) for c in (one, other))
         return mine < tuning.SWITCH_SHARE * theirs
 
     def _hold(self, seconds: float, now: float) -> None:

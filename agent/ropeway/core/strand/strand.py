@@ -49,6 +49,7 @@ class Connection:
     """
 
     __slots__ = (
+        "cost",
         "fell_at",
         "greet_at",
         "greet_pause_s",
@@ -74,8 +75,9 @@ class Connection:
         #: Largest inner packet that fits.
         self.mtu = 0
         self.state = State.SENDING
-        #: That of the local link.
+        #: Those of the local link.
         self.role = Role.ALWAYS
+        self.cost = 0
         #: What is to be sent: frames, or trains of them, as the encapsulation has it.
         self.outbox: List[Any] = []
         self.traffic = Traffic()
@@ -172,7 +174,8 @@ class Strand(Generic[ConnectionT]):
         known to work in one direction only must not keep packets from a way that works in the
         other. For the same reason one that fell carries on until all that are established have
         proven that they worked in both directions after its fall. At most :data:`MAX_COPIES`:
-        established ones first, and among those of a kind the ones that share no link or remote.
+        established ones first, and among those of a kind the ones that share no link or remote,
+        and cost less.
 
         A connection whose duty is :attr:`Role.LAST` does so only while no other one is established.
         """
@@ -251,4 +254,4 @@ def _disjoint_first(connections: List[ConnectionT]) -> List[ConnectionT]:
         links.setdefault(connection.link, len(links))
         remotes.setdefault(connection.far, len(remotes))
     size = max(len(links), len(remotes))
-    return sorted(connections, key=lambda c: (remotes[c.far] - links[c.link]) % size)
+    return sorted(connections, key=lambda c: ((remotes[c.far] - links[c.link]) % size, c.cost))

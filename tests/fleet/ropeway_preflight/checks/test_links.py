@@ -18,7 +18,12 @@ def budget(**changes: Any) -> Dict[str, Any]:
     "links",
     [
         *(None, {}, budget(), budget(bytes=10**6), budget(bytes="1.5 MiB", reset_day=31)),
-        *(budget(per="day", then="never"), budget(bytes="1000TB"), {"wwan*": budget()["wwan0"]}),
+        *(
+            budget(per="day", then="never"),
+            budget(bytes="1000TB"),
+            {"eth*": {"cost": 7}},
+            {"wwan*": budget()["wwan0"]},
+        ),
     ],
 )
 def test_budgets_that_fit(
@@ -35,9 +40,12 @@ def test_budgets_that_fit(
         ([], "is not a mapping"),
         ("wwan0", "is not a mapping"),
         ({str(number): budget()["wwan0"] for number in range(65)}, "at most 64"),
-        ({"wwan0": {}}, "wwan0 in {key} has no budget"),
-        ({"wwan0": {"budget": "5GB"}}, "wwan0 in {key} has no budget"),
-        ({"wwan0": {**budget()["wwan0"], "cost": 3}}, "wwan0 in {key} has no budget"),
+        ({"wwan0": {}}, "wwan0 in {key} has neither"),
+        ({"wwan0": {"budget": "5GB"}}, "wwan0 in {key} has a budget without"),
+        ({"wwan0": {"cost": 1001}}, "has the cost 1001: use 0 to 1000"),
+        ({"wwan0": {"cost": "much"}}, "use 0 to 1000"),
+        ({"wwan0": 7}, "has neither a cost nor a budget"),
+        ({"wwan0": {**budget()["wwan0"], "price": 3}}, "other settings than cost and budget"),
         (budget(bytes="5 gigs"), "has the bytes '5 gigs'"),
         (budget(bytes="999kB"), "1 MB to 1000 TB"),
         (budget(bytes="1001TB"), "1 MB to 1000 TB"),

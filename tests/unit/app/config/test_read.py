@@ -1160,17 +1160,19 @@ links:
     config = read.parse(text.encode(), "f")
     first, second = model.Budget(size, "month", 31, "never"), model.Budget(10**6, "day")
     assert config.budgets == (("wwan0", first), ("wwan*", second))
-    assert model.budget_of(config.budgets, "wwan0") == first
-    assert model.budget_of(config.budgets, "wwan1") == second
-    assert model.budget_of(config.budgets, "eth0") is None
-    assert model.budget_of(config.budgets[::-1], "wwan0") == first, "a name before a pattern"
+    assert model.setting_of(config.budgets, "wwan0") == first
+    assert model.setting_of(config.budgets, "wwan1") == second
+    assert model.setting_of(config.budgets, "eth0") is None
+    assert model.setting_of(config.budgets[::-1], "wwan0") == first, "a name before a pattern"
     assert model.what_differs(read.parse((SECURE + peer()).encode(), "f"), config) == ["links"]
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{wwan0: {}}", "4: links.wwan0.budget: this setting is missing: add it"),
+        ("{wwan0: {}}", "4: links.wwan0: write a cost or a budget, or remove it"),
+        ("{wwan0: {cost: 1001}}", "4: links.wwan0.cost: write a number from 0 to 1000, not 1001"),
+        ("{wwan0: 7}", "4: links.wwan0: write a mapping with the keys cost and budget, not 7"),
         (
             "[wwan0]",
             "4: links: write a mapping of at most 64 interface names or shell patterns, such"
@@ -1237,3 +1239,10 @@ def test_what_is_wrong_with_a_budget_is_said(text, sentence):
 def test_only_a_secure_network_has_budgets():
     text = MINIMAL + "links: {wwan0: {budget: {bytes: 5GB, per: day}}}\n"
     assert faults(text) == ["4: links: only the encapsulation secure has this setting: remove it"]
+
+
+def test_costs_of_links():
+    text = f"{SECURE}{peer()}\nlinks: {{wwan0: {{cost: 10}}, 'eth*': {{cost: 0}}}}\n"
+    config = read.parse(text.encode(), "f")
+    assert (config.costs, config.budgets) == ((("wwan0", 10), ("eth*", 0)), ())
+    assert model.what_differs(read.parse((SECURE + peer()).encode(), "f"), config) == ["links"]

@@ -126,6 +126,8 @@ def test_link_with_a_budget_says_what_is_used(change, said):
     }
     line = next(one for one in render(status).splitlines() if "budget" in one)
     assert line.endswith(", " + said)
+    status["links"][0]["cost"] = 10
+    assert f", cost 10, {said}" in render(status)
 
 
 def test_link_that_cannot_be_used_says_why():

@@ -17,6 +17,13 @@ BUDGET = Budget(SIZE, "month")
 RESETS = "2026-12-01T00:00:00+01:00"
 
 
+class Config:
+    """What of a configuration concerns links."""
+
+    def __init__(self, *budgets, costs=()):
+        self.budgets, self.costs = budgets, costs
+
+
 class Steward:
     """Takes orders, and answers them when it is told to."""
 
@@ -57,13 +64,13 @@ class Bed:
         self.loop, self.steward, self.ports = Loop(), Steward(), Ports()
         self.roles = []
         self.budgets = Budgets(
-            self.loop, self.steward, self.ports, (("wwan*", budget),), self._changed
+            self.loop, self.steward, self.ports, Config(("wwan*", budget)), self._changed
         )
         self.show("wwan0", "eth0")
         self.keep(used)
 
     def _changed(self, now):
-        self.roles.append(self.budgets.role("wwan0"))
+        self.roles.append(self.budgets.purpose("wwan0")[0])
 
     def show(self, *names):
         links = tuple(Link(2 + n, name, (), 1500, True) for n, name in enumerate(names))
@@ -154,7 +161,7 @@ def test_a_link_changes_its_role_in_the_turn_that_uses_the_budget_up(then, role)
     assert bed.roles == []
     bed.carry(1)
     assert bed.roles == [role]
-    assert bed.budgets.role("eth0") == Role.ALWAYS
+    assert bed.budgets.purpose("eth0") == (Role.ALWAYS, 0)
     assert bed.budgets.status("wwan0")["used_up"]
 
 
@@ -220,9 +227,9 @@ def test_a_link_that_comes_back_under_another_index_is_the_same(bed):
 
 def test_a_larger_budget_holds_at_once(bed):
     bed.keep(SIZE)
-    bed.budgets.set((("wwan0", Budget(2 * SIZE, "month")),), bed.loop.now)
+    bed.budgets.set(Config(("wwan0", Budget(2 * SIZE, "month"))), bed.loop.now)
     assert bed.roles == [Role.LAST, Role.ALWAYS]
-    bed.budgets.set((), bed.loop.now)
+    bed.budgets.set(Config(), bed.loop.now)
     assert bed.ports.meters == {}
     assert bed.budgets.status("wwan0") is None
     assert bed.budgets.warnings == []
@@ -240,3 +247,13 @@ def test_use_is_corrected_where_a_link_has_a_budget(bed):
 def test_what_a_steward_says_of_other_links_is_nothing_to_it(bed):
     bed.take({"eth9": KeptUse(0, SIZE, RESETS)})
     assert bed.roles == []
+
+
+def test_costs_hold_at_once(bed):
+    budget = ("wwan*", BUDGET)
+    bed.budgets.set(Config(budget, costs=(("wwan*", 10), ("eth*", 0))), bed.loop.now)
+    assert [bed.budgets.purpose(name)[1] for name in ("wwan0", "eth0", "lan0")] == [10, 0, 0]
+    assert bed.roles == [Role.ALWAYS], "it is said once"
+    bed.budgets.set(Config(budget, costs=(("wwan*", 10), ("eth*", 0))), bed.loop.now)
+    assert bed.roles == [Role.ALWAYS]
+    assert len(bed.steward.orders) == 1, "what is used is another matter"

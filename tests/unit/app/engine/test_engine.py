@@ -451,6 +451,7 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "dropped": {},
                 "buffers": {},
                 "unusable": "No such device",
+                "cost": 0,
             }
         ]
         assert tree.summary(status).startswith("0 of 1 links carry")

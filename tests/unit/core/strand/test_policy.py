@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
-from ropeway.core.tuning import HOLD_MAX_S, PROBE_S, RECENT_BYTES
+from ropeway.core.strand.strand import Connection, Strand
+from ropeway.core.tuning import HOLD_MAX_S, MAX_COPIES, PROBE_S, RECENT_BYTES
 from tests.unit.core import secure_world
 from tests.unit.core.classic_world import udp
 
@@ -267,3 +269,49 @@ def test_little_traffic_is_not_measured_as_often_as_much():
         asked[size] = links.asks() - began
     print(asked)
     assert asked[20] < 0.5 * asked[1200]
+
+
+def give_cost(links, index, cost):
+    world = links.world
+    there = [
+        dataclasses.replace(one, cost=cost) if one.index == index else one
+        for one in world.links("a")
+    ]
+    world.nodes["a"].set_links(there, world.now)
+
+
+@pytest.mark.parametrize("mode", [Mode.REDUNDANT, Mode.SINGLE])
+@pytest.mark.parametrize(("dear", "cheap"), [(2, 3), (3, 2)])
+def test_of_links_that_are_as_good_the_cheaper_one_carries(mode, dear, cheap):
+    copies = {"copies": 1} if mode is Mode.REDUNDANT else {}
+    links = Links(everything(mode, **copies))
+    links.ways = dict.fromkeys(ENDS, 0.01)
+    give_cost(links, dear, 100)
+    links.stream(5.0)
+    assert links.carrying() == {cheap}
+
+
+def test_a_link_that_is_much_better_carries_whatever_it_costs():
+    links = Links(everything(Mode.SINGLE))
+    links.ways = dict(zip(ENDS, (0.01, 0.06, 0.01, 0.06)))
+    give_cost(links, 2, 100)
+    links.stream(5.0)
+    assert links.carrying() == {2}
+
+
+class Way(Connection):
+    """A connection over one link to one remote interface, which has the same number."""
+
+    @property
+    def far(self):
+        return self.link
+
+
+def test_where_there_are_too_many_connections_the_cheaper_ones_carry():
+    strand = Strand(B)
+    for link in range(2 * MAX_COPIES):
+        way = strand.connections[link, link] = Way(link + 1, link)
+        way.source = "192.0.2.1"
+        way.cost = 0 if link % 2 else 10
+    strand.choose()
+    assert [way.cost for way in strand.carrying] == [0] * MAX_COPIES

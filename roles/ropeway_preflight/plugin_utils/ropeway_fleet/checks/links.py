@@ -31,10 +31,18 @@ def link_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]
     if not secure:
         yield f"{where}: {key} is only for secure networks: remove it."
     for name, link in raw.items():
-        budget = link.get("budget") if isinstance(link, Mapping) and len(link) == 1 else None
-        if not isinstance(name, str) or not name or not isinstance(budget, Mapping):
-            yield f"{where}: {shown(name)} in {key} has no budget: write one such as {EXAMPLE}."
-        else:
+        what = f"{where}: {shown(name)} in {key}"
+        if not isinstance(name, str) or not name or not isinstance(link, Mapping) or not link:
+            yield f"{what} has neither a cost nor a budget: write one such as {EXAMPLE}."
+            continue
+        if set(link) - {"cost", "budget"}:
+            yield f"{what} has other settings than cost and budget: remove them."
+        if whole_number(link.get("cost", 0)) not in range(1001):
+            yield f"{what} has the cost {shown(link['cost'])}: use 0 to 1000."
+        budget = link.get("budget", {})
+        if not isinstance(budget, Mapping):
+            yield f"{what} has a budget without settings: write one such as {EXAMPLE}."
+        elif "budget" in link:
             yield from _budget_problems(f"{where}: the budget of {shown(name)} in {key}", budget)
 
 
