@@ -67,6 +67,9 @@ def test_it_holds_what_it_promises(package: Path) -> None:
     contents = deb.contents(package)
     for path in (
         "/usr/bin/ropeway",
+        "/usr/bin/ropeway-exporter",
+        "/usr/lib/ropeway/ropeway/app/monitor/page/page.html",
+        "/usr/lib/ropeway/ropeway/app/monitor/page/page.js",
         "/usr/lib/ropeway/ropeway/app/cli.py",
         "/usr/share/doc/ropeway/NEWS.Debian.gz",
         "/usr/share/doc/ropeway/PROTOCOL.md.gz",
@@ -74,13 +77,27 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         "/usr/share/doc/ropeway/examples/classic.yaml",
         "/usr/share/doc/ropeway/examples/ropeway.yaml",
         "/usr/share/doc/ropeway/ropeway.lua",
+        "/usr/share/man/man8/ropeway-exporter.8.gz",
         "/usr/share/man/man8/ropeway.8.gz",
+        "/usr/share/ropeway/ropeway.dashboard.json",
+        "/usr/share/ropeway/ropeway.rules.yml",
     ):
         assert contents[path].startswith("-r"), path
     schema = contents["/usr/share/ropeway/config.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/config/config.schema.json")
     schema = contents["/usr/share/ropeway/status.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/control/status.schema.json")
+
+
+def test_the_exporter_runs_only_where_somebody_enables_it(package: Path, tmp_path: Path) -> None:
+    process.run(["dpkg-deb", "--control", str(package), str(tmp_path)])
+    postinst = (tmp_path / "postinst").read_text()
+    # It is enabled again only where an administrator had enabled it.
+    assert "was-enabled 'ropeway-exporter.service'" in postinst
+    assert "debian-installed 'ropeway-exporter.service'" in postinst
+    assert "start 'ropeway-exporter.service'" not in postinst
+    assert "systemctl try-restart ropeway-exporter.service" in postinst
+    assert deb.field(package, "Recommends") == "python3-prometheus-client"
 
 
 def test_it_brings_the_pinned_pyroute2_along(package: Path, tmp_path: Path) -> None:

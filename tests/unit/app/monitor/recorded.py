@@ -28,6 +28,7 @@ def with_classes() -> dict[str, Any]:
         {"name": "voice", "mode": "redundant"},
         {"name": "bulk", "mode": "single"},
     ]
+    found["links"][2]["send_errors"] = {"ENETDOWN": 3}
     found["peers"][0]["rescued"] = 17
     found["peers"][0]["classes"] = [
         {"name": "voice", "links": [2, 3], "packets": 1800},
