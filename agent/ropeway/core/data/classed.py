@@ -10,7 +10,7 @@ from typing import Iterable, Iterator, Sequence, Tuple
 from ropeway.core import tuning
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
-from ropeway.core.packet.traffic_class import Classifier
+from ropeway.core.packet.traffic_class import PLAIN, Classifier
 from ropeway.core.strand.secure import ClassTable, Recent, SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
@@ -82,10 +82,15 @@ class ClassedSender:
         """Yield the class of each part of a run, and the part; most runs are of one flow."""
         class_of = self._class_of
         number, start = class_of(run[0]), 0
+        known, ports = run[0][:4], run[0][20:24]
+        # Behind options, ports are elsewhere.
+        plain = known[0] == PLAIN
         for at in range(1, len(run)):
-            if run[at][20:24] == run[at - 1][20:24] and len(run[at]) == len(run[at - 1]):
+            packet = run[at]
+            if packet[20:24] == ports and packet[:4] == known and plain:
                 continue
-            other = class_of(run[at])
+            known, ports = packet[:4], packet[20:24]
+            other = class_of(packet)
             if other != number:
                 yield number, run[start:at]
                 number, start = other, at

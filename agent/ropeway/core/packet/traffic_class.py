@@ -17,7 +17,7 @@ WITH_PORTS = frozenset((6, 17, 33, 132))
 #: Answers that are remembered; beyond it the memory starts anew.
 FLOWS_MAX = 4096
 #: Version 4 and a header of 20 bytes (RFC 791, section 3.1).
-_PLAIN = 0x45
+PLAIN = 0x45
 #: The bits of bytes 6 and 7 that make a packet a fragment: more fragments, and the offset.
 _FRAGMENT = 0x3F
 
@@ -102,7 +102,7 @@ class Classifier:
     def class_of(self, packet: bytes) -> int:
         """Return the class of a whole IPv4 packet."""
         protocol = packet[9]
-        if protocol not in WITH_PORTS or packet[0] != _PLAIN or packet[6] & _FRAGMENT or packet[7]:
+        if protocol not in WITH_PORTS or packet[0] != PLAIN or packet[6] & _FRAGMENT or packet[7]:
             return self.look_up(packet)
         flow = (packet[1], protocol, packet[12:24], self._size_of(packet) if self._sizes else 0)
         known = self._flows.get(flow)
