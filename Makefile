@@ -75,7 +75,7 @@ deb: prerequisites
 	@agent/build-deb
 
 test-system: prerequisites
-	@.config/install-prerequisites system
+	@.config/install-prerequisites system monitor
 	$(call say,system tests in network namespaces)
 	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" tests/system
 	$(call say,those that measure load and time)
