@@ -11,6 +11,8 @@ from ropeway.app.config.model import DAY, Budget
 
 def start_of(budget: Budget, wall_s: float) -> datetime.date:
     """Return the first day of the period in which a moment is, seconds since 1970."""
+    # The host may have gone over to another time zone.
+    time.tzset()
     there = time.localtime(wall_s)
     today = datetime.date(there.tm_year, there.tm_mon, there.tm_mday)
     if budget.per == DAY:

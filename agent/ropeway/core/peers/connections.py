@@ -6,6 +6,7 @@ from typing import Optional, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, is_ipv6, without_prefix
+from ropeway.core.link import Role
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.settling import Settling
 from ropeway.core.strand.connection_parts import Path
@@ -150,12 +151,16 @@ class Connections:
         self, connection: SecureConnection, what: Input, now: float, reason: str = "it was silent"
     ) -> None:
         """Apply the table; all that follows from a new state follows from here."""
+        before = connection.state
         if not advance(connection, what, reason, self._log, now):
             return
         if connection.state == State.SENDING:
             connection.pacing.lost_at = now
             self._return_to_candidate(connection, now)
         if connection.state != State.ESTABLISHED:
+            if before == State.ESTABLISHED:
+                # Who starts anew, perhaps as an older version, says again what it wants.
+                connection.report.role = Role.ALWAYS
             self.greet_soon(connection, now)
         self._settling.note(connection.strand)
 

@@ -153,3 +153,31 @@ def test_a_host_says_what_it_likes_of_its_own_links_only():
     world.send("a", udp(A, B))
     world.run(0.5)
     assert len(world.delivered["r"]) == 1
+
+
+def test_a_host_that_starts_anew_is_not_taken_at_its_former_word():
+    world = pair()
+    world.run(1.0)
+    give(world, Role.LAST)
+    stream(world, 1.0)
+    assert carries(world, "b", A) == {12: False, 13: True}
+    settings = world.nodes["a"].settings
+    # As an older version it says nothing of roles.
+    world.add("a", A, [replace(one, role=Role.ALWAYS) for one in world.links("a")], settings.peers)
+    _silence_roles(world.nodes["a"])
+    world.run(5.0)
+    stream(world, 1.0)
+    assert carries(world, "b", A) == {12: True, 13: True}
+
+
+def _silence_roles(node):
+    send = node._peers.dialogue._frame
+
+    def without(connection, *arguments, **more):
+        proven, connection.proven = connection.proven, False
+        try:
+            return send(connection, *arguments, **more)
+        finally:
+            connection.proven = proven
+
+    node._peers.dialogue._frame = without
