@@ -1,0 +1,125 @@
+"""Classes of traffic between two hosts, by what the links really carry."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List
+
+from tests.system.bed.agents import Agent
+from tests.system.bed.stage import Pair, Stage
+from tests.system.bed.topology import Host, Port, until
+from tests.system.bed.traffic import assert_whole, both_ways, ping
+
+SETTLED_S = 20.0
+EVERYTHING: Dict[str, Any] = {"name": "everything", "mode": "single"}
+COUNT = 500
+#: Control frames of a link while a flow passes.
+CONTROL_MAX = COUNT // 2
+
+
+def sent(host: Host, interface: str) -> int:
+    """Return how many packets an interface has sent."""
+    (link,) = host.ip_json("-s", "link", "show", "dev", interface)
+    return int(link["stats64"]["tx"]["packets"])
+
+
+def links_of(agent: Agent, host: str, name: str) -> List[int]:
+    """Return the indices of the links that carry a class to a host."""
+    found = {one["name"]: one["links"] for one in agent.peer_status(host)["classes"]}
+    return list(found[name])
+
+
+def start(pair: Pair, *classes: Dict[str, Any]) -> List[Agent]:
+    """Start both agents with these classes, and wait until all connections work."""
+    # A train that the kernel cuts counts as one packet at an interface.
+    settings: Dict[str, Any] = {"classes": list(classes), "offload": {"disable": ["udp_segment"]}}
+    agents = [pair.a_agent(**settings).start(), pair.b_agent(**settings).start()]
+    pair.wait_whole(*agents)
+    return agents
+
+
+def wait_single(pair: Pair, agents: List[Agent]) -> None:
+    """Wait until one link carries each way; something has to flow meanwhile."""
+    ends = (pair.b_address, pair.a_address)
+    until(
+        lambda: all(len(links_of(a, to, "everything")) == 1 for a, to in zip(agents, ends)),
+        SETTLED_S,
+        lambda: f"one link carries: {[a.peer_status(to) for a, to in zip(agents, ends)]}",
+    )
+
+
+def used(pair: Pair, agent: Agent) -> Port:
+    """Return the port of host a over which the class goes to host b."""
+    (index,) = links_of(agent, pair.b_address, "everything")
+    (name,) = (link["name"] for link in agent.status()["links"] if link["index"] == index)
+    return next(port for port in pair.a.ports.values() if port.interface == name)
+
+
+def test_a_class_that_is_off_on_a_link_never_goes_over_it(stage: Stage) -> None:
+    pair = Pair(stage)
+    bulk = {"name": "bulk", "match": {"protocol": "icmp"}, "off": ["eth0"]}
+    a, _ = start(pair, bulk)
+    before = [sent(pair.a, name) for name in ("eth0", "eth1")]
+    verdict = ping(pair.a, pair.b_address, count=COUNT, interval_s=0.005)
+    assert (verdict.lost, verdict.duplicated) == (0, 0), verdict
+    over = [sent(pair.a, name) - was for name, was in zip(("eth0", "eth1"), before)]
+    print(f"{over} packets over eth0 and eth1")
+    assert over[0] < CONTROL_MAX < COUNT <= over[1]
+    (counted,) = (c for c in a.peer_status(pair.b_address)["classes"] if c["name"] == "bulk")
+    assert counted["packets"] >= COUNT
+    # Off everywhere: nothing passes, and the status says why. A reload brings it back.
+    bulk["off"] = ["eth*"]
+    a.config["classes"] = [bulk]
+    assert a.reload().returncode == 0
+    assert ping(pair.a, pair.b_address, count=5, interval_s=0.01, wait_s=0.5).lost == 5
+    assert a.status()["counters"]["dropped"]["off"] >= 5
+    assert any("class bulk: its packets to" in told for told in a.status()["warnings"])
+    a.config["classes"] = []
+    assert a.reload().returncode == 0
+    assert not ping(pair.a, pair.b_address, count=5, interval_s=0.01).lost
+
+
+def test_one_link_carries_a_single_class_and_no_packet_is_lost_when_it_is_unplugged(
+    stage: Stage,
+) -> None:
+    pair = Pair(stage)
+    agents = start(pair, EVERYTHING)
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        wait_single(pair, agents)
+        first = used(pair, agents[0])
+        first.unplug()
+        until(
+            lambda: used_or_none(pair, agents[0]) not in (None, first),
+            SETTLED_S,
+            "the other link carries",
+        )
+        first.plug()
+        pair.wait_whole(*agents)
+    assert_whole(verdicts)
+
+
+def used_or_none(pair: Pair, agent: Agent) -> Any:
+    """Return the port that carries, None while several or none do."""
+    if len(links_of(agent, pair.b_address, "everything")) != 1:
+        return None
+    return used(pair, agent)
+
+
+def test_a_reload_changes_classes_without_losing_a_packet(stage: Stage) -> None:
+    pair = Pair(stage)
+    agents = start(pair)
+    changes: List[Callable[[], Any]] = [
+        lambda: agents[0].config.update(classes=[EVERYTHING]),
+        lambda: agents[0].config.update(classes=[{**EVERYTHING, "mode": "adaptive"}]),
+        lambda: agents[0].config.update(classes=[]),
+    ]
+    with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
+        for change in changes:
+            change()
+            assert agents[0].reload().returncode == 0
+            if agents[0].config["classes"]:
+                until(
+                    lambda: len(links_of(agents[0], pair.b_address, "everything")) == 1,
+                    SETTLED_S,
+                    "one link carries",
+                )
+    assert_whole(verdicts)
