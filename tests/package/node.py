@@ -101,7 +101,15 @@ class Node:
     def apt(self, *words: str) -> str:
         """apt-get, which never asks; what it said."""
         done = self.run(
-            ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes", *words],
+            [
+                "env",
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "-qq",
+                "--yes",
+                "--no-install-recommends",
+                *words,
+            ],
             timeout_s=APT_LIMIT_S,
         )
         return done.stdout + done.stderr

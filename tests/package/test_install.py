@@ -8,7 +8,7 @@ from . import deb, tree
 
 # The numbers of /dev/null, so that nothing reaches this machine's own device.
 A_DEVICE_WITHOUT_UDEV = "mknod -m 0600 /dev/cpu_dma_latency c 1 3"
-APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
+APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends")
 QUIETLY = ("env", "DEBIAN_FRONTEND=noninteractive")
 # As /usr/bin/ropeway begins, and then as the steward does.
 LINKS_BY_PYROUTE2 = """
@@ -32,13 +32,7 @@ def apt(overlay: Overlay, *words: str, package: Path) -> str:
 
 def test_purge_leaves_what_was_there_before(minimal: Overlay, package: Path) -> None:
     apt(minimal, "update", package=package)
-    apt(
-        minimal,
-        "--no-install-recommends",
-        "satisfy",
-        deb.field(package, "Depends"),
-        package=package,
-    )
+    apt(minimal, "satisfy", deb.field(package, "Depends"), package=package)
     before = tree.listing(minimal.root)
 
     said = apt(minimal, "install", f"/mnt/{package.name}", package=package)
