@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Tuple
 
+import prometheus_client
 import pytest
 
 from ropeway import __version__
@@ -19,6 +21,10 @@ from tests.lab.lab import Lab
 
 from .node import CONFIGURATION, KEY, Node
 
+SCRAPE = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9851/metrics").read().decode())
+"""
 SECOND = Path("etc/ropeway/second.yaml")
 SECOND_CONTROL = "/run/ropeway-second/control.sock"
 LATENCY = "/dev/cpu_dma_latency"
@@ -399,3 +405,30 @@ def test_packets_pass_while_the_steward_is_killed_and_replaced(node: Node) -> No
         assert answered.result() == PINGS
     assert node.status()["steward"]["fault"] == ""
     assert node.unit("MainPID") == engine
+
+
+def test_the_exporter_reaches_the_agent_out_of_its_sandbox(node: Node) -> None:
+    unit = "ropeway-exporter.service"
+    assert node.run(["systemctl", "is-enabled", unit], check=False).stdout == "disabled\n"
+    # The package only recommends the library, and these machines have no network to get it from.
+    version = node.run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    place = f"usr/local/lib/python{version.stdout.strip()}/dist-packages/prometheus_client"
+    library = Path(prometheus_client.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(library, node.machine.root / place, ignore=ignored, dirs_exist_ok=True)
+    try:
+        node.run(["systemctl", "start", unit])
+        found = process.wait_for(
+            lambda: node.run(["python3", "-c", SCRAPE], check=False).stdout,
+            what=f"The exporter on {node.machine.name}",
+            timeout_s=PATIENCE_S,
+        )
+        assert "\nropeway_up 1.0\n" in found, node.run(["journalctl", "-u", unit, "-n", "30"])
+        pid = node.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
+        status = node.run(["cat", f"/proc/{pid}/status"]).stdout
+        assert "\nCapBnd:\t0000000000000000\n" in status
+        assert "\nNoNewPrivs:\t1\n" in status
+        assert "\nUid:\t0\t" not in status
+    finally:
+        node.run(["systemctl", "stop", unit])
+        shutil.rmtree(node.machine.root / place)
