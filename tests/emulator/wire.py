@@ -112,6 +112,7 @@ class _Side:
         model = self.model
         return {
             "sent": model.sent,
+            "sent_bytes": model.sent_bytes,
             "arrived": model.arrived,
             "lost": {where.value: count for where, count in model.lost.items()},
             "late": self.late,
