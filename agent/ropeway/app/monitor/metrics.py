@@ -23,7 +23,8 @@ LABEL_LENGTH_MAX = 64
 """Of names that come from elsewhere, as characters."""
 SERIES_MAX = 4096
 """Of one metric. A router with 250 hosts over 4 links has 1000 of each."""
-STATE_ESTABLISHED = 2
+REST = "(rest)"
+"""The label of packets of no class; no class can have that name."""
 _KBIT_BYTES = 1000 / 8
 
 #: Of connections that carry traffic over a link to a peer: what is counted for them.
@@ -54,6 +55,12 @@ MEASURED = (
         "What the path to the peer can carry.",
     ),
     ("age_s", "estimate_age_seconds", 1.0, "Time since the last measurement of this path."),
+)
+#: Of links with a budget: the key in the status, the name and the help.
+BUDGET = (
+    ("used_bytes", "link_budget_used_bytes", "What the link has used of its budget."),
+    ("bytes", "link_budget_bytes", "What the link may carry in its day or month."),
+    ("used_up", "link_budget_used_up", "1 if the budget of the link is used up."),
 )
 
 
@@ -324,6 +331,9 @@ def _of_links(families: Families, status: Mapping[str, Any]) -> None:
             link.get("receive_drops"),
             link=name,
         )
+        budget = mapping(link.get("budget"))
+        for key, metric, help_text in BUDGET:
+            families.gauge(metric, help_text, budget.get(key), link=name)
         for key, direction in (("rate_kbit", "transmit"), ("rate_in_kbit", "receive")):
             rate = number(link.get(key))
             if rate is not None:
@@ -398,7 +408,8 @@ def _of_classes(families: Families, status: Mapping[str, Any]) -> None:
         )
     for peer in entries(status.get("peers")):
         for one in entries(peer.get("classes")):
-            labels = {"peer": peer.get("host"), "class_": one.get("name")}
+            name = REST if one.get("name") is None else one["name"]
+            labels = {"peer": peer.get("host"), "class_": name}
             families.counter(
                 "class_packets", "Packets of the class to the peer.", one.get("packets"), **labels
             )

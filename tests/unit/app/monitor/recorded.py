@@ -28,11 +28,20 @@ def with_classes() -> dict[str, Any]:
         {"name": "voice", "mode": "redundant"},
         {"name": "bulk", "mode": "single"},
     ]
+    found["links"][1]["budget"] = {
+        "used_bytes": 4_000_000_000,
+        "bytes": 10_000_000_000,
+        "per": "month",
+        "resets_at": None,
+        "then": "last",
+        "used_up": False,
+    }
     found["links"][2]["send_errors"] = {"ENETDOWN": 3}
     found["peers"][0]["rescued"] = 17
     found["peers"][0]["classes"] = [
         {"name": "voice", "links": [2, 3], "packets": 1800},
         {"name": "bulk", "links": [2], "packets": 200},
+        {"name": None, "links": [2, 3], "packets": 40},
     ]
     return found
 

@@ -66,6 +66,19 @@ def test_classes_and_what_was_rescued_are_there():
     assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") == 17
 
 
+def test_packets_of_no_class_have_a_label_that_no_class_can_have():
+    found = samples(recorded.with_classes())
+    assert value(found, "ropeway_class_packets_total", peer="10.0.0.2", class_="(rest)") == 40
+
+
+def test_a_budget_is_in_bytes_and_other_links_have_none():
+    found = samples(recorded.with_classes())
+    assert value(found, "ropeway_link_budget_used_bytes", link="eth1") == 4e9
+    assert value(found, "ropeway_link_budget_bytes", link="eth1") == 1e10
+    assert value(found, "ropeway_link_budget_used_up", link="eth1") == 0
+    assert value(found, "ropeway_link_budget_bytes", link="eth0") is None
+
+
 def test_an_agent_that_measures_less_has_fewer_metrics():
     found = samples(recorded.older())
     rtt_s = value(found, "ropeway_rtt_seconds", peer="10.0.0.2", link="eth0")

@@ -149,6 +149,7 @@ function measuredLinks(status, at) {
       loss: link.loss ?? best.loss,
       queue_ms: link.queue_ms,
       // A link that is down has no rate, rather than one of 0.
+      budget: link.budget,
       out_kbit: link.up ? link.rate_kbit ?? counted(link.index, 0) : null,
       in_kbit: link.up ? link.rate_in_kbit ?? counted(link.index, 1) : null,
     };
@@ -299,6 +300,7 @@ function showLinks(links) {
       ["Queue", ms(link.queue_ms)],
       ["Sent", rate(link.out_kbit)],
       ["Received", rate(link.in_kbit)],
+      ...(link.budget ? [["Budget used", percent(link.budget.used_bytes / link.budget.bytes)]] : []),
     ]);
   });
 }
@@ -412,6 +414,7 @@ function showGains(peers) {
   );
 }
 
+const REST = "all else";
 const MODES = {
   redundant: "a copy over several links",
   single: "one link, the next if it fails",
@@ -419,7 +422,7 @@ const MODES = {
   spread: "shared out over the links",
 };
 const CLASS_COLUMNS = [
-  ["Class", "text", (one) => String(one.name)],
+  ["Class", "text", (one, key) => key],
   ["Mode", "text", (one) => (MODES[one.mode] ? `${one.mode}: ${MODES[one.mode]}` : String(one.mode))],
   ["Over", "text", (one) => one.links],
   ["Packets", "", (one) => one.packets],
@@ -433,12 +436,13 @@ function showClasses(status, names) {
     parent.table = buildTable("Which links packets of a class go over now, to any host", CLASS_COLUMNS);
     parent.append(make("div", "table", parent.table.element));
   }
-  const rows = classes.map((one) => {
+  // The agent counts packets of no class under no name.
+  const rows = [...classes, { name: null, mode: "as without classes" }].map((one) => {
     const there = list(status.peers).flatMap((peer) => list(peer.classes)).filter((each) => each.name === one.name);
     const links = new Set(there.flatMap((each) => list(each.links)).map((link) => names.get(link) || "?"));
     const packets = there.map((each) => each.packets).filter(isNumber);
     return {
-      key: String(one.name),
+      key: one.name === null ? REST : String(one.name),
       value: { ...one, links: [...links].join(", ") || "–", packets: packets.length ? count(sum(packets)) : "–" },
     };
   });
