@@ -142,6 +142,15 @@ class Watch:
         self._schedule.soon(now, change)
         self._loop.sooner(self._schedule.deadline())
 
+    def _listen_again(self, now: float) -> None:
+        """Listen to hints again, or try that later if the kernel watches nothing more."""
+        try:
+            self._loop.register(self._hints.fileno(), self._hinted)
+        except OSError:
+            self._listen_at = now + DUMP_GAP_S
+        else:
+            self._listen_at = _INF
+
     def look_by(self, at: float) -> None:
         """Look at everything at `at` at the latest."""
         self._schedule.by(at)
@@ -164,8 +173,7 @@ class Watch:
         if self._wish is None:
             return
         if now >= self._listen_at:
-            self._listen_at = _INF
-            self._loop.register(self._hints.fileno(), self._hinted)
+            self._listen_again(now)
         change = self._schedule.due(now)
         if change is Change.INTERFACES:
             self._dump(now)

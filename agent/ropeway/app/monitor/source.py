@@ -35,10 +35,15 @@ def over(path: str) -> Ask:
     return lambda: client.request(path, {"command": "status"}, ANSWER_S)
 
 
+def _boot_clock() -> float:
+    """Return seconds that pass also while the machine sleeps, as the agent counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Source:
     """The newest status; everybody who asks meanwhile waits for the same answer."""
 
-    def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Ask, clock: Callable[[], float] = _boot_clock) -> None:
         self._ask = ask
         self._clock = clock
         # One thread: a second question never waits in the agent beside the first.

@@ -646,8 +646,9 @@ def test_link_that_cannot_be_watched_is_unusable_and_tried_again(kernel, crowded
         eventually(lambda: [li["unusable"] for li in ask(settings, command="status")["links"]]
                    == [None, None])  # fmt: skip
         tried = [s for s in kernel.links if s.name == "eth1"]
-        assert len(tried) == epoll.refused + 1
-        assert [s.closed for s in tried] == [True] * epoll.refused + [False]
+        # What the steward listens to may have been refused too.
+        assert 2 < len(tried) <= epoll.refused + 1
+        assert [s.closed for s in tried] == [True] * (len(tried) - 1) + [False]
 
     run(agent, steps)
     assert kernel.link("eth1").closed
