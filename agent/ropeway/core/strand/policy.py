@@ -200,9 +200,9 @@ def chooser_for(what: TrafficClass) -> Chooser:
 
 
 def _is_known(connection: SecureConnection, now: float) -> bool:
-    """Return whether a connection was measured lately, or an answer is still awaited."""
+    """Return whether times and loss were measured lately, or an answer is still awaited."""
     estimate = connection.quality.estimate
-    if estimate.rtt_ms is None:
+    if estimate.rtt_ms is None or estimate.loss_out.share is None:
         return False
     return now < estimate.echoed_at + tuning.OLD_S or estimate.is_awaited
 

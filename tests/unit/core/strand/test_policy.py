@@ -315,3 +315,12 @@ def test_where_there_are_too_many_connections_the_cheaper_ones_carry():
         way.cost = 0 if link % 2 else 10
     strand.choose()
     assert [way.cost for way in strand.carrying] == [0] * MAX_COPIES
+
+
+@pytest.mark.parametrize("mode", [Mode.ADAPTIVE, Mode.SINGLE])
+def test_link_that_loses_from_the_first_packet_on_never_carries_alone(mode):
+    links = Links(everything(mode), seed=4)
+    chance = links.world.random
+    links.ways["192.168.0.2"] = lambda: None if chance.random() < 0.5 else 0.01
+    lost, _ = links.stream(5)
+    assert (lost, links.carrying()) == (0, {3})
