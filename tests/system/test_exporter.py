@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import socketserver
 import sys
+import threading
 import urllib.parse
 from pathlib import Path
 from typing import Any, Iterator
@@ -17,6 +19,7 @@ from tests.system.bed.agents import ROOT, Process
 from tests.system.bed.stage import Pair, Stage
 from tests.system.bed.topology import Host, until
 from tests.system.bed.traffic import ping
+from tests.unit.app.monitor import recorded
 
 MONITORING = ROOT / "agent" / "monitoring"
 RULE_TESTS = Path(__file__).with_name("ropeway.rules.test.yml")
@@ -217,3 +220,33 @@ def test_a_page_that_stays_open_says_that_the_agent_has_gone(stage: Stage, tmp_p
         assert "ropeway_up 0.0" in watched.metrics()
         watched.exporter.terminate()
         page.wait("document.querySelector('#verdict').innerText.includes('exporter does not')")
+
+
+class Answering(socketserver.StreamRequestHandler):
+    """Answers as an agent whose every name is hostile."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        reply = {"ok": True, "result": recorded.hostile()}
+        self.wfile.write(json.dumps(reply).encode() + b"\n")
+
+
+def test_hostile_names_are_shown_and_do_nothing(stage: Stage, tmp_path: Path) -> None:
+    need(browser.program(), "Chromium")
+    host = stage.topology("net0").host("vm0")
+    path = stage.directory / "hostile.sock"
+    with socketserver.ThreadingUnixStreamServer(str(path), Answering) as agent:
+        threading.Thread(target=agent.serve_forever, daemon=True).start()
+        exporter = stage.process(Process(host, stage.directory, "exporter"))
+        exporter.launch(sys.executable, "-c", RUN, "--control", str(path))
+        until(lambda: "listening on" in exporter.log(), 20.0, "the exporter listens")
+        with browser.Browser(host, tmp_path) as page:
+            page.screen(*PHONE)
+            page.open(f"http://{LISTEN}/")
+            page.wait("Number(document.body?.dataset.polls) >= 2")
+            assert "<img src=x onerror=" in page.evaluate("document.body.innerText")
+            assert page.evaluate("document.images.length") == 0
+            assert page.evaluate("document.scripts.length") == 1
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+            assert page.complaints == []
+        agent.shutdown()
