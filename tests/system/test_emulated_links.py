@@ -80,3 +80,16 @@ def test_an_end_that_cannot_be_made_is_named(end: str, complaint: str) -> None:
     )
     assert done.returncode == 2
     assert complaint in done.stderr
+
+
+def test_adaptive_sends_one_copy_until_its_link_carries_nothing(stage: Stage) -> None:
+    pair = WiredPair(stage, "delay_ms=10,black_hole=5-20", "delay_ms=30")
+    pair.start(classes=[{"name": "all", "mode": "adaptive"}])
+    verdict, figures = pair.stream(STREAM_S, size=1000)
+    assert verdict.lost == 0
+    assert figures[0]["out"]["lost"]["black hole"] > 0
+    # A copy is the payload, and 28 bytes of headers inside, 32 of the frame and 28 outside.
+    single = verdict.sent * (1000 + 28 + 32 + 28)
+    assert sum(one["out"]["sent_bytes"] for one in figures) < 1.5 * single
+    assert verdict.latency_ms is not None
+    assert verdict.latency_ms["p50"] <= 30 + ADDED_MS
