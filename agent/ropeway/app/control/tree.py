@@ -160,6 +160,8 @@ def _session(peer: Dict[str, Any]) -> str:
     words = [" session {:.0f} s old".format(session["age_s"])]
     if session["rollovers"]:
         words.append("rolled over {} times".format(session["rollovers"]))
+    if peer.get("rescued"):
+        words.append("{} packets rescued".format(peer["rescued"]))
     if peer["handshake"]:
         words.append(peer["handshake"])
     return ", ".join(words)
@@ -197,6 +199,11 @@ def _connection(connection: Dict[str, Any]) -> str:
         parts.append("rtt {:.1f} ms".format(connection["rtt_ms"]))
     if connection["state"] == STATE_ESTABLISHED and connection.get("loss") is not None:
         parts.append("loss {:.1f} %".format(100 * connection["loss"]))
+    estimate = connection.get("estimate") or {}
+    if connection["state"] == STATE_ESTABLISHED and estimate.get("queue_ms") is not None:
+        parts.append("queue {:.1f} ms".format(estimate["queue_ms"]))
+    if connection["state"] == STATE_ESTABLISHED and estimate.get("rate_kbit"):
+        parts.append("carries {:.0f} kbit/s".format(estimate["rate_kbit"]))
     if connection.get("mtu"):
         parts.append("mtu {}".format(connection["mtu"]))
     if connection.get("nat"):

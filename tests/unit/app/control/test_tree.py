@@ -316,3 +316,24 @@ def test_tree_says_that_processors_sleep_as_they_like_where_they_should_not():
     status = {**STATUS, "process": {"cpu_latency_us": "Permission denied"}}
     line = "- done without the kernel's help: cpu_latency_us Permission denied"
     assert render(status).splitlines()[1] == line
+
+
+def test_what_was_measured_of_a_path_is_told_while_the_connection_is_established():
+    estimate = {"queue_ms": 41.26, "rate_kbit": 1523.4}
+    status = copy.deepcopy(STATUS)
+    status["peers"][0]["connections"] = [
+        connection(2, "192.168.18.186", estimate=estimate),
+        connection(3, "192.168.18.187", estimate=estimate, state=0),
+        connection(4, "192.168.18.188", estimate={"queue_ms": None, "rate_kbit": None}),
+    ]
+    *_, established, silent, unknown = render(status).splitlines()
+    assert "queue 41.3 ms, carries 1523 kbit/s" in established
+    assert "queue" not in silent + unknown
+    assert "carries" not in silent + unknown
+
+
+def test_rescued_packets_of_a_host_are_told():
+    status = copy.deepcopy(STATUS)
+    session = {"age_s": 61, "rollovers": 2}
+    status["peers"][0].update(session=session, handshake=None, rescued=17)
+    assert "session 61 s old, rolled over 2 times, 17 packets rescued" in render(status)
