@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from ropeway.app import cli
+from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.unit.app.control.status_schema import SCHEMA, faults
 from tests.unit.app.monitor import recorded
 from tests.unit.core import classic_world, secure_world
@@ -70,6 +71,17 @@ def test_nodes_of_a_secure_network_conform(seconds):
     world.run(seconds)
     for node in world.nodes.values():
         assert faults(mended(node.status(world.now))) == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_nodes_with_classes_of_traffic_conform(mode):
+    world = secure_world.three(classes=(TrafficClass("voice", Match(), mode),))
+    world.run(5.0)
+    for node in world.nodes.values():
+        status = mended(node.status(world.now))
+        assert status["classes"] == [{"name": "voice", "mode": mode.value}]
+        assert [one["name"] for one in status["peers"][0]["classes"]] == ["voice", None]
+        assert faults(status) == []
 
 
 @pytest.mark.parametrize("seconds", [0.0, 20.0])
