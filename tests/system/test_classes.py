@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from tests.system.bed.agents import Agent
 from tests.system.bed.stage import Pair, Stage
@@ -37,21 +37,25 @@ def start(pair: Pair, *classes: Dict[str, Any]) -> List[Agent]:
     return agents
 
 
-def wait_single(pair: Pair, agents: List[Agent]) -> None:
-    """Wait until one link carries each way; something has to flow meanwhile."""
-    ends = (pair.b_address, pair.a_address)
-    until(
-        lambda: all(len(links_of(a, to, "everything")) == 1 for a, to in zip(agents, ends)),
-        SETTLED_S,
-        lambda: f"one link carries: {[a.peer_status(to) for a, to in zip(agents, ends)]}",
-    )
+def used(pair: Pair, agent: Agent) -> Optional[Port]:
+    """Return the port of host a over which the class goes to host b; None for several or none."""
+    carrying = links_of(agent, pair.b_address, "everything")
+    ports = [port for port in pair.a.ports.values() if port.index in carrying]
+    return ports[0] if len(carrying) == len(ports) == 1 else None
 
 
-def used(pair: Pair, agent: Agent) -> Port:
-    """Return the port of host a over which the class goes to host b."""
-    (index,) = links_of(agent, pair.b_address, "everything")
-    (name,) = (link["name"] for link in agent.status()["links"] if link["index"] == index)
-    return next(port for port in pair.a.ports.values() if port.interface == name)
+def wait_used(pair: Pair, agent: Agent, but: Optional[Port] = None) -> Port:
+    """Wait until one link carries, another one than ``but``; something has to flow meanwhile."""
+    found: List[Port] = []
+
+    def settled() -> bool:
+        port = used(pair, agent)
+        if port is not None and port is not but:
+            found.append(port)
+        return bool(found)
+
+    until(settled, SETTLED_S, lambda: f"one link carries: {agent.peer_status(pair.b_address)}")
+    return found[0]
 
 
 def test_a_class_that_is_off_on_a_link_never_goes_over_it(stage: Stage) -> None:
@@ -84,24 +88,12 @@ def test_one_link_carries_a_single_class_and_no_packet_is_lost_when_it_is_unplug
     pair = Pair(stage)
     agents = start(pair, EVERYTHING)
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
-        wait_single(pair, agents)
-        first = used(pair, agents[0])
+        first = wait_used(pair, agents[0])
         first.unplug()
-        until(
-            lambda: used_or_none(pair, agents[0]) not in (None, first),
-            SETTLED_S,
-            "the other link carries",
-        )
+        wait_used(pair, agents[0], but=first)
         first.plug()
         pair.wait_whole(*agents)
     assert_whole(verdicts)
-
-
-def used_or_none(pair: Pair, agent: Agent) -> Any:
-    """Return the port that carries, None while several or none do."""
-    if len(links_of(agent, pair.b_address, "everything")) != 1:
-        return None
-    return used(pair, agent)
 
 
 def test_a_reload_changes_classes_without_losing_a_packet(stage: Stage) -> None:
@@ -117,9 +109,5 @@ def test_a_reload_changes_classes_without_losing_a_packet(stage: Stage) -> None:
             change()
             assert agents[0].reload().returncode == 0
             if agents[0].config["classes"]:
-                until(
-                    lambda: len(links_of(agents[0], pair.b_address, "everything")) == 1,
-                    SETTLED_S,
-                    "one link carries",
-                )
+                wait_used(pair, agents[0])
     assert_whole(verdicts)
