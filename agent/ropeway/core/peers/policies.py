@@ -10,10 +10,12 @@ import fnmatch
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ropeway.core import tuning
+from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Classifier, TrafficClass
 from ropeway.core.peers.links import Links
 from ropeway.core.strand.policy import Chooser, Redundant, chooser_for
 from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
+from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
 
 
@@ -56,7 +58,9 @@ class Policies:
         for chooser, table, off in zip(choosers, strand.classes, self._off):
             candidates = strand.carrying
             if off:
-                candidates = tuple(c for c in candidates if not self._is_off(c, off))
+                # What carries only in need does so for a class that has nothing else.
+                spares = tuple(c for c in strand.spares if _is_spare(c))
+                candidates = self._without(off, candidates) or self._without(off, spares)
             before = table.carrying
             table.carrying = chooser.choose(candidates, now)
             table.kept = len(table.carrying) < len(candidates)
@@ -90,6 +94,17 @@ class Policies:
             for name, table in zip(names, strand.classes)
         ]
 
+    def _without(
+        self, off: Tuple[str, ...], connections: Tuple[SecureConnection, ...]
+    ) -> Tuple[SecureConnection, ...]:
+        """Return the connections that may carry a class, without those over links that never do."""
+        return tuple(c for c in connections if not self._is_off(c, off))
+
     def _is_off(self, connection: SecureConnection, patterns: Tuple[str, ...]) -> bool:
         link = self._links.get(connection.link)
         return link is not None and any(fnmatch.fnmatchcase(link.name, one) for one in patterns)
+
+
+def _is_spare(connection: SecureConnection) -> bool:
+    """Return whether a connection works that carries only what no other one does."""
+    return connection.duty is Role.LAST and connection.state == State.ESTABLISHED

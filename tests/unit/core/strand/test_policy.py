@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import replace
 
 import pytest
 
+from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from ropeway.core.strand.strand import Connection, Strand
 from ropeway.core.tuning import HOLD_MAX_S, MAX_COPIES, PROBE_S, RECENT_BYTES
@@ -324,3 +326,15 @@ def test_link_that_loses_from_the_first_packet_on_never_carries_alone(mode):
     links.ways["192.168.0.2"] = lambda: None if chance.random() < 0.5 else 0.01
     lost, _ = links.stream(5)
     assert (lost, links.carrying()) == (0, {3})
+
+
+def test_class_that_has_no_other_link_goes_over_one_that_carries_only_in_need():
+    links = Links(everything(Mode.REDUNDANT, off=("eth2",)))
+    node = links.world.nodes["a"]
+    for role, carries in ((Role.LAST, {3}), (Role.NEVER, set()), (Role.ALWAYS, {3})):
+        mine = [
+            replace(one, role=role) if one.index == 3 else one for one in links.world.links("a")
+        ]
+        node.set_links(mine, links.world.now)
+        links.world.run(1)
+        assert links.carrying() == carries
