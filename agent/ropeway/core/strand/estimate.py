@@ -151,7 +151,7 @@ class Estimate:
         self._asked.clear()
         self._rtt_floor.restart()
         self._floor.restart()
-        self._transit = self._gap = self._missing = None
+        self._transit = self._gap = self._missing = self._sent_then = None
         self._gaps_out.clear()
 
     def age_s(self, now: float) -> Optional[float]:
@@ -245,13 +245,18 @@ class Estimate:
             # What a control frame overtakes is missing for a moment, what is lost stays missing.
             if sent_then != self._sent_then:
                 self._sent_then = sent_then
-                self._gaps_out.append(sent_then - measured.received)
-            missing = min(self._gaps_out)
-            if len(self._gaps_out) == tuning.OVERTAKEN_MAX:
-                if self._missing is not None and missing > self._missing:
-                    self.lost_at = now
-                self._missing = missing
+                self._note_missing(sent_then - measured.received, now)
             self.loss_out.note(sent_then, measured.received, now)
+
+    def _note_missing(self, missing: int, now: float) -> None:
+        """See whether frames are missing for good: what was only overtaken comes soon."""
+        self._gaps_out.append(missing)
+        if len(self._gaps_out) < tuning.OVERTAKEN_MAX:
+            return
+        lowest = min(self._gaps_out)
+        if self._missing is not None and lowest > self._missing:
+            self.lost_at = now
+        self._missing = lowest
 
     def note_traffic(self, traffic: Traffic, now: float) -> None:
         """Look at what is carried."""

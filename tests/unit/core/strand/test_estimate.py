@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Measured
 from ropeway.core.strand.estimate import Estimate, Lowest
@@ -182,3 +184,44 @@ def test_packets_that_only_the_worse_link_brought_are_rescued():
     stream(world, 30)
     rescued = world.peer("b", A)["rescued"]
     assert 0.6 * len(lost) < rescued <= len(lost), (rescued, len(lost))
+
+
+def test_same_counts_on_another_path_are_no_fault():
+    estimate = Estimate()
+    for number in range(3):
+        estimate.note_measured(Measured(1, 1, 1), 1, 1, number / 10)
+    estimate.restart()
+    estimate.note_measured(Measured(1, 1, 1), 1, 1, 0.5)
+    assert estimate.lost_at < 0
+
+
+def test_frames_that_stay_missing_are_lost_and_overtaken_ones_are_not():
+    estimate, now = Estimate(), 0.0
+    for number in range(100):
+        now += 0.025
+        overtaken = number % 2
+        estimate.note_measured(Measured(1, 1, 10 * number - overtaken), 10 * number, 1, now)
+        assert estimate.lost_at < 0
+    began = now
+    while estimate.lost_at < 0:
+        number += 1
+        now += 0.025
+        estimate.note_measured(Measured(1, 1, 10 * number - 3), 10 * number, 1, now)
+    assert now - began <= 0.25
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2**32 - 1)] * 3, st.booleans()), max_size=60))
+def test_no_measurement_of_another_host_raises_or_is_believed_beyond_reason(lies):
+    estimate, now = Estimate(), 0.0
+    for clock, sent, received, moves in lies:
+        now += 0.1
+        if moves:
+            estimate.restart()
+        estimate.note_echo(now - 0.02, sent % 1000, now)
+        wait_ms = None if received % 3 else (received % 65535) / 10
+        estimate.note_measured(Measured(clock, sent, received, wait_ms, wait_ms), sent, 5, now)
+        assert 0 <= estimate.queue_in_ms <= 25
+        assert estimate.queue_ms is None or 0 <= estimate.queue_ms <= 25
+        for loss in (estimate.loss_in, estimate.loss_out):
+            assert 0 <= loss.low <= loss.high <= 1
+            assert loss.share is None or 0 <= loss.share <= 1
