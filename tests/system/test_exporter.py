@@ -172,14 +172,20 @@ def test_prometheus_scrapes_it_and_its_alerts_fire(watched: Watched) -> None:
         groups = (prometheus.ask("rules") or {"groups": []})["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
+    def states() -> dict[str, str]:
+        return {rule["name"]: rule["state"] for rule in rules()}
+
     def evaluated() -> bool:
         return bool(rules()) and all(rule["health"] == "ok" for rule in rules())
 
     until(evaluated, 20.0, "every rule is evaluated")
-    states = {rule["name"]: rule["state"] for rule in rules()}
-    assert states["RopewayAgentDown"] == states["RopewayHostUnreachable"] == "inactive"
     # The link has been unplugged for seconds; minutes make it an alert.
-    assert states["RopewayLinkCarriesNothing"] == "pending"
+    until(
+        lambda: states()["RopewayLinkCarriesNothing"] == "pending",
+        20.0,
+        lambda: f"an alert is pending: {states()}",
+    )
+    assert states()["RopewayAgentDown"] == states()["RopewayHostUnreachable"] == "inactive"
     prometheus.terminate()
 
 
