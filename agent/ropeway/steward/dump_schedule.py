@@ -12,7 +12,7 @@ DUMP_EVERY_S = 30.0
 LOOKUP_EVERY_S = 300.0
 #: A burst of netlink events costs one dump in this time ...
 DUMP_GAP_S = 0.05
-#: ... and dumps never take more than one part in this of the time.
+#: ... and dumps never take more than one part in this of a processor's time.
 DUMP_SHARE = 10
 #: Routes to far addresses that the engine has met since the last look are looked up this often.
 LOOKUP_GAP_S = 0.05
@@ -82,7 +82,10 @@ class DumpSchedule:
             return Change.ROUTES
         return Change.NOTHING
 
-    def note(self, began_at: float, ended_at: float) -> None:
-        """Let the next dump wait the longer the longer this one took."""
+    def note(self, ended_at: float, used_s: float) -> None:
+        """Let the next dump wait the longer the more processor time this one used, in seconds.
+
+        The time that passed would count what others used, and a busy host would look too late.
+        """
         self._dumped_at = ended_at
-        self._gap_s = max(DUMP_GAP_S, DUMP_SHARE * (ended_at - began_at))
+        self._gap_s = max(DUMP_GAP_S, DUMP_SHARE * used_s)
