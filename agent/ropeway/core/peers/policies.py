@@ -38,6 +38,7 @@ class Policies:
         self.classes = tuple(classes)
         self._off = (*(one.off for one in classes), ())
         self._choosers.clear()
+        self._tables.repeats.clear()
         self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
         for strand in self._tables.strands.values():
             strand.classes = ()
@@ -63,7 +64,7 @@ class Policies:
                 candidates = self._without(off, candidates) or self._without(off, spares)
             before = table.carrying
             table.carrying = chooser.choose(candidates, now)
-            table.kept = len(table.carrying) < len(candidates)
+            table.kept = chooser.repeats and len(table.carrying) < len(candidates)
             if chooser.repeat_since is not None:
                 added = tuple(c for c in table.carrying if c not in before)
                 self._tables.repeats.append((table, added, chooser.repeat_since))

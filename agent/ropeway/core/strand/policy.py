@@ -19,6 +19,10 @@ Connections = Tuple[SecureConnection, ...]
 class Chooser(Protocol):
     """Chooses the connections that carry one class of traffic of one strand."""
 
+    @property
+    def repeats(self) -> bool:
+        """Whether connections that are added may have to repeat what others carried."""
+
     def choose(self, candidates: Connections, now: float) -> Connections:
         """Return those of the candidates that carry the class from now on."""
 
@@ -50,6 +54,7 @@ def cost_ms(connection: SecureConnection, now: float) -> float:
 class Redundant:
     """Copies over all connections, or over the best ``copies`` of them."""
 
+    repeats = False
     repeat_since = None
 
     def __init__(self, copies: Optional[int] = None) -> None:
@@ -91,6 +96,8 @@ class Steered:
     little of what packets may take. All connections carry then for a while, longer each time that
     trouble comes again soon. What was sent since the last answer is repeated.
     """
+
+    repeats = True
 
     def __init__(self, within_ms: Optional[float], late_ms: float, tolerates_loss: float) -> None:
         """``within_ms`` is what packets may take, None for any time.

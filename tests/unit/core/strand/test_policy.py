@@ -103,7 +103,9 @@ def test_redundant_class_goes_over_all_links_or_the_best():
     links.stream(3)
     assert links.carrying() == {2, 3}
     strand = links.world.nodes["b"].tables.strands[A]
+    links.world.send("b", udp(B, A))
     assert [c.link for c in strand.classes[0].carrying] == [12]
+    assert not strand.classes[0].recent, "nothing would repeat it"
     assert {c.probe_s for c in strand.connections.values()} == {PROBE_S}
 
 
