@@ -36,7 +36,7 @@ CORE = (
     ("redundancy", "tables"),
     ("link_report", "network"),
     ("data", "peers"),
-    ("classic", "facade", "status"),
+    ("classic", "explain", "facade", "status"),
     ("node",),
 )
 #: What a room does not import besides, though it is lower.

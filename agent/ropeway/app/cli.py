@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, TextIO
 
 from ropeway import __version__
 from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, DEFAULT_PATH, Config
-from ropeway.app.control import answer, client
+from ropeway.app.control import answer, client, explained
 from ropeway.app.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--schema", action="store_true", help="print the JSON Schema of that")
     _add_control(status)
     status.set_defaults(run=_status)
+
+    explain = commands.add_parser("explain", help="tell which links carry a packet, and why")
+    explained.add_arguments(explain)
+    _add_control(explain)
+    explain.set_defaults(run=_explain)
 
     remote = commands.add_parser(
         "remote", help="change the known hosts of a classic network until the agent restarts"
@@ -280,6 +285,14 @@ def _warn_of_port(file: str, control_path: str, port: int) -> None:
         " it has, the agent can use no link there: stop it, or choose another port",
         file=sys.stderr,
     )
+
+
+def _explain(options: argparse.Namespace) -> int:
+    try:
+        print(explained.ask(options))
+    except (ValueError, client.ControlError) as error:
+        return _fail(str(error))
+    return EXIT_OK
 
 
 def _reload(options: argparse.Namespace) -> int:

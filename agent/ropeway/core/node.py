@@ -18,6 +18,7 @@ from ropeway.core.data.router import Router
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
+from ropeway.core.explain import Question, explain
 from ropeway.core.frame.data import OVERHEAD, Received, Train
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.link import Link
@@ -56,6 +57,7 @@ class SecureNode:
         self._log = events.Log(now)
         self._report = LinkReport(now)
         routes = Routes(settings.network, settings.address, settings.router, self.tables)
+        self._routes = routes
         self._sender = Sender(self.tables)
         self.router = Router(settings, self.tables, routes, self._sender.send_over, now)
         self._peers = SecurePeers(
@@ -320,6 +322,12 @@ class SecureNode:
     def session_keys(self) -> List[Dict[str, str]]:
         """Return the keys of all sessions that can be read now, for who may read the traffic."""
         return status.session_keys(self.tables.sessions.by_index.values())
+
+    def explain(self, question: Question) -> Dict[str, Any]:
+        """Return where a packet of this host would go, and why, ready for JSON."""
+        links, policies = self._peers.links.by_index, self._peers.policies
+        address = self.settings.address
+        return explain(question, address, self.tables, self._routes, policies, links)
 
     def status(self, now: float) -> Dict[str, Any]:
         """Return everything that there is to see, ready for JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 from typing import Any, Callable, Dict, Optional, Protocol
@@ -12,10 +13,18 @@ from ropeway.app.control.server import Client
 from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.nodes import Made
 from ropeway.app.engine.reload import Reload
+from ropeway.core.explain import SIZE_MIN, Question
 
 log = logging.getLogger("ropeway")
 
 _TEXT_CHARACTERS_MAX = 64
+#: What else a packet can have that is asked about: the key, the lowest and the highest value.
+_ASKED = (
+    ("dscp", 0, 63),
+    ("protocol", 0, 255),
+    ("port", 0, 65535),
+    ("size", SIZE_MIN, 65535),
+)
 
 
 class Remotes(Protocol):
@@ -57,6 +66,7 @@ class Commands:
             "reload": self._ask_for_reload,
             "keylog": self._session_keys,
             "budget-set": self._set_budget,
+            "explain": self._explain,
         }
 
     def answer(self, request: Dict[str, Any], client: Client) -> Any:
@@ -115,6 +125,17 @@ class Commands:
         self._budgets.correct(name, used, now)
         log.info("%s bytes count as used of the budget of %s, by the control socket", used, name)
 
+    def _explain(self, request: Dict[str, Any], _: Client, _now: float) -> Any:
+        if self._made.secure is None:
+            raise ValueError("only the encapsulation secure has classes of traffic to explain")
+        destination = _text(request, "destination")
+        try:
+            ipaddress.IPv4Address(destination)
+        except ValueError:
+            raise ValueError("destination is no IPv4 address") from None
+        numbers = {key: _number(request, key, low, high) for key, low, high in _ASKED}
+        return self._made.secure.explain(Question(destination, **numbers))
+
     def _check_own(self, named: Any) -> None:
         """Refuse to read another file than the agent's own for whoever has `named` one."""
         if named is None or self._path is None:
@@ -130,4 +151,11 @@ def _text(request: Dict[str, Any], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS_MAX:
         raise ValueError(f"{key} is missing or is not a short text")
+    return value
+
+
+def _number(request: Dict[str, Any], key: str, low: int, high: int) -> int:
+    value = request.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{key} is a number from {low} to {high}")
     return value

@@ -7,11 +7,11 @@ strand :attr:`ropeway.core.strand.secure.SecureStrand.classes`.
 from __future__ import annotations
 
 import fnmatch
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.link import Role
-from ropeway.core.packet.traffic_class import Classifier, TrafficClass
+from ropeway.core.packet.traffic_class import Classifier, Mode, TrafficClass
 from ropeway.core.peers.links import Links
 from ropeway.core.strand.policy import Chooser, Redundant, chooser_for
 from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
@@ -94,6 +94,35 @@ class Policies:
             }
             for name, table in zip(names, strand.classes)
         ]
+
+    def name_of(self, number: Optional[int]) -> Tuple[Optional[str], str]:
+        """Return name and mode of a class; of none for the rest, which goes over all links."""
+        if number is None or number >= len(self.classes):
+            return None, Mode.REDUNDANT.value
+        return self.classes[number].name, self.classes[number].mode.value
+
+    def why_not(
+        self, strand: SecureStrand, number: Optional[int], connection: SecureConnection
+    ) -> Optional[str]:
+        """Return why a connection does not carry a class, as the end of a sentence.
+
+        Nothing is in it if it does. None where it is the connection's state that keeps it from
+        that, and not the class. Without classes ``number`` is None.
+        """
+        if number is not None and self._is_off(connection, self._off[number]):
+            return "it is off for the class"
+        chosen = strand.carrying if number is None else strand.classes[number].carrying
+        if connection in chosen:
+            return ""
+        if connection in strand.spares:
+            if connection.duty is Role.LAST:
+                return "its budget is used up, and it carries only what no other link does"
+            return "its budget is used up, and it carries nothing"
+        if connection in strand.carrying:
+            return "others are better for the class now"
+        if connection.state == State.ESTABLISHED:
+            return "enough others carry already"
+        return None
 
     def _without(
         self, off: Tuple[str, ...], connections: Tuple[SecureConnection, ...]

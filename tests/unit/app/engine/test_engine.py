@@ -809,6 +809,7 @@ def test_remotes_at_run_time(kernel, tmp_path):
     "message",
     [
         {"command": "dance"},
+        {"command": "explain", "destination": "10.0.0.2"},
         {"command": "budget-set"},
         {"command": "budget-set", "link": "eth0", "used_bytes": -1},
         {"command": "budget-set", "link": "eth0", "used_bytes": 1 << 60},

@@ -941,6 +941,32 @@ def test_classic_network_has_no_session_keys(kernel, tmp_path):
     run(make_agent(settings), steps)
 
 
+def test_way_of_a_packet_is_explained_over_the_control_socket(kernel, tmp_path):
+    settings = settings_for(tmp_path)
+    question = {"destination": "10.0.0.2", "dscp": 0, "protocol": 17, "port": 0, "size": 100}
+
+    def steps():
+        eventually(lambda: kernel.links)
+        far = FarHost(kernel)
+        far.until(far.established)
+        answer = ask(settings, command="explain", **question)
+        assert (answer["next_hop"], answer["class"], answer["fault"]) == ("10.0.0.2", None, None)
+        for wrong in (
+            {"destination": "nowhere"},
+            {"destination": None},
+            {"dscp": 64},
+            {"protocol": "udp"},
+            {"port": -1},
+            {"size": 27},
+            {"size": 65536},
+            {"size": True},
+        ):
+            with pytest.raises(client.ControlError, match=next(iter(wrong))):
+                ask(settings, command="explain", **{**question, **wrong})
+
+    run(make_agent(settings), steps)
+
+
 class TestReload:
     """The file is read again while packets pass."""
 

@@ -1,0 +1,102 @@
+"""Where a packet would go, and why: for a person who asks. Nothing is sent or counted."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional
+
+from ropeway.core import redundancy
+from ropeway.core.link import Link
+from ropeway.core.network.routes import Routes
+from ropeway.core.packet import ipv4
+from ropeway.core.packet.traffic_class import WITH_PORTS
+from ropeway.core.peers.policies import Policies
+from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.tables import Tables
+
+#: What the headers of IPv4 and UDP take: the smallest packet that can be asked for, in bytes.
+SIZE_MIN = 28
+
+
+@dataclass(frozen=True)
+class Question:
+    """A packet as far as it matters which way it takes."""
+
+    #: IPv4 as text.
+    destination: str
+    #: The DS field without ECN, 0 to 63.
+    dscp: int = 0
+    #: The IP protocol, 0 to 255.
+    protocol: int = 17
+    #: Where it goes to, 0 to 65535, if the protocol has ports.
+    port: int = 0
+    #: Its size in bytes, SIZE_MIN to 65535.
+    size: int = 100
+
+    def packet(self, source: str) -> bytes:
+        """Return such a packet of a host, with zeros for what does not matter (RFC 791)."""
+        ends = ipv4.pack(source) + ipv4.pack(self.destination)
+        head = struct.pack(">BBHHHBBH", 0x45, self.dscp << 2, self.size, 0, 0, 64, self.protocol, 0)
+        ports = struct.pack(">HH", 0, self.port if self.protocol in WITH_PORTS else 0)
+        return head + ends + ports + bytes(self.size - len(head) - len(ends) - len(ports))
+
+
+def explain(
+    question: Question,
+    source: str,
+    tables: Tables[SecureStrand],
+    routes: Routes,
+    policies: Policies,
+    links: Mapping[int, Link],
+) -> Dict[str, Any]:
+    """Return next hop, class and links of a packet that ``source``, this host, sends.
+
+    Ready for JSON: ``next_hop`` and ``class`` are None where there is none; ``fault`` says why the
+    packet would go nowhere.
+    """
+    answer: Dict[str, Any] = {
+        "destination": question.destination,
+        "next_hop": None,
+        "class": None,
+        "mode": None,
+        "fault": None,
+        "links": [],
+    }
+    if question.destination == source:
+        return {**answer, "fault": "this is the address of this host itself"}
+    packet = question.packet(source)
+    hop = routes.next_hop(packet[16:20])
+    strand = None if hop is None else tables.strands.get(hop.host)
+    if strand is None:
+        held = routes.holds(packet[16:20])
+        why = "no host has it, and there is no router" if held else "it is outside the network"
+        return {**answer, "fault": why}
+    number = tables.classifier.class_of(packet) if tables.classifier else None
+    answer["next_hop"] = strand.host
+    answer["class"], answer["mode"] = policies.name_of(number)
+    answer["links"] = _of_links(strand, number, policies, links)
+    if not any(one["carries"] for one in answer["links"]):
+        answer["fault"] = "no link carries it now"
+    return answer
+
+
+def _of_links(
+    strand: SecureStrand,
+    number: Optional[int],
+    policies: Policies,
+    links: Mapping[int, Link],
+) -> List[Dict[str, Any]]:
+    lacking = redundancy.of_peer(strand, links).lacking
+    found = []
+    for index, link in sorted(links.items()):
+        there = [c for c in strand.connections.values() if c.link == index]
+        reasons = [policies.why_not(strand, number, connection) for connection in there]
+        carries = "" in reasons
+        why = None
+        if not carries:
+            why = next((one for one in reasons if one), None) or lacking.get(
+                index, "it has no way to the host"
+            )
+        found.append({"index": index, "name": link.name, "carries": carries, "why": why})
+    return found
