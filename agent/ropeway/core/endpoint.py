@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Tuple, Union
 
@@ -21,6 +22,8 @@ IpAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 #: What precedes an IPv4 address in 16 bytes (RFC 4291, section 2.5.5.2).
 IPV4_MAPPED = bytes(10) + b"\xff\xff"
+#: Addresses that are kept in both forms: each control frame has some, the same again and again.
+ADDRESSES_KEPT = 1024
 
 
 def parse_address(text: str) -> IpAddress:
@@ -77,6 +80,7 @@ def pack_endpoint(endpoint: Endpoint) -> bytes:
     return pack_address(endpoint[0]) + endpoint[1].to_bytes(2, "little")
 
 
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)
 def pack_address(address: str) -> bytes:
     """Return an address as 16 bytes; an IPv4 one as IPv6 maps it (RFC 4291, section 2.5.5.2)."""
     # The scope of a link-local address means nothing to the other end.
@@ -84,6 +88,7 @@ def pack_address(address: str) -> bytes:
     return packed if len(packed) == 16 else IPV4_MAPPED + packed
 
 
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)
 def unpack_address(packed: bytes) -> str:
     """Return the text of an address that :func:`pack_address` packed."""
     if packed[:12] == IPV4_MAPPED:

@@ -12,8 +12,9 @@ DUMP_EVERY_S = 30.0
 LOOKUP_EVERY_S = 300.0
 #: A burst of netlink events costs one dump in this time ...
 DUMP_GAP_S = 0.05
-#: ... and dumps never take more than one part in this of a processor's time.
+#: ... and dumps take no more than one part in this of the time, unless one takes very long.
 DUMP_SHARE = 10
+DUMP_GAP_MAX_S = 2.0
 #: Routes to far addresses that the engine has met since the last look are looked up this often.
 LOOKUP_GAP_S = 0.05
 
@@ -82,10 +83,11 @@ class DumpSchedule:
             return Change.ROUTES
         return Change.NOTHING
 
-    def note(self, ended_at: float, used_s: float) -> None:
-        """Let the next dump wait the longer the more processor time this one used, in seconds.
+    def note(self, began_at: float, ended_at: float) -> None:
+        """Let the next dump wait the longer the longer this one took, within bounds.
 
-        The time that passed would count what others used, and a busy host would look too late.
+        On a busy host most of that is waiting for a processor; a change must not be seen much later
+        for it.
         """
         self._dumped_at = ended_at
-        self._gap_s = max(DUMP_GAP_S, DUMP_SHARE * used_s)
+        self._gap_s = min(max(DUMP_GAP_S, DUMP_SHARE * (ended_at - began_at)), DUMP_GAP_MAX_S)

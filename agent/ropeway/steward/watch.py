@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import errno
 import logging
-import time
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 from ropeway.app.rate_limited_log import RateLimitedLog
@@ -69,8 +68,6 @@ class Watch:
         self._upkeep = Upkeep(settings, self._give_device, self._device_configured, self.look_by)
         self._hints = hints.Hints(settings.secure)
         loop.register(self._hints.fileno(), self._hinted)
-        # Processor time of this thread when a dump began, in seconds.
-        self._used_s = 0.0
         # When hints are listened to again; infinity while they are.
         self._listen_at = _INF
 
@@ -177,7 +174,6 @@ class Watch:
             return
         if now >= self._listen_at:
             self._listen_again(now)
-        self._used_s = time.thread_time()
         change = self._schedule.due(now)
         if change is Change.INTERFACES:
             self._dump(now)
@@ -201,7 +197,6 @@ class Watch:
 
     def _look_first(self, now: float) -> None:
         starting, self._starting = self._starting, False
-        self._used_s = time.thread_time()
         self._schedule.due(now)
         try:
             dumped = interfaces.interfaces(self._settings.secure)
@@ -232,16 +227,13 @@ class Watch:
         else:
             self._look(now, dumped)
 
-    def _note_dump(self) -> None:
-        self._schedule.note(self._loop.clock(), time.thread_time() - self._used_s)
-
     def _look(self, now: float, dumped: Sequence[Interface], starting: bool = False) -> None:
         """Give a snapshot of what was dumped; the device follows once the engine answers."""
         if self._schedule.routes_may_differ(now) or dumped != self._dumped:
             self._lookup.forget()
         self._dumped = dumped
         links = self._select(now)
-        self._note_dump()
+        self._schedule.note(now, self._loop.clock())
         for one in self._left_out:
             if one.stacked:
                 sentence = f"{one.name}({one.index}) takes no part, because it {one.reason}"
@@ -258,7 +250,7 @@ class Watch:
         self._schedule.routes_may_differ(now)
         self._lookup.forget()
         links = self._select(now)
-        self._note_dump()
+        self._schedule.note(now, self._loop.clock())
         # Some hosts have thousands of changes that are no matter of these links.
         if links != self._snapshot.links:
             self._deliver(links)

@@ -43,11 +43,11 @@ def test_round_trip_is_within_a_tenth_or_a_millisecond_of_what_frames_took(grid)
 
 def test_true_loss_lies_in_the_interval_of_99_percent(grid):
     outside = [
-        (link, found.low, found.high)
+        (link, found.interval)
         for link, _, loss, _, ends in grid
         for one in ends
         for found in (one.loss_out, one.loss_in)
-        if not found.low <= loss <= found.high
+        if not found.interval[0] <= loss <= found.interval[1]
     ]
     # Of 72 fair intervals more than 3 are wrong in 6 of 1000 grids.
     assert len(outside) <= 3, outside

@@ -6,21 +6,21 @@ from ropeway.steward import dump_schedule
 from ropeway.steward.interface import Change
 
 
-def test_a_dump_waits_ten_times_as_long_as_the_last_one_used_a_processor():
+def test_a_dump_waits_ten_times_as_long_as_the_last_one_took():
     schedule = dump_schedule.DumpSchedule(0.0)
     assert schedule.due(0.0) is Change.INTERFACES
-    schedule.note(0.3, 0.2)
+    schedule.note(0.2, 0.3)
     schedule.soon(0.4, Change.INTERFACES)
-    assert schedule.deadline() == 0.3 + dump_schedule.DUMP_SHARE * 0.2
+    assert schedule.deadline() == 0.3 + dump_schedule.DUMP_SHARE * (0.3 - 0.2)
     assert schedule.due(0.4) is Change.NOTHING
 
 
-def test_a_dump_that_had_to_wait_for_a_processor_delays_no_other():
+def test_a_dump_that_had_to_wait_long_for_a_processor_delays_the_next_by_little():
     schedule = dump_schedule.DumpSchedule(0.0)
     schedule.due(0.0)
-    schedule.note(5.0, 0.001)
+    schedule.note(0.0, 5.0)
     schedule.soon(5.0, Change.INTERFACES)
-    assert schedule.deadline() == 5.0 + dump_schedule.DUMP_GAP_S
+    assert schedule.deadline() == 5.0 + dump_schedule.DUMP_GAP_MAX_S
 
 
 def test_a_dump_of_everything_makes_one_of_the_routes_unnecessary():

@@ -263,7 +263,8 @@ class Dialogue:
         estimate.note_measured(measured, sent_then, connection.frames_received, now)
         estimate.note_traffic(connection.traffic, now)
         strand = connection.strand
-        strand.rescued.look(strand.connections.values(), now)
+        if strand.is_active(now):
+            strand.rescued.look(strand.connections.values(), now)
         self._policies.look(strand, now)
 
     def _follow(self, connection: SecureConnection, path: Path, echoed: Echoed, now: float) -> None:

@@ -25,16 +25,30 @@ class Loss:
     arrived.
     """
 
-    __slots__ = ("_counts", "high", "low", "share")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        #: From 0, nothing lost, to 1; None while too few frames were sent.
-        self.share: Optional[float] = None
-        #: The 99 % interval of `share` if losses were independent (Wilson's score interval, JASA
-        #: 22, 1927); from 0, or to 1, while too few frames were sent.
-        self.low = 0.0
-        self.high = 1.0
         self._counts: Deque[_Count] = deque()
+
+    @property
+    def share(self) -> Optional[float]:
+        """From 0, nothing lost, to 1; None while too few frames were sent."""
+        lost, frames = self._lately()
+        return lost / frames if frames >= LOSS_FRAMES_MIN else None
+
+    @property
+    def interval(self) -> Tuple[float, float]:
+        """The 99 % interval of the share, were losses independent; see :func:`wilson`."""
+        lost, frames = self._lately()
+        return wilson(lost, frames) if frames > 0 else (0.0, 1.0)
+
+    def _lately(self) -> Tuple[float, float]:
+        """Return how many of how many frames were lost."""
+        if not self._counts:
+            return 0.0, 0.0
+        first, last = self._counts[0], self._counts[-1]
+        frames = last.sent - first.sent
+        return min(frames, max(0.0, frames - (last.received - first.received))), frames
 
     def note(self, sent: float, received: int, now: float) -> None:
         """Take that of the first ``sent`` frames ``received`` have arrived."""
@@ -50,7 +64,6 @@ class Loss:
         counts.append(_Count(now, sent, received))
         while len(counts) > LOSS_COUNTS_MAX or self._is_old(now):
             counts.popleft()
-        self._work_out()
 
     def _is_old(self, now: float) -> bool:
         """Return whether what came after the first pair says enough without it."""
@@ -59,16 +72,6 @@ class Loss:
             return False
         frames = counts[-1].sent - counts[1].sent
         return now >= counts[1].at + LOSS_S and frames >= LOSS_FRAMES_MIN
-
-    def _work_out(self) -> None:
-        first, last = self._counts[0], self._counts[-1]
-        frames = last.sent - first.sent
-        if frames <= 0:
-            return
-        lost = min(frames, max(0.0, frames - (last.received - first.received)))
-        self.low, self.high = wilson(lost, frames)
-        if frames >= LOSS_FRAMES_MIN:
-            self.share = lost / frames
 
 
 def wilson(lost: float, frames: float) -> Tuple[float, float]:

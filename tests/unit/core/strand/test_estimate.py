@@ -223,5 +223,6 @@ def test_no_measurement_of_another_host_raises_or_is_believed_beyond_reason(lies
         assert 0 <= estimate.queue_in_ms <= 25
         assert estimate.queue_ms is None or 0 <= estimate.queue_ms <= 25
         for loss in (estimate.loss_in, estimate.loss_out):
-            assert 0 <= loss.low <= loss.high <= 1
+            low, high = loss.interval
+            assert 0 <= low <= high <= 1
             assert loss.share is None or 0 <= loss.share <= 1
