@@ -101,8 +101,8 @@ test-molecule: prerequisites deb
 
 # Tests that only compute, run while the machines of molecule boot and wait.
 test-aside: prerequisites deb
-	$(call say,unit tests on the other interpreters)
-	@nice $(BIN)/python -m tests.interpreters --between
+	$(call say,unit tests on another interpreter each day)
+	@nice $(BIN)/python -m tests.interpreters --in-turn
 	$(call say,fleet tests)
 	@$(ROOT) nice $(PYTEST) tests/fleet
 

@@ -1,9 +1,10 @@
-"""`python3 -m tests.interpreters [--ends|--between] [PYTEST ARGUMENT...]`: unit tests by Python.
+"""`python3 -m tests.interpreters [--ends|--in-turn] [PYTEST ARGUMENT...]`: unit tests by Python.
 
 Looks for Python 3.8 to 3.14 on the PATH and under pyenv, gives each an environment of its own in
 build/ with the ``cryptography`` of the release that ships this Python, and runs two at a time.
 Arguments replace tests/unit if one of them is a path. Says which versions are not there; fails if
-none is. --ends takes the oldest and the newest of them, --between the others.
+none is. --ends takes the oldest and the newest of them, --in-turn one of the others, another one
+each day.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -97,9 +99,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     ends = (min(found, key=_minor), max(found, key=_minor))
     if "--ends" in arguments:
         found = {version: path for version, path in found.items() if version in ends}
-    elif "--between" in arguments:
-        found = {version: path for version, path in found.items() if version not in ends}
-    arguments = [argument for argument in arguments if argument not in ("--ends", "--between")]
+    elif "--in-turn" in arguments:
+        between = sorted(found.keys() - set(ends), key=_minor)
+        chosen = between[date.today().toordinal() % len(between)] if between else None
+        found = {version: path for version, path in found.items() if version == chosen}
+    arguments = [argument for argument in arguments if argument not in ("--ends", "--in-turn")]
     print(f"unit tests on Python {', '.join(found) or '- none between'}", flush=True)
     failed = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
