@@ -66,7 +66,12 @@ class Redundant:
         """Return the candidates, or the best of them, spread over links and remotes."""
         if self._copies is None or len(candidates) <= self._copies:
             self._chosen = candidates
-        elif now >= self._chosen_at + tuning.CHOICE_S or not set(self._chosen) <= set(candidates):
+        elif (
+            now >= self._chosen_at + tuning.CHOICE_S
+            # There may have been fewer, or none, when they were chosen last.
+            or len(self._chosen) < self._copies
+            or not set(self._chosen) <= set(candidates)
+        ):
             self._chosen_at = now
             self._chosen = self._best(candidates, self._copies, now)
         return self._chosen

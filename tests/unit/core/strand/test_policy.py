@@ -10,6 +10,7 @@ import pytest
 
 from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
+from ropeway.core.strand.policy import Redundant
 from ropeway.core.strand.strand import Connection, Strand
 from ropeway.core.tuning import HOLD_MAX_S, MAX_COPIES, PROBE_S, RECENT_BYTES
 from tests.unit.core import secure_world
@@ -340,3 +341,15 @@ def test_class_that_has_no_other_link_goes_over_one_that_carries_only_in_need():
         node.set_links(mine, links.world.now)
         links.world.run(1)
         assert links.carrying() == carries
+
+
+def test_class_with_copies_goes_on_as_soon_as_anything_carries_again():
+    links = Links(everything(Mode.REDUNDANT, copies=2))
+    links.stream(1)
+    one, other = links.world.nodes["a"].tables.strands[B].carrying
+    chooser = Redundant(1)
+    now = links.world.now
+    assert len(chooser.choose((one, other), now)) == 1
+    # As while a session has ended and the next one is being made.
+    assert chooser.choose((), now + 0.1) == ()
+    assert len(chooser.choose((one, other), now + 0.2)) == 1
