@@ -122,8 +122,13 @@ class Steered:
     def choose(self, candidates: Connections, now: float) -> Connections:
         """Return the best candidate, or all of them."""
         before, self.repeat_since = self._chosen, None
-        since = self._find_best(candidates, now) if len(candidates) > 1 else None
-        if len(candidates) < 2:
+        since = None
+        if len(candidates) > 1:
+            since = self._find_best(candidates, now)
+        else:
+            if self._best is not None and self._best not in candidates:
+                # What it carried last may have gone with it.
+                since = self._best.quality.estimate.confirmed_at
             self._best = candidates[0] if candidates else None
         alone = self._best is not None and now >= self._all_until
         self._chosen = (self._best,) if alone and self._best is not None else candidates

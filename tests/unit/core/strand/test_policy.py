@@ -353,3 +353,21 @@ def test_class_with_copies_goes_on_as_soon_as_anything_carries_again():
     # As while a session has ended and the next one is being made.
     assert chooser.choose((), now + 0.1) == ()
     assert len(chooser.choose((one, other), now + 0.2)) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.ADAPTIVE, Mode.SINGLE])
+def test_what_was_lost_with_an_interface_that_goes_down_is_repeated_over_the_other(mode):
+    links = Links(everything(mode))
+    links.stream(3)
+    world = links.world
+    links.stream(0.1)
+    assert links.carrying() == {2}
+    world.delivered["b"].clear()
+    links.ways["192.168.0.2"] = None
+    packets = [udp(A, B, bytes([number])) for number in range(4)]
+    world.send("a", *packets)
+    world.run(0.001)
+    left = [one for one in world.links("a") if one.index != 2]
+    world.nodes["a"].set_links(left, world.now)
+    world.run(0.1)
+    assert world.delivered["b"] == packets
