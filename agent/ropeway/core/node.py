@@ -108,7 +108,7 @@ class SecureNode:
         """Take datagrams that arrived at a socket."""
         self._receiver.inbound(received, key, now)
         tables = self.tables
-        if tables.woken or tables.unsettled:
+        if tables.woken or tables.unsettled or tables.repeats:
             self._settle(now)
 
     def _set_classes(self, classes: Sequence[TrafficClass], now: float) -> None:

@@ -371,3 +371,27 @@ def test_what_was_lost_with_an_interface_that_goes_down_is_repeated_over_the_oth
     world.nodes["a"].set_links(left, world.now)
     world.run(0.1)
     assert world.delivered["b"] == packets
+
+
+def test_what_may_be_lost_is_repeated_in_the_batch_that_shows_it():
+    links = Links(everything(Mode.ADAPTIVE), seed=2)
+    links.stream(3)
+    node, chance = links.world.nodes["a"], links.world.random
+    inbound, choose = node.inbound, node._peers.policies.look
+    found = 0
+
+    def look(strand, now):
+        nonlocal found
+        before = len(node.tables.repeats)
+        choose(strand, now)
+        found += len(node.tables.repeats) - before
+
+    def checked(*arguments):
+        inbound(*arguments)
+        assert not node.tables.repeats
+
+    node._peers.dialogue._policies.look = look
+    node.inbound = checked
+    links.ways["192.168.0.2"] = lambda: None if chance.random() < 0.03 else 0.01
+    links.stream(5)
+    assert found
