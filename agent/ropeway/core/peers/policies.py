@@ -64,6 +64,9 @@ class Policies:
                 candidates = self._without(off, candidates) or self._without(off, spares)
             before = table.carrying
             table.carrying = chooser.choose(candidates, now)
+            if off and candidates and candidates[0] in strand.spares:
+                # The strand's own limit is that of the connections that carry the rest.
+                strand.limit = min([strand.limit, *(c.mtu for c in table.carrying)])
             table.kept = chooser.repeats and len(table.carrying) < len(candidates)
             if chooser.repeat_since is not None:
                 added = tuple(c for c in table.carrying if c not in before)

@@ -395,3 +395,24 @@ def test_what_may_be_lost_is_repeated_in_the_batch_that_shows_it():
     links.ways["192.168.0.2"] = lambda: None if chance.random() < 0.03 else 0.01
     links.stream(5)
     assert found
+
+
+def test_packets_fit_a_connection_that_carries_a_class_in_need():
+    links = Links(everything(Mode.REDUNDANT, off=("eth2",)))
+    world = links.world
+    mine = [
+        replace(one, role=Role.LAST, mtu=1280) if one.index == 3 else one
+        for one in world.links("a")
+    ]
+    world.nodes["a"].set_links(mine, world.now)
+    world.run(3)
+    assert links.carrying() == {3}
+    strand = world.nodes["a"].tables.strands[B]
+    assert strand.limit == next(c.mtu for c in strand.connections.values() if c.link == 3)
+    fits, too_big = (udp(A, B, bytes(strand.limit - 20 + more)) for more in (0, 1))
+    world.send("a", fits, too_big)
+    world.run(0.1)
+    assert world.delivered["b"] == [fits]
+    # Its sender learns what fits (RFC 1191, section 4).
+    (told,) = world.delivered["a"]
+    assert int.from_bytes(told[26:28], "big") == strand.limit
