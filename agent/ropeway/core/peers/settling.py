@@ -11,7 +11,7 @@ from ropeway.core.redundancy import Watch
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 from ropeway.core.timers import NOT_DUE
-from ropeway.core.tuning import SPARE_SAID_S
+from ropeway.core.tuning import PROBE_S, SPARE_SAID_S
 
 
 class Settling:
@@ -60,9 +60,12 @@ class Settling:
             return
         self._watch.look_soon()
         for strand in list(self._tables.unsettled):
-            before = strand.spares
+            before, carried = strand.spares, strand.carrying
             if strand.choose():
                 self._routes.forget()
+                for connection in carried:
+                    if connection not in strand.carrying:
+                        connection.probe_s = PROBE_S
             if strand.spares != before:
                 self._note_spares(strand, before, now)
             self._policies.look(strand, now)

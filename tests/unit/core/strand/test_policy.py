@@ -416,3 +416,31 @@ def test_packets_fit_a_connection_that_carries_a_class_in_need():
     # Its sender learns what fits (RFC 1191, section 4).
     (told,) = world.delivered["a"]
     assert int.from_bytes(told[26:28], "big") == strand.limit
+
+
+def test_connection_that_carries_no_more_is_not_measured_quickly_any_more():
+    world, count = secure_world.SecureWorld(), MAX_COPIES + 1
+    world.add(
+        "a",
+        A,
+        [secure_world.link(2 + n, f"192.168.{n}.2") for n in range(count)],
+        [secure_world.peer("b", B, *(f"192.168.{n}.3" for n in range(count)))],
+        classes=(everything(Mode.ADAPTIVE),),
+    )
+    far = [secure_world.link(12 + n, f"192.168.{n}.3") for n in range(count)]
+    world.add("b", B, far, [secure_world.peer("a", A)])
+
+    def stream():
+        for _ in range(200):
+            world.send("a", udp(A, B, bytes(1000)))
+            world.run(0.01)
+
+    stream()
+    strand = world.nodes["a"].tables.strands[B]
+    left = strand.carrying[0]
+    assert left.probe_s < PROBE_S
+    mine = [replace(one, cost=500 * (one.index == left.link)) for one in world.links("a")]
+    world.nodes["a"].set_links(mine, world.now)
+    stream()
+    assert left not in strand.carrying
+    assert left.probe_s == PROBE_S
