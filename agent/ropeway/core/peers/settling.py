@@ -81,9 +81,12 @@ class Settling:
             if connection not in before:
                 connection.spare_at = now + SPARE_SAID_S
         again = [connection for connection in before if connection not in strand.spares]
+        # Those that were spare for a moment only are lively still: a host that changes its mind
+        # with every frame does not make this one speak on all connections each time.
+        quiet = any(now >= connection.spare_at for connection in again)
         for connection in again:
             connection.spare_at = NOT_DUE
-        if again and strand.is_active(now):
+        if quiet and strand.is_active(now):
             self._tables.woken.append(strand)
 
     def _release(self, strand: SecureStrand, now: float) -> None:

@@ -9,7 +9,7 @@ from ropeway.core.frame.outer import outer_size
 from ropeway.core.link import Role
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_streams import A, B, all_once, stream
-from tests.unit.core.secure_world import pair, three
+from tests.unit.core.secure_world import SecureWorld, link, pair, peer, three
 
 FIRST = {"192.168.0.2", "192.168.0.3"}
 SECOND = {"192.168.1.2", "192.168.1.3"}
@@ -181,3 +181,26 @@ def _silence_roles(node):
             connection.proven = proven
 
     node._peers.dialogue._frame = without
+
+
+def test_a_host_that_changes_its_mind_with_every_frame_makes_the_other_say_no_more():
+    world, count = SecureWorld(), 8
+    far = [f"192.168.{n}.3" for n in range(count)]
+    mine = [link(2 + n, f"192.168.{n}.2") for n in range(count)]
+    world.add("a", A, mine, [peer("b", B, *far)])
+    world.add("b", B, [link(12 + n, far[n]) for n in range(count)], [peer("a", A)])
+    world.run(3.0)
+    node = world.nodes["a"]
+    fickle = next(iter(node.tables.strands[B].connections.values()))
+
+    def said(roles):
+        world.captured.clear()
+        for number in range(500):
+            fickle.role = roles[number % 2]
+            node._peers.dialogue.send(fickle, world.now)
+            if number % 50 == 0:
+                world.send("b", udp(B, A))
+            world.run(0.002)
+        return sum(source[0] in far and d[0] == CONTROL for _, source, _, d in world.captured)
+
+    assert said((Role.ALWAYS, Role.LAST)) <= 1.5 * said((Role.ALWAYS, Role.ALWAYS))
