@@ -43,6 +43,7 @@ class Settling:
         """Give up a strand's packets and the next hops that lead to it."""
         self.give_up(strand)
         self._tables.unsettled.pop(strand, None)
+        self._tables.woken[:] = [woken for woken in self._tables.woken if woken is not strand]
         self._policies.forget(strand)
         self._routes.forget()
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ropeway.core import tuning
+from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
+from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import PORT, SecureWorld, link, peer
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -159,3 +161,22 @@ def test_an_address_where_nobody_answers_is_not_called_once_the_name_has_lost_it
     node.set_resolved(B, named(FIRST), world.now)
     world.run(1.0)
     assert [c["address"] for c in world.peer("a", B)["connections"]] == [FIRST]
+
+
+def test_a_host_that_is_removed_as_data_begins_to_flow_leaves_nothing_behind():
+    world = SecureWorld()
+    classes = (TrafficClass("all", Match(), Mode.ADAPTIVE),)
+    calls = [peer("b", B, FIRST)]
+    node = world.add("a", A, [link(2, "192.168.0.2")], calls, classes=classes)
+    world.add("b", B, [link(12, FIRST)], [peer("a", A)])
+    # It waits for the session, and is sent with it.
+    world.send("a", udp(A, B))
+    for _ in range(1000):
+        world.run(0.0001)
+        if node.tables.woken:
+            break
+    assert node.tables.woken
+    node.reload(replace(node.settings, peers=()), world.now)
+    world.run(1.0)
+    assert not node._peers.policies._choosers
+    assert not len(node._peers._timers)
