@@ -1,17 +1,19 @@
 """Hosts without a key, who relay frames, and with one, who lie about themselves."""
 
+import json
 import random
 
 import pytest
 
 from ropeway.core import events
-from ropeway.core.frame.control import Control, encode_control
+from ropeway.core.frame.control import Control, Measured, encode_control
 from ropeway.core.frame.data import (
     CONTROL,
     CONTROL_AD,
     DATA,
     LINK_PART,
 )
+from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_streams import (
     A,
@@ -289,3 +291,52 @@ def test_interfaces_claimed_behind_one_endpoint_get_one_copy():
     world.collect()
     copies = [d for *_, endpoint, d in world.captured if endpoint == own and d[0] == DATA]
     assert len(copies) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_host_may_say_of_its_measurements_what_it_likes(seed):
+    print(f"seed {seed}")
+    rnd = random.Random(seed)
+    world = pair(
+        classes=(
+            TrafficClass("one", Match(), Mode.ADAPTIVE),
+            TrafficClass("two", Match(size_max=100), Mode.REDUNDANT, copies=1),
+        )
+    )
+    world.run(2.0)
+    hostile, own = Hostile(world), (Hostile.OWN, PORT)
+
+    def number():
+        return rnd.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1, rnd.getrandbits(32)))
+
+    for _ in range(400):
+        hostile.listen()
+        measured = Measured(
+            number(),
+            number(),
+            number(),
+            rnd.choice((None, 0.0, 6553.0)),
+            rnd.choice((None, 0.0, 6553.0)),
+            rnd.choice((0, 0, 1, 2)),
+        )
+        hostile.say(
+            own,
+            src_index=rnd.randrange(1000, 1008),
+            state=rnd.choice((0, 1, 2, 2)),
+            echo=rnd.choice((hostile.marks[-1], rnd.choice(hostile.marks))),
+            held_ms=number(),
+            pause_s=rnd.choice((0.0, 0.5, 655.0)),
+            answer=rnd.random() < 0.5,
+            measured=measured,
+        )
+        world.send("b", udp(B, A, bytes(rnd.randrange(1000))))
+        world.run(rnd.choice((0.001, 0.03, 0.3)))
+        json.dumps(world.nodes["b"].status(world.now)["peers"], default=str, allow_nan=False)
+    estimates = [c["estimate"] for c in world.peer("b", A)["connections"]]
+    assert any(one["rtt_ms"] is not None for one in estimates), "it was believed at times"
+    assert all(one["loss"] is None or 0 <= one["loss"] <= 1 for one in estimates)
+    world.captured.clear()
+    world.run(60.0)
+    # What it left alone comes to rest.
+    sent = sum(len(datagram) for *_, datagram in world.captured)
+    assert sent / 60 < 100 * len(estimates)
