@@ -178,8 +178,11 @@ def test_udev_reads_its_rule(package: Path) -> None:
 def test_nothing_strays_into_it(package: Path) -> None:
     private = [path for path in deb.contents(package) if path.startswith("/usr/lib/ropeway/")]
     assert not [path for path in private if "__pycache__" in path or path.endswith(".pyc")]
-    files = {Path(path).suffix for path in private if Path(path).suffix}
-    assert files == {".py", ".json"}
+    page = "/usr/lib/ropeway/ropeway/app/monitor/"
+    files = {Path(path).suffix for path in private if not path.startswith(page)}
+    assert files - {""} == {".py", ".json"}
+    files = {Path(path).suffix for path in private if path.startswith(page)}
+    assert files - {""} == {".py", ".html", ".css", ".js", ".svg"}
 
 
 def test_everything_in_it_belongs_to_root(package: Path) -> None:
