@@ -121,7 +121,8 @@ QUESTION_MAX_S = 60.0
 STAY_ROUND_TRIPS = 2.0
 STAY_S = 0.02
 STAY_MAX_S = 0.5
-#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S`, 32 s.
+#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S` 32 s, and less
+#: than 2 s where a policy asks for answers as often as it may.
 MAX_MARKS = 64
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.

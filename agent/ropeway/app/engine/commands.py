@@ -80,9 +80,7 @@ class Commands:
     def _add_remote(self, request: Dict[str, Any], _: Client, now: float) -> None:
         node = self._classic()
         host, address = _text(request, "host"), _text(request, "address")
-        index = request.get("index", 0)
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 1 << 31:
-            raise ValueError("index is a number from 0 to 2147483647")
+        index = _number({"index": 0, **request}, "index", 0, (1 << 31) - 1)
         node.add_remote(host, address, index, now)
         self._wish_changed(now)
         log.info("remote %s of %s added over the control socket", address, host)
@@ -119,9 +117,7 @@ class Commands:
         return self._made.secure.session_keys()
 
     def _set_budget(self, request: Dict[str, Any], _: Client, now: float) -> None:
-        name, used = _text(request, "link"), request.get("used_bytes")
-        if not isinstance(used, int) or isinstance(used, bool) or not 0 <= used <= BYTES_MAX:
-            raise ValueError(f"used_bytes is a number from 0 to {BYTES_MAX}")
+        name, used = _text(request, "link"), _number(request, "used_bytes", 0, BYTES_MAX)
         self._budgets.correct(name, used, now)
         log.info("%s bytes count as used of the budget of %s, by the control socket", used, name)
 
