@@ -13,13 +13,8 @@ STEWARD_USES = ("app.config", "app.errors", "app.rate_limited_log", "app.store")
 #: and what removes leftovers by the command for that.
 OF_STEWARD = {
     "app.engine": ("steward.answers", "steward.client", "steward.orders", "steward.pipe"),
-    "app.cli": (
-        "steward.client",
-        "steward.keeper",
-        "steward.netlink.interfaces",
-        "steward.own_address",
-        "steward.service",
-    ),
+    "app.cli": ("steward.client", "steward.keeper", "steward.service"),
+    "app.commands.check": ("steward.netlink.interfaces", "steward.own_address"),
     "app.cleanup": ("steward.leftovers",),
 }
 #: What of ropeway the exporter imports, a process of its own: the client's end of the socket.
@@ -47,7 +42,7 @@ NEVER = {
 ONLY_BY = {
     "core.classic": ("app.engine.nodes", "kernel.classic_sockets"),
     "steward.netlink": (
-        "app.cli",
+        "app.commands.check",
         *(
             f"steward.{name}"
             for name in (

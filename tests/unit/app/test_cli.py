@@ -13,6 +13,7 @@ import pytest
 
 from ropeway import __version__
 from ropeway.app import capture, cleanup, cli, errors
+from ropeway.app.commands import captured, keypair
 from ropeway.app.config import model, read
 from ropeway.app.control import answer, client
 from ropeway.app.engine import engine
@@ -232,7 +233,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("there", [False, True])
     def test_default_place(self, tmp_path, monkeypatch, capsys, there):
-        monkeypatch.setattr(cli, "DEFAULT_PATH", str(tmp_path / "r.yaml"))
+        monkeypatch.setattr(keypair, "DEFAULT_PATH", str(tmp_path / "r.yaml"))
         monkeypatch.setattr(model, "DEFAULT_PRIVATE_KEY_PATH", str(tmp_path / "default.key"))
         if there:
             (tmp_path / "r.yaml").write_text(f"private_key_file: {tmp_path}/own.key\n")
@@ -333,7 +334,7 @@ class TestKeylog:
             if len(naps) == 4:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli.time, "sleep", sleep)
+        monkeypatch.setattr(captured.time, "sleep", sleep)
         return naps
 
     def test_to_the_terminal(self, sessions, capsys):
@@ -371,7 +372,7 @@ class TestKeylog:
             path.chmod(0o644 if there == "open" else 0o600)
         if there == "foreign":
             owner = os.geteuid()
-            monkeypatch.setattr(cli.os, "geteuid", lambda: owner + 1)
+            monkeypatch.setattr(captured.os, "geteuid", lambda: owner + 1)
         before = path.lstat().st_mode
         assert cli.main(["keylog", "--output", str(path)]) == 1
         printed = capsys.readouterr()
@@ -386,7 +387,7 @@ class TestKeylog:
         sessions[:] = [[SESSION], [SESSION, second], [second], [SESSION]]
         assert cli.main(["keylog", "--follow"]) == 0
         assert capsys.readouterr().out.splitlines() == capture.key_lines([SESSION, second])
-        assert naps == [cli.KEYLOG_EVERY_S] * 4
+        assert naps == [captured.KEYLOG_EVERY_S] * 4
         assert self.connections == [model.DEFAULT_CONTROL_PATH]
 
     def test_follow_outlasts_a_restart_of_the_agent(self, sessions, naps, capsys):
