@@ -7,16 +7,26 @@ strand :attr:`ropeway.core.strand.secure.SecureStrand.classes`.
 from __future__ import annotations
 
 import fnmatch
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.link import Role
-from ropeway.core.packet.traffic_class import Classifier, Mode, TrafficClass
+from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 from ropeway.core.peers.links import Links
-from ropeway.core.strand.policy import Chooser, Redundant, chooser_for
+from ropeway.core.strand.policy import Chooser, Connections, chooser_for
 from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
+
+
+class _Kind(NamedTuple):
+    """Classes that the same connections carry: one chooser of each strand does for all of them."""
+
+    #: What they have in common.
+    like: TrafficClass
+    #: Numbers of the classes.
+    numbers: Tuple[int, ...]
 
 
 class Policies:
@@ -27,7 +37,9 @@ class Policies:
         self._links = links
         #: In the order in which they match.
         self.classes: Tuple[TrafficClass, ...] = ()
+        # By strand, one for each kind of class.
         self._choosers: Dict[SecureStrand, List[Chooser]] = {}
+        self._kinds: List[_Kind] = []
         # Patterns of links that never carry a class, by class; the rest goes over all.
         self._off: Tuple[Tuple[str, ...], ...] = ()
 
@@ -37,6 +49,7 @@ class Policies:
             return
         self.classes = tuple(classes)
         self._off = (*(one.off for one in classes), ())
+        self._kinds = _kinds(classes)
         self._choosers.clear()
         self._tables.repeats.clear()
         self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
@@ -52,30 +65,38 @@ class Policies:
             return
         choosers = self._choosers.get(strand)
         if choosers is None:
-            # What matches no class goes over all.
-            choosers = [*map(chooser_for, self.classes), Redundant()]
+            choosers = [chooser_for(kind.like) for kind in self._kinds]
             self._choosers[strand] = choosers
-            strand.classes = tuple(ClassTable() for _ in choosers)
-        for chooser, table, off in zip(choosers, strand.classes, self._off):
-            candidates = strand.carrying
-            if off:
-                # What carries only in need does so for a class that has nothing else.
-                spares = tuple(c for c in strand.spares if _is_spare(c))
-                candidates = self._without(off, candidates) or self._without(off, spares)
-            before = table.carrying
-            table.carrying = chooser.choose(candidates, now)
-            if off and candidates and candidates[0] in strand.spares:
-                # The strand's own limit is that of the connections that carry the rest.
-                strand.limit = min([strand.limit, *(c.mtu for c in table.carrying)])
-            table.kept = chooser.repeats and len(table.carrying) < len(candidates)
-            if chooser.repeat_since is not None:
-                added = tuple(c for c in table.carrying if c not in before)
-                self._tables.repeats.append((table, added, chooser.repeat_since))
+            strand.classes = tuple(ClassTable() for _ in self._off)
+        for chooser, kind in zip(choosers, self._kinds):
+            self._choose(strand, chooser, kind, now)
         for connection in strand.carrying:
             connection.probe_s = min(chooser.probe_s(connection) for chooser in choosers)
         if not strand.is_active(now):
             for table in strand.classes:
                 table.forget_recent()
+
+    def _choose(self, strand: SecureStrand, chooser: Chooser, kind: _Kind, now: float) -> None:
+        """Choose again for classes of one kind."""
+        candidates, off = strand.carrying, kind.like.off
+        if off:
+            # What carries only in need does so for a class that has nothing else.
+            spares = tuple(c for c in strand.spares if _is_spare(c))
+            candidates = self._without(off, candidates) or self._without(off, spares)
+        before = strand.classes[kind.numbers[0]].carrying
+        carrying = chooser.choose(candidates, now)
+        if off and candidates and candidates[0] in strand.spares:
+            # The strand's own limit is that of the connections that carry the rest.
+            strand.limit = min([strand.limit, *(c.mtu for c in carrying)])
+        kept = chooser.repeats and len(carrying) < len(candidates)
+        added: Connections = ()
+        if chooser.repeat_since is not None:
+            added = tuple(c for c in carrying if c not in before)
+        for number in kind.numbers:
+            table = strand.classes[number]
+            table.carrying, table.kept = carrying, kept
+            if chooser.repeat_since is not None:
+                self._tables.repeats.append((table, added, chooser.repeat_since))
 
     def forget(self, strand: SecureStrand) -> None:
         """Forget a strand that is gone."""
@@ -136,6 +157,24 @@ class Policies:
     def _is_off(self, connection: SecureConnection, patterns: Tuple[str, ...]) -> bool:
         link = self._links.get(connection.link)
         return link is not None and any(fnmatch.fnmatchcase(link.name, one) for one in patterns)
+
+
+def _kinds(classes: Sequence[TrafficClass]) -> List[_Kind]:
+    """Put together the classes that differ in nothing but what matches; the last is the rest."""
+    # What matches no class goes over all.
+    rest = TrafficClass("", Match())
+    found: Dict[TrafficClass, List[int]] = {}
+    every = (*classes, rest)
+    for number, one in enumerate(every):
+        kind = replace(
+            one,
+            name=rest.name,
+            match=rest.match,
+            copies=one.copies if one.mode is Mode.REDUNDANT else rest.copies,
+            within_ms=one.within_ms if one.mode is Mode.ADAPTIVE else rest.within_ms,
+        )
+        found.setdefault(kind, []).append(number)
+    return [_Kind(kind, tuple(numbers)) for kind, numbers in found.items()]
 
 
 def _is_spare(connection: SecureConnection) -> bool:
