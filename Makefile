@@ -78,6 +78,8 @@ test-system: prerequisites
 	@.config/install-prerequisites system
 	@.config/install-prerequisites monitor || \
 		echo "NOT TESTED: the exporter beside Prometheus and Chromium, which are not to be had here"
+	@$(MAKE) --no-print-directory build/venv/calls || \
+		echo "NOT TESTED: a WebRTC call, as aiortc is not to be had here"
 	$(call say,system tests in network namespaces)
 	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" tests/system
 	$(call say,those that measure load and time)
@@ -116,6 +118,11 @@ test: prerequisites
 	@$(MAKE) --no-print-directory test-system
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
+
+# What the WebRTC call of a system test and of tests.emulator is made with.
+build/venv/calls: .config/requirements/calls.txt build/venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 # Libraries that draw the result; nothing else needs them.
 build/venv/bench: .config/requirements/bench.txt build/venv/ready
