@@ -30,7 +30,7 @@ def calls(
         run.need(kind)
     traces = RIDES[ride]
     if from_s is None:
-        stretch = worst(ride, traces, seconds, max(RATES_KBIT.values()))
+        stretch = worst(ride, traces, seconds, min(RATES_KBIT.values()))
     else:
         stretch = Stretch(ride, traces, from_s, seconds)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,8 +50,8 @@ def _keep_apart(folder: Path, stretch: Stretch) -> None:
     file = folder / STRETCH
     if not file.exists() or file.read_text(encoding="ascii") != facts:
         for kind in RATES_KBIT:
-            for old in folder.glob(f"{kind}-*.json"):
-                old.unlink()
+            for old in (*folder.glob(f"{kind}-*.json"), folder / f"{kind}.svg"):
+                old.unlink(missing_ok=True)
         file.write_text(facts, encoding="ascii")
 
 
@@ -68,6 +68,9 @@ def tell(folder: Path, stretch: Stretch) -> None:
             f"{without_s:.1f} s of them without a link\n"
         )
         print(table([HEADINGS, *(row(course, nowhere) for course in courses)], markdown=True))
+        for course in courses:
+            for told in course.strain:
+                print(f"\n{course.way}, of the machine: {told}.")
         picture = folder / f"{kind}.svg"
         picture.write_text(plot.draw(stretch, courses, nowhere), encoding="ascii")
         print(f"\ndrawn: {picture}", flush=True)

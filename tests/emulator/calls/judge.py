@@ -43,6 +43,8 @@ class Course:
     used: Sequence[Tuple[float, Sequence[int]]] = ()
     #: The latest that the emulated links themselves delivered a packet.
     wire_late_ms: float = 0.0
+    #: What waited for a processor for so long that it may explain a freeze; sentences.
+    strain: Sequence[str] = ()
 
     @property
     def freezes(self) -> List[Span]:

@@ -21,11 +21,13 @@ from tests.emulator.calls import ALONE, Missing
 from tests.emulator.calls.judge import Course
 from tests.system.bed.agents import DEVICE, ROOT, Agent, Process
 from tests.system.bed.stage import Stage
+from tests.system.bed.strain import Strain
 from tests.system.bed.topology import Host, until
 from tests.system.bed.wire import WiredPair
 
 SRT_LATENCY_MS = 120
-SRT_PORT, FROM_GENERATOR_PORT, TO_SINK_PORT = 7000, 7001, 7002
+#: The first of the ports of streams: SRT's own, the generator's and the sink's.
+FIRST_PORT = 7000
 ETHERNET_SIZE = 14
 START_S = 30.0
 #: A call finds its rate within this time, before the links begin.
@@ -79,8 +81,12 @@ class End(Process):
 class Call:
     """One running call from host a to host b of a pair, between these addresses."""
 
-    def __init__(self, kind: str, pair: WiredPair, name: str, ends: Tuple[str, str]) -> None:
+    def __init__(
+        self, kind: str, pair: WiredPair, name: str, ends: Tuple[str, str], number: int = 0
+    ) -> None:
         self.name = name
+        #: Calls of one pair are told apart by it.
+        self._number = number
         self._sender = End(pair.stage, pair.a, f"{name}-sender")
         self._receiver = End(pair.stage, pair.b, f"{name}-receiver")
         {"webrtc": self._webrtc, "srt": self._srt}[kind](pair, *ends)
@@ -93,19 +99,20 @@ class Call:
         self._sender.run_module("webrtc", "caller", caller, place)
 
     def _srt(self, pair: WiredPair, _: str, called: str) -> None:
-        self._receiver.run_module("srt", "receiver", str(TO_SINK_PORT))
+        srt, generator, sink = (FIRST_PORT + 3 * self._number + port for port in range(3))
+        self._receiver.run_module("srt", "receiver", str(sink))
         self._receiver.wait_for("ready")
         options = f"latency={SRT_LATENCY_MS}&transtype=live"
         carriers = (
-            (pair.b, f"srt://{called}:{SRT_PORT}?mode=listener&{options}",
-             f"udp://127.0.0.1:{TO_SINK_PORT}"),
-            (pair.a, f"udp://127.0.0.1:{FROM_GENERATOR_PORT}",
-             f"srt://{called}:{SRT_PORT}?mode=caller&{options}"),
+            (pair.b, f"srt://{called}:{srt}?mode=listener&{options}",
+             f"udp://127.0.0.1:{sink}"),
+            (pair.a, f"udp://127.0.0.1:{generator}",
+             f"srt://{called}:{srt}?mode=caller&{options}"),
         )  # fmt: skip
         for host, source, target in carriers:
             carrier = End(pair.stage, host, f"{self.name}-{host.name}-srt")
             carrier.launch("srt-live-transmit", source, target)
-        self._sender.run_module("srt", "sender", str(FROM_GENERATOR_PORT))
+        self._sender.run_module("srt", "sender", str(generator))
 
     def end(self, began_at: float) -> Dict[str, Any]:
         """Return what was captured and played, in seconds from then on."""
@@ -125,8 +132,8 @@ def run(kind: str, way: str, links: Sequence[str], seconds: float) -> List[Cours
     with _world(links) as pair:
         if way == ALONE:
             calls = [
-                Call(kind, pair, spec.parse(link)[0].name, addresses)
-                for link, addresses in zip(links, pair.links())
+                Call(kind, pair, spec.parse(link)[0].name, addresses, number)
+                for number, (link, addresses) in enumerate(zip(links, pair.links()))
             ]
             devices = [(port.interface, ETHERNET_SIZE) for port in pair.a.ports.values()]
             return _course(kind, pair, calls, devices, seconds, None)
@@ -165,7 +172,7 @@ def _course(
     for wire in pair.wires:
         wire.begin()
     used = Used(pair, agent, began_at) if agent else contextlib.nullcontext([])
-    with used as links:
+    with used as links, Strain() as strain:
         time.sleep(max(began_at + seconds - time.monotonic(), 0))
     given = [_given(pair.a, *device) - was for device, was in zip(devices, before)]
     figures = [wire.end() for wire in pair.wires]
@@ -184,6 +191,7 @@ def _course(
             given_bytes=given_bytes,
             used=links,
             wire_late_ms=late_ms,
+            strain=strain.late(),
         )
         for call, sent_bytes, given_bytes in zip(calls, sent, given)
     ]

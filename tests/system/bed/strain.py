@@ -15,7 +15,10 @@ from pathlib import Path
 from tests.lab.process import arguments_of, children_of
 
 #: What the ends of a test's traffic are called, among the arguments of their processes.
-ENDS = {"agent", "reference_node.py", "probe.py"}
+ENDS = {
+    *("agent", "reference_node.py", "probe.py", "srt-live-transmit"),
+    *("tests.emulator.calls.webrtc", "tests.emulator.calls.srt"),
+}
 #: Seconds between two looks; a wait is seen at the first look after its end, and whole.
 LOOK_S = 0.05
 #: A program that had to wait for so long was late. Bursts of up to 0.05 s lose nothing.
