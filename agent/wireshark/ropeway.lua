@@ -40,6 +40,18 @@ local TYPES = {
     -- As data, with a packet whose TCP or UDP checksum is left to the receiver.
     [PARTIAL] = "partial data",
 }
+-- Types of the lanes, as data and as partial data. A lane has a counter of its own.
+local LANE, LANES = 16, 8
+local function lane_of(kind)
+    return kind >= LANE and kind < LANE + 2 * LANES and (kind - LANE) % LANES or nil
+end
+local function is_partial(kind)
+    return kind == PARTIAL or kind >= LANE + LANES and lane_of(kind) ~= nil
+end
+for lane = 0, LANES - 1 do
+    TYPES[LANE + lane] = "data of lane " .. lane
+    TYPES[LANE + LANES + lane] = "partial data of lane " .. lane
+end
 -- Types of one length only; data and control frames have a header and a tag at least.
 local LENGTHS = { [INITIATION] = 172, [RESPONSE] = 112, [COOKIE] = 60, [RESET] = 24 }
 local STATES = {
@@ -180,8 +192,9 @@ local function frame(tvb, subtree)
     if not is_data then
         return "Control frame of " .. length .. " bytes" .. session
     end
-    local partial = kind == PARTIAL and ", checksum partial" or ""
-    return "Packet of " .. length .. " bytes" .. partial .. session .. ", way " .. way
+    local lane = lane_of(kind) and ", lane " .. lane_of(kind) or ""
+    local partial = is_partial(kind) and ", checksum partial" or ""
+    return "Packet of " .. length .. " bytes" .. partial .. lane .. session .. ", way " .. way
 end
 
 local PARTS = {
@@ -193,6 +206,9 @@ local PARTS = {
     [RESET] = reset,
     [PARTIAL] = frame,
 }
+for kind = LANE, LANE + 2 * LANES - 1 do
+    PARTS[kind] = frame
+end
 
 -- The size of the first frame, if others follow it in the same datagram; else that of the datagram.
 -- A header is known by its type, its session and the upper half of its counter.

@@ -148,9 +148,10 @@ def test_all_secure_types_show_their_parts(dissect):
     cookie = known["cookie, for the initiation"]
     reset = known["reset, of the session of the data frame"]
     partial = known["data frame with it, type 7, counter 2"]
-    every = (initiation, response, cookie, data, control, reset, partial)
+    in_lane = known["data frame of lane 2, type 18, counter 0 of the lane"]
+    every = (initiation, response, cookie, data, control, reset, partial, in_lane)
     frames = dissect([secure(f) for f in every])
-    assert [frame["ropeway_type"] for frame in frames] == [[n] for n in "1234567"]
+    assert [frame["ropeway_type"] for frame in frames] == [[n] for n in (*"1234567", "18")]
     assert {frame["protocol"][0] for frame in frames} == {"Ropeway"}
     session = data[4:8].hex()
     assert [frame["info"][0] for frame in frames] == [
@@ -161,8 +162,9 @@ def test_all_secure_types_show_their_parts(dissect):
         f"Control frame of 50 bytes, session {session}, counter 0",
         f"Session {session} is not known any more",
         f"Packet of 34 bytes, checksum partial, session {session}, counter 2, way 5",
+        f"Packet of 34 bytes, lane 2, session {session}, counter 0, way 5",
     ]
-    first, second, third, fourth, fifth, sixth, seventh = frames
+    first, second, third, fourth, fifth, sixth, seventh, eighth = frames
     assert first["ropeway_ephemeral"] == hexadecimal(initiation[4:36])
     assert first["ropeway_static"] == hexadecimal(initiation[36:84])
     assert first["ropeway_payload"] == hexadecimal(initiation[84:140])
@@ -181,6 +183,7 @@ def test_all_secure_types_show_their_parts(dissect):
     assert sixth["ropeway_token"] == hexadecimal(reset[8:])
     assert (seventh["ropeway_way"], seventh["ropeway_sequence"]) == (["5"], ["7"])
     assert seventh["ropeway_sealed"] == hexadecimal(partial[16:50])
+    assert eighth["ropeway_counter"] == ["0"]
     assert not any("_expert" in name for frame in frames for name in frame if "ropeway" in name)
 
 

@@ -14,7 +14,14 @@ from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tupl
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ropeway.core.frame.data import CONTROL, DATA, HEADER_SIZE, NONCE_PREFIX, OVERHEAD, PARTIAL
+from ropeway.core.frame.data import (
+    HEADER_SIZE,
+    OVERHEAD,
+    PACKET_TYPES,
+    PARTIAL_TYPES,
+    SESSION_TYPES,
+    nonce_prefix,
+)
 from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.packet import ipv4
 from ropeway.core.session.aead import CIPHER_NAME
@@ -46,9 +53,6 @@ _RAW = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6)
 _VLAN = (b"\x81\x00", b"\x88\xa8")
 _IP = (b"\x08\x00", b"\x86\xdd")
 _UDP = 17
-# Frames that carry packets, and all that are sealed.
-_DATA = (DATA, PARTIAL)
-_SEALED = (*_DATA, CONTROL)
 
 Keys = Dict[bytes, List[ChaCha20Poly1305]]
 
@@ -159,9 +163,9 @@ def decrypt(
     for seconds, fraction, packet, cut in capture:
         frames = _apart(_udp_payload(packet, capture.linktype), keys)
         for number, frame in enumerate(frames, 1):
-            if len(frame) < OVERHEAD or frame[0] not in _DATA:
+            if len(frame) < OVERHEAD or frame[0] not in PACKET_TYPES:
                 continue
-            index, counter = frame[4:8], frame[8:16]
+            index, counter = frame[4:8], nonce_prefix(frame[0]) + frame[8:HEADER_SIZE]
             if index not in keys:
                 counts["without key"] += 1
             elif not all_copies and (index, counter) in seen:
@@ -174,7 +178,7 @@ def decrypt(
                     counts["not authentic"] += 1
                     continue
                 seen.add((index, counter))
-                if frame[0] == PARTIAL:
+                if frame[0] in PARTIAL_TYPES:
                     inner = ipv4.complete(inner)
                 size = len(inner)
                 output.write(struct.pack("<" + PACKET_HEADER_FIELDS, seconds, fraction, size, size))
@@ -190,7 +194,7 @@ def _apart(payload: bytes, keys: Keys) -> List[bytes]:
     together as one long datagram. Nothing in it says how long each is, but another header stands
     where the first frame ends, and only the right length makes the first one authentic.
     """
-    if len(payload) <= OVERHEAD or payload[0] not in _SEALED:
+    if len(payload) <= OVERHEAD or payload[0] not in SESSION_TYPES:
         return [payload]
     ciphers = keys.get(payload[4:8])
     if ciphers is None:
@@ -212,7 +216,7 @@ def _first_size(
         at = payload.find(index, OVERHEAD + 4)
         while at >= 0:
             size = at - 4
-            if payload[size] in _SEALED and _open(ciphers, payload[:size]) is not None:
+            if payload[size] in SESSION_TYPES and _open(ciphers, payload[:size]) is not None:
                 return size
             at = payload.find(index, at + 1)
     return None
@@ -222,7 +226,7 @@ def _open(ciphers: List[ChaCha20Poly1305], frame: bytes) -> Optional[bytes]:
     for cipher in ciphers:
         try:
             return cipher.decrypt(
-                NONCE_PREFIX + frame[8:HEADER_SIZE],
+                nonce_prefix(frame[0]) + frame[8:HEADER_SIZE],
                 frame[HEADER_SIZE:],
                 frame[:1],
             )

@@ -148,11 +148,13 @@ class SecureNode:
     def expire_packets(self) -> None:
         """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
         count = self.router.expire_packets() + self._sender.expire_frames()
+        count += self._receiver.reorder.drop()
         self.tables.dropped[Drop.EXPIRED] += count
 
     def set_max_age(self, max_age_s: float) -> None:
-        """Have no packet wait for a session for longer than that, in seconds."""
+        """Have no packet wait for a session or its turn for longer than that, in seconds."""
         self._peers.settling.max_age_s = max_age_s
+        self._receiver.reorder.max_age_s = max_age_s
 
     def send_failed(self, key: SocketKey, reason: str, count: int) -> None:
         """Count datagrams that a socket refused; ``reason`` is the errno's name."""
@@ -271,7 +273,12 @@ class SecureNode:
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""
-        return min(self._peers.deadline(), self._log.due, self._report.watch.due)
+        return min(
+            self._peers.deadline(),
+            self._log.due,
+            self._report.watch.due,
+            self._receiver.reorder.due,
+        )
 
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
@@ -279,6 +286,8 @@ class SecureNode:
         self._report.look(self._peers.links.by_index, self.tables.strands.values(), self._log, now)
         if now >= self._log.due:
             self._log.expire(now)
+        if now >= self._receiver.reorder.due:
+            self._receiver.expire(now)
         self._settle(now)
 
     @property

@@ -56,8 +56,9 @@ class Tables(Generic[StrandT]):
         #: Tells the classes of traffic apart; None where all packets are of one.
         self.classifier: Optional[Classifier] = None
         #: What may be lost and has to be sent again: the table of a class, the connections over
-        #: which, and since when it was sent, in monotonic seconds.
-        self.repeats: List[Tuple[Any, Tuple[Any, ...], float]] = []
+        #: which, since when it was sent, in monotonic seconds, and over which connection, None for
+        #: any.
+        self.repeats: List[Tuple[Any, Tuple[Any, ...], float, Any]] = []
         #: Packets that waited for a session that did not come.
         self.given_up: List[Held] = []
 

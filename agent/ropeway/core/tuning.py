@@ -247,6 +247,27 @@ CHOICE_S = 1.0
 TROUBLE_COST_MS = 20.0
 TROUBLE_HALF_S = 30.0
 LOSS_COST_MS = 1000.0
+#: Mode spread: how often its connections are measured, and how late an answer may be at least and
+#: what share may be lost before one takes no part. Bulk makes queues and losses by itself.
+SPREAD_PROBE_S = 0.05
+SPREAD_LATE_MS = 200.0
+SPREAD_LOSS = 0.2
+#: Where the queue is shorter than the first and it was given more than the second as a share of
+#: the rate that is known, the rate is tried with the third as a factor. With a queue it follows
+#: what leaves the queue, by the fourth as a share. It begins at the last, in bytes/s.
+SPREAD_QUEUE_S = 0.01
+SPREAD_USED = 0.7
+SPREAD_GROWTH = 1.25
+SPREAD_RATE_SHARE = 0.5
+SPREAD_RATE_MIN = 125_000.0
+#: Bytes that are held back of the packets of one host, so that they go on in order, and of all
+#: hosts.
+LANE_BYTES = 2 << 20
+LANES_BYTES = 32 << 20
+#: A pause between packets of a lane counts no longer than that for whether a connection is in use.
+LANE_PAUSE_S = 0.02
+#: For how long packets of a lane are held back where the other end has not said so yet.
+HOLD_UNSAID_S = 0.1
 #: What was sent over some connections only is kept for so long, and so many bytes of each class.
 RECENT_S = 0.3
 RECENT_BYTES = 1 << 18

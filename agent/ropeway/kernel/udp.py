@@ -18,7 +18,7 @@ import struct
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ropeway.core.endpoint import Endpoint
-from ropeway.core.frame.data import DATA, PARTIAL, Received, Train
+from ropeway.core.frame.data import PACKET_TYPES, Received, Train
 from ropeway.core.frame.outer import outer_size
 from ropeway.kernel.arrivals import arrived_at, note_arrivals
 from ropeway.kernel.buffers import (
@@ -59,9 +59,6 @@ APART_ENDPOINTS_MAX = 256
 
 LOOPBACK_IFINDEX = 1  # include/net/flow.h, in every network namespace
 _DISCARD_PORT = 9  # RFC 863; the route does not depend on it
-
-# Frames of these types carry packets of the virtual network.
-_PACKET_TYPES = frozenset((DATA, PARTIAL))
 
 # What a stranger's ICMP error may leave on a socket, to be told once by the next call.
 _TOLD_ONCE = frozenset(
@@ -405,7 +402,7 @@ class StraySocket(Receiver):
 
 
 def _carries_packets(train: Train) -> bool:
-    return train.count > 1 or train.parts[0][0] in _PACKET_TYPES
+    return train.count > 1 or train.parts[0][0] in PACKET_TYPES
 
 
 def _size(ancillary: List[Tuple[int, int, bytes]], whole: bytes) -> int:

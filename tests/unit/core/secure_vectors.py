@@ -23,6 +23,9 @@ from ropeway.core.frame.data import (
     CONTROL_AD,
     DATA,
     DATA_AD,
+    HEADER,
+    LANE,
+    LANE_NONCE,
     LINK_PART,
     PARTIAL,
     PARTIAL_AD,
@@ -58,6 +61,7 @@ CONTROL_BODY = Control(
     received=4,
 )
 WAY, SEQUENCE = 5, 6
+VECTOR_LANE = 2
 
 
 class Peer(NamedTuple):
@@ -96,6 +100,12 @@ def vectors() -> dict[str, bytes]:
     data = LINK_PART.pack(DATA, WAY, SEQUENCE) + session.seal(DATA_AD, PACKET)
     head = LINK_PART.pack(PARTIAL, WAY, SEQUENCE + 1)
     partial = head + session.seal(PARTIAL_AD, PARTIAL_PACKET)
+    kind = LANE + VECTOR_LANE
+    _, (text,) = session.seal_lane(bytes((kind,)), VECTOR_LANE, [PACKET])
+    head = HEADER.pack(kind, WAY, SEQUENCE + 2, session.remote_index, 0)
+    in_lane = head + text
+    opened = answer.session.decrypt(LANE_NONCE.pack(VECTOR_LANE + 1, 0), text, bytes((kind,)))
+    assert opened == PACKET
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
     assert answer.session.open(partial) == PARTIAL_PACKET
@@ -119,6 +129,7 @@ def vectors() -> dict[str, bytes]:
         "data frame, counter 1": data,
         "packet, its checksum partial": PARTIAL_PACKET,
         "data frame with it, type 7, counter 2": partial,
+        "data frame of lane 2, type 18, counter 0 of the lane": in_lane,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }

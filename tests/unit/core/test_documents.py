@@ -11,17 +11,31 @@ from ropeway.app.engine import continuity, starts
 from ropeway.app.store import state
 from ropeway.core import node as secure_node
 from ropeway.core import tuning
+from ropeway.core.data import reorder
 from ropeway.core.drops import Drop
 from ropeway.core.frame.control import (
     CLOCK_MS,
     CLOCK_TICKS,
     CONTROL_SIZE,
+    HOLD_MAX_MS,
     MAX_ANNOUNCED,
     MEASURED_SIZE,
     Control,
     encode_control,
 )
-from ropeway.core.frame.data import COOKIE, DATA, INITIATION, OVERHEAD, PARTIAL, RESET, RESPONSE
+from ropeway.core.frame.data import (
+    COOKIE,
+    DATA,
+    INITIATION,
+    LANE,
+    LANE_PARTIAL,
+    LANES,
+    OVERHEAD,
+    PACKET_TYPES,
+    PARTIAL,
+    RESET,
+    RESPONSE,
+)
 from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
 from ropeway.core.peers import control_frames, handshake_datagrams, settling
 from ropeway.core.session import (
@@ -97,6 +111,15 @@ def test_the_diagram_of_states_is_the_table():
         f"| {RESET} | reset | {resets.RESET_SIZE} |",
         f"| {PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {OVERHEAD} and the packet |",
+        f"| {LANE} to {LANE_PARTIAL - 1} | data: a packet of lane 0 to {LANES - 1} |",
+        f"| {LANE_PARTIAL} to {max(PACKET_TYPES)} | data: a packet of lane 0 to {LANES - 1} whose"
+        f" checksum is partial | {OVERHEAD} and the packet |",
+        f"packets of one host take more than {tuning.LANE_BYTES >> 20} MiB, or those of all hosts"
+        f" more than {tuning.LANES_BYTES >> 20} MiB, with {reorder.PACKET_SIZE} bytes for each",
+        f"milliseconds, for the lanes from 0 on; more than {HOLD_MAX_MS} means {HOLD_MAX_MS}",
+        f"A pause between frames counts as {tuning.LANE_PAUSE_S * 1000:g} ms at most here",
+        f"It is {tuning.HOLD_UNSAID_S * 1000:g} ms for a lane that is not named",
+        f"Of more than {LANES} lanes the first {LANES} count",
         f"at the same time, less than {session.SIMULTANEOUS_S:g} s apart, it counts for",
         f"A kernel that can takes up to {tuning.MAX_RUN} frames of one size",
         f"adds {OVERHEAD} bytes to its packet; with the outer headers that is"

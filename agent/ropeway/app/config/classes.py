@@ -6,9 +6,12 @@ import ipaddress
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ropeway.app.config.lines import Faults, KeyPath
+from ropeway.core.frame.data import LANES
 from ropeway.core.packet.traffic_class import WITH_PORTS, Match, Mode, TrafficClass
 
 DEFAULT_WITHIN_MS = 100.0
+#: For the mode spread; packets of other modes are not held back unless the class says so.
+DEFAULT_HOLD_MS = 200
 #: RFC 2474 (cs), 2597 (af), 3246 (ef), 5865 (va), 8622 (le); be and df are the default.
 DSCP: Dict[str, int] = {
     "be": 0,
@@ -35,9 +38,15 @@ def classes_of(listed: List[Dict[str, Any]]) -> Tuple[TrafficClass, ...]:
             copies=int(item["copies"]) if "copies" in item else None,
             within_ms=float(item.get("within_ms", DEFAULT_WITHIN_MS)),
             off=tuple(item.get("off", ())),
+            hold_ms=_hold_ms(item),
         )
         for item in listed
     )
+
+
+def _hold_ms(item: Dict[str, Any]) -> int:
+    default = DEFAULT_HOLD_MS if item.get("mode") == Mode.SPREAD.value else 0
+    return int(item.get("hold_ms", default))
 
 
 def _match(match: Dict[str, Any]) -> Match:
@@ -71,6 +80,7 @@ def check_classes(
     """Report what of the classes in `data`, the values of a file, makes no sense."""
     listed = data.get("classes")
     lines: Dict[str, int] = {}
+    ordered = 0
     for number, item in enumerate(listed if isinstance(listed, list) else ()):
         path: KeyPath = ("classes", number)
         if not isinstance(item, dict):
@@ -86,6 +96,13 @@ def check_classes(
         for key, owner in _OF_MODE.items():
             if key in item and mode != owner.value and not faults.spoilt((*path, "mode")):
                 faults.add((*path, key), f"only the mode {owner.value} has this key: remove it")
+        held = item.get("hold_ms", DEFAULT_HOLD_MS if mode == Mode.SPREAD.value else 0)
+        if mode == Mode.SPREAD.value and held == 0:
+            faults.add((*path, "hold_ms"), "the mode spread needs some: write 10 to 2000")
+        ordered += held != 0
+        if ordered == LANES + 1:
+            faults.add(path, f"at most {LANES} classes may have hold_ms or the mode spread")
+            ordered += 1
         match = item.get("match")
         if isinstance(match, dict):
             _check_ports(match, (*path, "match"), faults)

@@ -11,14 +11,21 @@ from ropeway.core import tuning
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
 from ropeway.core.packet.traffic_class import PLAIN, Classifier
-from ropeway.core.strand.secure import ClassTable, Recent, SecureConnection, SecureStrand
+from ropeway.core.strand.secure import (
+    ClassTable,
+    Recent,
+    Sealed,
+    SecureConnection,
+    SecureStrand,
+    Share,
+)
 from ropeway.core.tables import Tables
 
 
 class ClassedSender:
     """Sends runs over the connections that carry their class."""
 
-    __slots__ = ("_class_of", "_put", "_send", "_tables")
+    __slots__ = ("_class_of", "_put", "_seal_lane", "_send", "_tables")
 
     def __init__(
         self, sender: Sender, tables: Tables[SecureStrand], classifier: Classifier
@@ -27,6 +34,7 @@ class ClassedSender:
         # Looked up once instead of for each packet.
         self._send = sender.send_over
         self._put = sender.put
+        self._seal_lane = sender.seal_lane
         self._class_of = classifier.class_of
 
     def send_over(
@@ -41,9 +49,9 @@ class ClassedSender:
         if len(run) == 1 and connections is strand.carrying:
             # A lone packet is what somebody waits for.
             table = strand.classes[self._class_of(run[0])]
-            if table.carrying and not table.kept:
+            if table.direct:
                 table.packets += 1
-                self._send(strand, table.carrying, run, now, partial)
+                self._send(strand, table.direct, run, now, partial)
                 return
         for number, part in self._parts(run):
             self._send_part(strand, connections, strand.classes[number], part, now, partial)
@@ -65,15 +73,46 @@ class ClassedSender:
             self._tables.dropped[Drop.OFF] += len(part)
             return
         table.packets += len(part)
-        sealed = self._send(strand, chosen, part, now, partial)
+        session, lane = strand.session, table.lane
+        shares: Sequence[Share] = table.shares
+        if lane is None or session is None or not session.takes_lanes:
+            # Out of order, packets that are spread do more harm than good.
+            sealed = self._send(strand, chosen[:1] if shares else chosen, part, now, partial)
+        else:
+            sealed = self._seal_lane(strand, lane, part, now, partial)
+            shares = [share for share in shares if share.connection in chosen]
+            if sealed is not None and shares:
+                self._spread(table, shares, sealed, now)
+                return
+            if sealed is not None:
+                self._put(chosen, *sealed)
         if table.kept and sealed is not None:
             _keep(table, Recent(now, sealed, sum(map(len, sealed.texts))))
+
+    def _spread(
+        self, table: ClassTable, shares: Sequence[Share], sealed: Sealed, now: float
+    ) -> None:
+        """Put each of the packets into the outbox of the connection by which it arrives first."""
+        texts, start = sealed.texts, 0
+        share = quickest(shares, len(texts[0]), now)
+        for at in range(1, len(texts) + 1):
+            following = quickest(shares, len(texts[at]), now) if at < len(texts) else None
+            if following is share:
+                continue
+            part = sealed._replace(first=sealed.first + start, texts=texts[start:at])
+            self._put((share.connection,), *part)
+            if table.kept:
+                _keep(table, Recent(now, part, sum(map(len, part.texts)), share.connection))
+            if following is not None:
+                share, start = following, at
 
     def repeat(self, now: float) -> None:
         """Send again what may be lost, over the connections that were added."""
         repeats, self._tables.repeats = self._tables.repeats, []
-        for table, connections, since in repeats:
+        for table, connections, since, lost in repeats:
             for recent in table.recent:
+                if lost is not None and recent.over is not lost:
+                    continue
                 if recent.at >= since and recent.at >= now - tuning.RECENT_S:
                     self._put(connections, *recent.sealed)
                     table.repeated += len(recent.sealed.texts)
@@ -95,6 +134,21 @@ class ClassedSender:
                 yield number, run[start:at]
                 number, start = other, at
         yield number, run[start:] if start else run
+
+
+def quickest(shares: Sequence[Share], size: int, now: float) -> Share:
+    """Return by which share a packet of ``size`` bytes arrives first, and give it to that one.
+
+    So the quickest connection is filled first, and another one takes part once the queue of that
+    one would take longer than the other's way.
+    """
+    best, best_free, best_at = shares[0], 0.0, float("inf")
+    for share in shares:
+        free_at = (share.free_at if share.free_at > now else now) + size / share.rate
+        if free_at + share.delay_s < best_at:
+            best, best_free, best_at = share, free_at, free_at + share.delay_s
+    best.free_at = best_free
+    return best
 
 
 def _keep(table: ClassTable, one: Recent) -> None:

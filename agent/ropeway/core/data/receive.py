@@ -3,42 +3,47 @@
 1. ``inbound``: take a train of frames apart, find the session by bytes 4 to 7;
 2. ``_inbound_data``: its replay window, so that a later copy costs no cryptography; open the frame,
    then mark it;
-3. ``_opened``: see that the sender may send the packets, then ``Router.arrived``;
+3. ``_deliver``: see that the sender may send the packets, then ``Router.arrived``; before that
+   packets of a lane are put in order (``reorder.py``);
 4. whatever is no data frame of a known session is handed to the control side.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Hashable, Iterable, List, Protocol, Sequence, Tuple
 
 from cryptography.exceptions import InvalidTag
 
 from ropeway.core import tuning
+from ropeway.core.data.reorder import Part, Reorder
 from ropeway.core.data.router import Router
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.frame.data import (
     CONTROL,
     CONTROL_AD,
-    DATA,
-    DATA_AD,
     HEADER_SIZE,
+    LANE_NONCE,
     NONCE,
     OVERHEAD,
-    PARTIAL,
+    PACKET_TYPES,
     PARTIAL_AD,
+    PARTIAL_TYPES,
+    SESSION_TYPES,
     Received,
+    lane_of,
     take_apart,
 )
 from ropeway.core.packet import ipv4, runs
+from ropeway.core.session.replay import ReplayWindow
 from ropeway.core.session.session import Session
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.tables import Tables
 
-_FRAMES = (DATA, PARTIAL, CONTROL)
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
-_WHOLE = frozenset((DATA_AD,))
-_ALL = frozenset((DATA_AD, PARTIAL_AD))
+_WHOLE = frozenset(bytes((kind,)) for kind in PACKET_TYPES - PARTIAL_TYPES)
+_ALL = frozenset(bytes((kind,)) for kind in PACKET_TYPES)
 #: As :func:`ropeway.core.frame.data.take_apart` returns it.
 Frame = Tuple[bytes, bytes, int, bytes]
 
@@ -69,7 +74,7 @@ class ControlSide(Protocol):
 class Receiver:
     """Turns what arrives at sockets into packets for the router."""
 
-    __slots__ = ("_control", "_kinds", "_router", "_tables", "duplicates")
+    __slots__ = ("_control", "_kinds", "_router", "_tables", "duplicates", "reorder")
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Receiver:
         self._router = router
         self._control = control
         self._kinds = _WHOLE
+        self.reorder = Reorder(tables)
         #: Later copies of packets that had been received.
         self.duplicates = 0
 
@@ -138,10 +144,16 @@ class Receiver:
         would cost what the replay window saves.
         """
         head = frames[0][0]
+        ad = head[:1]
         strand = self._tables.strands[session.host]
         window, decrypt, nonce = session.window, session.decrypt, NONCE.pack
-        check, mark, ad = window.check, window.mark, head[:1]
-        packets = []
+        lane = lane_of(head[0])
+        if lane >= 0:
+            window = session.lane_windows.get(lane) or ReplayWindow()
+            nonce = functools.partial(LANE_NONCE.pack, lane + 1)
+        check, mark = window.check, window.mark
+        packets: List[bytes] = []
+        counters: List[int] = []
         duplicates = refused = refused_bytes = 0
         for _, _, counter, text in frames:
             known = check(counter)
@@ -161,6 +173,7 @@ class Receiver:
                 refused_bytes += len(text)
                 continue
             mark(counter)
+            counters.append(counter)
             packets.append(packet)
         strand.duplicates += duplicates
         self.duplicates += duplicates
@@ -179,24 +192,46 @@ class Receiver:
             traffic.duplicates += duplicates
             traffic.first += len(packets)
         if packets:
-            self._opened(packets, session, strand, now, ad == PARTIAL_AD)
+            self._note_opened(session, strand, now)
+        if lane < 0:
+            if packets:
+                self._deliver(packets, strand, now, ad == PARTIAL_AD)
+            return
+        if packets:
+            session.lane_windows[lane] = window
+        if packets or duplicates:
+            top = max(counters, default=-1) if refused else frames[-1][2]
+            numbered = list(zip(counters, packets))
+            partial, way = head[0] in PARTIAL_TYPES, head[1]
+            self._go_on(
+                strand,
+                self.reorder.take(strand, lane, session, way, top, numbered, partial, now),
+                now,
+            )
 
-    def _opened(
-        self,
-        packets: List[bytes],
-        session: Session,
-        strand: SecureStrand,
-        now: float,
-        partial: bool,
-    ) -> None:
-        """Take what authentic frames of a session held."""
+    def expire(self, now: float) -> None:
+        """Let packets go on that have waited long enough for earlier ones."""
+        for strand, parts in self.reorder.expire(now):
+            self._go_on(strand, parts, now)
+
+    def _go_on(self, strand: SecureStrand, parts: List[Part], now: float) -> None:
+        for partial, packets in parts:
+            self._deliver(packets, strand, now, partial)
+
+    def _note_opened(self, session: Session, strand: SecureStrand, now: float) -> None:
+        """Take note that authentic frames of a session held packets."""
         session.heard_at = strand.heard_at = now
         if not session.confirmed:
             self._control.confirm(session, now)
-        tables = self._tables
         if now >= strand.idle_at:
-            tables.woken.append(strand)
+            self._tables.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
+
+    def _deliver(
+        self, packets: List[bytes], strand: SecureStrand, now: float, partial: bool
+    ) -> None:
+        """Take the packets of authentic frames, in the order in which they go on."""
+        tables = self._tables
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
         for run in (packets,) if lone else runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped):
             if partial and not ipv4.may_be_partial(run[-1]):
@@ -216,7 +251,7 @@ class Receiver:
         self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float
     ) -> None:
         """Take what is no data frame of a known session."""
-        if not datagram or datagram[0] not in _FRAMES:
+        if not datagram or datagram[0] not in SESSION_TYPES:
             self._control.handshake(datagram, key, endpoint, now)
             return
         if len(datagram) < OVERHEAD:

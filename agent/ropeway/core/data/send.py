@@ -11,6 +11,8 @@ from ropeway.core.frame.data import (
     DATA_AD,
     HEADER,
     HEADER_SIZE,
+    LANE,
+    LANE_PARTIAL,
     PARTIAL,
     PARTIAL_AD,
     Train,
@@ -48,9 +50,7 @@ class Sender:
         session = strand.session
         if session is None:
             return None
-        if now >= strand.idle_at:
-            self._tables.woken.append(strand)
-        strand.idle_at = now + tuning.ACTIVE_S
+        self._note_sent(strand, now)
         kind, ad = DATA, DATA_AD
         if partial and session.takes_partial:
             kind, ad = PARTIAL, PARTIAL_AD
@@ -60,6 +60,27 @@ class Sender:
         sealed = Sealed(kind, session.remote_index, first, texts)
         self.put(connections, *sealed)
         return sealed
+
+    def seal_lane(
+        self, strand: SecureStrand, lane: int, run: Sequence[bytes], now: float, partial: bool
+    ) -> Optional[Sealed]:
+        """Seal a run of packets of a lane, 0 to 7; None without a session."""
+        session = strand.session
+        if session is None:
+            return None
+        self._note_sent(strand, now)
+        kind = LANE + lane
+        if partial and session.takes_partial:
+            kind = LANE_PARTIAL + lane
+        elif partial:
+            run = [ipv4.complete(packet) for packet in run]
+        first, texts = session.seal_lane(bytes((kind,)), lane, run)
+        return Sealed(kind, session.remote_index, first, texts)
+
+    def _note_sent(self, strand: SecureStrand, now: float) -> None:
+        if now >= strand.idle_at:
+            self._tables.woken.append(strand)
+        strand.idle_at = now + tuning.ACTIVE_S
 
     def put(
         self,

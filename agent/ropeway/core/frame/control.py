@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from ropeway.core.endpoint import Endpoint, Place, pack_address, unpack_address
+from ropeway.core.frame.data import LANES
 
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
 #: received``; what is announced may follow, then what was measured, and zeros in a frame that
@@ -25,6 +26,13 @@ _PLACE = struct.Struct("<I16sH")
 _MEASURED = struct.Struct("<IIIHHB")
 #: Bytes that the measurement adds to a body that announces something.
 MEASURED_SIZE = 1 + _MEASURED.size
+#: Milliseconds of each lane, after the measurement and one byte that says how many bytes that is,
+#: itself included.
+_HOLD = struct.Struct("<H")
+#: Bytes that this adds where there are no lanes.
+HOLDS_SIZE = 1
+#: The longest time for which packets of a lane may be held back.
+HOLD_MAX_MS = 2000
 #: A clock counts in this unit, milliseconds, up to so many.
 CLOCK_MS = 0.01
 CLOCK_TICKS = 1 << 32
@@ -103,6 +111,10 @@ class Control:
     announced: Tuple[Place, ...] = ()
     #: None where the sender says nothing of that.
     measured: Optional[Measured] = None
+    #: For how long at most the receiver holds packets back for one before them, by lane from 0, 0
+    #: to :data:`HOLD_MAX_MS`; a lane that is not named has 0. None where the sender of this frame
+    #: takes no frames of lanes, or does not say.
+    holds_ms: Optional[Tuple[int, ...]] = None
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:
@@ -133,6 +145,9 @@ def encode_control(control: Control, size: int = 0) -> bytes:
         )
     if control.measured:
         body += bytes((_MEASURED.size,)) + _encode_measured(control.measured)
+        if control.holds_ms is not None:
+            body += bytes((1 + _HOLD.size * len(control.holds_ms),))
+            body += b"".join(map(_HOLD.pack, control.holds_ms))
     return body + bytes(max(0, size - len(body)))
 
 
@@ -152,6 +167,7 @@ def decode_control(body: bytes) -> Optional[Control]:
     announced = _announced(body)
     if announced is None:
         return None
+    measured = _decode_measured(body)
     return Control(
         state=state,
         src_index=src_index,
@@ -171,7 +187,8 @@ def decode_control(body: bytes) -> Optional[Control]:
         takes_partial=flags & _TAKES_PARTIAL != 0,
         shuts_out=flags & _SHUTS_OUT != 0,
         announced=announced,
-        measured=_decode_measured(body),
+        measured=measured,
+        holds_ms=None if measured is None else _decode_holds(body),
     )
 
 
@@ -208,6 +225,17 @@ def _decode_measured(body: bytes) -> Optional[Measured]:
     if role > _ROLE_MAX:
         role = 0
     return Measured(clock, sent, received, _decode_wait(queue), _decode_wait(jitter), role)
+
+
+def _decode_holds(body: bytes) -> Optional[Tuple[int, ...]]:
+    """Read what follows a measurement; None if it is not there."""
+    start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
+    start += 1 + body[start]
+    if len(body) <= start or not body[start]:
+        return None
+    used = body[start + 1 : start + min(body[start], 1 + LANES * _HOLD.size)]
+    whole = used[: len(used) // _HOLD.size * _HOLD.size]
+    return tuple(min(hold_ms, HOLD_MAX_MS) for (hold_ms,) in _HOLD.iter_unpack(whole))
 
 
 def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:

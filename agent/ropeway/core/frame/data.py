@@ -7,13 +7,17 @@ a session are laid out here:
 ======  ====  ======================================================================
 offset  size  field
 ======  ====  ======================================================================
-0       1     type: :data:`DATA`, :data:`PARTIAL` or :data:`CONTROL`
+0       1     type: :data:`DATA`, :data:`PARTIAL`, :data:`CONTROL` or that of a lane
 1       1     way: what the receiver calls this connection; 0 where it has not said
 2       2     link sequence: counts the data frames of one connection
 4       4     index of the session, as the receiver chose it
-8       8     counter: counts the frames of one session
+8       8     counter: counts the frames of one session, or of one lane of it
 16      ...   ciphertext and tag
 ======  ====  ======================================================================
+
+A lane is a class of traffic whose packets the receiver puts back into the order in which they were
+sent. It has a counter of its own, so that a gap in it is a packet of this class. Its number is in
+the type, and in the nonce.
 
 Bytes 1 to 3 are the only ones in which the copies of a packet differ. Nothing seals them, so they
 serve statistics and nothing else.
@@ -37,6 +41,17 @@ RESET = 6
 #: far: whoever takes the packet out completes it, or tells its kernel to.
 PARTIAL = 7
 
+#: Lanes of one session, numbered from 0. As many types each follow the first ones: as :data:`DATA`
+#: and as :data:`PARTIAL`.
+LANES = 8
+LANE = 16
+LANE_PARTIAL = LANE + LANES
+#: All types that carry a packet.
+PARTIAL_TYPES = frozenset((PARTIAL, *range(LANE_PARTIAL, LANE_PARTIAL + LANES)))
+PACKET_TYPES = frozenset((DATA, *range(LANE, LANE_PARTIAL))) | PARTIAL_TYPES
+#: All types of frames that a session seals.
+SESSION_TYPES = PACKET_TYPES | {CONTROL}
+
 #: Associated data of the kinds of frames, so that none can be passed off as another.
 DATA_AD = b"\x04"
 CONTROL_AD = b"\x05"
@@ -55,6 +70,19 @@ LINK_PART = struct.Struct("<BBH")
 HEADER = struct.Struct("<BBH4sQ")
 #: The nonce of a counter.
 NONCE = struct.Struct("<4xQ")
+#: The nonce in a lane: its number from 1, which no other frame has there, and its counter.
+LANE_NONCE = struct.Struct("<IQ")
+
+
+def lane_of(kind: int) -> int:
+    """Return the lane of a type of data frames, 0 to 7; -1 if it has none."""
+    return (kind - LANE) % LANES if kind >= LANE else -1
+
+
+def nonce_prefix(kind: int) -> bytes:
+    """Return what precedes the counter in the nonce of a frame of a session."""
+    return (lane_of(kind) + 1).to_bytes(4, "little")
+
 
 #: What a socket gives: the bytes of one or more datagrams from one sender, one after the other,
 #: where they came from, and the size, 1 or more, of each but the last, which may be shorter.

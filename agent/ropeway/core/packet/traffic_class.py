@@ -72,6 +72,8 @@ class Mode(enum.Enum):
     ADAPTIVE = "adaptive"
     #: One copy over the best connection, more for a moment when it is left for another.
     SINGLE = "single"
+    #: One copy, over the connection by which it arrives first as their rates and queues are known.
+    SPREAD = "spread"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ class TrafficClass:
     within_ms: float = 100.0
     #: Names or shell patterns of links that never carry the class.
     off: Tuple[str, ...] = ()
+    #: For how many milliseconds at most the other end holds a packet back for one that was sent
+    #: before it, 0 to 2000; 0 leaves packets in the order in which they come.
+    hold_ms: int = 0
 
 
 class Classifier:

@@ -60,6 +60,9 @@ class ControlFrames:
             self._sessions.end_all_of(strand, SHUT_OUT, now)
             return
         strand.sessions.note_partial(session, control.takes_partial)
+        if control.holds_ms is not None:
+            strand.sessions.note_lanes(session)
+            strand.holds_ms = control.holds_ms
         counter = int.from_bytes(datagram[8:16], "little")
         size = outer_size(endpoint[0]) + len(datagram)
         # A host that is not called from here finds its paths by itself.

@@ -157,6 +157,7 @@ class Dialogue:
             shuts_out=shuts_out,
             announced=announced,
             measured=measured,
+            holds_ms=self._policies.holds_ms,
         )
         size = max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD)
         return seal(session, encode_control(control, size))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
+from ropeway.core.frame.data import LANES
 from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 from ropeway.core.peers.links import Links
@@ -37,6 +38,10 @@ class Policies:
         self._links = links
         #: In the order in which they match.
         self.classes: Tuple[TrafficClass, ...] = ()
+        #: For how long at most the other ends hold packets back, by lane.
+        self.holds_ms: Tuple[int, ...] = ()
+        # The lane of each class and of the rest, None for those that need not come in order.
+        self._lanes: Tuple[Optional[int], ...] = ()
         # By strand, one for each kind of class.
         self._choosers: Dict[SecureStrand, List[Chooser]] = {}
         self._kinds: List[_Kind] = []
@@ -50,6 +55,9 @@ class Policies:
         self.classes = tuple(classes)
         self._off = (*(one.off for one in classes), ())
         self._kinds = _kinds(classes)
+        self.holds_ms = tuple(one.hold_ms for one in classes if one.hold_ms)[:LANES]
+        free = iter(range(len(self.holds_ms)))
+        self._lanes = (*(next(free, None) if one.hold_ms else None for one in classes), None)
         self._choosers.clear()
         self._tables.repeats.clear()
         self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
@@ -67,7 +75,7 @@ class Policies:
         if choosers is None:
             choosers = [chooser_for(kind.like) for kind in self._kinds]
             self._choosers[strand] = choosers
-            strand.classes = tuple(ClassTable() for _ in self._off)
+            strand.classes = tuple(map(ClassTable, self._lanes))
         for chooser, kind in zip(choosers, self._kinds):
             self._choose(strand, chooser, kind, now)
         for connection in strand.carrying:
@@ -88,15 +96,20 @@ class Policies:
         if off and candidates and candidates[0] in strand.spares:
             # The strand's own limit is that of the connections that carry the rest.
             strand.limit = min([strand.limit, *(c.mtu for c in carrying)])
-        kept = chooser.repeats and len(carrying) < len(candidates)
+        shares = chooser.shares if len(carrying) > 1 else ()
+        kept = chooser.repeats and (bool(shares) or len(carrying) < len(candidates))
         added: Connections = ()
-        if chooser.repeat_since is not None:
+        if chooser.lost is not None:
+            added = carrying[:1]
+        elif chooser.repeat_since is not None:
             added = tuple(c for c in carrying if c not in before)
         for number in kind.numbers:
             table = strand.classes[number]
-            table.carrying, table.kept = carrying, kept
+            table.carrying, table.kept, table.shares = carrying, kept, shares
+            table.direct = carrying if not kept and table.lane is None else ()
             if chooser.repeat_since is not None:
-                self._tables.repeats.append((table, added, chooser.repeat_since))
+                repeat = (table, added, chooser.repeat_since, chooser.lost)
+                self._tables.repeats.append(repeat)
 
     def forget(self, strand: SecureStrand) -> None:
         """Forget a strand that is gone."""
@@ -170,6 +183,7 @@ def _kinds(classes: Sequence[TrafficClass]) -> List[_Kind]:
             one,
             name=rest.name,
             match=rest.match,
+            hold_ms=rest.hold_ms,
             copies=one.copies if one.mode is Mode.REDUNDANT else rest.copies,
             within_ms=one.within_ms if one.mode is Mode.ADAPTIVE else rest.within_ms,
         )

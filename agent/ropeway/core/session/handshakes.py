@@ -22,14 +22,12 @@ from cryptography.exceptions import InvalidTag
 
 from ropeway.core.drops import Drop
 from ropeway.core.frame.data import (
-    CONTROL,
     COOKIE,
-    DATA,
     INITIATION,
     OVERHEAD,
-    PARTIAL,
     RESET,
     RESPONSE,
+    SESSION_TYPES,
 )
 from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.session.admission import HANDSHAKE_BURST, HANDSHAKE_RATE, Admission, Verdict
@@ -416,7 +414,7 @@ class Handshakes:
         Nothing if it is no frame, its index may not have been given to a peer, its token may not be
         given out, or resets go out too often.
         """
-        if len(datagram) < OVERHEAD or datagram[0] not in (DATA, PARTIAL, CONTROL):
+        if len(datagram) < OVERHEAD or datagram[0] not in SESSION_TYPES:
             return []
         index = datagram[4:8]
         if self._is_taken(index):

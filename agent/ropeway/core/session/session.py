@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 from cryptography.exceptions import InvalidTag
 
 from ropeway.core.drops import Drop
-from ropeway.core.frame.data import HEADER_SIZE, NONCE, NONCE_PREFIX, OVERHEAD
+from ropeway.core.frame.data import HEADER_SIZE, LANE_NONCE, LANES, NONCE, NONCE_PREFIX, OVERHEAD
 from ropeway.core.session.aead import TransportCipher
 from ropeway.core.session.replay import ReplayWindow
 
@@ -55,6 +55,8 @@ class Session:
         "heard_at",
         "host",
         "initiated",
+        "lane_counters",
+        "lane_windows",
         "local_index",
         "public_key",
         "receive_key",
@@ -62,6 +64,7 @@ class Session:
         "reset_token",
         "send_key",
         "superseded_at",
+        "takes_lanes",
         "takes_partial",
         "window",
     )
@@ -101,6 +104,12 @@ class Session:
         #: Whether the peer has said that it takes PARTIAL frames, under this session or one begun
         #: at the same time.
         self.takes_partial = False
+        #: Whether the peer has said that it takes the frames of lanes, as above.
+        self.takes_lanes = False
+        #: The counter of the next frame to be sealed, by lane.
+        self.lane_counters = [0] * LANES
+        #: Which counters of the peer have been received, by lane, for those that it has used.
+        self.lane_windows: Dict[int, ReplayWindow] = {}
         #: Which counters of the peer have been received.
         self.window = ReplayWindow()
         #: 16 bytes with which the peer proves that it has forgotten the session.
@@ -117,7 +126,9 @@ class Session:
 
         ``drawn`` is a secret random number below :data:`SKIP_COUNTERS`.
         """
-        self.counter += ROLLOVER_FRAMES + drawn
+        skipped = ROLLOVER_FRAMES + drawn
+        self.counter += skipped
+        self.lane_counters = [counter + skipped for counter in self.lane_counters]
 
     def seal(self, kind_ad: bytes, plain: bytes) -> bytes:
         """Return what follows the four per-link bytes of a frame: index, counter, ciphertext.
@@ -140,6 +151,19 @@ class Session:
             texts.append(encrypt(nonce(counter), packet, kind_ad))
             counter += 1
         self.counter = counter
+        return first, texts
+
+    def seal_lane(
+        self, kind_ad: bytes, lane: int, packets: Sequence[bytes]
+    ) -> Tuple[int, List[bytes]]:
+        """Do the same for packets of a lane, 0 to 7; ``kind_ad`` is the lane's type as one byte."""
+        first = counter = self.lane_counters[lane]
+        encrypt, nonce = self.encrypt, LANE_NONCE.pack
+        texts = []
+        for packet in packets:
+            texts.append(encrypt(nonce(lane + 1, counter), packet, kind_ad))
+            counter += 1
+        self.lane_counters[lane] = counter
         return first, texts
 
     def open(self, datagram: bytes) -> Union[bytes, Drop]:
@@ -242,14 +266,25 @@ class PeerSessions:
             session.superseded_at = now
 
     def note_partial(self, session: Session, takes: bool) -> None:
-        """Note whether the peer takes PARTIAL frames, as it has said under ``session``.
+        """Note whether the peer takes PARTIAL frames, as it has said under ``session``."""
+        for one in self._begun_with(session):
+            one.takes_partial = takes
 
-        Where both ends began at the same time each may send under another session.
+    def note_lanes(self, session: Session) -> None:
+        """Note that the peer takes frames of lanes, as it has said under ``session``."""
+        for one in self._begun_with(session):
+            one.takes_lanes = True
+
+    def _begun_with(self, session: Session) -> List[Session]:
+        """Return a session, and another one that the other end may have begun at the same time.
+
+        Each end may send under another one of them.
         """
-        session.takes_partial = takes
-        for other in self.sessions:
-            if other.initiated != session.initiated and _simultaneous(other, session):
-                other.takes_partial = takes
+        return [session] + [
+            other
+            for other in self.sessions
+            if other.initiated != session.initiated and _simultaneous(other, session)
+        ]
 
     def remove(self, session: Session) -> None:
         """Take a session away, whatever it is used for; nothing if it is not here."""

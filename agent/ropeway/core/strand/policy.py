@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Protocol, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.packet.traffic_class import Mode, TrafficClass
-from ropeway.core.strand.secure import SecureConnection
+from ropeway.core.strand.secure import SecureConnection, Share
 from ropeway.core.strand.strand import NEVER
 
 Connections = Tuple[SecureConnection, ...]
@@ -29,6 +29,14 @@ class Chooser(Protocol):
     @property
     def repeat_since(self) -> Optional[float]:
         """Since when packets may be lost that the last choice's new connections can repeat."""
+
+    @property
+    def lost(self) -> Optional[SecureConnection]:
+        """Over which connection those were sent; None for any."""
+
+    @property
+    def shares(self) -> Tuple[Share, ...]:
+        """What each chosen connection takes, where each packet goes over one; else nothing."""
 
     def probe_s(self, connection: SecureConnection) -> float:
         """Return how often a connection has to be measured while data flows, in seconds."""
@@ -56,6 +64,8 @@ class Redundant:
 
     repeats = False
     repeat_since = None
+    lost = None
+    shares: Tuple[Share, ...] = ()
 
     def __init__(self, copies: Optional[int] = None) -> None:
         self._copies = copies
@@ -103,6 +113,8 @@ class Steered:
     """
 
     repeats = True
+    lost = None
+    shares: Tuple[Share, ...] = ()
 
     def __init__(self, within_ms: Optional[float], late_ms: float, tolerates_loss: float) -> None:
         """``within_ms`` is what packets may take, None for any time.
@@ -176,13 +188,9 @@ class Steered:
         return since
 
     def _is_in_trouble(self, connection: SecureConnection, now: float) -> bool:
-        estimate = connection.quality.estimate
-        if now >= estimate.late_at(self._late_ms):
+        if _is_failing(connection, self._late_ms, self._tolerates_loss, now):
             return True
-        if now < estimate.lost_at + tuning.LOSS_FRESH_S:
-            share = estimate.loss_out.share
-            if share is None or share > self._tolerates_loss:
-                return True
+        estimate = connection.quality.estimate
         if self._within_ms is None or estimate.rtt_latest_ms is None or estimate.rtt_min_ms is None:
             return False
         one_way_ms = estimate.rtt_latest_ms - estimate.rtt_min_ms / 2
@@ -207,19 +215,124 @@ class Steered:
         self._hold(self._hold_s, now)
 
 
+class Spread:
+    """One copy, over that one of the connections by which it arrives first.
+
+    Which one that is, is worked out for each packet, from the :class:`Share` of each connection:
+    its time without a queue, its rate, and the queue that the packets before it make. Rate and
+    queue are corrected here by what is measured. A connection that fails takes no part, and what
+    was sent over it since its last answer is repeated over another one.
+    """
+
+    repeats = True
+
+    def __init__(self) -> None:
+        self._shares: Dict[SecureConnection, _Measured] = {}
+        self.shares: Tuple[Share, ...] = ()
+        self.repeat_since: Optional[float] = None
+        self.lost: Optional[SecureConnection] = None
+
+    def choose(self, candidates: Connections, now: float) -> Connections:
+        """Return the candidates that work, or all; the first one is the quickest."""
+        self.repeat_since = self.lost = None
+        good = [c for c in candidates if _is_fresh(c, now) and not self._fails(c, now)]
+        for share in self.shares:
+            one = share.connection
+            if one not in good and good and self.lost is None:
+                self.lost, self.repeat_since = one, one.quality.estimate.confirmed_at
+                one.quality.estimate.note_trouble(now)
+        chosen = sorted(good or candidates, key=lambda c: cost_ms(c, now))
+        for gone in set(self._shares) - set(candidates):
+            del self._shares[gone]
+        measured = [self._shares.setdefault(c, _Measured(c)) for c in chosen]
+        for entry in measured:
+            entry.look(now)
+        self.shares = tuple(one.share for one in measured)
+        return tuple(chosen)
+
+    def probe_s(self, connection: SecureConnection) -> float:
+        """Return the pause after which a queue is noticed before it is long."""
+        return tuning.SPREAD_PROBE_S
+
+    def _fails(self, connection: SecureConnection, now: float) -> bool:
+        return _is_failing(connection, tuning.SPREAD_LATE_MS, tuning.SPREAD_LOSS, now)
+
+
+class _Measured:
+    """The share of a connection, corrected by what is measured of it."""
+
+    __slots__ = ("_looked_at", "_queue_s", "_sent_bytes", "share")
+
+    def __init__(self, connection: SecureConnection) -> None:
+        self.share = Share(connection, 0.0, tuning.SPREAD_RATE_MIN)
+        self._looked_at = NEVER
+        self._sent_bytes = 0
+        self._queue_s = 0.0
+
+    def look(self, now: float) -> None:
+        """Correct time, rate and queue."""
+        share = self.share
+        connection = share.connection
+        estimate = connection.quality.estimate
+        rtt_s = (estimate.rtt_ms or 0.0) / 1000
+        passed_s = now - self._looked_at
+        if passed_s < max(tuning.SPREAD_PROBE_S, rtt_s):
+            return
+        sent = connection.traffic.sent_bytes - self._sent_bytes
+        queue_s, before_s = (estimate.queue_ms or 0.0) / 1000, self._queue_s
+        first = self._looked_at == NEVER
+        self._looked_at, self._sent_bytes = now, connection.traffic.sent_bytes
+        self._queue_s = queue_s
+        share.delay_s = (estimate.rtt_min_ms or 0.0) / 2000
+        if first:
+            return
+        if min(queue_s, before_s) > tuning.SPREAD_QUEUE_S:
+            # It was full. What it was given went, but for what the queue grew by.
+            arrived = sent * (1 - (estimate.loss_out.share or 0.0))
+            rate = arrived / max(passed_s + queue_s - before_s, passed_s / 4)
+            share.rate += tuning.SPREAD_RATE_SHARE * (rate - share.rate)
+            share.rate = max(share.rate, tuning.SPREAD_RATE_MIN)
+        elif sent > tuning.SPREAD_USED * share.rate * passed_s:
+            # It takes what it is given. Whether it takes more shows by giving it more.
+            share.rate *= tuning.SPREAD_GROWTH
+        # The queue that was measured is that of a round trip ago.
+        share.free_at = min(max(share.free_at, now + queue_s - rtt_s), now + queue_s + rtt_s)
+
+
 def chooser_for(what: TrafficClass) -> Chooser:
     """Return a new chooser for a class."""
     if what.mode is Mode.ADAPTIVE:
         return Steered(what.within_ms, tuning.LATE_MIN_MS, tuning.ADAPTIVE_LOSS)
     if what.mode is Mode.SINGLE:
         return Steered(None, tuning.SINGLE_LATE_MS, tuning.SINGLE_LOSS)
+    if what.mode is Mode.SPREAD:
+        return Spread()
     return Redundant(what.copies)
+
+
+def _is_failing(
+    connection: SecureConnection, late_ms: float, tolerates_loss: float, now: float
+) -> bool:
+    """Return whether an answer is late by so much, or more than that share was lost lately."""
+    estimate = connection.quality.estimate
+    if now >= estimate.late_at(late_ms):
+        return True
+    if now >= estimate.lost_at + tuning.LOSS_FRESH_S:
+        return False
+    share = estimate.loss_out.share
+    return share is None or share > tolerates_loss
 
 
 def _is_known(connection: SecureConnection, now: float) -> bool:
     """Return whether times and loss were measured lately, or an answer is still awaited."""
     estimate = connection.quality.estimate
-    if estimate.rtt_ms is None or estimate.loss_out.share is None:
+    return estimate.loss_out.share is not None and _is_fresh(connection, now)
+
+
+def _is_fresh(connection: SecureConnection, now: float) -> bool:
+    """Return whether times were measured lately, or an answer is still awaited."""
+    estimate = connection.quality.estimate
+    if estimate.rtt_ms is None:
         return False
     return now < estimate.echoed_at + tuning.OLD_S or estimate.is_awaited
 

@@ -70,16 +70,48 @@ class Recent(NamedTuple):
     sealed: Sealed
     #: Bytes of its ciphertexts.
     size: int
+    #: The connection that they were sent over, if it was one of several shares.
+    over: Optional[SecureConnection] = None
+
+
+class Share:
+    """What a connection takes of a class that is spread over several."""
+
+    __slots__ = ("connection", "delay_s", "free_at", "rate")
+
+    def __init__(self, connection: SecureConnection, delay_s: float, rate: float) -> None:
+        self.connection = connection
+        #: What the way takes without a queue, in seconds, and bytes that go over it in a second.
+        self.delay_s = delay_s
+        self.rate = rate
+        #: When all that it was given has left its queue, in monotonic seconds.
+        self.free_at = NEVER
 
 
 class ClassTable:
     """What the data side needs to know of one class of traffic of a strand, and its notes."""
 
-    __slots__ = ("carrying", "kept", "packets", "recent", "recent_bytes", "repeated")
+    __slots__ = (
+        "carrying",
+        "direct",
+        "kept",
+        "lane",
+        "packets",
+        "recent",
+        "recent_bytes",
+        "repeated",
+        "shares",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Optional[int] = None) -> None:
         #: The connections that carry the class, of those that carry the strand.
         self.carrying: Tuple[SecureConnection, ...] = ()
+        #: The same where each packet goes over all of them and nothing else has to be done.
+        self.direct: Tuple[SecureConnection, ...] = ()
+        #: The lane in which the other end puts packets in order; None where it need not.
+        self.lane = lane
+        #: Where each packet goes over one of several connections: what each of them takes.
+        self.shares: Tuple[Share, ...] = ()
         #: Whether packets are kept for a while, since other connections may have to repeat them.
         self.kept = False
         self.recent: Deque[Recent] = deque()
@@ -332,6 +364,7 @@ class SecureStrand(Strand[SecureConnection]):
         "endpoints",
         "has_names",
         "heard_at",
+        "holds_ms",
         "idle_at",
         "request",
         "rescued",
@@ -360,6 +393,9 @@ class SecureStrand(Strand[SecureConnection]):
         self.idle_at = now
         #: When anything that is authentic was heard on any connection.
         self.heard_at = NEVER
+        #: For how long at most packets of a lane may be held back here, by lane: the other end's
+        #: wish.
+        self.holds_ms: Tuple[int, ...] = ()
         self.rollovers = 0
         #: By class of traffic, the last one is that of the rest; empty without classes.
         self.classes: Tuple[ClassTable, ...] = ()

@@ -51,12 +51,15 @@ def test_a_class_with_all_keys():
 def test_defaults_and_the_order_of_the_file():
     listed = config(
         "[{name: video, mode: adaptive, within_ms: 250}, {name: bulk, match: {protocol: 6},"
-        " mode: single}, {name: rest, match: {}}]"
+        " mode: single}, {name: rest, match: {}}, {name: load, mode: spread},"
+        " {name: film, hold_ms: 60}]"
     ).classes
     assert listed == (
         TrafficClass("video", Match(), Mode.ADAPTIVE, within_ms=250.0),
         TrafficClass("bulk", Match(protocols=frozenset((6,))), Mode.SINGLE),
         TrafficClass("rest", Match(), Mode.REDUNDANT, None),
+        TrafficClass("load", Match(), Mode.SPREAD, hold_ms=200),
+        TrafficClass("film", Match(), hold_ms=60),
     )
     assert read.parse(SECURE.encode(), "f").classes == ()
 
@@ -79,7 +82,10 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
         ("[{mode: single}]", "classes[0].name: this setting is missing: add it"),
         ("[{name: Voice 1}]", "classes[0].name: write a name of 1 to 32 lower-case letters"),
         ("[{name: a}, {name: a}]", "classes[1].name: a stands in line 3 already: rename one"),
-        ("[{name: a, mode: best}]", "classes[0].mode: write redundant, adaptive or single, not be"),
+        (
+            "[{name: a, mode: best}]",
+            "classes[0].mode: write redundant, adaptive, single or spread, not best",
+        ),
         ("[{name: a, modes: single}]", "classes[0].modes: unknown setting: did you mean mode?"),
         ("[{name: a, copies: 9}]", "classes[0].copies: write a number of copies from 1 to 8"),
         ("[{name: a, copies: 0}]", "classes[0].copies: write a number of copies from 1 to 8"),
@@ -91,6 +97,16 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
         (
             "[{name: a, mode: adaptive, within_ms: 5}]",
             "classes[0].within_ms: write a number of milliseconds from 10 to 10000, not 5",
+        ),
+        ("[{name: a, hold_ms: 2001}]", "classes[0].hold_ms: write a whole number of milliseconds"),
+        ("[{name: a, hold_ms: 1.5}]", "classes[0].hold_ms: write a whole number of milliseconds"),
+        (
+            "[{name: a, mode: spread, hold_ms: 0}]",
+            "classes[0].hold_ms: the mode spread needs some: write 10 to 2000",
+        ),
+        (
+            f"[{', '.join(f'{{name: a{n}, hold_ms: 5}}' for n in range(9))}]",
+            "classes[8]: at most 8 classes may have hold_ms or the mode spread",
         ),
         ("[{name: a, off: eth0}]", "classes[0].off: write a list of interface names"),
         ("[{name: a, match: {dscp: [ef, af44]}}]", "classes[0].match.dscp[1]: write a DSCP value"),

@@ -6,15 +6,14 @@ import pytest
 
 from ropeway.core.frame.control import (
     CONTROL_SIZE,
+    HOLD_MAX_MS,
     MEASURED_SIZE,
     Control,
     Measured,
     decode_control,
     encode_control,
 )
-from ropeway.core.frame.data import (
-    OVERHEAD,
-)
+from ropeway.core.frame.data import LANES, OVERHEAD
 from ropeway.core.frame.outer import IPV4_MTU_MIN, outer_size
 
 
@@ -86,8 +85,42 @@ def test_measurement_follows_what_is_announced(count, size):
     assert len(encode_control(control)) == len(plain) + MEASURED_SIZE + (not count)
 
 
+@pytest.mark.parametrize("holds_ms", [(), (0,), (200, 0, 2000), (1,) * LANES])
+def test_how_long_packets_of_lanes_are_held_follows_the_measurement(holds_ms):
+    said = Control(state=2, src_index=2, dst_index=3, way=1, measured=MEASURED, holds_ms=holds_ms)
+    body = encode_control(said)
+    assert decode_control(body) == said
+    # A later version may say more, also of lanes that this one does not have.
+    assert decode_control(body + bytes(40)) == said
+    at = len(body) - 1 - 2 * len(holds_ms)
+    longer = body[:at] + bytes((1 + 2 * LANES + 4,)) + b"\x01\x00" * (LANES + 2)
+    assert decode_control(longer).holds_ms == (1,) * LANES
+
+
+def test_a_host_that_says_nothing_of_lanes_takes_none_of_their_frames():
+    silent = Control(state=2, src_index=2, dst_index=3, way=1, measured=MEASURED)
+    assert decode_control(encode_control(silent)).holds_ms is None
+    probe = replace(silent, measured=None, probe=1400, holds_ms=(5,))
+    assert decode_control(encode_control(probe, 1400)).holds_ms is None
+
+
+def test_a_time_beyond_the_longest_is_the_longest_and_half_a_time_is_none():
+    said = Control(state=2, src_index=2, dst_index=3, way=1, measured=MEASURED, holds_ms=(9, 60000))
+    body = encode_control(said)
+    assert decode_control(body).holds_ms == (9, HOLD_MAX_MS)
+    assert decode_control(body[:-1]).holds_ms == (9,)
+
+
 def test_longest_control_frame_fits_every_path():
-    control = Control(state=2, src_index=2, dst_index=3, way=1, announced=PLACES, measured=MEASURED)
+    control = Control(
+        state=2,
+        src_index=2,
+        dst_index=3,
+        way=1,
+        announced=PLACES,
+        measured=MEASURED,
+        holds_ms=(200,) * LANES,
+    )
     assert outer_size("2001:db8::1") + OVERHEAD + len(encode_control(control)) <= IPV4_MTU_MIN
 
 

@@ -12,16 +12,17 @@ from ..wording import listing, shown
 EXAMPLE = "{name: bulk, match: {protocol: tcp}, mode: single}"
 CLASSES_MAX = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-KEYS = ("name", "match", "mode", "copies", "within_ms", "off")
+KEYS = ("name", "match", "mode", "copies", "within_ms", "hold_ms", "off")
 # To Ansible, the word off without quotes is a boolean.
 OFF_UNQUOTED = "False"
 MATCH_KEYS = ("dscp", "protocol", "ports", "addresses", "size_max")
 MATCH_LISTS = ("dscp", "ports", "addresses")
-MODES = ("redundant", "adaptive", "single")
+MODES = ("redundant", "adaptive", "single", "spread")
 DSCP = re.compile(r"ef|va|le|be|df|cs[0-7]|af[1-4][1-3]")
 DSCP_RANGE = range(64)
 # Keys of one mode, with the range that the agent accepts (config.schema.json).
 OF_MODE = {"copies": ("redundant", range(1, 9)), "within_ms": ("adaptive", range(10, 10001))}
+HOLD_MS = range(2001)
 
 
 def class_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
@@ -71,6 +72,13 @@ def _problems_of(what: str, item: Mapping[Any, Any]) -> Iterator[str]:
                     f"{what} has {key} {shown(item[key])}: use {allowed.start} to "
                     f"{allowed.stop - 1}."
                 )
+    if "hold_ms" in item:
+        held = whole_number(item["hold_ms"])
+        if held not in HOLD_MS or (held == 0 and mode == "spread"):
+            yield (
+                f"{what} has hold_ms {shown(item['hold_ms'])}: use {int(mode == 'spread')} to "
+                f"{HOLD_MS.stop - 1}."
+            )
     off = next((value for key, value in item.items() if str(key) in ("off", OFF_UNQUOTED)), None)
     if off is not None and not is_list(off):
         yield f'{what} has off {shown(off)}: use a list of interface names, such as ["wwan*"].'

@@ -1,0 +1,280 @@
+"""Packets of lanes put back into the order in which they were sent.
+
+A packet that comes before one that was sent earlier is held back. It goes on when the earlier one
+has come, or when every connection that brings packets of the lane has brought a later one, since a
+connection keeps its order: then the earlier one was lost on all of them. It waits no longer than
+the other end wants for the lane.
+
+Which connection brought a frame is not sealed. Somebody on the path who lies about it spoils the
+order, and nothing else.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ropeway.core import tuning
+from ropeway.core.session.replay import REPLAY_SKIP
+from ropeway.core.session.session import Session
+from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.strand.strand import NEVER
+from ropeway.core.tables import Tables
+from ropeway.core.timers import NOT_DUE
+
+#: Bytes that a packet takes beside its own, roughly.
+PACKET_SIZE = 200
+#: Packets in a row that are alike in whether their checksums are partial.
+Part = Tuple[bool, List[bytes]]
+
+
+class _Held(NamedTuple):
+    packet: bytes
+    partial: bool
+
+
+class Lane:
+    """One lane of one strand: what comes next, and what came before its turn."""
+
+    __slots__ = (
+        "_active_s",
+        "_arrivals",
+        "_held",
+        "_last_at",
+        "_next",
+        "_order",
+        "_session",
+        "_tops",
+        "held_bytes",
+        "late",
+    )
+
+    def __init__(self) -> None:
+        self._session: Optional[Session] = None
+        # The counter that is due.
+        self._next = 0
+        self._held: Dict[int, _Held] = {}
+        # Counters of what is held, a heap; and the same with the times of arrival, in that order.
+        self._order: List[int] = []
+        self._arrivals: Deque[Tuple[float, int]] = deque()
+        # How long packets have been coming, without long pauses, and when the last one came.
+        self._active_s = 0.0
+        self._last_at = NEVER
+        # The highest counter that each connection brought, and when by the time above.
+        self._tops: Dict[int, Tuple[int, float]] = {}
+        self.held_bytes = 0
+        #: Packets that came after a later one had gone on.
+        self.late = 0
+
+    def take(
+        self,
+        session: Session,
+        way: int,
+        top: int,
+        packets: Sequence[Tuple[int, bytes]],
+        partial: bool,
+        hold_s: float,
+        now: float,
+    ) -> List[Part]:
+        """Take packets with their counters; return what goes on.
+
+        They came over the connection ``way``, as did a copy of the packet ``top``, the highest.
+        """
+        out: List[Part] = []
+        if session is not self._session:
+            if self._session is not None and session.created_at < self._session.created_at:
+                return [(partial, [packet for _, packet in packets])]
+            out += self.release()
+            self._session, self._next = session, 0
+            self._tops.clear()
+        if packets and packets[0][0] - self._next >= REPLAY_SKIP:
+            # The sender has skipped what a copy of it may use.
+            out += self.release()
+            self._next = packets[0][0]
+            self._tops.clear()
+        self._active_s += min(now - self._last_at, tuning.LANE_PAUSE_S)
+        self._last_at = now
+        before = self._tops.get(way)
+        highest = top if before is None else max(top, before[0])
+        self._tops[way] = (highest, self._active_s)
+        ready: List[bytes] = []
+        for counter, packet in packets:
+            if counter == self._next and not self._held:
+                self._next += 1
+                ready.append(packet)
+            elif counter < self._next:
+                self.late += 1
+                ready.append(packet)
+            else:
+                self._hold(counter, _Held(packet, partial), now)
+        if ready:
+            out.append((partial, ready))
+        if self._held:
+            out += self._go_on()
+            out += self._pass_lost(hold_s)
+        return out
+
+    def due(self, hold_s: float) -> float:
+        """Return when the packet that has waited longest has waited enough."""
+        arrivals = self._arrivals
+        while arrivals and arrivals[0][1] not in self._held:
+            arrivals.popleft()
+        return arrivals[0][0] + hold_s if arrivals else NOT_DUE
+
+    def expire(self, hold_s: float, now: float) -> List[Part]:
+        """Return what has waited enough, and what is before it or follows at once."""
+        out: List[Part] = []
+        while self.due(hold_s) <= now:
+            out += self._release_until(self._arrivals[0][1])
+            out += self._go_on()
+        return out
+
+    def release(self) -> List[Part]:
+        """Return all that is held, in order."""
+        if not self._held:
+            return []
+        return self._release_until(max(self._held))
+
+    def _hold(self, counter: int, held: _Held, now: float) -> None:
+        self._held[counter] = held
+        self.held_bytes += PACKET_SIZE + len(held.packet)
+        heapq.heappush(self._order, counter)
+        self._arrivals.append((now, counter))
+
+    def _go_on(self) -> List[Part]:
+        """Return what is held and has its turn."""
+        out: List[Part] = []
+        while self._order and self._order[0] <= self._next:
+            _append(out, self._pop())
+        return out
+
+    def _release_until(self, counter: int) -> List[Part]:
+        out: List[Part] = []
+        while self._order and self._order[0] <= counter:
+            _append(out, self._pop())
+        return out
+
+    def _pop(self) -> _Held:
+        counter = heapq.heappop(self._order)
+        held = self._held.pop(counter)
+        self.held_bytes -= PACKET_SIZE + len(held.packet)
+        self._next = max(self._next, counter + 1)
+        return held
+
+    def _pass_lost(self, hold_s: float) -> List[Part]:
+        """Go past what every connection that is in use has left behind."""
+        out: List[Part] = []
+        live = [top for top, at in self._tops.values() if at > self._active_s - hold_s]
+        passed = min(live, default=-1)
+        while self._order and self._order[0] <= passed:
+            _append(out, self._pop())
+            out += self._go_on()
+        return out
+
+
+class Reorder:
+    """The lanes of all strands."""
+
+    __slots__ = ("_held_bytes", "_lanes", "_tables", "_waiting", "due", "max_age_s")
+
+    def __init__(self, tables: Tables[SecureStrand]) -> None:
+        self._tables = tables
+        self._lanes: Dict[SecureStrand, Dict[int, Lane]] = {}
+        self._held_bytes = 0
+        # Those that hold packets back.
+        self._waiting: Dict[Tuple[SecureStrand, int], Lane] = {}
+        #: No packet is held back for longer than that, in seconds.
+        self.max_age_s = float("inf")
+        #: When :meth:`expire` may have something to do, in monotonic seconds.
+        self.due = NOT_DUE
+
+    def take(
+        self,
+        strand: SecureStrand,
+        number: int,
+        session: Session,
+        way: int,
+        top: int,
+        packets: Sequence[Tuple[int, bytes]],
+        partial: bool,
+        now: float,
+    ) -> List[Part]:
+        """Take packets of a lane as :meth:`Lane.take`; return what goes on."""
+        lanes = self._lanes.get(strand)
+        if lanes is None:
+            lanes = self._lanes[strand] = {}
+        lane = lanes.get(number)
+        if lane is None:
+            lane = lanes[number] = Lane()
+        hold_s = self._hold_s(strand, number)
+        before = lane.held_bytes
+        out = lane.take(session, way, top, packets, partial, hold_s, now)
+        if lane.held_bytes:
+            self._waiting[strand, number] = lane
+            held_bytes = self._held_bytes + lane.held_bytes - before
+            if sum(one.held_bytes for one in lanes.values()) > self._share(held_bytes):
+                out += lane.release()
+            else:
+                self.due = min(self.due, lane.due(hold_s))
+        self._note_held(strand, number, lane, before)
+        return out
+
+    def _note_held(self, strand: SecureStrand, number: int, lane: Lane, before: int) -> None:
+        self._held_bytes += lane.held_bytes - before
+        if not lane.held_bytes:
+            self._waiting.pop((strand, number), None)
+
+    def expire(self, now: float) -> Iterable[Tuple[SecureStrand, List[Part]]]:
+        """Yield what has waited enough, by strand."""
+        self.due = NOT_DUE
+        for (strand, number), lane in list(self._waiting.items()):
+            before = lane.held_bytes
+            if self._tables.strands.get(strand.host) is strand:
+                hold_s = self._hold_s(strand, number)
+                parts = lane.expire(hold_s, now)
+                self.due = min(self.due, lane.due(hold_s))
+            else:
+                lane.release()
+                parts = []
+            self._note_held(strand, number, lane, before)
+            if parts:
+                yield strand, parts
+        if len(self._lanes) > len(self._tables.strands):
+            known = set(self._tables.strands.values())
+            self._lanes = {one: lanes for one, lanes in self._lanes.items() if one in known}
+
+    def drop(self) -> int:
+        """Drop all packets that are held back; return how many that were."""
+        dropped = [part for lane in self._waiting.values() for part in lane.release()]
+        self._waiting.clear()
+        self._held_bytes = 0
+        return sum(len(packets) for _, packets in dropped)
+
+    def of_strand(self, strand: SecureStrand) -> Tuple[int, int]:
+        """Return how many bytes of a strand are held back, and how many packets came late."""
+        lanes = self._lanes.get(strand, {}).values()
+        return sum(lane.held_bytes for lane in lanes), sum(lane.late for lane in lanes)
+
+    def _hold_s(self, strand: SecureStrand, number: int) -> float:
+        """Return for how long packets of a lane may be held back, in seconds."""
+        holds_ms = strand.holds_ms
+        hold_s = holds_ms[number] / 1000 if number < len(holds_ms) else tuning.HOLD_UNSAID_S
+        return min(hold_s, self.max_age_s)
+
+    def _share(self, held_bytes: int) -> float:
+        """Return how many bytes one strand may have held back where so many are in all."""
+        if held_bytes <= tuning.LANES_BYTES / 2:
+            return tuning.LANE_BYTES
+        if held_bytes > tuning.LANES_BYTES:
+            return 0
+        strands = len({strand for strand, _ in self._waiting})
+        return min(tuning.LANE_BYTES, tuning.LANES_BYTES / 2 / strands)
+
+
+def _append(parts: List[Part], held: _Held) -> None:
+    """Add a packet to the last part if that is of its kind."""
+    if parts and parts[-1][0] == held.partial:
+        parts[-1][1].append(held.packet)
+    else:
+        parts.append((held.partial, [held.packet]))
