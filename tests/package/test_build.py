@@ -97,7 +97,7 @@ def test_the_exporter_runs_only_where_somebody_enables_it(package: Path, tmp_pat
     assert "debian-installed 'ropeway-exporter.service'" in postinst
     assert "start 'ropeway-exporter.service'" not in postinst
     assert "systemctl try-restart ropeway-exporter.service" in postinst
-    assert deb.field(package, "Recommends") == "python3-prometheus-client"
+    assert deb.field(package, "Recommends") == "python3-prometheus-client, python3-rich"
 
 
 def test_it_brings_the_pinned_pyroute2_along(package: Path, tmp_path: Path) -> None:

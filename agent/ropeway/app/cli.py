@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(status)
     status.set_defaults(run=_status)
 
+    top = commands.add_parser("top", help="show links, hosts and traffic once a second")
+    top.add_argument("--once", action="store_true", help="print one frame, after a second")
+    _add_control(top)
+    top.set_defaults(run=_top)
+
     explain = commands.add_parser("explain", help="tell which links carry a packet, and why")
     explained.add_arguments(explain)
     _add_control(explain)
@@ -262,6 +267,12 @@ def _status(options: argparse.Namespace) -> int:
 
         print(render(status))
     return EXIT_OK
+
+
+def _top(options: argparse.Namespace) -> int:
+    from ropeway.app.monitor import top
+
+    return top.run(options.control, options.once)
 
 
 def _remote_add(options: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""What shows a running agent to others: metrics for Prometheus, and a page for a person."""
+"""What shows a running agent: metrics for Prometheus, a page for a person, and a terminal."""

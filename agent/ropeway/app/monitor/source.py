@@ -28,6 +28,8 @@ class Answer:
     fault: Optional[str]
     #: How long the agent took, in seconds.
     took_s: float
+    #: Whether an agent is there that does not serve whoever asks.
+    refused: bool = False
 
 
 def over(path: str) -> Ask:
@@ -65,6 +67,7 @@ class Source:
         started_at = self._clock()
         status: Dict[str, Any] = {}
         fault = None
+        refused = False
         try:
             found = self._ask()
             if isinstance(found, dict):
@@ -73,4 +76,5 @@ class Source:
                 fault = "the agent answers with something other than a status: update it"
         except client.ControlError as error:
             fault = str(error)
-        return Answer(status, fault, self._clock() - started_at)
+            refused = not isinstance(error, client.NoAnswer)
+        return Answer(status, fault, self._clock() - started_at, refused)

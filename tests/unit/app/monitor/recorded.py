@@ -74,3 +74,42 @@ def _hostile(value: Any, salt: str) -> Any:
     if isinstance(value, list):
         return [_hostile(one, f"{salt}{at}") for at, one in enumerate(value)]
     return f"{salt}{HOSTILE}" if isinstance(value, str) else value
+
+
+def with_peers(count: int) -> dict[str, Any]:
+    """Return the status of `with_classes` with so many hosts, each like its only one."""
+    found = with_classes()
+    (peer,) = found["peers"]
+    found["peers"] = [{**copy.deepcopy(peer), "host": f"10.0.0.{2 + at}"} for at in range(count)]
+    return found
+
+
+def classic() -> dict[str, Any]:
+    """Return the status as an agent of a classic network gives it."""
+    found = status()
+    found["encapsulation"] = "classic"
+    for link in found["links"]:
+        for key in ("rtt_ms", "queue_ms", "loss", "rate_kbit", "rate_in_kbit"):
+            del link[key]
+    kept = ("link", "remote", "source", "address", "state", "carries", "routed", "heard_s")
+    kept += ("sent", "received", "sent_bytes", "received_bytes", "first", "duplicates")
+    for peer in found["peers"]:
+        for key in ("rescued", "session", "handshake", "endpoints", "announced", "names"):
+            del peer[key]
+        peer["connections"] = [{key: one[key] for key in kept} for one in peer["connections"]]
+    return found
+
+
+def a_second_later(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the agent of `found` says a second later, with 200 more packets everywhere."""
+    later = copy.deepcopy(found)
+    later["uptime_s"] += 1.0
+    for peer in later["peers"]:
+        peer["rescued"] = peer.get("rescued", 0) + 3
+        for one in peer.get("classes", ()):
+            one["packets"] += 200
+        for connection in peer["connections"]:
+            if connection["state"]:
+                connection["sent_bytes"] += 15_200
+                connection["received_bytes"] += 15_200
+    return later
