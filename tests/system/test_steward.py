@@ -53,8 +53,11 @@ CUTS = {
 }
 
 
-def steward_of(agent: Agent) -> int:
-    """Return the process ID of an agent's steward, 0 while it has none."""
+def told_pid(agent: Agent) -> int:
+    """Return the process ID of its steward as an agent tells it, 0 while it knows of none.
+
+    To be compared only: a signal to 0 would reach this process and its whole group.
+    """
     return int(agent.status()["steward"]["pid"])
 
 
@@ -97,7 +100,7 @@ def kill_steward(agent: Agent) -> float:
     until(lambda: watch.look() and others(), PATIENCE_S, lambda: f"another one runs: {agent.log()}")
     (after,) = others()
     until(
-        lambda: watch.look() and steward_of(agent) == after,
+        lambda: watch.look() and told_pid(agent) == after,
         PATIENCE_S,
         lambda: f"the engine knows it: {agent.status()['steward']}\n{agent.log()}",
         every_s=0.1,
@@ -230,8 +233,8 @@ def test_status_says_that_no_steward_runs_and_packets_pass_meanwhile(each_pair: 
     keeper = a.keeper_pid
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
         os.kill(keeper, signal.SIGSTOP)
-        os.kill(steward_of(a), signal.SIGKILL)
-        until(lambda: steward_of(a) == 0, PATIENCE_S, "its end is noticed")
+        os.kill(a.steward_pid, signal.SIGKILL)
+        until(lambda: told_pid(a) == 0, PATIENCE_S, "its end is noticed")
         status = a.status()
         assert "steward" in status["steward"]["fault"]
         assert status["steward"]["fault"] in status["warnings"]
@@ -239,7 +242,7 @@ def test_status_says_that_no_steward_runs_and_packets_pass_meanwhile(each_pair: 
         until(lambda: b.delivered() > began + 500, PATIENCE_S, "packets pass")
         assert a.carrying(pair.b_address) == set(pair.links())
         os.kill(keeper, signal.SIGCONT)
-        until(lambda: steward_of(a) != 0, PATIENCE_S, lambda: f"another one runs: {a.log()}")
+        until(lambda: told_pid(a) != 0, PATIENCE_S, lambda: f"another one runs: {a.log()}")
         pair.wait_whole(a, b)
         status = a.status()
     assert_whole(verdicts)
@@ -252,7 +255,7 @@ def test_link_that_is_cut_while_the_steward_hangs_loses_nothing(each_pair: Pair,
     pair = each_pair
     sever, heal = CUTS[cut]
     a, b = pair.start()
-    steward = steward_of(a)
+    steward = a.steward_pid
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
         os.kill(steward, signal.SIGSTOP)
         for lan, port in pair.a.ports.items():
@@ -263,14 +266,14 @@ def test_link_that_is_cut_while_the_steward_hangs_loses_nothing(each_pair: Pair,
         os.kill(steward, signal.SIGCONT)
         pair.wait_whole(a, b)
     assert_whole(verdicts)
-    assert steward_of(a) == steward
+    assert told_pid(a) == steward
 
 
 @pytest.mark.alone
 def test_killed_engine_takes_keeper_and_steward_along_and_nothing_is_left(each_pair: Pair) -> None:
     pair = each_pair
     a, _ = pair.start()
-    keeper, steward = a.keeper_pid, steward_of(a)
+    keeper, steward = a.keeper_pid, a.steward_pid
     watch = Stopwatch()
     a.kill()
     until(
@@ -287,7 +290,7 @@ def test_killed_engine_takes_keeper_and_steward_along_and_nothing_is_left(each_p
 def test_killed_keeper_stops_no_packet_and_status_says_what_follows(each_pair: Pair) -> None:
     pair = each_pair
     a, b = pair.start()
-    steward = steward_of(a)
+    steward = a.steward_pid
     with both_ways(pair.a, pair.a_address, pair.b, pair.b_address) as verdicts:
         os.kill(a.keeper_pid, signal.SIGKILL)
         until(
@@ -295,13 +298,13 @@ def test_killed_keeper_stops_no_packet_and_status_says_what_follows(each_pair: P
             PATIENCE_S,
             lambda: f"a warning: {a.status()['warnings']}\n{a.log()}",
         )
-        assert steward_of(a) == steward
+        assert told_pid(a) == steward
         pair.a.ports["net0"].delete()
         until(lambda: link_names(a) == ["eth1"], PATIENCE_S, "the steward still follows links")
         pair.a.ports["net0"].create()
         pair.wait_whole(a, b)
         os.kill(steward, signal.SIGKILL)
-        until(lambda: steward_of(a) == 0, PATIENCE_S, "its end is noticed")
+        until(lambda: told_pid(a) == 0, PATIENCE_S, "its end is noticed")
         status = a.status()
         assert "restart" in status["steward"]["fault"]
         assert status["steward"]["fault"] in status["warnings"]
@@ -313,7 +316,7 @@ def test_killed_keeper_stops_no_packet_and_status_says_what_follows(each_pair: P
 def test_killed_keeper_does_not_keep_the_agent_from_an_orderly_end(each_pair: Pair) -> None:
     pair = each_pair
     a, _ = pair.start()
-    steward = steward_of(a)
+    steward = a.steward_pid
     os.kill(a.keeper_pid, signal.SIGKILL)
     assert a.terminate() == 0, a.log()
     until(lambda: gone(steward), PATIENCE_S, "the steward ends")
@@ -324,7 +327,7 @@ def test_killed_keeper_does_not_keep_the_agent_from_an_orderly_end(each_pair: Pa
 def test_hanging_steward_keeps_nobody_waiting(each_pair: Pair) -> None:
     pair = each_pair
     a, b = pair.start()
-    steward, keeper = steward_of(a), a.keeper_pid
+    steward, keeper = a.steward_pid, a.keeper_pid
     os.kill(steward, signal.SIGSTOP)
     seconds, _ = timed(a.status)
     assert seconds < STATUS_S
@@ -361,7 +364,7 @@ def test_agent_that_is_starting_stops_before_it_is_through(pair: Pair) -> None:
 
 def test_reload_is_made_after_the_steward_has_come_back(pair: Pair) -> None:
     a, _ = pair.start()
-    steward = steward_of(a)
+    steward = a.steward_pid
     os.kill(steward, signal.SIGSTOP)
     assert a.reload().returncode != 0
     os.kill(steward, signal.SIGCONT)

@@ -228,7 +228,9 @@ class FakeKernel:
         self.changing = threading.Lock()
         self.interfaces: List[Interface] = []
         self.tuns: List[FakeTun] = []
+        #: The sockets that the engine has. Those of UDP are the steward's first.
         self.links: List[FakeLinkSockets] = []
+        self.udp_sockets: List[FakeUdpSocket] = []
         self.strays: List[FakeStraySocket] = []
         self.firewall: List[str] = []
         self.configured: List[tuple] = []
@@ -345,7 +347,7 @@ class FakeKernel:
 
     def open_stray(self, address, port):
         self._refuse_unusable(("stray", address))
-        taken = [link.key for link in self.links if link.key[1] == address and not link.closed]
+        taken = [one for one in self.udp_sockets if one.address == address and not one.closed]
         assert len(taken) == 1, "another link has the address"
         self.strays.append(FakeStraySocket(address))
         return self.strays[-1]
@@ -358,8 +360,8 @@ class FakeKernel:
     def open_udp(self, index, name, address, port):
         self._refuse_unusable(address)
         assert not self.stray(address), "what receives by all interfaces has the address"
-        self.links.append(FakeUdpSocket(self, index, name, address, port))
-        return self.links[-1]
+        self.udp_sockets.append(FakeUdpSocket(self, index, name, address, port))
+        return self.udp_sockets[-1]
 
     def wrap_stray(self, index, name, address, port, fake, features):
         fake.enable(index, name)
@@ -367,6 +369,7 @@ class FakeKernel:
 
     def wrap_udp(self, index, name, address, port, fake, features):
         fake.enable(features)
+        self.links.append(fake)
         return fake
 
     def open_hints(self, ipv6=False):

@@ -169,7 +169,7 @@ def run(agent, steps):
 
 
 def ask(settings, **message):
-    answer = client.request(settings.control.path, message)
+    answer = client.request(settings.control.path, message, PATIENCE_S)
     if message["command"] == "status":
         assert status_schema.faults(answer) == []
     return answer
@@ -892,9 +892,10 @@ def test_status_and_log_tell_what_the_device_lacks_until_it_is_repaired(
     )
 
     def steps():
-        eventually(lambda: kernel.configured)
         settled(kernel)
         keeper = agent.steward.upkeep
+        # What it has not yet led to the device, it makes without a word.
+        eventually(lambda: keeper.is_steered)
         keeper._repair_pause_s, keeper._repair_at = 32.0, boot_clock() + 32.0
         *others, device = kernel.interfaces
         if values:

@@ -17,7 +17,7 @@ from collections import Counter
 import pytest
 
 from ropeway.app import systemd
-from ropeway.app.config import model, read
+from ropeway.app.config import model, read, reading
 from ropeway.app.control import answer, client, server
 from ropeway.app.engine import bindings, chores, copies, engine, links, reload
 from ropeway.app.engine.continuity import Continuity
@@ -1151,6 +1151,13 @@ class TestReload:
 
     def test_reading_that_never_ends_is_given_up(self, kernel, file, monkeypatch):
         agent = file.agent()
+        begun, genuine = [], reading.Reading
+
+        def begin(path):
+            begun.append(genuine(path))
+            return begun[-1]
+
+        monkeypatch.setattr(reading, "Reading", begin)
         monkeypatch.setattr(configuration, "READING_LIMIT_S", 0.05)
         monkeypatch.setattr(read, "read", lambda path: signal.pause())
 
@@ -1161,8 +1168,9 @@ class TestReload:
             assert file.hosts() == ["10.0.0.2"]
 
         run(agent, steps)
+        # It has ended, and nobody has to wait for it. Other tests may have left children of theirs.
         with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+            os.waitpid(begun[-1]._child, os.WNOHANG)
 
     @pytest.fixture
     def gate(self, monkeypatch, tmp_path):
@@ -1320,6 +1328,8 @@ def test_a_name_that_does_not_resolve_is_a_warning_until_it_does(kernel, tmp_pat
         return ask(settings, command="status")["peers"][0]
 
     def steps():
+        # There is a link before the name is tried again, or the far host could not be called.
+        eventually(lambda: kernel.links)
         assert eventually(warnings)[0].startswith("far.example does not resolve (no such name)")
         assert peer()["names"] == [{"name": "far.example", "port": PORT, "addresses": []}]
         assert peer()["handshake"] == "its names have no address that can be used: waiting for one"
