@@ -1,6 +1,6 @@
 # make lab       three real hosts, rolled out by site.yml, links cut under a steady stream
 # make lab-down  remove all of it
-# make test      everything that CI runs
+# make test      everything that CI runs, some slow tests every third day
 # make check     its quick part: lint, types, unit tests
 # make deb       the package, in dist/
 # make bench     ropeway beside a bare link, wireguard-go and OpenVPN; BENCH=--help lists its options
@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: lab lab-down test check lint types unit deb bench prerequisites
-.PHONY: test-aside test-system test-package test-fleet test-lab test-molecule
+.PHONY: test-alone-all test-aside test-system test-package test-fleet test-lab test-molecule
 
 lab: prerequisites deb
 	$(call say,three hosts and their LANs)
@@ -51,7 +51,7 @@ build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt \
 	@$(BIN)/python -m $(VENDORED)
 	@touch $@
 
-lab deb bench check lint types unit test-aside test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+lab deb bench check lint types unit test-alone-all test-aside test-system test-package test-fleet test-lab test-molecule: build/venv/ready
 
 lint: prerequisites
 	$(call say,lint)
@@ -81,9 +81,15 @@ test-system: prerequisites
 	@$(MAKE) --no-print-directory build/venv/calls || \
 		echo "NOT TESTED: a WebRTC call, as aiortc is not to be had here"
 	$(call say,system tests in network namespaces)
-	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" tests/system
+	@$(ROOT) $(PYTEST) -n $$(nproc) -m "not alone" --in-turn tests/system
 	$(call say,those that measure load and time)
-	@$(ROOT) $(PYTEST) -m alone tests/system
+	@$(ROOT) $(PYTEST) -m alone --in-turn tests/system
+
+# Those too that take turns in `make test`: each of them runs there every third day.
+test-alone-all: prerequisites
+	@.config/install-prerequisites system
+	$(call say,all tests that measure load and time)
+	@$(ROOT) $(PYTEST) -m "alone or rotates" tests/system
 
 test-package: prerequisites deb
 	@.config/install-prerequisites capture
@@ -103,18 +109,20 @@ test-molecule: prerequisites deb
 	$(call say,the roles on three releases)
 	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
-# Tests that only compute, run while the machines of molecule boot and wait.
+# Tests that mostly compute, or have machines of their own: run while those of molecule boot and wait.
 test-aside: prerequisites deb
+	@.config/install-prerequisites capture
 	$(call say,unit tests on another interpreter each day)
 	@nice $(BIN)/python -m tests.interpreters --in-turn
 	$(call say,fleet tests)
 	@$(ROOT) nice $(PYTEST) tests/fleet
+	$(call say,package tests)
+	@$(ROOT) nice $(PYTEST) -n 2 --dist loadfile tests/package
 
 test: prerequisites
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory deb
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-molecule test-aside
-	@$(MAKE) --no-print-directory test-package
 	@$(MAKE) --no-print-directory test-system
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.system.bed import capacity, pace
+from tests.system.bed import capacity, pace, rotation
 from tests.system.bed.again import Attempt, Turn, until_judged
 from tests.system.bed.stage import Pair, Stage, Triple
 from tests.system.bed.strain import Strain
@@ -19,9 +20,35 @@ from tests.system.bed.topology import sweep
 TRIED_AGAIN = "tried again"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run take the tests whose turn it is today."""
+    parser.addoption(
+        "--in-turn",
+        action="store_true",
+        help="of the tests marked `rotates`, run today's part; each has its turn every"
+        f" {rotation.PARTS} days",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Name the tests that measure and need the machine for themselves; the others may share it."""
     config.addinivalue_line("markers", "alone: load or time is measured; run nothing beside it")
+    config.addinivalue_line("markers", "rotates: slow and seldom fails; takes turns with others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests whose turn is another day."""
+    if not config.getoption("in_turn", default=False):
+        return
+    part = rotation.part_of_day(date.today())
+    others = [
+        item
+        for item in items
+        if item.get_closest_marker("rotates")
+        and rotation.part_of_test(f"{item.path.name}::{item.name}") != part
+    ]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,9 +58,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         capacity.find_out()
 
 
-def pytest_report_header() -> str:
-    """Say what the tests make of the machine."""
-    return f"streams at {pace.share():.0%} of their full rate"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the tests make of the machine, and of the day."""
+    lines = [f"streams at {pace.share():.0%} of their full rate"]
+    if config.getoption("in_turn", default=False):
+        today = date.today()
+        part = rotation.part_of_day(today) + 1
+        lines.append(f"tests that take turns: part {part} of {rotation.PARTS}, for {today}")
+    return lines
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -135,6 +135,7 @@ class Load:
             self.arrived.append((time.monotonic(), STAMP.unpack(stamp)[0]))
 
 
+@pytest.mark.rotates
 @pytest.mark.parametrize(
     ("kbit", "load_s"),
     [(SLOW_KBIT, LOAD_S), (SLOWEST_KBIT, SLOWEST_LOAD_S)],

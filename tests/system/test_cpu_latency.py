@@ -27,6 +27,7 @@ RATE = 50
 
 pytestmark = [
     pytest.mark.alone,
+    pytest.mark.rotates,
     pytest.mark.skipif(not PATH.exists(), reason=f"this machine has no {PATH}"),
     pytest.mark.skipif(
         not DRIVER.exists() or DRIVER.read_text().strip() == "none",

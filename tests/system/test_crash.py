@@ -81,6 +81,7 @@ def assert_soon_back(
     raise AssertionError(f"never back within {RECOVERY_S} s, last after {start_s:.2f} s")
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 @pytest.mark.parametrize("victim", ["a", "b"])
 def test_killed_agent_is_back_in_under_two_seconds(each_pair: Pair, victim: str) -> None:
@@ -95,6 +96,7 @@ def test_killed_agent_is_back_in_under_two_seconds(each_pair: Pair, victim: str)
     assert_whole(verdicts)
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 @pytest.mark.parametrize("victim", ["a", "b"])
 def test_killed_agent_is_back_in_under_two_seconds_under_traffic(pair: Pair, victim: str) -> None:
@@ -108,6 +110,7 @@ def test_killed_agent_is_back_in_under_two_seconds_under_traffic(pair: Pair, vic
     assert [verdict.duplicated for verdict in verdicts.values()] == [0, 0]
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_killed_router_is_back_in_under_two_seconds_for_both_clients(each_triple: Triple) -> None:
     vm0, router, vm2 = each_triple.start()

@@ -22,6 +22,7 @@ ADDED_MS = 5.0
 CERTAIN = 0.9999
 
 
+@pytest.mark.rotates
 def test_two_links_are_as_quick_as_the_quicker_and_lose_what_both_lose(stage: Stage) -> None:
     pair = WiredPair(stage, "delay_ms=20,loss=0.2", "delay_ms=40,loss=0.1 | delay_ms=10")
     pair.start()
@@ -51,6 +52,7 @@ def test_a_black_hole_on_one_link_of_two_costs_nothing(stage: Stage) -> None:
     assert 30 <= verdict.latency_ms["p99"] <= 30 + ADDED_MS
 
 
+@pytest.mark.rotates
 def test_a_slow_link_alone_carries_its_rate_and_makes_wait_what_its_queue_holds(
     stage: Stage,
 ) -> None:

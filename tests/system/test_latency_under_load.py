@@ -89,6 +89,7 @@ def round_trip_ms(verdicts: dict[str, Verdict]) -> float:
     return sum((verdict.latency_ms or {})["p99"] for verdict in verdicts.values())
 
 
+@pytest.mark.rotates
 def test_bulk_transfer_neither_delays_nor_loses_a_small_flow(pair: Pair) -> None:
     pair.start()
     with small_flow(pair) as verdicts:
@@ -168,6 +169,7 @@ def unread(pair: Pair) -> int:
     return int(shown["stats64"]["tx"]["dropped"])
 
 
+@pytest.mark.rotates
 def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: Pair) -> None:
     """The kernel gives fragments up between which more than 64 others of their host came."""
     _, b = pair.start()
@@ -183,6 +185,7 @@ def test_packets_in_fragments_can_be_put_together_after_they_had_to_wait(pair: P
     assert verdict.duplicated == 0, verdict
 
 
+@pytest.mark.rotates
 def test_bulk_transfer_does_not_swell_an_agent(pair: Pair) -> None:
     agents = (pair.a_agent(), pair.b_agent())
     for agent in agents:

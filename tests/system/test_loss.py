@@ -7,7 +7,7 @@ import pytest
 from tests.system.bed.stage import Pair
 from tests.system.bed.traffic import binomial_interval, ping
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.rotates]
 
 LOSS_PERCENT = 20
 PINGS = 2500

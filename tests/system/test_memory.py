@@ -17,6 +17,7 @@ ALL_KIB = 80 << 10
 CPU_SHARE = 0.005
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_idle_router_keeps_to_its_memory_and_processor_time(stage: Stage) -> None:
     crowd = Crowd(stage, "secure", sys.executable)

@@ -41,6 +41,7 @@ def received(agent: Agent, host: str, link: int) -> int:
     return sum(known["received"] for known in agent.connections(host) if known["link"] == link)
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("one_address", "rebinds"), [(False, 6), (True, 3)], ids=["address per LAN", "one address"]
@@ -122,6 +123,7 @@ def test_links_of_a_router_that_move_one_by_one_come_back(stage: Stage) -> None:
     assert router.peer_status(CLIENT)["announced"] == []
 
 
+@pytest.mark.rotates
 @pytest.mark.parametrize(
     "holds_s", [(HOLD_S, HOLD_LONG_S), (HOLD_S, HOLD_S)], ids=["one forgets soon", "both do"]
 )

@@ -10,7 +10,7 @@ from tests.system.bed.stage import Pair
 from tests.system.bed.topology import until
 from tests.system.bed.traffic import assert_whole, both_ways
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.rotates]
 
 ROLLOVER_S = 2
 DURATION_S = 60

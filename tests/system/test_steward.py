@@ -128,6 +128,7 @@ def p99_ms(verdict: Verdict) -> float:
     return verdict.latency_ms["p99"]
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_ten_thousand_routes_that_come_and_go_disturb_no_packet(pair: Pair) -> None:
     pair.start()
@@ -135,6 +136,7 @@ def test_ten_thousand_routes_that_come_and_go_disturb_no_packet(pair: Pair) -> N
         assert_undisturbed(pair, lambda: print(routes.repeat(MEASURED_S), "times"))
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_two_hundred_interfaces_that_come_and_go_disturb_no_packet(pair: Pair) -> None:
     a, b = pair.start()
@@ -144,6 +146,7 @@ def test_two_hundred_interfaces_that_come_and_go_disturb_no_packet(pair: Pair) -
     pair.wait_whole(a, b)
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_killed_stewards_disturb_no_packet(pair: Pair) -> None:
     a, b = pair.start()
@@ -158,6 +161,7 @@ def test_killed_stewards_disturb_no_packet(pair: Pair) -> None:
     assert_undisturbed(pair, disturb)
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_killed_steward_is_started_again_and_follows_the_links(each_pair: Pair) -> None:
     pair = each_pair
@@ -269,6 +273,7 @@ def test_link_that_is_cut_while_the_steward_hangs_loses_nothing(each_pair: Pair,
     assert told_pid(a) == steward
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_killed_engine_takes_keeper_and_steward_along_and_nothing_is_left(each_pair: Pair) -> None:
     pair = each_pair
@@ -323,6 +328,7 @@ def test_killed_keeper_does_not_keep_the_agent_from_an_orderly_end(each_pair: Pa
     assert left_behind(a) == []
 
 
+@pytest.mark.rotates
 @pytest.mark.alone
 def test_hanging_steward_keeps_nobody_waiting(each_pair: Pair) -> None:
     pair = each_pair
