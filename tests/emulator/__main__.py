@@ -17,8 +17,9 @@ build/emulator/report.json, and with --plot report.png, which needs matplotlib
 of a ride, in real time, as root: through two agents in each mode, and over each link without them.
 It prints tables and draws pictures of all that the folder has for that stretch of the ride. A
 freeze is more than 200 ms without a new picture, or packet of the stream. It is avoidable if one of
-the links could carry the call all the time. ``late`` is the share of all that was captured which
-was not played within 200 ms. ``cost`` is what went over the links, by what the call sent.
+the links could carry the call all the time, and if it is not due to programs that waited for a
+processor. ``late`` is the share of all that was captured which was not played within 200 ms.
+``cost`` is what went over the links, by what the call sent.
 """
 
 from __future__ import annotations

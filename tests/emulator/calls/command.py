@@ -68,9 +68,6 @@ def tell(folder: Path, stretch: Stretch) -> None:
             f"{without_s:.1f} s of them without a link\n"
         )
         print(table([HEADINGS, *(row(course, nowhere) for course in courses)], markdown=True))
-        for course in courses:
-            for told in course.strain:
-                print(f"\n{course.way}, of the machine: {told}.")
         picture = folder / f"{kind}.svg"
         picture.write_text(plot.draw(stretch, courses, nowhere), encoding="ascii")
         print(f"\ndrawn: {picture}", flush=True)

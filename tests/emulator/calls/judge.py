@@ -43,8 +43,8 @@ class Course:
     used: Sequence[Tuple[float, Sequence[int]]] = ()
     #: The latest that the emulated links themselves delivered a packet.
     wire_late_ms: float = 0.0
-    #: What waited for a processor for so long that it may explain a freeze; sentences.
-    strain: Sequence[str] = ()
+    #: When programs waited for a processor, and for how long; see :mod:`.stalls`.
+    stalls: Sequence[Tuple[float, float]] = ()
 
     @property
     def freezes(self) -> List[Span]:
@@ -64,12 +64,21 @@ class Course:
         return max(b - a for a, b in zip(edges, [*edges[1:], self.seconds]))
 
     def avoidable(self, nowhere: Sequence[Span]) -> List[Span]:
-        """Return the freezes during which, and AFTER_S before which, some link carried always."""
+        """Return the freezes that neither the links nor the machine explain.
+
+        Some link carried all the time and for AFTER_S before, and it would have been a freeze also
+        without the time for which programs waited for a processor.
+        """
         return [
             (start, end)
             for start, end in self.freezes
             if all(to_s + AFTER_S <= start or from_s >= end for from_s, to_s in nowhere)
+            and end - start - self.stalled_s(start, end) > FREEZE_S
         ]
+
+    def stalled_s(self, start_s: float, end_s: float) -> float:
+        """Return for how long programs waited for a processor then and LATE_S before."""
+        return sum(waited for at, waited in self.stalls if start_s - LATE_S <= at <= end_s)
 
     @property
     def late_share(self) -> float:
@@ -122,16 +131,15 @@ class Course:
         return cls(**found)
 
 
-HEADINGS = ("", "avoidable", "others", "longest ms", "late", "cost")
+HEADINGS = ("", "freezes", "avoidable", "longest ms", "late", "cost")
 
 
 def row(course: Course, nowhere: Sequence[Span]) -> Sequence[str]:
     """Return a line for a table, under HEADINGS."""
-    avoidable = len(course.avoidable(nowhere))
     return (
         course.way,
-        f"{avoidable}",
-        f"{len(course.freezes) - avoidable}",
+        f"{len(course.freezes)}",
+        f"{len(course.avoidable(nowhere))}",
         f"{course.longest_s * 1000:.0f}",
         f"{course.late_share:.2%}",
         f"{course.cost:.2f}",

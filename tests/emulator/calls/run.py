@@ -19,9 +19,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from tests.emulator import spec
 from tests.emulator.calls import ALONE, Missing
 from tests.emulator.calls.judge import Course
-from tests.system.bed.agents import DEVICE, ROOT, Agent, Process
+from tests.emulator.calls.stalls import Stalls
+from tests.system.bed.agents import DEVICE, NICE, ROOT, Agent, Process
 from tests.system.bed.stage import Stage
-from tests.system.bed.strain import Strain
 from tests.system.bed.topology import Host, until
 from tests.system.bed.wire import WiredPair
 
@@ -61,7 +61,11 @@ class End(Process):
 
     def run_module(self, name: str, *arguments: str) -> None:
         module = f"tests.emulator.calls.{name}"
-        self.launch(sys.executable, "-m", module, *arguments, str(self.seen_path))
+        self.launch_first(sys.executable, "-m", module, *arguments, str(self.seen_path))
+
+    def launch_first(self, *command: str) -> None:
+        """Start a program that goes before others, as the agents and the wires do."""
+        self.launch("nice", "-n", NICE, *command)
 
     def wait_for(self, word: str) -> None:
         """Wait until it has printed a word."""
@@ -111,7 +115,7 @@ class Call:
         )  # fmt: skip
         for host, source, target in carriers:
             carrier = End(pair.stage, host, f"{self.name}-{host.name}-srt")
-            carrier.launch("srt-live-transmit", source, target)
+            carrier.launch_first("srt-live-transmit", source, target)
         self._sender.run_module("srt", "sender", str(generator))
 
     def end(self, began_at: float) -> Dict[str, Any]:
@@ -172,7 +176,7 @@ def _course(
     for wire in pair.wires:
         wire.begin()
     used = Used(pair, agent, began_at) if agent else contextlib.nullcontext([])
-    with used as links, Strain() as strain:
+    with used as links, Stalls(began_at) as stalls:
         time.sleep(max(began_at + seconds - time.monotonic(), 0))
     given = [_given(pair.a, *device) - was for device, was in zip(devices, before)]
     figures = [wire.end() for wire in pair.wires]
@@ -191,7 +195,7 @@ def _course(
             given_bytes=given_bytes,
             used=links,
             wire_late_ms=late_ms,
-            strain=strain.late(),
+            stalls=stalls,
         )
         for call, sent_bytes, given_bytes in zip(calls, sent, given)
     ]

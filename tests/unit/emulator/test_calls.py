@@ -106,6 +106,18 @@ def test_a_freeze_is_avoidable_unless_no_link_carried_in_it_or_just_before():
     assert frozen.avoidable([(3.5, 3.8)]) == []
 
 
+def test_a_freeze_is_the_machines_if_it_is_none_without_what_programs_waited():
+    played = without(4, 4.2)
+    ((start, end),) = course(played=played).freezes
+    assert end - start == pytest.approx(0.3)
+    for stalls, avoidable in (
+        ([(4.1, 0.06), (4.2, 0.06)], 0),
+        ([(4.1, 0.06)], 1),
+        ([(3.0, 0.5), (5.0, 0.5)], 1),
+    ):
+        assert len(course(played=played, stalls=stalls).avoidable([])) == avoidable
+
+
 def test_what_is_never_played_is_one_freeze_to_the_end():
     for played in ([], [(0, -0.95)]):
         silent = course(played=played)
