@@ -85,6 +85,10 @@ def test_it_holds_what_it_promises(package: Path) -> None:
         assert contents[path].startswith("-r"), path
     schema = contents["/usr/share/ropeway/config.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/config/config.schema.json")
+    for command in ("budget", "check-config", "cleanup", "decrypt", "explain"):
+        schema = contents[f"/usr/share/ropeway/{command}.schema.json"]
+        place = f"../../lib/ropeway/ropeway/app/commands/{command}.schema.json"
+        assert schema.endswith(place)
     schema = contents["/usr/share/ropeway/status.schema.json"]
     assert schema.endswith("../../lib/ropeway/ropeway/app/control/status.schema.json")
 

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ropeway import __version__
-from ropeway.app.commands import captured, check, keypair
+from ropeway.app.commands import budgets, captured, check, keypair, output
 from ropeway.app.commands.outcome import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_RESTART, fail
 from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, DEFAULT_PATH
-from ropeway.app.control import answer, client, explained
+from ropeway.app.control import answer, client, explained, tree
 from ropeway.app.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out what is of this host: files of keys, users, groups, socket, device",
     )
+    output.add_arguments(check_config, "check-config")
     check_config.set_defaults(run=check.check_config)
 
     reload = commands.add_parser("reload", help="let the agent read its configuration again")
@@ -89,9 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     pubkey.set_defaults(run=keypair.pubkey)
 
     status = commands.add_parser("status", help="show devices, hosts and connections")
-    how = status.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="print everything as JSON")
-    how.add_argument("--schema", action="store_true", help="print the JSON Schema of that")
+    part = status.add_mutually_exclusive_group()
+    part.add_argument("--links", action="store_true", help="leave out the other hosts")
+    part.add_argument("--peer", metavar="HOST", help="this host alone, by its virtual address")
+    output.add_arguments(status, "status")
     _add_control(status)
     status.set_defaults(run=_status)
 
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser("explain", help="tell which links carry a packet, and why")
     explained.add_arguments(explain)
+    output.add_arguments(explain, "explain")
     _add_control(explain)
     explain.set_defaults(run=_explain)
 
@@ -126,13 +129,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(remove)
     remove.set_defaults(run=_remote_remove)
 
-    budget = commands.add_parser("budget", help="correct what a link has used of its budget")
-    amounts = budget.add_subparsers(metavar="ACTION", required=True, dest="action")
+    budget = commands.add_parser("budget", help="show what links have used of their budgets")
+    output.add_arguments(budget, "budget")
+    _add_control(budget)
+    budget.set_defaults(run=budgets.show_budgets)
+    amounts = budget.add_subparsers(metavar="ACTION", dest="action")
     used = amounts.add_parser("set", help="take the operator's figure for what is used")
     used.add_argument("link", metavar="LINK", help="the name of the interface")
     used.add_argument("used", metavar="BYTES", help="what is used in this period, such as 3.2GB")
-    _add_control(used)
-    used.set_defaults(run=_budget_set)
+    # Its own default would hide what is given before `set`.
+    _add_control(used, argparse.SUPPRESS)
+    used.set_defaults(run=budgets.set_budget)
 
     keylog = commands.add_parser("keylog", help="print what opens captured traffic, for root alone")
     keylog.add_argument(
@@ -147,12 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     decrypt.add_argument(
         "--all-copies", action="store_true", help="write every copy of a packet, not the first only"
     )
+    output.add_arguments(decrypt, "decrypt")
     decrypt.add_argument("capture", metavar="CAPTURE", help="a pcap file")
     decrypt.add_argument("output", metavar="OUTPUT", help="the pcap file to write")
     decrypt.set_defaults(run=captured.decrypt)
 
     cleanup = commands.add_parser("cleanup", help="remove what a killed agent left behind")
     _add_config(cleanup)
+    output.add_arguments(cleanup, "cleanup")
     cleanup.set_defaults(run=_cleanup)
     return parser
 
@@ -166,12 +175,12 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_control(parser: argparse.ArgumentParser) -> None:
+def _add_control(parser: argparse.ArgumentParser, default: str = DEFAULT_CONTROL_PATH) -> None:
     parser.add_argument(
         "--control",
         metavar="PATH",
-        default=DEFAULT_CONTROL_PATH,
-        help="the control socket (default: %(default)s)",
+        default=default,
+        help=f"the control socket (default: {DEFAULT_CONTROL_PATH})",
     )
 
 
@@ -224,9 +233,13 @@ def _load_steward(config_path: str) -> keeper.Serve:
 
 def _explain(options: argparse.Namespace) -> int:
     try:
-        print(explained.ask(options))
-    except (ValueError, client.ControlError) as error:
+        found = explained.ask(options)
+    except ValueError as error:
         return fail(str(error))
+    if options.json:
+        output.show(found)
+    else:
+        print(explained.as_text(found))
     return EXIT_OK
 
 
@@ -252,19 +265,18 @@ def _reload(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    if options.schema:
-        from ropeway.app.control.tree import SCHEMA_PATH
-
-        print(SCHEMA_PATH.read_text(encoding="utf-8"), end="")
-        return EXIT_OK
     status = client.request(options.control, {"command": "status"})
+    render = tree.render
+    if options.links:
+        status, render = {**status, "peers": []}, tree.render_links
+    elif options.peer is not None:
+        peers = [peer for peer in status["peers"] if peer["host"] == options.peer]
+        if not peers:
+            return fail(f"no host {options.peer} is known: ropeway status shows all of them")
+        status, render = {**status, "peers": peers}, tree.render_hosts
     if options.json:
-        import json
-
-        print(json.dumps(status, indent=2))
+        output.show(status)
     else:
-        from ropeway.app.control.tree import render
-
         print(render(status))
     return EXIT_OK
 
@@ -294,16 +306,6 @@ def _remote_remove(options: argparse.Namespace) -> int:
     )
 
 
-def _budget_set(options: argparse.Namespace) -> int:
-    from ropeway.app.config.budgets import read_amount
-
-    try:
-        used = read_amount(options.used)
-    except ValueError as error:
-        return fail(str(error))
-    return _order(options, {"command": "budget-set", "link": options.link, "used_bytes": used})
-
-
 def _order(options: argparse.Namespace, message: Dict[str, Any]) -> int:
     client.request(options.control, message)
     return EXIT_OK
@@ -324,6 +326,9 @@ def _cleanup(options: argparse.Namespace) -> int:
         done = cleanup.clean_up(control_path, device_name)
     except OSError as error:
         return fail("cleaning up failed: %s" % (error.strerror or error))
+    if options.json:
+        output.show({"removed": done})
+        return EXIT_OK
     for sentence in done or ["nothing to clean up"]:
         print(sentence)
     return EXIT_OK

@@ -74,6 +74,28 @@ def test_status_as_json(asked, capsys):
     assert asked == [("/elsewhere", {"command": "status"})]
 
 
+def test_status_of_the_links_alone(asked, capsys):
+    assert cli.main(["status", "--links"]) == 0
+    own, _, _ = TREE.partition("- remote devices:")
+    assert capsys.readouterr().out == own
+    assert cli.main(["status", "--links", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {**STATUS, "peers": []}
+
+
+def test_status_of_one_host(asked, capsys):
+    one = STATUS["peers"][0]
+    assert cli.main(["status", "--peer", one["host"]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "- remote devices:"
+    hosts = [line for line in lines if line.startswith("  - ")]
+    assert all(line.startswith(f"  - {one['host']}:") for line in hosts)
+    assert len(hosts) == 2
+    assert cli.main(["status", "--peer", one["host"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {**STATUS, "peers": [one]}
+    assert cli.main(["status", "--peer", "10.0.0.99"]) == 1
+    assert "no host 10.0.0.99 is known" in capsys.readouterr().err
+
+
 def test_remote_commands(asked, capsys):
     assert cli.main(["remote", "add", "10.0.0.2", "1.2.3.4", "--index", "5"]) == 0
     assert cli.main(["remote", "remove", "10.0.0.2"]) == 0

@@ -11,6 +11,7 @@ import time
 from typing import Set, TextIO
 
 from ropeway.app.commands.outcome import EXIT_OK, fail
+from ropeway.app.commands.output import show
 from ropeway.app.control import client
 
 KEYLOG_EVERY_S = 1.0
@@ -110,7 +111,10 @@ def decrypt(options: argparse.Namespace) -> int:
         return fail(str(error))
     except OSError as error:
         return fail(f"{error.filename or at}: {error.strerror}")
-    print(", ".join(f"{count} {what}" for what, count in counts.items()), file=sys.stderr)
+    if options.json:
+        show({what.replace(" ", "_"): count for what, count in counts.items()})
+    else:
+        print(", ".join(f"{count} {what}" for what, count in counts.items()), file=sys.stderr)
     return EXIT_OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
-from ropeway.app.errors import ConfigError
+from ropeway.app.errors import ConfigError, Fault
 
 FAULTS_MAX = 100
 """More are not looked for: each is compared with the others."""
@@ -18,7 +18,7 @@ class Faults:
     def __init__(self, name: str) -> None:
         self.name = name
         self.line_of: Dict[KeyPath, int] = {}
-        self.lines: List[Tuple[int, str]] = []
+        self.found: List[Fault] = []
         self.paths: Set[KeyPath] = set()
 
     def add(self, path: KeyPath, sentence: str, line: Optional[int] = None) -> None:
@@ -32,11 +32,10 @@ class Faults:
             while known and known not in self.line_of:
                 known = known[:-1]
             line = self.line_of.get(known, 1)
-        key = _dotted(path)
-        entry = (line, "{}:{}: {}{}".format(self.name, line, key + ": " if key else "", sentence))
-        if entry not in self.lines:
-            self.lines.append(entry)
-        if len(self.lines) >= FAULTS_MAX:
+        fault = Fault(line, _dotted(path), sentence)
+        if fault not in self.found:
+            self.found.append(fault)
+        if len(self.found) >= FAULTS_MAX:
             self.raise_if_any()
 
     def spoilt(self, path: KeyPath) -> bool:
@@ -45,11 +44,17 @@ class Faults:
 
     def raise_if_any(self) -> None:
         """Raise `ConfigError` with everything collected, in the order of the file."""
-        told = [line for _, line in sorted(self.lines, key=lambda entry: entry[0])]
-        if len(told) >= FAULTS_MAX:
-            told.append(f"{self.name}: there may be more: mend these first")
-        if told:
-            raise ConfigError(told)
+        found = sorted(self.found, key=lambda fault: fault.line or 0)
+        if len(found) >= FAULTS_MAX:
+            found.append(Fault(None, "", "there may be more: mend these first"))
+        if found:
+            raise ConfigError([as_line(self.name, fault) for fault in found], found)
+
+
+def as_line(name: str, fault: Fault) -> str:
+    """Return a fault of the file `name` as a line for a person."""
+    at = name if fault.line is None else f"{name}:{fault.line}"
+    return ": ".join(part for part in (at, fault.place, fault.sentence) if part)
 
 
 def _dotted(path: KeyPath) -> str:

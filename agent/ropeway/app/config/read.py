@@ -90,7 +90,7 @@ def parse(
     """
     faults = Faults(name)
     data = values(text, faults)
-    if isinstance(data, dict) or not faults.lines:
+    if isinstance(data, dict) or not faults.found:
         check_schema(data, faults)
     secrets = Secrets()
     if isinstance(data, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any, Dict
 
 from ropeway.app.control import client
@@ -18,10 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=0, help="where it goes to")
     parser.add_argument("--size", type=int, default=100, help="bytes (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
-def ask(options: argparse.Namespace) -> str:
+def ask(options: argparse.Namespace) -> Any:
     """Return the agent's answer; ValueError or ControlError, with a sentence, if there is none."""
     from ropeway.app.config.classes import DSCP, PROTOCOLS
 
@@ -33,8 +31,7 @@ def ask(options: argparse.Namespace) -> str:
         "port": options.port,
         "size": options.size,
     }
-    answer = client.request(options.control, request)
-    return json.dumps(answer) if options.json else as_text(answer)
+    return client.request(options.control, request)
 
 
 def _number(text: str, names: Dict[str, int], option: str, expected: str) -> int:

@@ -19,6 +19,20 @@ LEFT_OUT_SHOWN = 16
 
 def render(status: Dict[str, Any]) -> str:
     """Return the tree for `status`, the result of the control command of that name."""
+    return "\n".join([*_own(status), *_hosts(status)])
+
+
+def render_links(status: Dict[str, Any]) -> str:
+    """Return the part of the tree that is about this host."""
+    return "\n".join(_own(status))
+
+
+def render_hosts(status: Dict[str, Any]) -> str:
+    """Return the part of the tree that is about other hosts."""
+    return "\n".join(_hosts(status))
+
+
+def _own(status: Dict[str, Any]) -> List[str]:
     device = status["device"]
     lines = ["- tun device: {}({}){}".format(device["name"], device["index"], _dropped(device))]
     lines += _not_carried(status.get("counters", {}).get("dropped", {}))
@@ -35,8 +49,13 @@ def render(status: Dict[str, Any]) -> str:
         lines.append("  - {}({}): {}".format(link["name"], link["index"], _link(link)))
     lines += ["  - {}: carries nothing: {}".format(link["name"], link["fault"]) for link in missing]
     named = {link["name"] for link in missing}
-    lines += _left_out([o for o in status.get("not_taking_part", []) if o["name"] not in named])
-    lines.append("- remote devices:")
+    return lines + _left_out(
+        [one for one in status.get("not_taking_part", []) if one["name"] not in named]
+    )
+
+
+def _hosts(status: Dict[str, Any]) -> List[str]:
+    lines = ["- remote devices:"]
     for peer in status["peers"]:
         lines.append("  - {}:{}".format(peer["host"], _session(peer)))
         lines += ["    - " + _name(named) for named in peer.get("names", [])]
@@ -48,7 +67,7 @@ def render(status: Dict[str, Any]) -> str:
         lines.append("  - {}:".format(peer["host"]))
         for connection in peer["connections"]:
             lines.append("    - " + _connection(connection))
-    return "\n".join(lines)
+    return lines
 
 
 def summary(status: Dict[str, Any]) -> str:
@@ -130,16 +149,16 @@ def _link(link: Dict[str, Any]) -> str:
     if link.get("cost"):
         parts.append("cost {}".format(link["cost"]))
     if link.get("budget"):
-        parts.append(_budget(link["budget"]))
+        parts.append(budget(link["budget"]))
     parts += [f"{name} {count}" for name, count in sorted(link["send_errors"].items())]
     return ", ".join(parts) + _dropped(link)
 
 
-def _budget(budget: Dict[str, Any]) -> str:
+def budget(found: Dict[str, Any]) -> str:
     """Return what of a budget is used, and until when it has to last."""
-    used, size = budget["used_bytes"], budget["bytes"]
-    state = "used up" if budget["used_up"] else f"{100 * used // size} %"
-    until = f" until {budget['resets_at'][:10]}" if budget["resets_at"] else ""
+    used, size = found["used_bytes"], found["bytes"]
+    state = "used up" if found["used_up"] else f"{100 * used // size} %"
+    until = f" until {found['resets_at'][:10]}" if found["resets_at"] else ""
     return f"budget {used / 1e6:.1f} of {size / 1e6:.1f} MB, {state}{until}"
 
 

@@ -7,7 +7,6 @@ import copy
 import jsonschema
 import pytest
 
-from ropeway.app import cli
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.unit.app.control.status_schema import SCHEMA, faults
 from tests.unit.app.monitor import recorded
@@ -121,8 +120,3 @@ def test_fields_of_secure_networks_are_refused_on_classic_ones():
     status = mended(next(iter(world.nodes.values())).status(world.now))
     status["peers"][0]["session"] = None
     assert faults(status) != []
-
-
-def test_schema_is_printed_without_an_agent(capsys):
-    assert cli.main(["status", "--schema"]) == 0
-    assert '"$schema"' in capsys.readouterr().out
