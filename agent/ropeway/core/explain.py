@@ -49,6 +49,7 @@ def explain(
     routes: Routes,
     policies: Policies,
     links: Mapping[int, Link],
+    now: float,
 ) -> Dict[str, Any]:
     """Return next hop, class and links of a packet that ``source``, this host, sends.
 
@@ -75,7 +76,7 @@ def explain(
     number = tables.classifier.class_of(packet) if tables.classifier else None
     answer["next_hop"] = strand.host
     answer["class"], answer["mode"] = policies.name_of(number)
-    answer["links"] = _of_links(strand, number, policies, links)
+    answer["links"] = _of_links(strand, number, policies, links, now)
     if not any(one["carries"] for one in answer["links"]):
         answer["fault"] = "no link carries it now"
     return answer
@@ -86,12 +87,13 @@ def _of_links(
     number: Optional[int],
     policies: Policies,
     links: Mapping[int, Link],
+    now: float,
 ) -> List[Dict[str, Any]]:
     lacking = redundancy.of_peer(strand, links).lacking
     found = []
     for index, link in sorted(links.items()):
         there = [c for c in strand.connections.values() if c.link == index]
-        reasons = [policies.why_not(strand, number, connection) for connection in there]
+        reasons = [policies.why_not(strand, number, connection, now) for connection in there]
         carries = "" in reasons
         why = None
         if not carries:

@@ -332,11 +332,11 @@ class SecureNode:
         """Return the keys of all sessions that can be read now, for who may read the traffic."""
         return status.session_keys(self.tables.sessions.by_index.values())
 
-    def explain(self, question: Question) -> Dict[str, Any]:
+    def explain(self, question: Question, now: float) -> Dict[str, Any]:
         """Return where a packet of this host would go, and why, ready for JSON."""
         links, policies = self._peers.links.by_index, self._peers.policies
         address = self.settings.address
-        return explain(question, address, self.tables, self._routes, policies, links)
+        return explain(question, address, self.tables, self._routes, policies, links, now)
 
     def status(self, now: float) -> Dict[str, Any]:
         """Return everything that there is to see, ready for JSON."""
@@ -349,6 +349,7 @@ class SecureNode:
             "public_key": status.key_text(self._peers.handshakes.public_key),
             "cipher": {"name": CIPHER_NAME, "provider": PROVIDER},
             "classes": self._peers.policies.status(),
+            "joint": self._peers.troubles.of_links(links, now),
             "links": [
                 {**link, **measured.get(link["index"], status.UNMEASURED)}
                 for link in self._report.status(links, strands.values())
@@ -357,6 +358,7 @@ class SecureNode:
                 {
                     **status.of_strand(strand, links, now),
                     "classes": self._peers.policies.of_strand(strand),
+                    "joint": self._peers.troubles.of_strand(strand, now),
                 }
                 for _, strand in sorted(strands.items(), key=lambda item: ipv4.pack(item[0]))
             ],

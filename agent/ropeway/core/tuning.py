@@ -268,6 +268,25 @@ LANES_BYTES = 32 << 20
 LANE_PAUSE_S = 0.02
 #: For how long packets of a lane are held back where the other end has not said so yet.
 HOLD_UNSAID_S = 0.1
+#: Troubles of two ends that begin so close to each other are one. A loss shows after OVERTAKEN_MAX
+#: answers, so its moment is known to no more than two times PROBE_S.
+TOGETHER_S = 1.0
+#: An end is in trouble anew after so long without any: what came of the last one has shown by then.
+NEW_TROUBLE_S = 6.0
+#: A connection that was heard so lately would have shown trouble: silence takes SILENCE_S to show,
+#: and another end's may have shown sooner.
+MEASURED_S = SILENCE_S + TOGETHER_S
+#: A round trip that is so much longer than the lowest one is trouble.
+TROUBLE_QUEUE_MS = 100.0
+#: Which ends fail together counts half after a time, and is not known before so many troubles. So
+#: many pairs are kept: those of 16 ends.
+JOINT_HALF_S = 1800.0
+JOINT_TROUBLES_MIN = 3.0
+JOINT_PAIRS_MAX = 120
+#: What it weighs, in milliseconds, if two connections have all their troubles at once: as much as
+#: the loss of half of what is sent. It is shown from this share on.
+TOGETHER_COST_MS = 500.0
+TOGETHER_SHOWN = 0.5
 #: What was sent over some connections only is kept for so long, and so many bytes of each class.
 RECENT_S = 0.3
 RECENT_BYTES = 1 << 18

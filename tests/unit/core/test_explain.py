@@ -22,7 +22,7 @@ CLASSES = (
 
 
 def asked(world, destination=B, **fields):
-    return world.nodes["a"].explain(Question(destination, **fields))
+    return world.nodes["a"].explain(Question(destination, **fields), world.now)
 
 
 @pytest.fixture

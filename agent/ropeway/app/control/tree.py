@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from ropeway.core import tuning
 from ropeway.core.endpoint import endpoint_text, without_prefix
 
 SCHEMA_PATH = Path(__file__).with_name("status.schema.json")
@@ -43,6 +44,7 @@ def _own(status: Dict[str, Any]) -> List[str]:
         helpless.append(f"cpu_latency_us {wakes}")
     if helpless:
         lines.append("- done without the kernel's help: " + ", ".join(helpless))
+    lines += _joint(status)
     missing = status.get("missing_links", [])
     lines.append("- local devices:" + _carrying(status["links"], len(missing)))
     for link in status["links"]:
@@ -86,6 +88,18 @@ def _not_carried(dropped: Dict[str, int]) -> List[str]:
     if not counted:
         return []
     return ["- not carried, since only IPv4 unicast is: " + ", ".join(counted)]
+
+
+def _joint(status: Dict[str, Any]) -> List[str]:
+    """Return the lines about links that have most of their troubles at once."""
+    names = {link["index"]: link["name"] for link in status["links"]}
+    return [
+        "- {} and {} fail together in {:.0f} of {:.0f} troubles".format(
+            *(names.get(index, index) for index in pair["links"]), pair["common"], pair["troubles"]
+        )
+        for pair in status.get("joint", [])
+        if (pair["together"] or 0) >= tuning.TOGETHER_SHOWN
+    ]
 
 
 def _carrying(links: List[Dict[str, Any]], missing: int) -> str:

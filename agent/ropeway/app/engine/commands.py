@@ -121,7 +121,7 @@ class Commands:
         self._budgets.correct(name, used, now)
         log.info("%s bytes count as used of the budget of %s, by the control socket", used, name)
 
-    def _explain(self, request: Dict[str, Any], _: Client, _now: float) -> Any:
+    def _explain(self, request: Dict[str, Any], _: Client, now: float) -> Any:
         if self._made.secure is None:
             raise ValueError("only the encapsulation secure has classes of traffic to explain")
         destination = _text(request, "destination")
@@ -130,7 +130,7 @@ class Commands:
         except ValueError:
             raise ValueError("destination is no IPv4 address") from None
         numbers = {key: _number(request, key, low, high) for key, low, high in _ASKED}
-        return self._made.secure.explain(Question(destination, **numbers))
+        return self._made.secure.explain(Question(destination, **numbers), now)
 
     def _check_own(self, named: Any) -> None:
         """Refuse to read another file than the agent's own for whoever has `named` one."""

@@ -226,6 +226,7 @@ class Metrics:
             _of_links(families, answer.status)
             _of_peers(families, answer.status)
             _of_classes(families, answer.status)
+            _of_joint(families, answer.status)
             self._of_paths(families, paths(answer.status))
         return families
 
@@ -420,3 +421,28 @@ def _of_classes(families: Families, status: Mapping[str, Any]) -> None:
                     len(one["links"]),
                     **labels,
                 )
+
+
+def _of_joint(families: Families, status: Mapping[str, Any]) -> None:
+    names = {number(link.get("index")): link.get("name") for link in entries(status.get("links"))}
+    for pair in entries(status.get("joint")):
+        both = pair.get("links")
+        if not isinstance(both, list) or len(both) != 2:
+            continue
+        one, other = (names.get(number(index)) for index in both)
+        if one is None or other is None:
+            continue
+        families.gauge(
+            "links_together_ratio",
+            "Share of the troubles of two links that both had at once, 0 to 1.",
+            pair.get("together"),
+            link=one,
+            other=other,
+        )
+        families.gauge(
+            "links_together_troubles",
+            "Troubles of two links that this share is of; older ones count less.",
+            pair.get("troubles"),
+            link=one,
+            other=other,
+        )

@@ -46,6 +46,7 @@ class ConnectionUpkeep:
         if connection.state == State.ESTABLISHED:
             if now >= connection.quality.estimate.late_due:
                 connection.quality.estimate.note_late()
+                self._policies.troubles.note(connection, now)
                 self._policies.look(strand, now)
             if now >= connection.next_at(now):
                 connection.judge_pause(now)

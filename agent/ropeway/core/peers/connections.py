@@ -9,6 +9,7 @@ from ropeway.core.endpoint import Endpoint, is_ipv6, without_prefix
 from ropeway.core.link import Role
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.settling import Settling
+from ropeway.core.peers.troubles import Troubles
 from ropeway.core.strand.connection_parts import Path
 from ropeway.core.strand.secure import SecureConnection, SecureStrand, connection_key
 from ropeway.core.strand.state import Input, State
@@ -30,12 +31,14 @@ class Connections:
         self,
         links: Links,
         settling: Settling,
+        troubles: Troubles,
         timers: Timers[Union[SecureConnection, SecureStrand]],
         log: events.Log,
         now: float,
     ) -> None:
         self._links = links
         self._settling = settling
+        self._troubles = troubles
         self._timers = timers
         self._log = log
         self._learning = SharedBudget(
@@ -159,6 +162,8 @@ class Connections:
             self._return_to_candidate(connection, now)
         if connection.state != State.ESTABLISHED:
             if before == State.ESTABLISHED:
+                if what in (Input.SILENT, Input.HEARD_FALLEN):
+                    self._troubles.note(connection, now)
                 # Who starts anew, perhaps as an older version, says again what it wants.
                 connection.report.role = Role.ALWAYS
             self.greet_soon(connection, now)

@@ -266,6 +266,7 @@ class Dialogue:
         strand = connection.strand
         if strand.is_active(now):
             strand.rescued.look(strand.connections.values(), now)
+        self._policies.troubles.note_measured(connection, now)
         self._policies.look(strand, now)
 
     def _follow(self, connection: SecureConnection, path: Path, echoed: Echoed, now: float) -> None:

@@ -4,17 +4,18 @@ It writes :mod:`ropeway.core.tables`, each strand's session and its carrying con
 each own their state, and use only those named before them:
 
 1. :mod:`links <ropeway.core.peers.links>`: the local interfaces, and where they lead;
-2. :mod:`policies <ropeway.core.peers.policies>`: which connections carry each class of traffic;
-3. :mod:`settling <ropeway.core.peers.settling>`: what follows from changes, once for each batch;
-4. :mod:`connections <ropeway.core.peers.connections>`: their life, state and path;
-5. :mod:`dialogue <ropeway.core.peers.dialogue>`: control frames of a connection;
-6. :mod:`questions <ropeway.core.peers.questions>`: endpoints that a host has announced;
-7. :mod:`connection_upkeep <ropeway.core.peers.connection_upkeep>`: what is due on a connection;
-8. :mod:`sessions <ropeway.core.peers.sessions>`: when one is asked for, and which one seals;
-9. :mod:`control_frames <ropeway.core.peers.control_frames>`: control frames as they arrive;
-10. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
-11. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
-12. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
+2. :mod:`troubles <ropeway.core.peers.troubles>`: which links and interfaces fail together;
+3. :mod:`policies <ropeway.core.peers.policies>`: which connections carry each class of traffic;
+4. :mod:`settling <ropeway.core.peers.settling>`: what follows from changes, once for each batch;
+5. :mod:`connections <ropeway.core.peers.connections>`: their life, state and path;
+6. :mod:`dialogue <ropeway.core.peers.dialogue>`: control frames of a connection;
+7. :mod:`questions <ropeway.core.peers.questions>`: endpoints that a host has announced;
+8. :mod:`connection_upkeep <ropeway.core.peers.connection_upkeep>`: what is due on a connection;
+9. :mod:`sessions <ropeway.core.peers.sessions>`: when one is asked for, and which one seals;
+10. :mod:`control_frames <ropeway.core.peers.control_frames>`: control frames as they arrive;
+11. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
+12. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
+13. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
 over all connections at once. A **connection** is one path to that host; where it leads is learnt
@@ -42,6 +43,7 @@ from ropeway.core.peers.policies import Policies
 from ropeway.core.peers.questions import Questions
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.peers.settling import Settling
+from ropeway.core.peers.troubles import Troubles
 from ropeway.core.redundancy import Watch
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -75,7 +77,8 @@ class SecurePeers:
         self._forget_at = now + tuning.FORGET_EVERY_S
         self._tables = tables
         self.links = links = Links(settings.port)
-        self.policies = policies = Policies(tables, links)
+        self.troubles = troubles = Troubles(tables)
+        self.policies = policies = Policies(tables, links, troubles)
         self.settling = settling = Settling(tables, routes, policies, watch)
         self.outgoing = outgoing = Outgoing()
         self.handshakes = handshakes = Handshakes(
@@ -87,7 +90,7 @@ class SecurePeers:
             tables.sessions,
             settings.reset_keys,
         )
-        connections = Connections(links, settling, self._timers, log, now)
+        connections = Connections(links, settling, troubles, self._timers, log, now)
         self.dialogue = dialogue = Dialogue(
             links, connections, settling, policies, outgoing, entropy
         )

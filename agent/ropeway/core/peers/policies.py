@@ -15,6 +15,7 @@ from ropeway.core.frame.data import LANES
 from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 from ropeway.core.peers.links import Links
+from ropeway.core.peers.troubles import Troubles
 from ropeway.core.strand.policy import Chooser, Connections, chooser_for
 from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
@@ -33,8 +34,10 @@ class _Kind(NamedTuple):
 class Policies:
     """Has the choosers of all strands asked when something has changed."""
 
-    def __init__(self, tables: Tables[SecureStrand], links: Links) -> None:
+    def __init__(self, tables: Tables[SecureStrand], links: Links, troubles: Troubles) -> None:
         self._tables = tables
+        #: Which connections fail together.
+        self.troubles = troubles
         self._links = links
         #: In the order in which they match.
         self.classes: Tuple[TrafficClass, ...] = ()
@@ -73,7 +76,7 @@ class Policies:
             return
         choosers = self._choosers.get(strand)
         if choosers is None:
-            choosers = [chooser_for(kind.like) for kind in self._kinds]
+            choosers = [chooser_for(kind.like, self.troubles.together) for kind in self._kinds]
             self._choosers[strand] = choosers
             strand.classes = tuple(map(ClassTable, self._lanes))
         for chooser, kind in zip(choosers, self._kinds):
@@ -139,7 +142,11 @@ class Policies:
         return self.classes[number].name, self.classes[number].mode.value
 
     def why_not(
-        self, strand: SecureStrand, number: Optional[int], connection: SecureConnection
+        self,
+        strand: SecureStrand,
+        number: Optional[int],
+        connection: SecureConnection,
+        now: float,
     ) -> Optional[str]:
         """Return why a connection does not carry a class, as the end of a sentence.
 
@@ -156,10 +163,21 @@ class Policies:
                 return "its budget is used up, and it carries only what no other link does"
             return "its budget is used up, and it carries nothing"
         if connection in strand.carrying:
-            return "others are better for the class now"
+            return "others are better for the class now" + self._joint(connection, chosen, now)
         if connection.state == State.ESTABLISHED:
             return "enough others carry already"
         return None
+
+    def _joint(
+        self, connection: SecureConnection, chosen: Tuple[SecureConnection, ...], now: float
+    ) -> str:
+        """Return what to add if a connection fails together with one that carries; mostly ""."""
+        for one in chosen:
+            link = self._links.get(one.link)
+            joint = self.troubles.together(connection, one, now)
+            if link is not None and joint >= tuning.TOGETHER_SHOWN:
+                return f", and it shares {100 * joint:.0f} % of its troubles with {link.name}"
+        return ""
 
     def _without(
         self, off: Tuple[str, ...], connections: Tuple[SecureConnection, ...]

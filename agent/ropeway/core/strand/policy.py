@@ -6,7 +6,7 @@ changed, never for a packet.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Protocol, Tuple
+from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.packet.traffic_class import Mode, TrafficClass
@@ -14,6 +14,8 @@ from ropeway.core.strand.secure import SecureConnection, Share
 from ropeway.core.strand.strand import NEVER
 
 Connections = Tuple[SecureConnection, ...]
+#: Returns which share of their troubles two connections have at once, 0 to 1, at a time.
+Together = Callable[[SecureConnection, SecureConnection, float], float]
 
 
 class Chooser(Protocol):
@@ -59,6 +61,11 @@ def cost_ms(connection: SecureConnection, now: float) -> float:
     )
 
 
+def _apart(one: SecureConnection, other: SecureConnection, now: float) -> float:
+    """Return that two connections never fail together."""
+    return 0.0
+
+
 class Redundant:
     """Copies over all connections, or over the best ``copies`` of them."""
 
@@ -67,13 +74,14 @@ class Redundant:
     lost = None
     shares: Tuple[Share, ...] = ()
 
-    def __init__(self, copies: Optional[int] = None) -> None:
+    def __init__(self, copies: Optional[int] = None, together: Together = _apart) -> None:
         self._copies = copies
+        self._together = together
         self._chosen: Connections = ()
         self._chosen_at = NEVER
 
     def choose(self, candidates: Connections, now: float) -> Connections:
-        """Return the candidates, or the best of them, spread over links and remotes."""
+        """Return the candidates, or the best of them, spread over what fails at different times."""
         if self._copies is None or len(candidates) <= self._copies:
             self._chosen = candidates
         elif (
@@ -95,7 +103,11 @@ class Redundant:
         chosen: List[SecureConnection] = []
         while len(chosen) < copies:
             apart = [c for c in left if not any(_share_an_end(c, one) for one in chosen)]
-            chosen.append((apart or left)[0])
+            joint_ms = {
+                c: max((_joint_ms(self._together(c, one, now)) for one in chosen), default=0.0)
+                for c in apart or left
+            }
+            chosen.append(min(joint_ms, key=lambda one: costs[one] + joint_ms[one]))
             left.remove(chosen[-1])
         return tuple(chosen)
 
@@ -116,7 +128,13 @@ class Steered:
     lost = None
     shares: Tuple[Share, ...] = ()
 
-    def __init__(self, within_ms: Optional[float], late_ms: float, tolerates_loss: float) -> None:
+    def __init__(
+        self,
+        within_ms: Optional[float],
+        late_ms: float,
+        tolerates_loss: float,
+        together: Together = _apart,
+    ) -> None:
         """``within_ms`` is what packets may take, None for any time.
 
         An answer that is late by ``late_ms`` is trouble, and so is a loss above the share
@@ -125,6 +143,7 @@ class Steered:
         self._within_ms = within_ms
         self._late_ms = late_ms
         self._tolerates_loss = tolerates_loss
+        self._together = together
         self._best: Optional[SecureConnection] = None
         self._chosen: Connections = ()
         self._all_until = NEVER
@@ -174,7 +193,7 @@ class Steered:
             if gone:
                 best = None
         good = [c for c in candidates if _is_known(c, now) and not self._is_in_trouble(c, now)]
-        other = min(good or candidates, key=lambda c: cost_ms(c, now))
+        other = self._next_best(good or candidates, now, None if since is None else self._best)
         worse = best is not None and other is not best
         if best is not None and worse and (since is not None or self._beats(other, best, now)):
             best = None
@@ -186,6 +205,18 @@ class Steered:
         if not good:
             self._hold(tuning.HOLD_MIN_S, now)
         return since
+
+    def _next_best(
+        self, candidates: Sequence[SecureConnection], now: float, left: Optional[SecureConnection]
+    ) -> SecureConnection:
+        """Return the best; after trouble with ``left`` what fails at other times is better."""
+        if left is None:
+            return min(candidates, key=lambda c: cost_ms(c, now))
+        costs = {c: cost_ms(c, now) for c in candidates}
+        for one in costs:
+            if one is not left:
+                costs[one] += _joint_ms(self._together(one, left, now))
+        return min(costs, key=lambda c: costs[c])
 
     def _is_in_trouble(self, connection: SecureConnection, now: float) -> bool:
         if _is_failing(connection, self._late_ms, self._tolerates_loss, now):
@@ -299,15 +330,20 @@ class _Measured:
         share.free_at = min(max(share.free_at, now + queue_s - rtt_s), now + queue_s + rtt_s)
 
 
-def chooser_for(what: TrafficClass) -> Chooser:
+def chooser_for(what: TrafficClass, together: Together = _apart) -> Chooser:
     """Return a new chooser for a class."""
     if what.mode is Mode.ADAPTIVE:
-        return Steered(what.within_ms, tuning.LATE_MIN_MS, tuning.ADAPTIVE_LOSS)
+        return Steered(what.within_ms, tuning.LATE_MIN_MS, tuning.ADAPTIVE_LOSS, together)
     if what.mode is Mode.SINGLE:
-        return Steered(None, tuning.SINGLE_LATE_MS, tuning.SINGLE_LOSS)
+        return Steered(None, tuning.SINGLE_LATE_MS, tuning.SINGLE_LOSS, together)
     if what.mode is Mode.SPREAD:
         return Spread()
-    return Redundant(what.copies)
+    return Redundant(what.copies, together)
+
+
+def _joint_ms(together: float) -> float:
+    """Return what it weighs that two connections have a share of their troubles at once."""
+    return tuning.TOGETHER_COST_MS * together
 
 
 def _is_failing(

@@ -30,6 +30,7 @@ from ropeway.core.strand.connection_parts import (
     Path,
     Quality,
 )
+from ropeway.core.strand.joint import Joint
 from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.rescued import Rescued
 from ropeway.core.strand.state import State
@@ -366,6 +367,7 @@ class SecureStrand(Strand[SecureConnection]):
         "heard_at",
         "holds_ms",
         "idle_at",
+        "joint",
         "request",
         "rescued",
         "rollovers",
@@ -400,6 +402,8 @@ class SecureStrand(Strand[SecureConnection]):
         #: By class of traffic, the last one is that of the rest; empty without classes.
         self.classes: Tuple[ClassTable, ...] = ()
         self.rescued = Rescued()
+        #: Which of its interfaces fail together; None before the first trouble.
+        self.joint: Optional[Joint[RemoteKey]] = None
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False
         #: Whether another host uses its key.

@@ -29,7 +29,7 @@ def mended(node_status):
     return found
 
 
-SECURE_ONLY = ("port", "public_key", "cipher", "offload", "classes")
+SECURE_ONLY = ("port", "public_key", "cipher", "offload", "classes", "joint")
 
 
 def objects(schema, path="status"):
@@ -81,6 +81,22 @@ def test_nodes_with_classes_of_traffic_conform(mode):
         assert status["classes"] == [{"name": "voice", "mode": mode.value}]
         assert [one["name"] for one in status["peers"][0]["classes"]] == ["voice", None]
         assert faults(status) == []
+
+
+def test_nodes_whose_links_had_troubles_conform():
+    world = secure_world.pair()
+    node, troubles = world.nodes["a"], world.nodes["a"]._peers.troubles
+    world.send("a", classic_world.udp("10.0.0.1", "10.0.0.2"))
+    for _ in range(6):
+        for strand in node.tables.strands.values():
+            strand.idle_at = world.now + 60
+            for connection in strand.connections.values():
+                troubles.note(connection, world.now)
+        world.run(10)
+    status = mended(node.status(world.now))
+    assert status["joint"][0]["links"] == [2, 3]
+    assert status["peers"][0]["joint"][0]["together"] == 1.0
+    assert faults(status) == []
 
 
 @pytest.mark.parametrize("seconds", [0.0, 20.0])

@@ -337,3 +337,16 @@ def test_rescued_packets_of_a_host_are_told():
     session = {"age_s": 61, "rollovers": 2}
     status["peers"][0].update(session=session, handshake=None, rescued=17)
     assert "session 61 s old, rolled over 2 times, 17 packets rescued" in render(status)
+
+
+def test_links_that_fail_together_are_named():
+    status = copy.deepcopy(STATUS)
+    (one,) = status["links"]
+    status["links"].append({**one, "index": 9, "name": "lte1"})
+    both = [one["index"], 9]
+    status["joint"] = [{"links": both, "together": 0.8, "common": 8.01, "troubles": 10.02}]
+    expected = f"- {one['name']} and lte1 fail together in 8 of 10 troubles"
+    assert expected in render(status).splitlines()
+    for unsure in (0.49, None):
+        status["joint"][0]["together"] = unsure
+        assert "together" not in render(status)

@@ -66,6 +66,22 @@ def test_classes_and_what_was_rescued_are_there():
     assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") == 17
 
 
+def test_links_that_fail_together_have_a_share():
+    status = recorded.status()
+    status["joint"] = [
+        {"links": [2, 3], "together": 0.8, "common": 8.0, "troubles": 10.0},
+        {"links": [2, 4], "together": None, "common": 0.0, "troubles": 1.0},
+        {"links": [2, 99], "together": 1.0, "common": 9.0, "troubles": 9.0},
+        {"links": ["x"], "together": 1.0},
+    ]
+    found = samples(status)
+    both = {"link": "eth0", "other": "eth1"}
+    assert value(found, "ropeway_links_together_ratio", **both) == 0.8
+    assert value(found, "ropeway_links_together_troubles", **both) == 10
+    names = [name for name, _ in found if name.startswith("ropeway_links_together")]
+    assert len(names) == 3
+
+
 def test_packets_of_no_class_have_a_label_that_no_class_can_have():
     found = samples(recorded.with_classes())
     assert value(found, "ropeway_class_packets_total", peer="10.0.0.2", class_="(rest)") == 40
