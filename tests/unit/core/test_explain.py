@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropeway.app.commands.output import SCHEMAS
 from ropeway.core.explain import SIZE_MIN, Question
 from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
@@ -21,8 +24,14 @@ CLASSES = (
 )
 
 
+SCHEMA = jsonschema.Draft7Validator(json.loads(SCHEMAS["explain"].read_text(encoding="utf-8")))
+
+
 def asked(world, destination=B, **fields):
-    return world.nodes["a"].explain(Question(destination, **fields), world.now)
+    """Return the answer, which is as the command `explain --json` promises."""
+    answer = world.nodes["a"].explain(Question(destination, **fields), world.now)
+    SCHEMA.validate(answer)
+    return answer
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def plain(lines: Sequence[Line], _width: int) -> List[str]:
 def rich_paint() -> Optional[Paint]:
     """Return what paints with the library Rich; None where it is not installed."""
     try:
-        # Half a second on a small computer, which no other command should have to wait.
+        # Nothing else of ropeway needs it.
         from rich.console import Console
         from rich.text import Text
     except ImportError:

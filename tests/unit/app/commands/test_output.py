@@ -130,6 +130,11 @@ class TestBudget:
         assert capsys.readouterr().out == "eth1: budget 4000.0 of 10000.0 MB, 40 %\n"
         assert answers.requests[0][0] == "/elsewhere"
 
+    def test_a_budget_is_what_the_status_says_of_it(self):
+        own = schema_of("budget")["definitions"]["budget"]["properties"]
+        of_link = schema_of("status")["definitions"]["budget"]["properties"]
+        assert own == {"link": own["link"], **of_link}
+
     def test_none(self, answers, capsys):
         answers.answer = recorded.status()
         assert cli.main(["budget", "--json"]) == 0
