@@ -97,7 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_control(status)
     status.set_defaults(run=_status)
 
-    top = commands.add_parser("top", help="show links, hosts and traffic once a second")
+    top = commands.add_parser(
+        "top",
+        help="show links, hosts and traffic once a second",
+        epilog="Keys: q quits; j, k, arrows and page keys scroll.",
+    )
     top.add_argument("--once", action="store_true", help="print one frame, after a second")
     _add_control(top)
     top.set_defaults(run=_top)

@@ -152,7 +152,7 @@ async def _later(source: Source) -> Answer:
 
 def _stop_on_signals(wake: Wake) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         loop.add_signal_handler(number, wake.stop)
 
 

@@ -35,6 +35,7 @@ class Terminal:
         before: str = HURRY,
         term: str = "xterm-256color",
         size: tuple[int, int] = (24, 100),
+        keyboard: int | None = None,
     ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(*size)
@@ -45,7 +46,7 @@ class Terminal:
             environment.pop(name, None)
         self.process = subprocess.Popen(
             [sys.executable, "-c", START.format(before), "top", "--control", path, *arguments],
-            stdin=self.slave,
+            stdin=self.slave if keyboard is None else keyboard,
             stdout=self.slave,
             stderr=self.slave,
             env={**environment, "PYTHONUTF8": "1"},

@@ -43,7 +43,7 @@ def on_terminal(path):
         yield start
 
 
-@pytest.mark.parametrize("way", ["q", "SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("way", ["q", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_the_terminal_is_left_as_it_was(on_terminal, path, way):
     with FakeAgent(path):
         shown = on_terminal()
@@ -93,6 +93,16 @@ def test_the_agent_may_be_restarted(on_terminal, path):
         shown.shows(b"CONNECTION")
         shown.keys(b"q")
         assert shown.ended() == 0
+
+
+def test_keys_of_another_place_are_not_read(on_terminal, path):
+    with FakeAgent(path), open(os.devnull, "rb") as nowhere:
+        shown = on_terminal(keyboard=nowhere.fileno())
+        shown.shows(b"CONNECTION")
+        assert not shown.raw
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.ended() == 0
+    assert shown.as_before
 
 
 def test_arrows_scroll_and_the_size_may_change(on_terminal, path):
