@@ -166,6 +166,9 @@ def _estimate_status(estimate: Estimate, now: float) -> Dict[str, Any]:
         "loss_in": _rounded(estimate.loss_in.share, 4),
         "rate_kbit": _rounded(estimate.rate_out.kbit),
         "rate_in_kbit": _rounded(estimate.rate_in.kbit),
+        "capacity_kbit": _rounded(estimate.capacity_out.kbit),
+        "capacity_is": estimate.capacity_out.sureness,
+        "capacity_age_s": _rounded(estimate.capacity_out.age_s(now)),
         "age_s": _rounded(estimate.age_s(now)),
     }
 

@@ -209,6 +209,26 @@ RTT_MIN_S = 150.0
 TRANSIT_MIN_S = 60.0
 #: A time in queues may be so much longer than the last round trip was above the lowest one.
 QUEUE_SLACK_MS = 1.0
+#: What a path carries is worked out over this time, if so many frames arrived, and not over pauses
+#: between control frames that are longer than the third.
+CAPACITY_S = 0.4
+CAPACITY_FRAMES_MIN = 10
+CAPACITY_PAUSE_S = 2.0
+#: Waits are a queue if they are longer than this, and than so many medians of the changes from one
+#: to the next, of the last so many; with fewer changes than the last nothing is said.
+CAPACITY_QUEUE_MS = 20.0
+CAPACITY_JITTERS = 5.0
+CAPACITY_GAPS = 32
+CAPACITY_GAPS_MIN = 6
+#: The path is full if so many waits in a row were a queue, and if one was longer than the shortest
+#: queue by this factor, or this share of the frames was lost meanwhile with 99 % confidence.
+CAPACITY_LONG = 4
+CAPACITY_GROWN = 2.0
+CAPACITY_LOSS = 0.03
+#: What a full path carries less than is known counts after this time by 63 %.
+CAPACITY_FALL_S = 0.3
+#: What a path carries confirms a figure if it is this share of it at least.
+CAPACITY_SAME = 0.9
 #: Rates are worked out over this time, or longer where fewer control frames come.
 RATE_S = 1.0
 #: A policy that measures paths asks for an answer every QUICK_PROBE_S while data flows. On the best

@@ -202,7 +202,10 @@ class Dialogue:
             connection.quality.note_echo(echoed[0], control.held_ms, now)
         self._note_report(connection, control, size, now)
         if heard_back and control.measured is not None:
-            self._note_measured(connection, control.measured, marked[2] if marked else None, now)
+            sent_then = marked.frames if marked else None
+            self._note_measured(connection, control.measured, sent_then, now)
+            if marked:
+                connection.quality.note_arrived(marked, control.measured, control.held_ms, now)
         self._connections.fit(connection, now)
         idle = not connection.is_active(now)
         lasted = idle and connection.pacing.keepalive.proves(quiet_s)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, Place
-from ropeway.core.frame.control import Control
+from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Control, Measured
 from ropeway.core.link import Role
 from ropeway.core.session.admission import COOKIE_S
 from ropeway.core.session.session import Session
+from ropeway.core.strand.capacity import Echoed
 from ropeway.core.strand.estimate import Estimate
 from ropeway.core.strand.keepalive import Keepalive
 from ropeway.core.strand.path_mtu import PathMtu
@@ -18,6 +19,17 @@ from ropeway.core.timers import NOT_DUE
 
 #: Where a frame goes: an endpoint, and the local address that it is sent from.
 Path = Tuple[Endpoint, Optional[str]]
+
+
+class Mark(NamedTuple):
+    """What is remembered of a control frame that went out."""
+
+    #: In monotonic seconds.
+    sent_at: float
+    path: Path
+    #: Frames that had been sent, as Measured counts them, and bytes of data frames.
+    frames: int
+    size: int
 
 
 class FarReport:
@@ -161,6 +173,16 @@ class Quality:
         self.estimate.note_echo(sent_at, held_ms, now)
         if self.estimate.rtt_ms is not None:
             self.path_mtu.set_rtt(self.estimate.rtt_ms)
+
+    def note_arrived(self, mark: Mark, measured: Measured, held_ms: int, now: float) -> None:
+        """Take that a frame sent with ``mark`` was echoed after ``held_ms``.
+
+        ``measured`` came with the echo; the estimate has taken it.
+        """
+        arrived = (measured.clock - round(held_ms / CLOCK_MS)) % CLOCK_TICKS
+        queue_ms = self.estimate.queue_ms or 0.0
+        sent = (mark.sent_at, mark.frames, mark.size)
+        self.estimate.capacity_out.note(Echoed(*sent, measured.received, arrived, queue_ms), now)
 
 
 class Cookie:

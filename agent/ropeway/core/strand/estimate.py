@@ -13,6 +13,7 @@ from typing import Deque, Optional
 
 from ropeway.core import tuning
 from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Measured
+from ropeway.core.strand.capacity import Capacity
 from ropeway.core.strand.loss import Loss
 from ropeway.core.strand.strand import NEVER, Traffic
 from ropeway.core.timers import NOT_DUE
@@ -82,6 +83,7 @@ class Estimate:
         "_transit",
         "_troubled_at",
         "_troubles",
+        "capacity_out",
         "confirmed_at",
         "echoed_at",
         "jitter_in_ms",
@@ -118,6 +120,8 @@ class Estimate:
         self.loss_in = Loss()
         #: Frames from there that were lost on the way since the connection was made.
         self.lost_in = 0
+        #: How much the path carries at most, out.
+        self.capacity_out = Capacity()
         self.rate_out = Rate()
         self.rate_in = Rate()
         #: When the last frame came that echoes one sent over this path.
@@ -147,6 +151,7 @@ class Estimate:
         self.rtt_ms = self.rtt_var_ms = self.rtt_latest_ms = self.rtt_min_ms = None
         self.queue_ms = self.queue_in_ms = self.jitter_ms = self.jitter_in_ms = None
         self.loss_out, self.loss_in = Loss(), Loss()
+        self.capacity_out = Capacity()
         self.echoed_at = self.confirmed_at = NEVER
         self._asked.clear()
         self._rtt_floor.restart()

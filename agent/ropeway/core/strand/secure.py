@@ -25,6 +25,7 @@ from ropeway.core.strand.announcement import Announced
 from ropeway.core.strand.connection_parts import (
     Cookie,
     FarReport,
+    Mark,
     Migration,
     Pacing,
     Path,
@@ -184,9 +185,8 @@ class SecureConnection(Connection):
         #: Control frames with a measurement that were sent, and heard.
         self.controls_sent = 0
         self.controls_heard = 0
-        #: When control frames were sent, where, and after how many frames, by their marks; the
-        #: oldest first.
-        self.marks: Dict[int, Tuple[float, Path, int]] = {}
+        #: The last control frames that were sent, by their marks; the oldest first.
+        self.marks: Dict[int, Mark] = {}
         #: When the other end was asked for an answer at once, to measure.
         self.asked_at = NEVER
         #: How often it sends a control frame while data flows, in seconds; below PROBE_S each asks
@@ -336,7 +336,7 @@ class SecureConnection(Connection):
 
     def note_mark(self, mark: int, path: Path, now: float) -> None:
         """Note that a control frame with a mark goes out over a path."""
-        self.marks[mark] = (now, path, self.frames_sent)
+        self.marks[mark] = Mark(now, path, self.frames_sent, self.traffic.sent_bytes)
         if len(self.marks) > tuning.MAX_MARKS:
             del self.marks[next(iter(self.marks))]
 
