@@ -12,6 +12,8 @@ build/emulator/report.json, and with --plot report.png, which needs matplotlib
 
 ``wire`` joins two network namespaces by such a link in real time, as root, until it is interrupted.
 
+``bulk`` does the same with one TCP connection, and tells what it carries.
+
 ``calls`` has a WebRTC call (aiortc, .config/requirements/calls.txt) and an SRT stream
 (srt-live-transmit, .config/install-prerequisites calls) pass between two namespaces over the links
 of a ride, in real time, as root: through two agents in each mode, and over each link without them.
@@ -40,6 +42,8 @@ from tests.emulator.flow import DEADLINE_MS
 from tests.emulator.trace import TraceAbsent
 
 JOBS = 2
+#: The modes of ``bulk``.
+BULK_MODES = ("redundant", "ordered", "adaptive", "single", "spread")
 
 
 def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -86,6 +90,11 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     calls.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     calls.add_argument("--kinds", nargs="+", choices=[*RATES_KBIT], default=[*RATES_KBIT])
     calls.add_argument("--out", type=Path, default=report.DIRECTORY / "calls", metavar="FOLDER")
+    bulk = commands.add_parser("bulk", help="a TCP connection over emulated links, in real time")
+    bulk.add_argument("--link", action="append", required=True, metavar="LINK")
+    bulk.add_argument("--mode", action="append", choices=BULK_MODES, help="all if none")
+    bulk.add_argument("--seconds", type=float, default=20)
+    bulk.add_argument("--out", type=Path, metavar="FILE", help="bytes by half seconds, as JSON")
     return parser.parse_args(arguments)
 
 
@@ -138,10 +147,18 @@ def calls(chosen: argparse.Namespace) -> None:
     command.calls(*where, chosen.kinds, chosen.modes, chosen.out)
 
 
+def bulk(chosen: argparse.Namespace) -> None:
+    """Run a TCP connection over links."""
+    from tests.emulator.bulk import command
+
+    command.bulk(chosen.link, chosen.mode or BULK_MODES, chosen.seconds, chosen.out)
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
-        {"run": run, "report": tell, "wire": wire, "calls": calls}[chosen.command](chosen)
+        does = {"run": run, "report": tell, "wire": wire, "calls": calls, "bulk": bulk}
+        does[chosen.command](chosen)
     except (spec.SpecWrong, TraceAbsent, Missing) as error:
         print(error, file=sys.stderr)
         return 2
