@@ -273,12 +273,14 @@ SPREAD_PROBE_S = 0.05
 SPREAD_LATE_MS = 200.0
 SPREAD_LOSS = 0.2
 #: Where the queue is shorter than the first and it was given more than the second as a share of
-#: the rate that is known, the rate is tried with the third as a factor. With a queue it follows
-#: what leaves the queue, by the fourth as a share. It begins at the last, in bytes/s.
+#: the rate that is known, the rate is tried with the third as a factor, and with the fourth once
+#: it was full. With a queue it follows what leaves the queue, by the fifth as a share. It begins at
+#: the last, in bytes/s.
 SPREAD_QUEUE_S = 0.01
 SPREAD_USED = 0.7
-SPREAD_GROWTH = 1.25
-SPREAD_RATE_SHARE = 0.5
+SPREAD_GROWTH_FIRST = 1.25
+SPREAD_GROWTH = 1.03
+SPREAD_RATE_SHARE = 0.25
 SPREAD_RATE_MIN = 125_000.0
 #: Bytes that are held back of the packets of one host, so that they go on in order, and of all
 #: hosts.

@@ -292,13 +292,15 @@ class Spread:
 class _Measured:
     """The share of a connection, corrected by what is measured of it."""
 
-    __slots__ = ("_looked_at", "_queue_s", "_sent_bytes", "share")
+    __slots__ = ("_known", "_looked_at", "_queue_s", "_sent_bytes", "share")
 
     def __init__(self, connection: SecureConnection) -> None:
         self.share = Share(connection, 0.0, tuning.SPREAD_RATE_MIN)
         self._looked_at = NEVER
         self._sent_bytes = 0
         self._queue_s = 0.0
+        # Whether it was full since it began.
+        self._known = False
 
     def look(self, now: float) -> None:
         """Correct time, rate and queue."""
@@ -323,11 +325,13 @@ class _Measured:
             rate = arrived / max(passed_s + queue_s - before_s, passed_s / 4)
             share.rate += tuning.SPREAD_RATE_SHARE * (rate - share.rate)
             share.rate = max(share.rate, tuning.SPREAD_RATE_MIN)
+            self._known = True
         elif sent > tuning.SPREAD_USED * share.rate * passed_s:
             # It takes what it is given. Whether it takes more shows by giving it more.
-            share.rate *= tuning.SPREAD_GROWTH
-        # The queue that was measured is that of a round trip ago.
-        share.free_at = min(max(share.free_at, now + queue_s - rtt_s), now + queue_s + rtt_s)
+            share.rate *= tuning.SPREAD_GROWTH if self._known else tuning.SPREAD_GROWTH_FIRST
+        # The queue that was measured is an older one.
+        slack_s = tuning.SPREAD_PROBE_S + 2 * share.delay_s
+        share.free_at = min(max(share.free_at, now + queue_s - slack_s), now + queue_s + slack_s)
 
 
 def chooser_for(what: TrafficClass, together: Together = _apart) -> Chooser:
