@@ -94,6 +94,7 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     bulk.add_argument("--link", action="append", required=True, metavar="LINK")
     bulk.add_argument("--mode", action="append", choices=BULK_MODES, help="all if none")
     bulk.add_argument("--seconds", type=float, default=20)
+    bulk.add_argument("--congestion", default="cubic", help="what controls the connection's rate")
     bulk.add_argument("--out", type=Path, metavar="FILE", help="bytes by half seconds, as JSON")
     return parser.parse_args(arguments)
 
@@ -151,7 +152,9 @@ def bulk(chosen: argparse.Namespace) -> None:
     """Run a TCP connection over links."""
     from tests.emulator.bulk import command
 
-    command.bulk(chosen.link, chosen.mode or BULK_MODES, chosen.seconds, chosen.out)
+    command.bulk(
+        chosen.link, chosen.mode or BULK_MODES, chosen.seconds, chosen.congestion, chosen.out
+    )
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -44,19 +44,25 @@ class End(Process):
         return {**super().environment(), "PYTHONPATH": f"{ROOT / 'agent'}{os.pathsep}{ROOT}"}
 
 
-def bulk(links: Sequence[str], modes: Sequence[str], seconds: float, file: Path | None) -> None:
+def bulk(
+    links: Sequence[str],
+    modes: Sequence[str],
+    seconds: float,
+    congestion: str,
+    file: Path | None,
+) -> None:
     """Run every mode, print a table, and write what came in each half second to ``file``."""
     sweep()
     came: Dict[str, List[int]] = {}
     for number, link in enumerate(links):
         name = f"{number} {spec.parse(link)[0].name}"
         print(f"{name} alone", flush=True)
-        came[name] = alone(links, number, seconds)
+        came[name] = alone(links, number, seconds, congestion)
     best = max(map(rate_mbit, came.values()))
     total = sum(map(rate_mbit, came.values()))
     for mode in modes:
         print(mode, flush=True)
-        came[mode] = together(links, mode, seconds)
+        came[mode] = together(links, mode, seconds, congestion)
     print(table([HEADINGS, *(row(name, one, total, best) for name, one in came.items())], True))
     if file is not None:
         file.write_text(json.dumps(came), encoding="ascii")
@@ -75,18 +81,18 @@ def rate_mbit(came: Sequence[int]) -> float:
     return 8 * sum(counted) / 1e6 / (STEP_S * len(counted)) if counted else 0.0
 
 
-def alone(links: Sequence[str], number: int, seconds: float) -> List[int]:
+def alone(links: Sequence[str], number: int, seconds: float, congestion: str) -> List[int]:
     """Return what came over one link without ropeway."""
     with _world(links) as pair:
         _, address = pair.links()[number]
-        return _carry(pair, address, seconds)
+        return _carry(pair, address, seconds, congestion)
 
 
-def together(links: Sequence[str], mode: str, seconds: float) -> List[int]:
+def together(links: Sequence[str], mode: str, seconds: float, congestion: str) -> List[int]:
     """Return what came over all links in one mode."""
     with _world(links) as pair:
         pair.start(classes=[{"name": "all", **MODES[mode]}])
-        return _carry(pair, pair.b_address, seconds)
+        return _carry(pair, pair.b_address, seconds, congestion)
 
 
 @contextlib.contextmanager
@@ -101,12 +107,12 @@ def _world(links: Sequence[str]) -> Iterator[WiredPair]:
         stage.close()
 
 
-def _carry(pair: WiredPair, address: str, seconds: float) -> List[int]:
+def _carry(pair: WiredPair, address: str, seconds: float, congestion: str) -> List[int]:
     receiver = End(pair.stage, pair.b, "receiver", address, str(PORT))
     until(lambda: "ready" in receiver.log(), START_S, lambda: f"it listens:\n{receiver.log()}")
     for wire in pair.wires:
         wire.begin()
-    End(pair.stage, pair.a, "sender", address, str(PORT), str(seconds))
+    End(pair.stage, pair.a, "sender", address, str(PORT), str(seconds), congestion)
     deadline_s = seconds + START_S
     until(lambda: not receiver.alive, deadline_s, lambda: f"it ends:\n{receiver.log()}")
     return list(json.loads(receiver.log().splitlines()[-1]))

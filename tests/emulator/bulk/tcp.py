@@ -1,7 +1,7 @@
 """The two ends of a TCP connection that carries as much as it can.
 
     python -m tests.emulator.bulk.tcp receiver ADDRESS PORT
-    python -m tests.emulator.bulk.tcp sender ADDRESS PORT SECONDS
+    python -m tests.emulator.bulk.tcp sender ADDRESS PORT SECONDS CONGESTION
 
 The receiver takes one connection and prints how many bytes came in each half second, as JSON.
 """
@@ -38,10 +38,12 @@ def receive(address: str, port: int) -> None:
     print(json.dumps(steps), flush=True)
 
 
-def send(address: str, port: int, seconds: float) -> None:
+def send(address: str, port: int, seconds: float, congestion: str) -> None:
     """Send for a time, and end without waiting for what the network has yet to carry."""
     data = bytes(CHUNK_BYTES)
     with socket.create_connection((address, port), timeout=PATIENCE_S) as connection:
+        name = congestion.encode("ascii")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             connection.send(data)
@@ -52,7 +54,7 @@ def main() -> None:
     if role == "receiver":
         receive(address, int(port))
     else:
-        send(address, int(port), float(rest[0]))
+        send(address, int(port), float(rest[0]), rest[1])
 
 
 if __name__ == "__main__":
