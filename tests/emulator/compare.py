@@ -12,10 +12,16 @@ from tests.emulator.flow import DEADLINE_MS, LOST, Flow
 from tests.emulator.pair import EmulatedPair
 from tests.emulator.spec import parse
 
+HOLD_MS = 200
+
+
+def _everything(mode: Mode) -> TrafficClass:
+    return TrafficClass("all", Match(), mode, hold_ms=HOLD_MS if mode is Mode.SPREAD else 0)
+
+
 #: The classes of both nodes, by mode: one for all packets. Without any, all links carry all.
 CLASSES: Dict[str, Tuple[TrafficClass, ...]] = {
-    mode.value: () if mode is Mode.REDUNDANT else (TrafficClass("all", Match(), mode),)
-    for mode in Mode
+    mode.value: () if mode is Mode.REDUNDANT else (_everything(mode),) for mode in Mode
 }
 #: A second is quiet if every link alone is in time in it, and was for so long before.
 QUIET_S = 5

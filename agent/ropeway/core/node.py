@@ -358,6 +358,7 @@ class SecureNode:
                 {
                     **status.of_strand(strand, links, now),
                     "classes": self._peers.policies.of_strand(strand),
+                    "order": self._receiver.reorder.of_strand(strand),
                     "joint": self._peers.troubles.of_strand(strand, now),
                 }
                 for _, strand in sorted(strands.items(), key=lambda item: ipv4.pack(item[0]))

@@ -251,10 +251,13 @@ class Reorder:
         self._held_bytes = 0
         return sum(len(packets) for _, packets in dropped)
 
-    def of_strand(self, strand: SecureStrand) -> Tuple[int, int]:
+    def of_strand(self, strand: SecureStrand) -> Dict[str, int]:
         """Return how many bytes of a strand are held back, and how many packets came late."""
         lanes = self._lanes.get(strand, {}).values()
-        return sum(lane.held_bytes for lane in lanes), sum(lane.late for lane in lanes)
+        return {
+            "held_bytes": sum(lane.held_bytes for lane in lanes),
+            "late": sum(lane.late for lane in lanes),
+        }
 
     def _hold_s(self, strand: SecureStrand, number: int) -> float:
         """Return for how long packets of a lane may be held back, in seconds."""

@@ -57,7 +57,7 @@ def older() -> dict[str, Any]:
         for key in ("rtt_ms", "queue_ms", "loss", "rate_kbit", "rate_in_kbit"):
             del link[key]
     for peer in found["peers"]:
-        del peer["rescued"]
+        del peer["rescued"], peer["order"]
         for connection in peer["connections"]:
             del connection["estimate"]
     return found
@@ -94,7 +94,7 @@ def classic() -> dict[str, Any]:
     kept = ("link", "remote", "source", "address", "state", "carries", "routed", "heard_s")
     kept += ("sent", "received", "sent_bytes", "received_bytes", "first", "duplicates")
     for peer in found["peers"]:
-        for key in ("rescued", "session", "handshake", "endpoints", "announced", "names"):
+        for key in ("rescued", "order", "session", "handshake", "endpoints", "announced", "names"):
             del peer[key]
         peer["connections"] = [{key: one[key] for key in kept} for one in peer["connections"]]
     return found

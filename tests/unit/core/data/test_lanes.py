@@ -138,9 +138,7 @@ def test_spread_sends_each_packet_over_one_link_and_uses_both_where_one_is_full(
     assert sorted(over) == [0, 100]
     links.stream(10_000, pause_s=0.0002)
     # Only who has heard of the other link can wait for what comes by it.
-    late = links.world.nodes["b"]._receiver.reorder.of_strand(
-        links.world.nodes["b"].tables.strands[A]
-    )[1]
+    late = links.world.peer("b", A)["order"]["late"]
     assert late < 5000 * (links.took_s[SLOW] - links.took_s[QUICK])
     assert links.order[500:] == sorted(links.order[500:])
     assert min(c.traffic.sent for c in strand.carrying) > 500

@@ -234,7 +234,7 @@ def test_what_one_host_has_held_back_is_bounded():
     _, reorder = reorder_with(strand)
     count = 3 * tuning.LANE_BYTES // 60_000
     out = fill(reorder, strand, count, 60_000)
-    assert reorder.of_strand(strand)[0] <= tuning.LANE_BYTES
+    assert reorder.of_strand(strand)["held_bytes"] <= tuning.LANE_BYTES
     assert len([packet for _, packets in out for packet in packets]) > count // 2
 
 
@@ -243,11 +243,11 @@ def test_many_hosts_share_what_may_be_held_back():
     _, reorder = reorder_with(*strands)
     for strand in strands:
         fill(reorder, strand, 30, 60_000)
-    held = sum(reorder.of_strand(strand)[0] for strand in strands)
+    held = sum(reorder.of_strand(strand)["held_bytes"] for strand in strands)
     assert tuning.LANES_BYTES / 4 < held <= tuning.LANES_BYTES
     # Who comes last has its part of it.
     fill(reorder, strands[-1], 1, lane=1)
-    assert reorder.of_strand(strands[-1])[0] > 0
+    assert reorder.of_strand(strands[-1])["held_bytes"] > 0
 
 
 def test_lanes_do_not_wait_for_each_other():
@@ -285,7 +285,7 @@ def test_packets_of_a_host_that_was_removed_do_not_go_on():
     fill(reorder, strand, 1)
     tables.strands.clear()
     assert list(reorder.expire(1.0)) == []
-    assert reorder.of_strand(strand) == (0, 0)
+    assert reorder.of_strand(strand) == {"held_bytes": 0, "late": 0}
 
 
 def test_what_is_too_old_after_a_standstill_is_dropped_and_the_lane_goes_on():
@@ -293,5 +293,5 @@ def test_what_is_too_old_after_a_standstill_is_dropped_and_the_lane_goes_on():
     _, reorder = reorder_with(strand)
     fill(reorder, strand, 3)
     assert reorder.drop() == 3
-    assert reorder.of_strand(strand)[0] == 0
+    assert reorder.of_strand(strand)["held_bytes"] == 0
     assert reorder.drop() == 0
