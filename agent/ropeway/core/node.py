@@ -119,7 +119,9 @@ class SecureNode:
             self._classed = None
             self.router.send_with(self._sender.send_over)
         else:
-            self._classed = ClassedSender(self._sender, self.tables, classifier)
+            self._classed = ClassedSender(
+                self._sender, self.tables, classifier, self.router.prohibit
+            )
             self.router.send_with(self._classed.send_over)
 
     def _settle(self, now: float) -> None:

@@ -5,7 +5,7 @@ This comes between the router and the encapsulation's sender where there are cla
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.data.send import Sender
@@ -21,16 +21,25 @@ from ropeway.core.strand.secure import (
 )
 from ropeway.core.tables import Tables
 
+#: Refuses packets of a class that no link may carry: the packets, a time in monotonic seconds, and
+#: whether their checksums are partial.
+Prohibit = Callable[[Sequence[bytes], float, bool], None]
+
 
 class ClassedSender:
     """Sends runs over the connections that carry their class."""
 
-    __slots__ = ("_class_of", "_put", "_seal_lane", "_send", "_tables")
+    __slots__ = ("_class_of", "_prohibit", "_put", "_seal_lane", "_send", "_tables")
 
     def __init__(
-        self, sender: Sender, tables: Tables[SecureStrand], classifier: Classifier
+        self,
+        sender: Sender,
+        tables: Tables[SecureStrand],
+        classifier: Classifier,
+        prohibit: Prohibit,
     ) -> None:
         self._tables = tables
+        self._prohibit = prohibit
         # Looked up once instead of for each packet.
         self._send = sender.send_over
         self._put = sender.put
@@ -70,7 +79,11 @@ class ClassedSender:
         if connections is not strand.carrying:
             chosen = tuple(c for c in connections if c in chosen)
         if not chosen:
-            self._tables.dropped[Drop.OFF] += len(part)
+            if table.carrying:
+                # They are too large for the links that carry the class, and others may not.
+                self._tables.dropped[Drop.TOO_BIG] += len(part)
+            else:
+                self._prohibit(part, now, partial)
             return
         table.packets += len(part)
         session, lane = strand.session, table.lane

@@ -186,6 +186,18 @@ class Router:
         self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
         return False
 
+    def prohibit(self, run: Sequence[bytes], now: float, partial: bool) -> None:
+        """Drop packets of a class that no link may carry, and tell their senders."""
+        source = run[0][12:16]
+        own = source == self._own
+        # No other host sends what has a source to which no way leads back.
+        origin = None if own else self._routes.next_hop(source)
+        if origin is None and not own:
+            self._tables.dropped[Drop.OFF] += len(run)
+            return
+        for packet in map(ipv4.complete, run) if partial else run:
+            self._refuse(Drop.OFF, ipv4.CODE_PROHIBITED, packet, origin, now)
+
     def _cast_of(self, address: bytes) -> Drop:
         """Return for which reason nothing is carried to ``address``."""
         if ipv4.is_multicast(address):

@@ -22,6 +22,8 @@ ICMP_TIME_EXCEEDED = 11
 CODE_NETWORK = 0
 CODE_HOST = 1
 CODE_TOO_BIG = 4
+#: Communication administratively prohibited (RFC 1812, section 5.2.7.1).
+CODE_PROHIBITED = 13
 #: Code of :data:`ICMP_TIME_EXCEEDED`: in transit.
 CODE_TRANSIT = 0
 

@@ -40,7 +40,8 @@ def behind_options(port):
 def test_each_packet_goes_where_its_class_goes(rules, packets):
     tables, sender = Tables(), Sender()
     classifier = Classifier(rules)
-    classed = ClassedSender(sender, tables, classifier)
+    refused = []
+    classed = ClassedSender(sender, tables, classifier, lambda part, *_: refused.extend(part))
     strand = SecureStrand.__new__(SecureStrand)
     strand.carrying = ("all",)
     strand.session = None
@@ -59,7 +60,23 @@ def test_each_packet_goes_where_its_class_goes(rules, packets):
     for number, table in enumerate(strand.classes):
         assert table.packets == (expected[number] if table.carrying else 0)
     off = sum(count for number, count in expected.items() if number % 3 == 1)
-    assert tables.dropped[Drop.OFF] == off
+    assert [classifier.class_of(one) % 3 for one in refused] == [1] * off
+    assert not tables.dropped
+
+
+@pytest.mark.parametrize(("carrying", "refused"), [(("small",), 0), ((), 1)])
+def test_what_only_links_fit_that_are_off_is_too_big_and_not_off(carrying, refused):
+    tables, told = Tables(), []
+    classed = ClassedSender(Sender(), tables, Classifier([]), lambda *what: told.append(what))
+    strand = SecureStrand.__new__(SecureStrand)
+    strand.carrying = ("small", "large")
+    strand.session = None
+    strand.classes = (ClassTable(),)
+    strand.classes[0].carrying = strand.classes[0].direct = carrying
+    one = packet()
+    classed.send_over(strand, ["large"], (one,), 1.0, True)
+    assert len(told) == refused
+    assert tables.dropped == ({} if refused else {Drop.TOO_BIG: 1})
 
 
 class Path:
