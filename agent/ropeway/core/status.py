@@ -10,6 +10,7 @@ from ropeway.core.endpoint import endpoint_text
 from ropeway.core.link import Link
 from ropeway.core.session.aead import CIPHER_NAME
 from ropeway.core.session.session import Session
+from ropeway.core.strand.arrivals import SKEW_MS, Bursts
 from ropeway.core.strand.estimate import Estimate
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
@@ -59,6 +60,12 @@ def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Di
         "delivered": strand.delivered,
         "duplicates": strand.duplicates,
         "rescued": strand.rescued.packets,
+        "misses_avoided": strand.copies.avoided,
+        "skew": {
+            "bounds_ms": list(SKEW_MS),
+            "counts": list(strand.copies.counts),
+            "sum_ms": round(strand.copies.sum_ms, 3),
+        },
         "session": session
         and {
             "age_s": round(now - session.created_at, 3),
@@ -143,7 +150,11 @@ def _connection_status(
         "received_bytes": connection.traffic.received_bytes,
         "far_received": connection.report.received,
         "loss": _rounded(estimate.loss_out.share, 4),
-        "estimate": _estimate_status(estimate, now),
+        "estimate": {
+            **_estimate_status(estimate, now),
+            **_bursts(connection.arrivals.bursts(now)),
+        },
+        "reordered": connection.arrivals.late,
         "first": connection.traffic.first,
         "duplicates": connection.traffic.duplicates,
         "heard_s": None if connection.heard_at < 0 else round(now - connection.heard_at, 3),
@@ -170,6 +181,14 @@ def _estimate_status(estimate: Estimate, now: float) -> Dict[str, Any]:
         "capacity_is": estimate.capacity_out.sureness,
         "capacity_age_s": _rounded(estimate.capacity_out.age_s(now)),
         "age_s": _rounded(estimate.age_s(now)),
+    }
+
+
+def _bursts(found: Bursts) -> Dict[str, Any]:
+    return {
+        "bursts_in": found.runs,
+        "burst_in_mean": round(found.frames / found.runs, 2) if found.runs else None,
+        "burst_in_longest": found.longest,
     }
 
 

@@ -309,6 +309,13 @@ JOINT_PAIRS_MAX = 120
 #: the loss of half of what is sent. It is shown from this share on.
 TOGETHER_COST_MS = 500.0
 TOGETHER_SHOWN = 0.5
+#: Runs of lost frames are those of the last one to two of these times.
+BURSTS_S = 60.0
+#: Sampled packets of a host that are waited for, and for how long.
+SAMPLED_MAX = 32
+SAMPLE_S = 1.0
+#: A copy that comes so much after the first one was too late.
+DEADLINE_MS = 100.0
 #: What was sent over some connections only is kept for so long, and so many bytes of each class.
 RECENT_S = 0.3
 RECENT_BYTES = 1 << 18

@@ -1,19 +1,25 @@
 """The status of the agent as metrics, by the conventions of Prometheus.
 
-Base units are seconds, bytes and ratios from 0 to 1. Labels are ``link`` (an interface of this
-host), ``peer`` (a virtual address), ``class`` (a name in the configuration) and ``reason``. All of
-them are names of this host's own configuration or of the agent's source, so no other host can make
-series; and their number is bounded besides.
+Base units are seconds, bytes and ratios from 0 to 1. Labels are ``link`` and ``other``
+(interfaces of this host), ``peer`` (a virtual address), ``class`` (a name in the configuration) and
+``reason``. All of them are names of this host's own configuration or of the agent's source, so no
+other host can make series; and their number is bounded besides.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from ropeway.app.monitor.source import Answer
 
@@ -23,6 +29,8 @@ LABEL_LENGTH_MAX = 64
 """Of names that come from elsewhere, as characters."""
 SERIES_MAX = 4096
 """Of one metric. A router with 250 hosts over 4 links has 1000 of each."""
+BUCKETS_MAX = 16
+"""Of a histogram."""
 REST = "(rest)"
 """The label of packets of no class; no class can have that name."""
 _KBIT_BYTES = 1000 / 8
@@ -35,6 +43,7 @@ COUNTED = {
     "received_bytes": ("receive_bytes", "Bytes received over the link from the peer."),
     "first": ("first_packets", "Packets whose first copy came over the link from the peer."),
     "duplicates": ("duplicate_packets", "Later copies that came over the link from the peer."),
+    "reordered": ("reordered_packets", "Packets that came after one that was sent later."),
 }
 #: What was measured of them: key in the status, name, factor to the base unit, and help.
 MEASURED = (
@@ -48,6 +57,8 @@ MEASURED = (
     ("loss_low", "loss_low_ratio", 1.0, "Lower bound of that loss, with 99 % confidence."),
     ("loss_high", "loss_high_ratio", 1.0, "Upper bound of that loss, with 99 % confidence."),
     ("loss_in", "loss_in_ratio", 1.0, "Share of packets from the peer that were lost lately."),
+    ("burst_in_mean", "burst_in_packets", 1.0, "Mean run of packets from the peer that were lost."),
+    ("burst_in_longest", "burst_in_longest_packets", 1.0, "Longest run lost in the last minutes."),
     (
         "capacity_kbit",
         "capacity_bytes_per_second",
@@ -111,6 +122,21 @@ class Families:
         """Add a value that only grows; its name gets the ending ``_total``."""
         self._add(CounterMetricFamily, name, help_text, value, labels)
 
+    def histogram(
+        self,
+        name: str,
+        help_text: str,
+        buckets: Sequence[Tuple[float, float]],
+        total: float,
+        **labels: object,
+    ) -> None:
+        """Add a count for each upper bound; bounds rise, and end with infinity. And the sum."""
+        family = self._family(HistogramMetricFamily, name, help_text, labels)
+        if family is not None:
+            counts = itertools.accumulate(count for _, count in buckets)
+            summed = [(_bound(bound), n) for (bound, _), n in zip(buckets, counts)]
+            family.add_metric(_values(labels), buckets=summed, sum_value=total)
+
     def __iter__(self) -> Iterator[Metric]:
         return iter(self._families.values())
 
@@ -118,19 +144,31 @@ class Families:
         self, kind: Any, name: str, help_text: str, value: Any, labels: Dict[str, object]
     ) -> None:
         found = number(value)
-        if found is None:
-            return
+        family = None if found is None else self._family(kind, name, help_text, labels)
+        if family is not None:
+            family.add_metric(_values(labels), found)
+
+    def _family(self, kind: Any, name: str, help_text: str, labels: Dict[str, object]) -> Any:
+        """Return the metric that takes a new series with these labels; None if none may."""
         name = "ropeway_" + name
-        # A Python name cannot be `class`.
-        names = [label.rstrip("_") for label in labels]
-        key = tuple(text(one) for one in labels.values())
+        key = tuple(_values(labels))
         seen = self._series.setdefault(name, {})
         if key in seen or len(seen) >= SERIES_MAX:
-            return
+            return None
         seen[key] = None
         if name not in self._families:
+            # A Python name cannot be `class`.
+            names = [label.rstrip("_") for label in labels]
             self._families[name] = kind(name, help_text, labels=names)
-        self._families[name].add_metric(list(key), found)  # type: ignore[attr-defined]
+        return self._families[name]
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if math.isinf(bound) else str(bound)
+
+
+def _values(labels: Mapping[str, object]) -> List[str]:
+    return [text(one) for one in labels.values()]
 
 
 class Totals:
@@ -396,6 +434,30 @@ def _of_peers(families: Families, status: Mapping[str, Any]) -> None:
             peer.get("rescued"),
             peer=host,
         )
+        families.counter(
+            "peer_deadline_misses_avoided",
+            "Packets that the best connection lost or brought 100 ms late, and another in time.",
+            peer.get("misses_avoided"),
+            peer=host,
+        )
+        _skew(families, mapping(peer.get("skew")), host)
+
+
+def _skew(families: Families, skew: Mapping[str, Any], host: object) -> None:
+    bounds, counts, sum_ms = skew.get("bounds_ms"), skew.get("counts"), number(skew.get("sum_ms"))
+    if not isinstance(bounds, list) or not isinstance(counts, list) or sum_ms is None:
+        return
+    known = [one for one in map(number, bounds[:BUCKETS_MAX]) if one is not None]
+    found = [one for one in map(number, counts[: BUCKETS_MAX + 1]) if one is not None]
+    if len(found) != len(known) + 1 or sorted(set(known)) != known or min(found) < 0:
+        return
+    families.histogram(
+        "copy_skew_seconds",
+        "By how much later copies of a packet from the peer come than the first; one in 64.",
+        list(zip([one / 1000 for one in known] + [math.inf], found)),
+        sum_ms / 1000,
+        peer=host,
+    )
 
 
 def _of_classes(families: Families, status: Mapping[str, Any]) -> None:

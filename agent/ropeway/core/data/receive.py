@@ -38,14 +38,17 @@ from ropeway.core.frame.data import (
 from ropeway.core.packet import ipv4, runs
 from ropeway.core.session.replay import ReplayWindow
 from ropeway.core.session.session import Session
+from ropeway.core.strand.arrivals import SAMPLED_ONE_IN
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.tables import Tables
 
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
 _WHOLE = frozenset(bytes((kind,)) for kind in PACKET_TYPES - PARTIAL_TYPES)
 _ALL = frozenset(bytes((kind,)) for kind in PACKET_TYPES)
+#: By type of frame.
+_LANE_OF = tuple(map(lane_of, range(256)))
 #: As :func:`ropeway.core.frame.data.take_apart` returns it.
-Frame = Tuple[bytes, bytes, int, bytes]
+Frame = Tuple[bytes, int, bytes, int, bytes]
 
 
 class ControlSide(Protocol):
@@ -101,9 +104,9 @@ class Receiver:
             frames = take_apart(data, size)
             start = 0
             while start < len(frames):
-                head, index, _, _ = frames[start]
+                head, _, index, _, _ = frames[start]
                 end = start + 1
-                while end < len(frames) and frames[end][0] == head and frames[end][1] == index:
+                while end < len(frames) and frames[end][0] == head and frames[end][2] == index:
                     end += 1
                 session = by_index.get(index) if head[:1] in kinds else None
                 if session is not None:
@@ -147,7 +150,7 @@ class Receiver:
         ad = head[:1]
         strand = self._tables.strands[session.host]
         window, decrypt, nonce = session.window, session.decrypt, NONCE.pack
-        lane = lane_of(head[0])
+        lane = _LANE_OF[head[0]]
         if lane >= 0:
             window = session.lane_windows.get(lane) or ReplayWindow()
             nonce = functools.partial(LANE_NONCE.pack, lane + 1)
@@ -155,7 +158,7 @@ class Receiver:
         packets: List[bytes] = []
         counters: List[int] = []
         duplicates = refused = refused_bytes = 0
-        for _, _, counter, text in frames:
+        for _, sequence, _, counter, text in frames:  # noqa: B007
             known = check(counter)
             if known == 1:
                 duplicates += 1
@@ -175,22 +178,28 @@ class Receiver:
             mark(counter)
             counters.append(counter)
             packets.append(packet)
-        strand.duplicates += duplicates
-        self.duplicates += duplicates
+        if duplicates:
+            strand.duplicates += duplicates
+            self.duplicates += duplicates
         connection = strand.by_way.get(head[1])
         if connection is not None:
-            good = len(frames) - refused
+            count = len(frames)
+            good = count - refused
             traffic = connection.traffic
             traffic.received += good
             # All but the last are of one size.
-            traffic.received_bytes += (
-                good * HEADER_SIZE
-                + (len(frames) - 1) * len(frames[0][3])
-                + len(frames[-1][3])
-                - refused_bytes
-            )
+            size = good * HEADER_SIZE + (count - 1) * len(frames[0][4]) + len(text)
+            traffic.received_bytes += size - refused_bytes
             traffic.duplicates += duplicates
             traffic.first += len(packets)
+            if sequence == traffic.newest + count:
+                traffic.newest = sequence
+            elif good:
+                connection.arrivals.note(frames[0][1], sequence, count, session.local_index, now)
+            # Counters follow each other in a train.
+            behind = counter % SAMPLED_ONE_IN
+            if behind < count and not refused:
+                strand.copies.note((lane, counter - behind), head[1], now)
         if packets:
             self._note_opened(session, strand, now)
         if lane < 0:
@@ -200,7 +209,7 @@ class Receiver:
         if packets:
             session.lane_windows[lane] = window
         if packets or duplicates:
-            top = max(counters, default=-1) if refused else frames[-1][2]
+            top = max(counters, default=-1) if refused else frames[-1][3]
             numbered = list(zip(counters, packets))
             partial, way = head[0] in PARTIAL_TYPES, head[1]
             self._go_on(

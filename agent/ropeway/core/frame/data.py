@@ -107,8 +107,8 @@ class Train(NamedTuple):
         return [whole[start : start + self.size] for start in range(0, len(whole), self.size)]
 
 
-def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
-    """Give (type and way, index, counter, ciphertext and tag) of each frame in ``data``.
+def take_apart(data: bytes, size: int) -> List[Tuple[bytes, int, bytes, int, bytes]]:
+    """Give (type and way, sequence, index, counter, ciphertext and tag) of each frame in ``data``.
 
     All frames are ``size`` bytes long, 1 or more, and the last may be shorter. What is shorter than
     :data:`OVERHEAD` is left out: the last one, or all of them.
@@ -127,4 +127,4 @@ def take_apart(data: bytes, size: int) -> List[Tuple[bytes, bytes, int, bytes]]:
 @functools.lru_cache(maxsize=2048)
 def _layout(size: int) -> struct.Struct:
     """Give what takes a frame of ``size`` bytes apart, :data:`OVERHEAD` or more."""
-    return struct.Struct(f"<2s2x4sQ{size - HEADER_SIZE}s")
+    return struct.Struct(f"<2sH4sQ{size - HEADER_SIZE}s")

@@ -268,7 +268,9 @@ class Dialogue:
         estimate.note_traffic(connection.traffic, now)
         strand = connection.strand
         if strand.is_active(now):
-            strand.rescued.look(strand.connections.values(), now)
+            rescued = strand.rescued
+            if rescued.look(strand.connections.values(), now):
+                strand.copies.look(rescued.best, rescued.best_lost, now)
         self._policies.troubles.note_measured(connection, now)
         self._policies.look(strand, now)
 

@@ -22,6 +22,7 @@ from ropeway.core.link import Role
 from ropeway.core.session.clones import Clones
 from ropeway.core.session.session import Order, PeerSessions, Session
 from ropeway.core.strand.announcement import Announced
+from ropeway.core.strand.arrivals import Arrivals, Copies
 from ropeway.core.strand.connection_parts import (
     Cookie,
     FarReport,
@@ -136,6 +137,7 @@ class SecureConnection(Connection):
     """
 
     __slots__ = (
+        "arrivals",
         "asked_at",
         "candidates",
         "controls_heard",
@@ -180,6 +182,7 @@ class SecureConnection(Connection):
         self.candidates: List[Endpoint] = []
         #: Counts data frames.
         self.sequence = 0
+        self.arrivals = Arrivals(self.traffic)
         #: Which of its control frames are newer than all before.
         self.order = Order()
         #: Control frames with a measurement that were sent, and heard.
@@ -362,6 +365,7 @@ class SecureStrand(Strand[SecureConnection]):
         "by_way",
         "classes",
         "clones",
+        "copies",
         "endpoints",
         "has_names",
         "heard_at",
@@ -402,6 +406,7 @@ class SecureStrand(Strand[SecureConnection]):
         #: By class of traffic, the last one is that of the rest; empty without classes.
         self.classes: Tuple[ClassTable, ...] = ()
         self.rescued = Rescued()
+        self.copies = Copies()
         #: Which of its interfaces fail together; None before the first trouble.
         self.joint: Optional[Joint[RemoteKey]] = None
         #: Whether the other end has said that this host belongs to its network no more.

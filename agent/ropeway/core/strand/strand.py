@@ -28,7 +28,15 @@ RemoteKey = Hashable
 class Traffic:
     """What a connection has carried; the data side counts."""
 
-    __slots__ = ("duplicates", "first", "received", "received_bytes", "sent", "sent_bytes")
+    __slots__ = (
+        "duplicates",
+        "first",
+        "newest",
+        "received",
+        "received_bytes",
+        "sent",
+        "sent_bytes",
+    )
 
     def __init__(self) -> None:
         #: Data frames, and their bytes without IP and UDP headers.
@@ -39,6 +47,8 @@ class Traffic:
         #: Packets whose first copy, or a later one, came over the connection.
         self.first = 0
         self.duplicates = 0
+        #: The sequence of the newest frame that was received; far from all before the first.
+        self.newest = -(1 << 15)
 
 
 class Connection:

@@ -57,9 +57,10 @@ def older() -> dict[str, Any]:
         for key in ("rtt_ms", "queue_ms", "loss", "rate_kbit", "rate_in_kbit"):
             del link[key]
     for peer in found["peers"]:
-        del peer["rescued"], peer["order"]
+        for key in ("rescued", "order", "misses_avoided", "skew"):
+            del peer[key]
         for connection in peer["connections"]:
-            del connection["estimate"]
+            del connection["estimate"], connection["reordered"]
     return found
 
 

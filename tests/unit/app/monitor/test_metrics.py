@@ -66,6 +66,49 @@ def test_classes_and_what_was_rescued_are_there():
     assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") == 17
 
 
+def test_skew_of_copies_is_a_histogram_in_seconds():
+    found = samples(recorded.status())
+    name, peer = "ropeway_copy_skew_seconds", {"peer": "10.0.0.2"}
+    assert value(found, name + "_bucket", le="0.0005", **peer) == 19
+    assert value(found, name + "_bucket", le="0.001", **peer) == 25
+    assert value(found, name + "_bucket", le="+Inf", **peer) == 26
+    assert value(found, name + "_count", **peer) == 26
+    assert value(found, name + "_sum", **peer) == pytest.approx(0.009125)
+    assert value(found, "ropeway_peer_deadline_misses_avoided_total", **peer) == 0
+
+
+@pytest.mark.parametrize(
+    "skew",
+    [
+        None,
+        {"bounds_ms": [1, 2], "counts": [1, 2], "sum_ms": 3},
+        {"bounds_ms": [2, 1], "counts": [1, 2, 3], "sum_ms": 3},
+        {"bounds_ms": [1, 1], "counts": [1, 2, 3], "sum_ms": 3},
+        {"bounds_ms": [1], "counts": [1, -2], "sum_ms": 3},
+        {"bounds_ms": ["1"], "counts": [1, 2], "sum_ms": 3},
+        {"bounds_ms": [1], "counts": [1, float("nan")], "sum_ms": 3},
+        {"bounds_ms": list(range(10**5)), "counts": list(range(10**5 + 1)), "sum_ms": 3},
+    ],
+)
+def test_histogram_that_is_none_is_left_out(skew):
+    status = recorded.status()
+    status["peers"][0]["skew"] = skew
+    found = samples(status)
+    assert len([name for name, _ in found if name == "ropeway_copy_skew_seconds_bucket"]) <= 17
+
+
+def test_runs_of_lost_packets_and_reordering_are_there():
+    status = recorded.status()
+    connection = status["peers"][0]["connections"][0]
+    connection["estimate"].update(burst_in_mean=2.5, burst_in_longest=7)
+    connection["reordered"] = 9
+    found = samples(status)
+    path = {"peer": "10.0.0.2", "link": "eth0"}
+    assert value(found, "ropeway_burst_in_packets", **path) == 2.5
+    assert value(found, "ropeway_burst_in_longest_packets", **path) == 7
+    assert value(found, "ropeway_reordered_packets_total", **path) == 9
+
+
 def test_links_that_fail_together_have_a_share():
     status = recorded.status()
     status["joint"] = [
@@ -116,13 +159,13 @@ def test_every_metric_has_a_help_text_and_the_prefix():
     for family in families:
         assert family.name.startswith("ropeway_"), family.name
         assert family.documentation.endswith("."), family.name
-        assert family.type in ("gauge", "counter"), family.name
+        assert family.type in ("gauge", "counter", "histogram"), family.name
 
 
 def test_labels_are_few_and_known():
     found = samples(recorded.with_classes())
     names = {name for _, labels in found for name, _ in labels}
-    assert names == {"link", "peer", "class", "mode", "reason", "version", "encapsulation"}
+    assert names == {"link", "peer", "class", "mode", "reason", "version", "encapsulation", "le"}
 
 
 def test_hostile_names_stay_values_of_labels():
