@@ -95,3 +95,13 @@ def test_adaptive_sends_one_copy_until_its_link_carries_nothing(stage: Stage) ->
     assert sum(one["out"]["sent_bytes"] for one in figures) < 1.5 * single
     assert verdict.latency_ms is not None
     assert verdict.latency_ms["p50"] <= 30 + ADDED_MS
+
+
+def test_single_loses_at_most_a_few_packets_to_a_black_hole(stage: Stage) -> None:
+    pair = WiredPair(stage, "delay_ms=10,black_hole=4-20", "delay_ms=30")
+    pair.start(classes=[{"name": "all", "mode": "single"}])
+    verdict, figures = pair.stream(STREAM_S)
+    print(verdict)
+    assert figures[0]["out"]["lost"]["black hole"] > 0
+    assert verdict.lost <= 20
+    assert verdict.duplicated == 0
