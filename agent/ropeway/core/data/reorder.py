@@ -21,7 +21,7 @@ from ropeway.core.session.session import Session
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.tables import Tables
-from ropeway.core.timers import NOT_DUE
+from ropeway.core.timers import NOT_DUE, SPARE
 
 #: Bytes that a packet takes beside its own, roughly.
 PACKET_SIZE = 200
@@ -55,7 +55,8 @@ class Lane:
         # The counter that is due.
         self._next = 0
         self._held: Dict[int, _Held] = {}
-        # Counters of what is held, a heap; and the same with the times of arrival, in that order.
+        # Counters of what is held, a heap; and the same with the times of arrival, in that order,
+        # among some that are held no more.
         self._order: List[int] = []
         self._arrivals: Deque[Tuple[float, int]] = deque()
         # How long packets have been coming, without long pauses, and when the last one came.
@@ -140,7 +141,12 @@ class Lane:
         self._held[counter] = held
         self.held_bytes += PACKET_SIZE + len(held.packet)
         heapq.heappush(self._order, counter)
-        self._arrivals.append((now, counter))
+        arrivals = self._arrivals
+        arrivals.append((now, counter))
+        if len(arrivals) > 2 * len(self._held) + SPARE:
+            left = [entry for entry in arrivals if entry[1] in self._held]
+            arrivals.clear()
+            arrivals.extend(left)
 
     def _go_on(self) -> List[Part]:
         """Return what is held and has its turn."""
@@ -160,6 +166,9 @@ class Lane:
         held = self._held.pop(counter)
         self.held_bytes -= PACKET_SIZE + len(held.packet)
         self._next = max(self._next, counter + 1)
+        if not self._held:
+            # The counters of another session may be the same.
+            self._arrivals.clear()
         return held
 
     def _pass_lost(self, hold_s: float) -> List[Part]:

@@ -214,6 +214,39 @@ def test_nothing_is_lost_doubled_or_kept_too_long_whatever_comes(seed):
     assert world.lane.held_bytes == 0
 
 
+def test_nothing_is_kept_of_packets_that_went_on_at_once():
+    """A hostile host sends each two packets the wrong way round, for ever."""
+    world = World()
+    for counter in range(0, 2000, 2):
+        world.come(1, counter + 1, counter)
+    assert world.went == list(range(2000))
+    assert not world.lane._arrivals
+
+
+def test_nothing_is_kept_of_packets_that_went_on_while_a_later_one_waits():
+    world = World()
+    world.come(2, known=(-1,))
+    world.come(1, 5000)
+    for counter in range(2000):
+        world.come(1, counter)
+    assert world.went == list(range(2000))
+    assert len(world.lane._arrivals) < 100
+    world.expire(HOLD_S)
+    assert world.went[-1] == 5000
+
+
+def test_packets_of_a_new_session_wait_though_the_same_counters_waited_before():
+    world = World()
+    world.come(2, 0)
+    world.come(1, 2)
+    world.session = Session(created_at=1.0)
+    world.come(2, 0, now=0.15)
+    world.come(1, 2, now=0.15)
+    world.expire(0.21)
+    assert world.went == [0, 2, 0]
+    assert world.lane.due(HOLD_S) == pytest.approx(0.15 + HOLD_S)
+
+
 def reorder_with(*strands):
     tables = Tables()
     tables.strands.update({strand.host: strand for strand in strands})
