@@ -36,6 +36,7 @@ class Tables(Generic[StrandT]):
         "strands",
         "touched",
         "unsettled",
+        "within_ms",
         "woken",
     )
 
@@ -55,6 +56,8 @@ class Tables(Generic[StrandT]):
         self.released: List[Held] = []
         #: Tells the classes of traffic apart; None where all packets are of one.
         self.classifier: Optional[Classifier] = None
+        #: What packets of each class, and of the rest, may take; empty without classes.
+        self.within_ms: Tuple[float, ...] = ()
         #: What may be lost and has to be sent again: the table of a class, the connections over
         #: which, since when it was sent, in monotonic seconds, and over which connection, None for
         #: any.

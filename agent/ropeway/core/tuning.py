@@ -314,7 +314,7 @@ BURSTS_S = 60.0
 #: Sampled packets of a host that are waited for, and for how long.
 SAMPLED_MAX = 32
 SAMPLE_S = 1.0
-#: A copy that comes so much after the first one was too late.
+#: A copy that comes so much after the first one was too late, if its class does not say otherwise.
 DEADLINE_MS = 100.0
 #: What was sent over some connections only is kept for so long, and so many bytes of each class.
 RECENT_S = 0.3

@@ -436,7 +436,7 @@ def _of_peers(families: Families, status: Mapping[str, Any]) -> None:
         )
         families.counter(
             "peer_deadline_misses_avoided",
-            "Packets that the best connection lost or brought 100 ms late, and another in time.",
+            "Packets that the best connection lost or brought too late, and another in time.",
             peer.get("misses_avoided"),
             peer=host,
         )

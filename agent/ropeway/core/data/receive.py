@@ -199,7 +199,11 @@ class Receiver:
             # Counters follow each other in a train.
             behind = counter % SAMPLED_ONE_IN
             if behind < count and not refused:
-                strand.copies.note((lane, counter - behind), head[1], now)
+                sampled = (lane, counter - behind)
+                is_new = strand.copies.note(sampled, head[1], now)
+                if is_new and self._tables.within_ms and len(packets) == count:
+                    within_ms = self._within_ms(packets[count - 1 - behind])
+                    strand.copies.set_limit(sampled, within_ms)
         if packets:
             self._note_opened(session, strand, now)
         if lane < 0:
@@ -217,6 +221,13 @@ class Receiver:
                 self.reorder.take(strand, lane, session, way, top, numbered, partial, now),
                 now,
             )
+
+    def _within_ms(self, packet: bytes) -> float:
+        """Return what a packet may take by the classes of this host."""
+        classifier, limits = self._tables.classifier, self._tables.within_ms
+        if classifier is None or not ipv4.is_whole(packet):
+            return limits[-1]
+        return limits[classifier.class_of(packet)]
 
     def expire(self, now: float) -> None:
         """Let packets go on that have waited long enough for earlier ones."""

@@ -63,6 +63,8 @@ class Policies:
         self._lanes = (*(next(free, None) if one.hold_ms else None for one in classes), None)
         self._choosers.clear()
         self._tables.repeats.clear()
+        limits = (*(one.within_ms for one in classes), tuning.DEADLINE_MS)
+        self._tables.within_ms = limits if classes else ()
         self._tables.classifier = Classifier([c.match for c in classes]) if classes else None
         for strand in self._tables.strands.values():
             strand.classes = ()

@@ -116,7 +116,7 @@ class Arrivals:
 
 
 class _Sample:
-    __slots__ = ("at", "best_at", "first", "ways", "weight")
+    __slots__ = ("at", "best_at", "first", "ways", "weight", "within_ms")
 
     def __init__(self, at: float, way: int, weight: int) -> None:
         self.at = at
@@ -126,13 +126,14 @@ class _Sample:
         #: So many packets it stands for.
         self.weight = weight
         self.best_at = NEVER
+        self.within_ms = DEADLINE_MS
 
 
 class Copies:
     """The copies of sampled packets of one host: how far apart they arrive, and what that bought.
 
     A deadline miss was avoided if the best connection brought a packet more than
-    :data:`DEADLINE_MS` after another one, or lost it. It cannot have lost more than its losses.
+    its class allows after another one, or lost it. It cannot have lost more than its losses.
     """
 
     __slots__ = (
@@ -160,8 +161,10 @@ class Copies:
         self._missing = 0
         self._lost = 0
 
-    def note(self, packet: Tuple[int, int], way: int, now: float) -> None:
+    def note(self, packet: Tuple[int, int], way: int, now: float) -> bool:
         """Take a copy of a sampled packet, which its lane and counter tell from others.
+
+        Returns whether the packet is waited for since now.
 
         Those of two sessions may be taken for one for a moment: that does not matter here.
         """
@@ -170,12 +173,12 @@ class Copies:
             self._expire(now)
             if len(self._samples) >= SAMPLED_MAX:
                 self._skipped += 1
-                return
+                return False
             weight = SAMPLED_ONE_IN * (1 + self._skipped)
             sample = self._samples[packet] = _Sample(now, way, weight)
             self._skipped = 0
         elif sample.ways >> way & 1:
-            return
+            return False
         else:
             sample.ways |= 1 << way
             skew_ms = 1000 * (now - sample.at)
@@ -183,6 +186,11 @@ class Copies:
             self.sum_ms += skew_ms
         if way == self._best:
             sample.best_at = now
+        return sample.at == now and sample.ways == 1 << way
+
+    def set_limit(self, packet: Tuple[int, int], within_ms: float) -> None:
+        """Take by how much a copy of a packet that is waited for may be later than the first."""
+        self._samples[packet].within_ms = within_ms
 
     def look(self, best: int, lost: int, now: float) -> None:
         """Take which connection is the best one, 0 for none, and what it lost since the last look.
@@ -209,5 +217,5 @@ class Copies:
                 continue
             if sample.best_at == NEVER:
                 self._missing += sample.weight
-            elif sample.best_at > sample.at + DEADLINE_MS / 1000:
+            elif sample.best_at > sample.at + sample.within_ms / 1000:
                 self.avoided += sample.weight

@@ -4,10 +4,13 @@ import random
 
 import pytest
 
+from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from ropeway.core.strand.arrivals import SAMPLED_ONE_IN, SKEW_MS, Arrivals, Bursts, Copies
 from ropeway.core.strand.strand import Traffic
 from ropeway.core.tuning import BURSTS_S, DEADLINE_MS, SAMPLE_S, SAMPLED_MAX
 from tests.emulator.pair import EmulatedPair
+from tests.unit.core import secure_world
+from tests.unit.core.classic_world import udp
 
 OLD, NEW = b"\1\1\1\1", b"\2\2\2\2"
 
@@ -194,6 +197,28 @@ def test_two_nodes_see_what_was_overtaken_and_do_not_take_it_for_lost():
     share = connection["reordered"] / connection["received"]
     print(share, connection["estimate"])
     assert 0.01 < share < 0.06
+
+
+@pytest.mark.parametrize(("within_ms", "is_late"), [(20.0, True), (300.0, False)])
+def test_what_is_too_late_is_what_the_class_says(within_ms, is_late):
+    # The quicker connection brings two thirds, so that the other one is the best.
+    classes = (TrafficClass("all", Match(), Mode.ADAPTIVE, within_ms=within_ms),)
+    pair = EmulatedPair(["delay_ms=20,loss=0.3", "delay_ms=80"])
+    pair.nodes[1]._set_classes(classes, pair._clock)
+    pair.stream(4000, 500, 15, back_kbit=0)
+    (peer,) = pair.status(1)["peers"]
+    assert (peer["misses_avoided"] > 5000) == is_late
+
+
+def test_frame_that_is_no_packet_has_the_usual_limit():
+    world = secure_world.pair()
+    world.run(1)
+    node = world.nodes["b"]
+    node._set_classes((TrafficClass("all", Match(), Mode.ADAPTIVE, within_ms=7.0),), world.now)
+    limits = [
+        node._receiver._within_ms(packet) for packet in (b"", bytes(9), udp("10.0.0.1", "10.0.0.2"))
+    ]
+    assert limits == [DEADLINE_MS, DEADLINE_MS, 7.0]
 
 
 def test_best_connection_that_is_late_or_loses_makes_others_avoid_misses():
