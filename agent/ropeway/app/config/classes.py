@@ -98,7 +98,7 @@ def check_classes(
                 faults.add((*path, key), f"only the mode {owner.value} has this key: remove it")
         held = item.get("hold_ms", DEFAULT_HOLD_MS if mode == Mode.SPREAD.value else 0)
         if mode == Mode.SPREAD.value and held == 0:
-            faults.add((*path, "hold_ms"), "the mode spread needs some: write 10 to 2000")
+            faults.add((*path, "hold_ms"), "the mode spread needs some: write 1 to 2000")
         ordered += held != 0
         if ordered == LANES + 1:
             faults.add(path, f"at most {LANES} classes may have hold_ms or the mode spread")

@@ -102,7 +102,7 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
         ("[{name: a, hold_ms: 1.5}]", "classes[0].hold_ms: write a whole number of milliseconds"),
         (
             "[{name: a, mode: spread, hold_ms: 0}]",
-            "classes[0].hold_ms: the mode spread needs some: write 10 to 2000",
+            "classes[0].hold_ms: the mode spread needs some: write 1 to 2000",
         ),
         (
             f"[{', '.join(f'{{name: a{n}, hold_ms: 5}}' for n in range(9))}]",
