@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Deque, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.session.replay import REPLAY_SKIP
@@ -21,7 +21,7 @@ from ropeway.core.session.session import Session
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.tables import Tables
-from ropeway.core.timers import NOT_DUE, SPARE
+from ropeway.core.timers import NOT_DUE, SPARE, Timers
 
 #: Bytes that a packet takes beside its own, roughly.
 PACKET_SIZE = 200
@@ -41,17 +41,21 @@ class Lane:
         "_active_s",
         "_arrivals",
         "_held",
+        "_index",
         "_last_at",
         "_next",
         "_order",
-        "_session",
+        "_since",
         "_tops",
         "held_bytes",
         "late",
     )
 
     def __init__(self) -> None:
-        self._session: Optional[Session] = None
+        # When the newest session was made that a packet came under, and its index. The session
+        # itself is not kept: its keys have to go when it ends.
+        self._since = NEVER
+        self._index = b""
         # The counter that is due.
         self._next = 0
         self._held: Dict[int, _Held] = {}
@@ -83,11 +87,11 @@ class Lane:
         They came over the connection ``way``, as did a copy of the packet ``top``, the highest.
         """
         out: List[Part] = []
-        if session is not self._session:
-            if self._session is not None and session.created_at < self._session.created_at:
+        if session.created_at != self._since or session.local_index != self._index:
+            if session.created_at < self._since:
                 return [(partial, [packet for _, packet in packets])]
             out += self.release()
-            self._session, self._next = session, 0
+            self._since, self._index, self._next = session.created_at, session.local_index, 0
             self._tops.clear()
         if packets and packets[0][0] - self._next >= REPLAY_SKIP:
             # The sender has skipped what a copy of it may use.
@@ -185,18 +189,21 @@ class Lane:
 class Reorder:
     """The lanes of all strands."""
 
-    __slots__ = ("_held_bytes", "_lanes", "_tables", "_waiting", "due", "max_age_s")
+    __slots__ = ("_held_bytes", "_tables", "_timers", "_waiting", "max_age_s")
 
     def __init__(self, tables: Tables[SecureStrand]) -> None:
         self._tables = tables
-        self._lanes: Dict[SecureStrand, Dict[int, Lane]] = {}
         self._held_bytes = 0
-        # Those that hold packets back.
-        self._waiting: Dict[Tuple[SecureStrand, int], Lane] = {}
+        # Lanes that hold packets back, and when to look at them, or at some that did.
+        self._waiting: Dict[SecureStrand, Dict[int, Lane]] = {}
+        self._timers: Timers[Tuple[SecureStrand, int]] = Timers()
         #: No packet is held back for longer than that, in seconds.
         self.max_age_s = float("inf")
-        #: When :meth:`expire` may have something to do, in monotonic seconds.
-        self.due = NOT_DUE
+
+    @property
+    def due(self) -> float:
+        """When :meth:`expire` may have something to do, in monotonic seconds."""
+        return self._timers.next_at()
 
     def take(
         self,
@@ -210,9 +217,7 @@ class Reorder:
         now: float,
     ) -> List[Part]:
         """Take packets of a lane as :meth:`Lane.take`; return what goes on."""
-        lanes = self._lanes.get(strand)
-        if lanes is None:
-            lanes = self._lanes[strand] = {}
+        lanes: Dict[int, Lane] = strand.lanes
         lane = lanes.get(number)
         if lane is None:
             lane = lanes[number] = Lane()
@@ -220,49 +225,51 @@ class Reorder:
         before = lane.held_bytes
         out = lane.take(session, way, top, packets, partial, hold_s, now)
         if lane.held_bytes:
-            self._waiting[strand, number] = lane
+            self._waiting.setdefault(strand, {})[number] = lane
             held_bytes = self._held_bytes + lane.held_bytes - before
             if sum(one.held_bytes for one in lanes.values()) > self._share(held_bytes):
                 out += lane.release()
             else:
-                self.due = min(self.due, lane.due(hold_s))
-        self._note_held(strand, number, lane, before)
+                self._timers.bring_forward((strand, number), lane.due(hold_s))
+        if lane.held_bytes or before:
+            self._note_held(strand, number, lane, before)
         return out
 
     def _note_held(self, strand: SecureStrand, number: int, lane: Lane, before: int) -> None:
         self._held_bytes += lane.held_bytes - before
-        if not lane.held_bytes:
-            self._waiting.pop((strand, number), None)
+        waiting = self._waiting.get(strand)
+        if waiting and not lane.held_bytes:
+            waiting.pop(number, None)
+            if not waiting:
+                del self._waiting[strand]
 
     def expire(self, now: float) -> Iterable[Tuple[SecureStrand, List[Part]]]:
         """Yield what has waited enough, by strand."""
-        self.due = NOT_DUE
-        for (strand, number), lane in list(self._waiting.items()):
+        for strand, number in self._timers.take(now):
+            lane: Lane = strand.lanes[number]
             before = lane.held_bytes
             if self._tables.strands.get(strand.host) is strand:
                 hold_s = self._hold_s(strand, number)
                 parts = lane.expire(hold_s, now)
-                self.due = min(self.due, lane.due(hold_s))
+                self._timers.set((strand, number), lane.due(hold_s))
             else:
                 lane.release()
                 parts = []
             self._note_held(strand, number, lane, before)
             if parts:
                 yield strand, parts
-        if len(self._lanes) > len(self._tables.strands):
-            known = set(self._tables.strands.values())
-            self._lanes = {one: lanes for one, lanes in self._lanes.items() if one in known}
 
     def drop(self) -> int:
         """Drop all packets that are held back; return how many that were."""
-        dropped = [part for lane in self._waiting.values() for part in lane.release()]
+        waiting = [lane for lanes in self._waiting.values() for lane in lanes.values()]
+        dropped = [part for lane in waiting for part in lane.release()]
         self._waiting.clear()
         self._held_bytes = 0
         return sum(len(packets) for _, packets in dropped)
 
     def of_strand(self, strand: SecureStrand) -> Dict[str, int]:
         """Return how many bytes of a strand are held back, and how many packets came late."""
-        lanes = self._lanes.get(strand, {}).values()
+        lanes = strand.lanes.values()
         return {
             "held_bytes": sum(lane.held_bytes for lane in lanes),
             "late": sum(lane.late for lane in lanes),
@@ -280,8 +287,7 @@ class Reorder:
             return tuning.LANE_BYTES
         if held_bytes > tuning.LANES_BYTES:
             return 0
-        strands = len({strand for strand, _ in self._waiting})
-        return min(tuning.LANE_BYTES, tuning.LANES_BYTES / 2 / strands)
+        return min(tuning.LANE_BYTES, tuning.LANES_BYTES / 2 / len(self._waiting))
 
 
 def _append(parts: List[Part], held: _Held) -> None:

@@ -372,6 +372,7 @@ class SecureStrand(Strand[SecureConnection]):
         "holds_ms",
         "idle_at",
         "joint",
+        "lanes",
         "request",
         "rescued",
         "rollovers",
@@ -402,6 +403,8 @@ class SecureStrand(Strand[SecureConnection]):
         #: For how long at most packets of a lane may be held back here, by lane: the other end's
         #: wish.
         self.holds_ms: Tuple[int, ...] = ()
+        #: What the data side holds back of the lanes that the other end uses, by lane.
+        self.lanes: Dict[int, Any] = {}
         self.rollovers = 0
         #: By class of traffic, the last one is that of the rest; empty without classes.
         self.classes: Tuple[ClassTable, ...] = ()

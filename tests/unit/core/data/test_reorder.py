@@ -1,6 +1,9 @@
 """Packets of a lane go on in the order in which they were sent."""
 
+import gc
 import random
+import weakref
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -16,14 +19,16 @@ HOLD_S = 0.2
 
 
 class Session:
-    def __init__(self, created_at=0.0):
+    def __init__(self, created_at=0.0, local_index=b"abcd"):
         self.created_at = created_at
+        self.local_index = local_index
 
 
 class Strand:
     def __init__(self, host="10.0.0.2", holds_ms=(200,)):
         self.host = host
         self.holds_ms = holds_ms
+        self.lanes = {}
 
 
 class World:
@@ -328,3 +333,46 @@ def test_what_is_too_old_after_a_standstill_is_dropped_and_the_lane_goes_on():
     assert reorder.drop() == 3
     assert reorder.of_strand(strand)["held_bytes"] == 0
     assert reorder.drop() == 0
+
+
+def test_only_lanes_that_are_due_are_looked_at():
+    """Many hosts hold packets back, each with another end of its wait."""
+    strands = [Strand(f"10.0.1.{number}", holds_ms=(2000,) * 8) for number in range(100)]
+    _, reorder = reorder_with(*strands)
+    looked = Counter()
+    for at, strand in enumerate(strands):
+        session = Session()
+        reorder.take(strand, 0, session, 2, -1, [], False, 0.001 * at)
+        reorder.take(strand, 0, session, 1, 9, [(9, b"")], False, 0.001 * at)
+        strand.lanes[0] = Looked(strand.lanes[0], looked)
+    went = 0
+    while reorder.due != NOT_DUE:
+        went += len(list(reorder.expire(reorder.due)))
+    assert went == len(strands)
+    assert looked["expire"] <= 2 * len(strands)
+
+
+class Looked:
+    """A lane that counts how often its parts are used."""
+
+    def __init__(self, lane, counts):
+        self._lane, self._counts = lane, counts
+
+    def __getattr__(self, name):
+        self._counts[name] += 1
+        return getattr(self._lane, name)
+
+
+def test_nothing_is_kept_of_a_host_that_was_removed_nor_of_a_session_that_ended():
+    strand, session = Strand(), Session()
+    tables, reorder = reorder_with(strand)
+    reorder.take(strand, 0, session, 1, 0, [(0, b"")], False, 0.0)
+    left = weakref.ref(session)
+    del session
+    gc.collect()
+    assert left() is None
+    tables.strands.clear()
+    gone = weakref.ref(strand)
+    del strand
+    gc.collect()
+    assert gone() is None
