@@ -1,5 +1,7 @@
 """Copies over links that fail at different times, where two of three links share a mast."""
 
+import pytest
+
 from ropeway.core.explain import Question
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from ropeway.core.strand import policy
@@ -35,10 +37,10 @@ def shares(pair, node=0):
 
 def test_two_copies_go_over_links_that_fail_at_different_times(monkeypatch):
     pair = three_links(0.5, copies=2)
-    first = pair.stream(400, 500, 90)
+    first = pair.stream(100, 250, 90)
     lost, changes, before = 0, 0, chosen(pair)
     for _ in range(12):
-        lost += pair.stream(400, 500, 10).lost
+        lost += pair.stream(100, 250, 10).lost
         changes += chosen(pair) != before
         before = chosen(pair)
         assert before != {2, 3}, "both on one mast"
@@ -50,25 +52,27 @@ def test_two_copies_go_over_links_that_fail_at_different_times(monkeypatch):
 
     monkeypatch.setattr(policy, "_joint_ms", lambda together: 0.0)
     by_cost = three_links(0.5, copies=2)
-    by_cost.stream(400, 500, 90)
-    assert by_cost.stream(400, 500, 60).lost > 0
+    by_cost.stream(100, 250, 90)
+    assert by_cost.stream(100, 250, 60).lost > 0
 
 
-def test_other_end_learns_it_of_the_same_links():
+@pytest.fixture(scope="module")
+def learnt():
+    """A pair that has been through several outages."""
     pair = three_links(0.5, copies=2)
-    pair.stream(400, 500, 120)
-    (one,) = pair.status(1)["peers"]
+    pair.stream(100, 250, 120)
+    return pair
+
+
+def test_other_end_learns_it_of_the_same_links(learnt):
+    (one,) = learnt.status(1)["peers"]
     remotes = {tuple(one["remotes"]): one["together"] for one in one["joint"]}
     assert remotes[2, 3] > 0.7
     assert remotes[2, 4] < 0.3
 
 
-def test_explain_says_with_which_link_one_fails():
-    pair = three_links(0.5, copies=2)
-    pair.stream(400, 500, 120)
-    pair.start(400, 500, 1)
-    pair.run(0.5)
-    answer = pair.nodes[0].explain(Question(B), pair._clock)
+def test_explain_says_with_which_link_one_fails(learnt):
+    answer = learnt.nodes[0].explain(Question(B), learnt._clock)
     (spare,) = (one for one in answer["links"] if not one["carries"])
     assert spare["index"] in (2, 3)
     assert "% of its troubles with eth" in spare["why"]
@@ -76,11 +80,11 @@ def test_explain_says_with_which_link_one_fails():
 
 def test_adaptive_class_goes_to_a_link_that_fails_at_other_times():
     pair = three_links(0.5, Mode.ADAPTIVE)
-    pair.stream(400, 500, 60)
+    pair.stream(100, 250, 60)
     assert shares(pair)[2, 3] > 0.9
     # By cost alone it would be the other one on the mast, which is quicker.
     for outage_s in (112, 129, 146):
-        pair.stream(400, 500, outage_s + 1.5 - pair.now)
+        pair.stream(100, 250, outage_s + 1.5 - pair.now)
         print(outage_s, chosen(pair))
         assert chosen(pair) == {4}
 
@@ -99,7 +103,7 @@ def test_recorded_links_of_two_operators_are_told_from_two_of_one():
             ["trace=lte-verizon", f"trace={other}"],
             classes=(TrafficClass("all", Match(), Mode.REDUNDANT),),
         )
-        pair.stream(2000, 500, 150)
+        pair.stream(2000, 1250, 150)
         found[other] = pair.status()["joint"][0]["together"]
     print(found)
     assert found["lte-tmobile"] < 0.3

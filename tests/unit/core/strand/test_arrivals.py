@@ -177,7 +177,7 @@ def test_miss_was_avoided_where_the_best_connection_is_too_late_or_loses():
 
 def test_two_nodes_see_runs_and_skew_of_what_they_get():
     pair = EmulatedPair(["delay_ms=20,loss=0.05,burst=4", "delay_ms=50"])
-    flow = pair.stream(4000, 500, 30, back_kbit=0)
+    flow = pair.stream(4000, 500, 10, back_kbit=0)
     (peer,) = pair.status(1)["peers"]
     lossy, whole = (one["estimate"] for one in sorted(peer["connections"], key=lambda c: c["link"]))
     print(lossy, peer["skew"], peer["misses_avoided"])
@@ -192,7 +192,7 @@ def test_two_nodes_see_runs_and_skew_of_what_they_get():
 
 def test_two_nodes_see_what_was_overtaken_and_do_not_take_it_for_lost():
     pair = EmulatedPair(["delay_ms=20,reorder=0.02,reorder_ms=8"])
-    pair.stream(4000, 500, 20, back_kbit=0)
+    pair.stream(4000, 500, 8, back_kbit=0)
     (connection,) = pair.status(1)["peers"][0]["connections"]
     share = connection["reordered"] / connection["received"]
     print(share, connection["estimate"])
@@ -205,9 +205,9 @@ def test_what_is_too_late_is_what_the_class_says(within_ms, is_late):
     classes = (TrafficClass("all", Match(), Mode.ADAPTIVE, within_ms=within_ms),)
     pair = EmulatedPair(["delay_ms=20,loss=0.3", "delay_ms=80"])
     pair.nodes[1]._set_classes(classes, pair._clock)
-    pair.stream(4000, 500, 15, back_kbit=0)
+    pair.stream(4000, 500, 8, back_kbit=0)
     (peer,) = pair.status(1)["peers"]
-    assert (peer["misses_avoided"] > 5000) == is_late
+    assert (peer["misses_avoided"] > 3000) == is_late
 
 
 def test_frame_that_is_no_packet_has_the_usual_limit():
@@ -223,7 +223,7 @@ def test_frame_that_is_no_packet_has_the_usual_limit():
 
 def test_best_connection_that_is_late_or_loses_makes_others_avoid_misses():
     pair = EmulatedPair(["delay_ms=20,loss=0.2", "delay_ms=200"])
-    flow = pair.stream(4000, 500, 30, back_kbit=0)
+    flow = pair.stream(4000, 500, 10, back_kbit=0)
     (peer,) = pair.status(1)["peers"]
     lost = 0.2 * len(flow.sent_at)
     print(peer["misses_avoided"], lost)
