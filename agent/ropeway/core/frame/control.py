@@ -112,8 +112,8 @@ class Control:
     #: None where the sender says nothing of that.
     measured: Optional[Measured] = None
     #: For how long at most the receiver holds packets back for one before them, by lane from 0, 0
-    #: to :data:`HOLD_MAX_MS`; a lane that is not named has 0. None where the sender of this frame
-    #: takes no frames of lanes, or does not say.
+    #: to :data:`HOLD_MAX_MS`; the receiver chooses for a lane that is not named. None where the
+    #: sender of this frame takes no frames of lanes, or does not say.
     holds_ms: Optional[Tuple[int, ...]] = None
 
 

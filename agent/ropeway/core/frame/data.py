@@ -20,7 +20,7 @@ sent. It has a counter of its own, so that a gap in it is a packet of this class
 the type, and in the nonce.
 
 Bytes 1 to 3 are the only ones in which the copies of a packet differ. Nothing seals them, so they
-serve statistics and nothing else.
+serve statistics and the order of packets in a lane, and nothing else.
 """
 
 from __future__ import annotations
