@@ -338,6 +338,27 @@ def test_traffic_has_the_classes_of_the_inventory(
     assert "classes" not in configuration(tmp_path, "vm2")
 
 
+def test_outer_headers_carry_the_dscp_where_the_inventory_says_so(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    inventory["vm0"]["ropeway_copy_dscp"] = True
+    inventory["vm1"]["ropeway_copy_dscp"] = None
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "other", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
+         "copy_dscp": False},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    done = check_config(tmp_path / "vm0.ropeway.yaml")
+    assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["copy_dscp"] is True
+    assert configuration(tmp_path, "vm0", "lab")["copy_dscp"] is True
+    # An agent of before this key takes what names it not.
+    assert "copy_dscp" not in configuration(tmp_path, "vm0", "other")
+    assert "copy_dscp" not in configuration(tmp_path, "vm1")
+    assert "copy_dscp" not in configuration(tmp_path, "vm2")
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 
 import pytest
 
+from ropeway.core.frame.data import PACKET_TYPES
 from tests.system.bed.agents import DEVICE
 from tests.system.bed.puppet import udp
-from tests.system.bed.stage import Pair
+from tests.system.bed.stage import Pair, Stage, TwoFamilies
 from tests.system.bed.topology import until
 from tests.system.bed.traffic import Datagram, Device, assert_whole, both_ways, drain, ping
 
@@ -29,6 +31,54 @@ def inner_bytes_in_clear(frames: list[bytes], pair: Pair, marker: bytes) -> list
     ends = [socket.inet_aton(address) for address in (pair.a_address, pair.b_address)]
     telltales = (marker, ends[0] + ends[1], ends[1] + ends[0])
     return [frame for frame in frames if any(telltale in frame for telltale in telltales)]
+
+
+def marks_of(frames: list[bytes], pair: Pair) -> dict[str, set[int]]:
+    """Return the DS fields of the outer headers that host a sends with packets, by its address."""
+    found: dict[str, set[int]] = {port.ip: set() for port in pair.a.ports.values()}
+    for frame in frames:
+        ipv6 = frame[12:14] == b"\x86\xdd"
+        family, addresses, size = (
+            (socket.AF_INET6, frame[22:38], 54) if ipv6 else (socket.AF_INET, frame[26:30], 34)
+        )
+        protocol = frame[20 if ipv6 else 23]
+        if protocol != socket.IPPROTO_UDP or frame[size + 8] not in PACKET_TYPES:
+            continue
+        field = (frame[14] << 4 | frame[15] >> 4) & 0xFF if ipv6 else frame[15]
+        source = socket.inet_ntop(family, addresses)
+        if source in found:
+            found[source].add(field)
+    return found
+
+
+@pytest.mark.parametrize("offloads", [[], ["udp_segment"]], ids=["trains", "frame by frame"])
+def test_outer_headers_have_the_dscp_of_the_packets_where_it_is_asked_for(
+    stage: Stage, offloads: list[str]
+) -> None:
+    pair = TwoFamilies(stage)
+    a, _ = pair.start(offload={"disable": offloads})
+    with pair.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.connect((pair.b_address, PORT))
+        for copied in (False, True):
+            if copied:
+                a.config["copy_dscp"] = True
+                assert a.reload().returncode == 0
+            for dscp in (46, 34):
+                # The second lowest bit says that the sender knows ECN.
+                out.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2 | 2)
+                taps = [pair.topology.capture(lan) for lan in pair.a.ports]
+                for _ in range(SENT):
+                    with contextlib.suppress(ConnectionRefusedError):
+                        out.send(bytes(1000))
+                assert ping(pair.a, pair.b_address, count=5, interval_s=0.01).lost == 0
+                frames = [frame for tap in taps for frame in drain(tap)]
+                for tap in taps:
+                    tap.close()
+                # The pings have none.
+                expected = {0, dscp << 2} if copied else {0}
+                assert marks_of(frames, pair) == {
+                    port.ip: expected for port in pair.a.ports.values()
+                }
 
 
 def test_no_inner_byte_crosses_a_lan_in_clear_on_secure(each_pair: Pair) -> None:

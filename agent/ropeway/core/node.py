@@ -73,6 +73,7 @@ class SecureNode:
         )
         self._classed: Optional[ClassedSender] = None
         self._set_classes(settings.classes, now)
+        self._sender.copy_dscp(settings.copy_dscp)
         self._receiver = Receiver(self.tables, self.router, self._peers)
         # These are the parts' own, so that no call is added for each batch.
         self.take_packets = self.router.take_packets
@@ -210,6 +211,7 @@ class SecureNode:
             private_key=before.private_key,
             peers=before.peers,
             classes=before.classes,
+            copy_dscp=before.copy_dscp,
         )
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
@@ -218,6 +220,7 @@ class SecureNode:
         self._peers.members.set_peers(settings.peers, now)
         self.settings = settings
         self._set_classes(settings.classes, now)
+        self._sender.copy_dscp(settings.copy_dscp)
         if settings.private_key != before.private_key:
             self._peers.handshakes.set_identity(identity)
             self._peers.sessions.request_everywhere(now)

@@ -78,3 +78,5 @@ class SecureSettings(Settings):
     rollover_s: float = 120.0
     #: The classes of traffic in the order in which they match.
     classes: Tuple[TrafficClass, ...] = ()
+    #: Whether outer headers carry the DSCP of the packets in them.
+    copy_dscp: bool = False

@@ -48,7 +48,21 @@ SEGMENT_SIZE = struct.Struct("=H")
 GRO_SIZE = struct.Struct("=i")
 GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
 
+#   The value of IP_TOS and of IPV6_TCLASS as ancillary data is an int: the whole DS field.
+DS_FIELD = struct.Struct("=i")
+
 UDP_FEATURES = ("udp_segment", "udp_gro")
+
+Ancillary = Tuple[Tuple[int, int, bytes], ...]
+
+
+def _marks(level: int, option: int) -> Tuple[Ancillary, ...]:
+    """Return what sets the DS field of a datagram, by its value; 0 is what it has anyway."""
+    return ((), *(((level, option, DS_FIELD.pack(field)),) for field in range(1, 256)))
+
+
+_MARKS = _marks(socket.IPPROTO_IP, socket.IP_TOS)
+_MARKS_IPV6 = _marks(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
 
 # Tuning
 # Where the kernel refused a train, so many go frame by frame before another is tried: what was in
@@ -263,6 +277,7 @@ class UdpSocket(Receiver):
     ) -> None:
         super().__init__(index, name, address, port, descriptor, features)
         self._buffer = SendBuffer(self._socket)
+        self._marks = _MARKS_IPV6 if self._ipv6 else _MARKS
         self._segments = self.features["udp_segment"] == ON
         # How many trains are yet to go apart where one was refused, by endpoint.
         self._apart: Dict[Endpoint, int] = {}
@@ -285,7 +300,7 @@ class UdpSocket(Receiver):
         link with too much to carry would be taken for a dead one.
         """
         refused: Dict[str, int] = {}
-        buffer, sendmsg = self._buffer, self._socket.sendmsg
+        buffer, sendmsg, marks = self._buffer, self._socket.sendmsg, self._marks
         if buffer.measures:
             buffer.before_batch()
         whole = self._segments and buffer.holds_trains
@@ -294,7 +309,7 @@ class UdpSocket(Receiver):
         room = buffer.room - first_frames
         sent = datagrams = 0
         for train in trains:
-            size, count, parts = train
+            size, count, parts, ds_field = train
             taken = size if count == 1 else (size + FRAME_BYTES) * count
             room -= taken
             if room < 0:
@@ -305,11 +320,11 @@ class UdpSocket(Receiver):
                     continue
             try:
                 if count == 1:
-                    sent += sendmsg(parts, (), 0, endpoint)
+                    sent += sendmsg(parts, marks[ds_field], 0, endpoint)
                     datagrams += 1
                 elif whole and not (self._apart and self._goes_apart(endpoint)):
-                    cut = SEGMENT_SIZE.pack(size)
-                    sent += sendmsg(parts, ((socket.IPPROTO_UDP, UDP_SEGMENT, cut),), 0, endpoint)
+                    cut = (socket.IPPROTO_UDP, UDP_SEGMENT, SEGMENT_SIZE.pack(size))
+                    sent += sendmsg(parts, (cut, *marks[ds_field]), 0, endpoint)
                     datagrams += count
                     if self._apart:
                         self._note_whole(endpoint)
@@ -347,14 +362,15 @@ class UdpSocket(Receiver):
             self._stop_segmenting(endpoint, error, "though each frame goes by itself")
 
     def _send_apart(self, endpoint: Endpoint, train: Train, refused: Dict[str, int]) -> None:
-        sendto, takes = self._socket.sendto, self._buffer.takes
+        sendmsg, takes = self._socket.sendmsg, self._buffer.takes
+        mark = self._marks[train.ds_field]
         sent = datagrams = 0
         for number, frame in enumerate(train.frames()):
             if not takes(len(frame)):
                 count_no_room(refused, train.count - number)
                 break
             try:
-                sent += sendto(frame, endpoint)
+                sent += sendmsg((frame,), mark, 0, endpoint)
                 datagrams += 1
             except BlockingIOError as error:
                 count_refused(refused, error, train.count - number)

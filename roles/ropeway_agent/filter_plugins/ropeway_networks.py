@@ -123,6 +123,7 @@ def networks(
             "cpu_latency_us": main["cpu_latency_us"],
             "links": {},
             "classes": [],
+            "copy_dscp": main["copy_dscp"],
             "expected_peers": [],
             "expected_links": [],
             **given,

@@ -18,6 +18,7 @@ from ropeway.kernel.buffers import FRAME_BYTES, GROWTH
 from tests.unit.kernel.fake_buffer import Unmeasured
 
 ANSWER_LIMIT_S = 5.0
+IP_RECVTOS = 13  # include/uapi/linux/in.h
 LOOPBACK = socket.if_nametoindex("lo")
 OFFLOADS = frozenset(udp.UDP_FEATURES)
 
@@ -180,6 +181,33 @@ def test_a_train_arrives_as_the_frames_that_it_is_made_of(link, far):
     assert link.send_batch(far.getsockname()[:2], trains) == {}
     expected = [b"head", b"tail", b"full", b"half", b"end", b"whole"]
     assert [far.recvfrom(100)[0] for _ in expected] == expected
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("wanted", [set(), OFFLOADS])
+def test_each_frame_of_a_train_has_the_ds_field_that_the_train_names(address, wanted):
+    link = opened(address, wanted)
+    far = beside(link)
+    level, option = socket.IPPROTO_IP, IP_RECVTOS
+    if ":" in address:
+        level, option = socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS
+    far.setsockopt(level, option, 1)
+    trains = [
+        Train(4, 1, [b"lone"], 0xB8),
+        Train(4, 3, [b"full", b"half", b"end"], 0x20),
+        Train(5, 1, [b"plain"]),
+        Train(4, 2, [b"flat", b"low"]),
+    ]
+    assert link.send_batch(far.getsockname()[:2], trains) == {}
+    seen = []
+    for _ in range(7):
+        frame, ancillary, _, _ = far.recvmsg(100, 100)
+        ((_, _, value),) = ancillary
+        seen.append((frame, value[0]))
+    link.close()
+    far.close()
+    marked = [(b"lone", 0xB8), (b"full", 0x20), (b"half", 0x20), (b"end", 0x20)]
+    assert seen == [*marked, (b"plain", 0), (b"flat", 0), (b"low", 0)]
 
 
 def test_features_say_what_the_kernel_gave(fast):
@@ -354,11 +382,6 @@ class Failing:
         self._next()
         return sum(map(len, parts))
 
-    def sendto(self, frame, endpoint):
-        self.calls.append((frame, ()))
-        self._next()
-        return len(frame)
-
     def getsockopt(self, *which):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
@@ -368,6 +391,7 @@ def socket_over(channel, ipv6=False):
     made._socket, made._ipv6, made._buffer = channel, ipv6, Unmeasured()
     made.features, made._segments = {"udp_segment": "on", "udp_gro": "on"}, True
     made._apart = {}
+    made._marks = udp._MARKS_IPV6 if ipv6 else udp._MARKS
     made.meter, made._headers = meter.Meter(lambda: None), 48 if ipv6 else 28
     return made
 

@@ -126,6 +126,8 @@ class Config:
     """By interface name or shell pattern, in the order of the file; secure only."""
     classes: Tuple[TrafficClass, ...] = ()
     """In the order in which they match."""
+    copy_dscp: bool = False
+    """Whether the outer headers carry the DSCP of the packets in them."""
     costs: Tuple[Tuple[str, int], ...] = ()
     """What links weigh where not all carry a packet, 0 to 1000, by name or pattern."""
     port: int = DEFAULT_PORT
@@ -186,6 +188,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "budgets": "links",
         "costs": "links",
         "classes": "classes",
+        "copy_dscp": "copy_dscp",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",

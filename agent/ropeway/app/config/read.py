@@ -137,6 +137,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         ),
         costs=tuple((name, int(link["cost"])) for name, link in links.items() if "cost" in link),
         classes=classes_of(data.get("classes", [])),
+        copy_dscp=data.get("copy_dscp", False),
         port=port_of(data),
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
         private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),

@@ -122,6 +122,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,
         classes=config.classes,
+        copy_dscp=config.copy_dscp,
     )
 
 

@@ -21,6 +21,8 @@ from ropeway.core.packet import ipv4
 from ropeway.core.strand.secure import Sealed, SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
+#: The bits of the DS field that are the DSCP (RFC 2474, section 3).
+DSCP_MASK = 0xFC
 #: Makes a train without the steps of its constructor.
 _train = functools.partial(tuple.__new__, Train)
 
@@ -28,10 +30,19 @@ _train = functools.partial(tuple.__new__, Train)
 class Sender:
     """Seals packets, and keeps the trains of all connections until they are taken."""
 
-    __slots__ = ("_tables",)
+    __slots__ = ("_ds_mask", "_tables")
 
     def __init__(self, tables: Tables[SecureStrand]) -> None:
         self._tables = tables
+        self._ds_mask = 0
+
+    def copy_dscp(self, copied: bool) -> None:
+        """Have outer headers carry the DSCP of the packets in them, or 0.
+
+        The uniform model of RFC 2983, section 3.1, on the way in. The ECN bits stay 0: a router on
+        the way may set them only if the receiver carries that inwards (RFC 6040, section 4.1).
+        """
+        self._ds_mask = DSCP_MASK if copied else 0
 
     def send_over(
         self,
@@ -57,7 +68,8 @@ class Sender:
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
         first, texts = session.seal_run(ad, run)
-        sealed = Sealed(kind, session.remote_index, first, texts)
+        ds_field = run[0][1] & self._ds_mask
+        sealed = Sealed(kind, session.remote_index, first, texts, ds_field)
         self.put(connections, *sealed)
         return sealed
 
@@ -75,7 +87,7 @@ class Sender:
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
         first, texts = session.seal_lane(bytes((kind,)), lane, run)
-        return Sealed(kind, session.remote_index, first, texts)
+        return Sealed(kind, session.remote_index, first, texts, run[0][1] & self._ds_mask)
 
     def _note_sent(self, strand: SecureStrand, now: float) -> None:
         if now >= strand.idle_at:
@@ -89,6 +101,7 @@ class Sender:
         index: bytes,
         first: int,
         texts: List[bytes],
+        ds_field: int,
     ) -> None:
         """Put a copy of sealed packets into the outbox of each connection; see :class:`Sealed`."""
         count = len(texts)
@@ -109,7 +122,7 @@ class Sender:
             traffic = connection.traffic
             traffic.sent += count
             traffic.sent_bytes += total
-            outbox.append(_train((size, count, parts)))
+            outbox.append(_train((size, count, parts, ds_field)))
 
     def take_trains(self) -> Dict[Tuple[Hashable, Hashable], List[Train]]:
         """Return what has to be sent: (socket's key, endpoint) -> trains of frames, in order."""

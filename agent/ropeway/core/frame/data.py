@@ -98,6 +98,8 @@ class Train(NamedTuple):
     count: int  # type: ignore[assignment]  # takes the place of tuple.count
     #: The frames one after the other, each in one part or two, none sharing a part with another.
     parts: List[bytes]
+    #: The DS field of the outer headers with ECN bits of 0 (RFC 2474, RFC 3168), 0 to 252.
+    ds_field: int = 0
 
     def frames(self) -> List[bytes]:
         """Give the frames apart."""

@@ -108,6 +108,7 @@ def is_next_fragment(packet: bytes, before: bytes) -> bool:
     """Say whether ``packet`` is a further fragment of what ``before``, a whole one, is one of."""
     return (
         goes_on(before)
+        and packet[1] == before[1]
         and (packet[6] << 8 | packet[7]) & _OFFSET_MASK != 0
         and packet[4:6] == before[4:6]
         and packet[8:10] == before[8:10]

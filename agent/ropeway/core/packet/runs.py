@@ -18,10 +18,11 @@ def cut(
 ) -> Iterator[Sequence[bytes]]:
     """Yield the packets in runs that can be handled as one; what is not IPv4 is dropped.
 
-    The packets of a run agree in addresses, size, protocol, time to live, flags and offset;
-    only the last may be shorter. A run fits into one train. Fragments of one packet stay
-    together, so that its end, if it is small, does not go ahead of the rest where they wait:
-    who puts them together gives up those that come too far apart.
+    The packets of a run agree in addresses, size, protocol, DS field, time to live, flags and
+    offset; only the last may be shorter, and further fragments may differ in flags and offset. A
+    run fits into one train. Fragments of one packet stay together, so that its end, if it is small,
+    does not go ahead of the rest where they wait: who puts them together gives up those that come
+    too far apart.
 
     What is dropped is counted in ``dropped`` for ``reason``, or as IPv6 if it comes from the device
     (``reason`` is :data:`Drop.NOT_IPV4`) and is that.
@@ -60,7 +61,7 @@ def cut(
             )
             and packet[12:20] == addresses
             and packet[6:10] == fragment
-            and packet[0] == head[0]
+            and packet[:2] == head[:2]
         ):
             run.append(packet)
             room = 0

@@ -63,6 +63,8 @@ class Sealed(NamedTuple):
     #: The counter of the first; the others follow.
     first: int
     texts: List[bytes]
+    #: The DS field of the outer headers; see :class:`ropeway.core.frame.data.Train`.
+    ds_field: int = 0
 
 
 class Recent(NamedTuple):

@@ -157,6 +157,34 @@ def test_latency_that_fits(
     assert problems(inventory) == []
 
 
+@pytest.mark.parametrize("copied", [None, True, False, "yes", "false"])
+def test_dscp_may_be_copied_on_secure_networks(
+    inventory: Inventory, problems: Callable[..., List[str]], copied: Any
+) -> None:
+    inventory["vm0"]["ropeway_copy_dscp"] = copied
+    inventory.extra_network(copy_dscp=copied)
+    assert problems(inventory) == []
+
+
+def test_dscp_is_not_copied_on_classic_networks(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    inventory.everywhere(ropeway_encapsulation="classic")
+    inventory["vm1"]["ropeway_copy_dscp"] = False
+    assert problems(inventory) == []
+    inventory["vm0"]["ropeway_copy_dscp"] = True
+    only = ["vm0", "ropeway_copy_dscp is only for secure networks"]
+    assert_one_sentence(problems(inventory), only)
+
+
+@pytest.mark.parametrize("copied", ["ef", 46, [True], {}, ""])
+def test_dscp_is_copied_or_not(
+    inventory: Inventory, problems: Callable[..., List[str]], copied: Any
+) -> None:
+    inventory["vm0"]["ropeway_copy_dscp"] = copied
+    assert_one_sentence(problems(inventory), ["vm0", "ropeway_copy_dscp", "use true or false"])
+
+
 @pytest.mark.parametrize("max_age_s", [None, 0, 0.1, 1, "1.5", 60])
 @pytest.mark.parametrize("encapsulation", ["secure", "classic"])
 def test_bound_of_ages_that_fits(

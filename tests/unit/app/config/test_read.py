@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from ropeway.app import errors
 from ropeway.app.config import lines, model, names, on_host, read, reading, schema
+from ropeway.app.engine import reload
 from ropeway.app.store import keys
 from ropeway.core.classic.node import ClassicNode
 from ropeway.core.node import SecureNode
@@ -179,8 +180,8 @@ def test_not_a_configuration_at_all(text, error):
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
                    " network, address, router, forward, device, interfaces, links, classes, port,"
-                   " private_key_file, rollover_s, max_age_s, cpu_latency_us, offload, peers,"
-                   " control"),
+                   " private_key_file, rollover_s, copy_dscp, max_age_s, cpu_latency_us, offload,"
+                   " peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
                                    f" for no bound, not {number}")
           for number in (0.09, 60.1, -1, "true")),
@@ -193,6 +194,8 @@ def test_not_a_configuration_at_all(text, error):
         ("cpu_latency_us: true", "4: cpu_latency_us: write a number of microseconds from 0 to"
                                  " 1000000, or null, not true"),
         ("forward: 1", "4: forward: write true or false, not 1"),
+        ("copy_dscp: true",
+         "4: copy_dscp: only the encapsulation secure has this setting: remove it"),
         ("device: {mtu: 575}",
          "4: device.mtu: write auto or a number of bytes from 576 to 65535, not 575"),
         ("device: {mtu: 65536}",
@@ -812,6 +815,14 @@ class TestHost:
     def test_another_host_is_not_asked(self, check):
         check("device: {name: eth0}")
         assert read.read(str(self.path), with_keys=False).device_name == "eth0"
+
+
+def test_dscp_is_copied_only_if_asked_for_and_a_reload_changes_it():
+    plain = read.parse(SECURE.encode(), "f")
+    copied = read.parse((SECURE + "copy_dscp: true\n").encode(), "f")
+    assert (plain.copy_dscp, copied.copy_dscp) == (False, True)
+    assert model.what_differs(plain, copied) == ["copy_dscp"]
+    assert "copy_dscp" in reload.APPLIED_LIVE
 
 
 def test_what_differs_is_named_as_in_the_file():

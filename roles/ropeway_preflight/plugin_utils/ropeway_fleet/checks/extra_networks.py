@@ -20,7 +20,13 @@ from ..values import is_list, whole_number
 from ..wording import listing, shown
 from .classes import class_problems
 from .links import link_problems
-from .settings import cpu_latency_problems, device_problems, is_secure, max_age_problems
+from .settings import (
+    copy_dscp_problems,
+    cpu_latency_problems,
+    device_problems,
+    is_secure,
+    max_age_problems,
+)
 from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
 
 # Part of the names of files, of units and, by default, of the device.
@@ -28,7 +34,7 @@ NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
-    *("cpu_latency_us", "links", "classes"),
+    *("cpu_latency_us", "links", "classes", "copy_dscp"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
@@ -105,6 +111,9 @@ def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
     yield from max_age_problems(where, "its max_age_s", item.get("max_age_s"))
     yield from link_problems(where, "its links", item.get("links"), encapsulation == "secure")
     yield from class_problems(where, "its classes", item.get("classes"), encapsulation == "secure")
+    yield from copy_dscp_problems(
+        where, "its copy_dscp", item.get("copy_dscp"), encapsulation == "secure"
+    )
 
 
 def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from .reachability import (
 from .reading import read_variables
 from .role_options import option_problems
 from .settings import (
+    copy_dscp_problems,
     cpu_latency_problems,
     device_problems,
     is_secure,
@@ -93,6 +94,9 @@ def _value_problems(
         )
         yield from class_problems(
             name, "ropeway_classes", read[name].get("ropeway_classes"), is_secure(read[name])
+        )
+        yield from copy_dscp_problems(
+            name, "ropeway_copy_dscp", read[name].get("ropeway_copy_dscp"), is_secure(read[name])
         )
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])

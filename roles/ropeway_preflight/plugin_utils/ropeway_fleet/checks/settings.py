@@ -21,6 +21,9 @@ MAX_AGE_MAX_S = 60.0
 CPU_LATENCY_RANGE_US = range(1_000_001)
 OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 PSK_BYTES = 32
+# What Ansible takes for a boolean, in lower case.
+TRUE_WORDS = ("true", "yes", "on", "1")
+FALSE_WORDS = ("false", "no", "off", "0")
 # The names that the agent accepts (app/config/names.py): RFC 1123 labels, the last of which begins
 # with a letter.
 _LABEL_END = r"(?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -112,6 +115,17 @@ def max_age_problems(where: str, key: str, raw: Any) -> Iterator[str]:
             f"{where}: {key} {raw!r} is not valid: use seconds from {MAX_AGE_MIN_S:g} to "
             f"{MAX_AGE_MAX_S:g} without a unit, or 0 for no limit."
         )
+
+
+def copy_dscp_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
+    """Yield the problems of ``raw``, whether outer headers carry a DSCP: ``secure`` ones only."""
+    word = str(raw).lower()
+    if raw is None or word in FALSE_WORDS:
+        return
+    if word not in TRUE_WORDS:
+        yield f"{where}: {key} {shown(raw)} is not valid: use true or false."
+    elif not secure:
+        yield f"{where}: {key} is only for secure networks: remove it."
 
 
 def cpu_latency_problems(where: str, key: str, raw: Any) -> Iterator[str]:

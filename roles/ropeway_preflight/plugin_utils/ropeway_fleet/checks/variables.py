@@ -16,6 +16,7 @@ INVENTORY_VARIABLES = (
     "ropeway_accept_new_keys",
     "ropeway_addresses_file",
     "ropeway_classes",
+    "ropeway_copy_dscp",
     "ropeway_cpu_latency_us",
     "ropeway_device_mtu",
     "ropeway_device_name",
