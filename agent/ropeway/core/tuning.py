@@ -213,18 +213,18 @@ QUEUE_SLACK_MS = 1.0
 #: between control frames that are longer than the third.
 CAPACITY_S = 0.4
 CAPACITY_FRAMES_MIN = 10
-CAPACITY_PAUSE_S = 2.0
+CAPACITY_PAUSE_S = 4.0
 #: Waits are a queue if they are longer than this, and than so many medians of the changes from one
 #: to the next, of the last so many; with fewer changes than the last nothing is said.
 CAPACITY_QUEUE_MS = 20.0
 CAPACITY_JITTERS = 5.0
 CAPACITY_GAPS = 32
 CAPACITY_GAPS_MIN = 6
-#: The path is full if so many waits in a row were a queue, and if one was longer than the shortest
-#: queue by this factor, or this share of the frames was lost meanwhile with 99 % confidence.
+#: The path is full if so many waits in a row were a queue, and if one was as long as the second,
+#: or this share of the frames was lost meanwhile with 99 % confidence.
 CAPACITY_LONG = 4
-CAPACITY_GROWN = 2.0
-CAPACITY_LOSS = 0.03
+CAPACITY_SURE_MS = 100.0
+CAPACITY_LOSS = 0.05
 #: What a full path carries less than is known counts after this time by 63 %.
 CAPACITY_FALL_S = 0.3
 #: What a path carries confirms a figure if it is this share of it at least.

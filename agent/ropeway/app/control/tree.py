@@ -237,6 +237,9 @@ def _connection(connection: Dict[str, Any]) -> str:
         parts.append("queue {:.1f} ms".format(estimate["queue_ms"]))
     if connection["state"] == STATE_ESTABLISHED and estimate.get("rate_kbit"):
         parts.append("carries {:.0f} kbit/s".format(estimate["rate_kbit"]))
+    if connection["state"] == STATE_ESTABLISHED and estimate.get("capacity_kbit") is not None:
+        more = "at least " if estimate["capacity_is"] == "at least" else ""
+        parts.append("can carry {}{:.0f} kbit/s".format(more, estimate["capacity_kbit"]))
     if connection.get("mtu"):
         parts.append("mtu {}".format(connection["mtu"]))
     if connection.get("nat"):

@@ -61,9 +61,15 @@ MEASURED = (
     ("burst_in_longest", "burst_in_longest_packets", 1.0, "Longest run lost in the last minutes."),
     (
         "capacity_kbit",
-        "capacity_bytes_per_second",
+        "connection_capacity_bytes_per_second",
         _KBIT_BYTES,
-        "What the path to the peer can carry.",
+        "What the path to the peer can carry; connection_capacity_measured says how sure that is.",
+    ),
+    (
+        "capacity_age_s",
+        "connection_capacity_age_seconds",
+        1.0,
+        "Time since the path was seen to carry that.",
     ),
     ("age_s", "estimate_age_seconds", 1.0, "Time since the last measurement of this path."),
 )
@@ -292,6 +298,14 @@ class Metrics:
                 value = number(measured.get(key))
                 if value is not None:
                     families.gauge(name, help_text, value * factor, **labels)
+            if measured.get("capacity_is") is not None:
+                families.gauge(
+                    "connection_capacity_measured",
+                    "1 if the path was full when it was seen to carry its capacity, 0 if it carries"
+                    " at least so much.",
+                    measured["capacity_is"] == "measured",
+                    **labels,
+                )
 
 
 def _counts(found: Iterable[Path]) -> Iterator[Tuple[Key, Key, str, float]]:

@@ -150,7 +150,7 @@ class Capacity:
             return False
         if self._long < tuning.CAPACITY_LONG:
             return False
-        if self._peak_ms >= tuning.CAPACITY_GROWN * self._queue_min_ms:
+        if self._peak_ms >= tuning.CAPACITY_SURE_MS:
             return True
         frames, lost = self._long_frames, self._long_lost
         return frames > 0 and wilson(lost, frames)[0] >= tuning.CAPACITY_LOSS
@@ -168,6 +168,9 @@ class Capacity:
         if not known or echoed.queue_ms < self._queue_min_ms:
             self._end_queue()
             return
+        if echoed.queue_ms < min(self._peak_ms / 2, tuning.CAPACITY_SURE_MS):
+            # It has drained, and what is left may be no queue: what it has shown is of before.
+            self._end_queue()
         if not self._long:
             self._long_since = echoed.sent_at
         else:

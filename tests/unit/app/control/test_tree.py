@@ -332,6 +332,27 @@ def test_what_was_measured_of_a_path_is_told_while_the_connection_is_established
     assert "carries" not in silent + unknown
 
 
+@pytest.mark.parametrize(
+    ("kbit", "sureness", "told"),
+    [
+        (24_310.5, "measured", "can carry 24310 kbit/s"),
+        (9120.25, "at least", "can carry at least 9120 kbit/s"),
+        (None, None, ""),
+    ],
+)
+def test_what_a_connection_can_carry_is_told_with_how_sure_that_is(kbit, sureness, told):
+    estimate = {"capacity_kbit": kbit, "capacity_is": sureness}
+    status = copy.deepcopy(STATUS)
+    status["peers"][0]["connections"] = [
+        connection(2, "192.168.18.186", estimate=estimate),
+        connection(3, "192.168.18.187", estimate=estimate, state=0),
+    ]
+    *_, established, silent = render(status).splitlines()
+    assert told in established
+    assert ("can carry" in established) == bool(told)
+    assert "can carry" not in silent
+
+
 def test_rescued_packets_of_a_host_are_told():
     status = copy.deepcopy(STATUS)
     session = {"age_s": 61, "rollovers": 2}

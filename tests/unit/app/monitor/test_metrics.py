@@ -34,6 +34,25 @@ def test_times_are_seconds_and_rates_are_bytes_a_second():
     assert rate == pytest.approx(151.84 * 1000 / 8)
 
 
+def test_capacity_is_bytes_a_second_and_tells_how_sure_it_is():
+    status = recorded.status()
+    connections = status["peers"][0]["connections"]
+    said = ((24_310.5, "measured", 12.25), (9120.0, "at least", 40.5))
+    for connection, (kbit, sureness, age_s) in zip(connections, said):
+        connection["estimate"].update(
+            capacity_kbit=kbit, capacity_is=sureness, capacity_age_s=age_s
+        )
+    found = samples(status)
+    for link, kbit, measured, age_s in (("eth0", 24_310.5, 1, 12.25), ("eth1", 9120.0, 0, 40.5)):
+        path = {"peer": "10.0.0.2", "link": link}
+        rate = value(found, "ropeway_connection_capacity_bytes_per_second", **path)
+        assert rate == pytest.approx(kbit * 1000 / 8)
+        assert value(found, "ropeway_connection_capacity_measured", **path) == measured
+        assert value(found, "ropeway_connection_capacity_age_seconds", **path) == age_s
+    unknown = {"peer": "10.0.0.2", "link": "eth2"}
+    assert value(found, "ropeway_connection_capacity_measured", **unknown) is None
+
+
 def test_what_only_grows_is_a_counter():
     found = samples(recorded.status())
     path = {"peer": "10.0.0.2", "link": "eth0"}

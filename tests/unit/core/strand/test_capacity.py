@@ -127,7 +127,8 @@ def test_frames_that_are_late_by_chance_are_no_queue(capacity, jitter_ms, every_
         assert not capacity.is_full
 
 
-def test_waits_that_stand_without_having_grown_are_no_queue(capacity):
+@pytest.mark.parametrize("late_ms", [10, 30, 90])
+def test_waits_that_stand_without_having_grown_are_no_queue(capacity, late_ms):
     # A radio link that keeps frames in order makes all of them as late as the latest.
     path = Path(capacity, 150_000)
     path.carry(133_000, 5, 0.05)
@@ -136,9 +137,22 @@ def test_waits_that_stand_without_having_grown_are_no_queue(capacity):
         path.now += 0.05
         path.sent += 10
         path.arrived += 10
-        path.echo(30.0 + path.random.random())
+        path.echo(late_ms + path.random.random())
     assert capacity.kbit == pytest.approx(133_000, rel=0.05)
     assert not capacity.is_full
+
+
+def test_queue_that_has_drained_says_no_more_that_the_path_is_full(capacity):
+    path = Path(capacity, 20_000)
+    path.carry(1000, 5, 0.05)
+    path.carry(24_000, 5, 0.05)
+    measured = capacity.kbit
+    for number in range(100):
+        path.now += 0.05
+        path.sent += 10
+        path.arrived += 10
+        path.echo(max(21.0, path.queue_ms - 40 * number) + path.random.random())
+    assert capacity.kbit == pytest.approx(measured, rel=0.05)
 
 
 def test_frames_that_were_held_up_and_come_at_once_were_not_carried_at_once(capacity):
