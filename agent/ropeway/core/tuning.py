@@ -209,9 +209,11 @@ RTT_MIN_S = 150.0
 TRANSIT_MIN_S = 60.0
 #: A time in queues may be so much longer than the last round trip was above the lowest one.
 QUEUE_SLACK_MS = 1.0
-#: What a path carries is worked out over this time, if so many frames arrived, and not over pauses
-#: between control frames that are longer than the third.
+#: What a path carries is worked out over this time and so many frames, or over the third time if
+#: there are at least the fourth then. Pauses between control frames are no longer than the fifth.
 CAPACITY_S = 0.4
+CAPACITY_FRAMES = 50
+CAPACITY_MAX_S = 2.0
 CAPACITY_FRAMES_MIN = 10
 CAPACITY_PAUSE_S = 4.0
 #: Waits are a queue if they are longer than this, and than so many medians of the changes from one

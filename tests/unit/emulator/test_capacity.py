@@ -12,7 +12,7 @@ from tests.emulator.pair import EmulatedPair
 
 SIZE = 1000
 RTTS_MS = (4, 40, 160)
-RATES_KBIT = (1000, 4000, 20_000)
+RATES_KBIT = (1000, 3000, 10_000)
 PROBES_S = (None, SPREAD_PROBE_S)
 
 
@@ -35,10 +35,10 @@ def carried(link, phases, probe_s=None, seed=1):
 def test_capacity_of_a_link_that_a_flow_fills_is_within_a_fifth(probe_s, jitter_ms, loss):
     for seed, (rtt_ms, rate_kbit) in enumerate(itertools.product(RTTS_MS, RATES_KBIT)):
         link = f"rtt_ms={rtt_ms},rate_kbit={rate_kbit},jitter_ms={jitter_ms},loss={loss}"
-        phases = [(0.2 * rate_kbit, 3), (1.2 * rate_kbit, 4)]
+        phases = [(0.4 * rate_kbit, 4), (1.2 * rate_kbit, 4)]
         (early, how), (kbit, _) = carried(link, phases, probe_s, seed)
         assert how == "at least", link
-        assert early <= 0.25 * rate_kbit, link
+        assert early <= 0.5 * rate_kbit, link
         assert abs(kbit - rate_kbit) <= 0.2 * rate_kbit, (link, kbit)
 
 

@@ -110,7 +110,7 @@ class Capacity:
         span = None if self._from is None else _between(self._from, echoed)
         if span is None:
             self._from = echoed
-        elif max(span.sent_s, span.arrived_s) >= tuning.CAPACITY_S:
+        elif _is_long(span):
             full = self._is_full
             self._from = echoed
             if span.arrived >= tuning.CAPACITY_FRAMES_MIN:
@@ -122,15 +122,12 @@ class Capacity:
         carried = 8 * span.size / max(span.sent_s, span.arrived_s) / 1000
         known = self.kbit
         if full:
-            arrived_s = max(span.arrived_s, span.sent_s / 2)
-            kbit = 8 * span.size / arrived_s / 1000
-            if known is None:
-                self.kbit = kbit
-            elif kbit < known:
-                share = 1 - math.exp(-arrived_s / tuning.CAPACITY_FALL_S)
-                self.kbit = known + share * (kbit - known)
-            else:
-                self.kbit = max(known, carried)
+            self.kbit = max(known or 0.0, carried)
+            # A queue that shortens brings more than is sent meanwhile.
+            if known is not None and span.arrived_s > 0:
+                kbit = 8 * span.size / span.arrived_s / 1000
+                share = 1 - math.exp(-span.arrived_s / tuning.CAPACITY_FALL_S)
+                self.kbit += share * min(0.0, kbit - self.kbit)
             self.is_full, self._at = True, now
         elif known is None or carried >= tuning.CAPACITY_SAME * known:
             if known is None or carried > known / tuning.CAPACITY_SAME:
@@ -183,6 +180,13 @@ class Capacity:
         """Take that no queue stands, or that nobody knows."""
         self._long = self._long_frames = self._long_lost = 0
         self._long_since, self._peak_ms = NEVER, 0.0
+
+
+def _is_long(span: _Between) -> bool:
+    """Return whether a span of time is long enough to count frames in it."""
+    passed_s = max(span.sent_s, span.arrived_s)
+    enough = span.arrived >= tuning.CAPACITY_FRAMES and passed_s >= tuning.CAPACITY_S
+    return enough or passed_s >= tuning.CAPACITY_MAX_S
 
 
 def _between(first: Echoed, second: Echoed) -> Optional[_Between]:

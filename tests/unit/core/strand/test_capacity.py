@@ -147,11 +147,11 @@ def test_queue_that_has_drained_says_no_more_that_the_path_is_full(capacity):
     path.carry(1000, 5, 0.05)
     path.carry(24_000, 5, 0.05)
     measured = capacity.kbit
-    for number in range(100):
+    for number in range(1, 101):
         path.now += 0.05
         path.sent += 10
         path.arrived += 10
-        path.echo(max(21.0, path.queue_ms - 40 * number) + path.random.random())
+        path.echo(max(21.0, path.queue_ms - 45 * number) + path.random.random())
     assert capacity.kbit == pytest.approx(measured, rel=0.05)
 
 
