@@ -8,8 +8,21 @@ independent would be wrong by as much as they do.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any, Callable, Dict, FrozenSet, Generic, Iterable, List, Optional, Set, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Set,
+    TypeVar,
+)
 
 from ropeway.core.strand.strand import NEVER
 from ropeway.core.timers import NOT_DUE
@@ -103,12 +116,14 @@ class Joint(Generic[EndT]):
 
     def look(self, connections: Iterable[Any], now: float) -> None:
         """Judge the troubles that are old enough; ``connections`` are all that there are."""
-        everything = list(connections)
-        known = {self._end_of(one) for one in everything}
+        of_end: Dict[EndT, List[Any]] = {}
+        for one in connections:
+            of_end.setdefault(self._end_of(one), []).append(one)
+        known = of_end.keys()
         if len(self.pairs) >= JOINT_PAIRS_MAX:
             self.pairs = {both: pair for both, pair in self.pairs.items() if both <= known}
         for end in [e for e, window in self._open.items() if now >= window.at + TOGETHER_S]:
-            self._judge(end, self._open.pop(end), everything, now)
+            self._judge(end, self._open.pop(end), of_end, now)
         self.due = min((w.at + TOGETHER_S for w in self._open.values()), default=NOT_DUE)
         # Ends come and go, and another host decides how many of its own it names.
         for gone in self._lasted.keys() - known:
@@ -119,26 +134,32 @@ class Joint(Generic[EndT]):
         pair = self.pairs.get(frozenset((one, other)))
         return None if pair is None else pair.together(now)
 
-    def _judge(self, end: EndT, window: _Window, everything: List[Any], now: float) -> None:
-        measured: Dict[EndT, int] = {}
-        for one in everything:
-            its_end = self._end_of(one)
-            is_new = self._began.get(its_end, NEVER) >= window.at - TOGETHER_S
-            if one in window.troubled or is_new or _is_measured(one, window.at):
-                measured[its_end] = measured.get(its_end, 0) + 1
-        if 2 * len(window.troubled) < measured.get(end, 0) or end not in measured:
+    def _judge(self, end: EndT, window: _Window, of_end: Dict[EndT, List[Any]], now: float) -> None:
+        # No more are counted than it takes: another host decides when this is looked at.
+        enough = 2 * len(window.troubled) + 1
+        count = len(list(itertools.islice(self._measured(end, window, of_end), enough)))
+        if not 0 < count < enough:
             return
         is_new = window.at >= self._lasted.get(end, NEVER) + NEW_TROUBLE_S
         self._lasted[end] = now
         if not is_new:
             return
         self._began[end] = window.at
-        for other in measured.keys() - {end}:
+        for other in of_end.keys() - {end}:
+            if next(self._measured(other, window, of_end), None) is None:
+                continue
             both = frozenset((end, other))
             if both not in self.pairs and len(self.pairs) >= JOINT_PAIRS_MAX:
                 continue
             gap_s = abs(window.at - self._began.get(other, NEVER))
             self.pairs.setdefault(both, Pair()).note(window.at, gap_s <= TOGETHER_S, now)
+
+    def _measured(self, end: EndT, window: _Window, of_end: Dict[EndT, List[Any]]) -> Iterator[Any]:
+        """Yield the connections of an end that would have shown trouble."""
+        is_new = self._began.get(end, NEVER) >= window.at - TOGETHER_S
+        for one in of_end.get(end, ()):
+            if is_new or one in window.troubled or _is_measured(one, window.at):
+                yield one
 
 
 def _is_measured(connection: Any, at: float) -> bool:

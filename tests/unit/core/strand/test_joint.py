@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,3 +158,27 @@ def test_share_stays_between_none_and_all(seed):
         for one, other in itertools.combinations(range(3), 2):
             share = host.together(one, other)
             assert share is None or 0 <= share <= 1
+
+
+def test_trouble_of_one_among_hundreds_is_judged_by_a_few_of_them():
+    """Another host says when a connection to it loses frames, so this must cost little."""
+    looked = itertools.count()
+
+    class Connection:
+        spare_at, probe_s, heard_at = 10.0, 0.1, 0.0
+        quality = SimpleNamespace(estimate=SimpleNamespace(rate_out=SimpleNamespace(kbit=1.0)))
+
+        def __init__(self, end):
+            self.end = end
+
+        @property
+        def strand(self):
+            next(looked)
+            return SimpleNamespace(idle_at=10.0)
+
+    joint = Joint(lambda connection: connection.end)
+    connections = [Connection(end) for end in range(4) for _ in range(500)]
+    joint.note(connections[0], 0.0)
+    joint.look(connections, TOGETHER_S)
+    assert not joint.pairs
+    assert next(looked) < 20
