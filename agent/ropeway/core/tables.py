@@ -59,8 +59,8 @@ class Tables(Generic[StrandT]):
         #: What packets of each class, and of the rest, may take; empty without classes.
         self.within_ms: Tuple[float, ...] = ()
         #: What may be lost and has to be sent again: the table of a class, the connections over
-        #: which, since when it was sent, in monotonic seconds, and over which connection, None for
-        #: any.
+        #: which, since when it was sent, in monotonic seconds, and over which connections, none
+        #: for any.
         self.repeats: List[Tuple[Any, Tuple[Any, ...], float, Any]] = []
         #: Packets that waited for a session that did not come.
         self.given_up: List[Held] = []

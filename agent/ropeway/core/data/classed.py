@@ -123,11 +123,14 @@ class ClassedSender:
         """Send again what may be lost, over the connections that were added."""
         repeats, self._tables.repeats = self._tables.repeats, []
         for table, connections, since, lost in repeats:
-            for recent in table.recent:
-                if lost is not None and recent.over is not lost:
+            for number, recent in enumerate(table.recent):
+                if lost and recent.over not in lost:
                     continue
                 if recent.at >= since and recent.at >= now - tuning.RECENT_S:
                     self._put(connections, *recent.sealed)
+                    if lost:
+                        # That one may fail as well, and not be known to yet.
+                        table.recent[number] = recent._replace(at=now, over=connections[0])
                     table.repeated += len(recent.sealed.texts)
 
     def _parts(self, run: Sequence[bytes]) -> Iterator[Tuple[int, Sequence[bytes]]]:

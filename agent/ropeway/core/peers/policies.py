@@ -104,7 +104,7 @@ class Policies:
         shares = chooser.shares if len(carrying) > 1 else ()
         kept = chooser.repeats and (bool(shares) or len(carrying) < len(candidates))
         added: Connections = ()
-        if chooser.lost is not None:
+        if chooser.lost:
             added = carrying[:1]
         elif chooser.repeat_since is not None:
             added = tuple(c for c in carrying if c not in before)

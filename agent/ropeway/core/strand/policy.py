@@ -33,8 +33,8 @@ class Chooser(Protocol):
         """Since when packets may be lost that the last choice's new connections can repeat."""
 
     @property
-    def lost(self) -> Optional[SecureConnection]:
-        """Over which connection those were sent; None for any."""
+    def lost(self) -> Connections:
+        """Over which connections those were sent; none for any."""
 
     @property
     def shares(self) -> Tuple[Share, ...]:
@@ -71,7 +71,7 @@ class Redundant:
 
     repeats = False
     repeat_since = None
-    lost = None
+    lost: Connections = ()
     shares: Tuple[Share, ...] = ()
 
     def __init__(self, copies: Optional[int] = None, together: Together = _apart) -> None:
@@ -125,7 +125,7 @@ class Steered:
     """
 
     repeats = True
-    lost = None
+    lost: Connections = ()
     shares: Tuple[Share, ...] = ()
 
     def __init__(
@@ -261,17 +261,18 @@ class Spread:
         self._shares: Dict[SecureConnection, _Measured] = {}
         self.shares: Tuple[Share, ...] = ()
         self.repeat_since: Optional[float] = None
-        self.lost: Optional[SecureConnection] = None
+        self.lost: Connections = ()
 
     def choose(self, candidates: Connections, now: float) -> Connections:
         """Return the candidates that work, or all; the first one is the quickest."""
-        self.repeat_since = self.lost = None
+        self.repeat_since = None
         good = [c for c in candidates if _is_fresh(c, now) and not self._fails(c, now)]
-        for share in self.shares:
-            one = share.connection
-            if one not in good and good and self.lost is None:
-                self.lost, self.repeat_since = one, one.quality.estimate.confirmed_at
-                one.quality.estimate.note_trouble(now)
+        shared = [share.connection for share in self.shares]
+        self.lost = tuple(c for c in shared if c not in good) if good else ()
+        if self.lost:
+            self.repeat_since = min(c.quality.estimate.confirmed_at for c in self.lost)
+        for one in self.lost:
+            one.quality.estimate.note_trouble(now)
         chosen = sorted(good or candidates, key=lambda c: cost_ms(c, now))
         for gone in set(self._shares) - set(candidates):
             del self._shares[gone]

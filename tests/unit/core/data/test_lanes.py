@@ -9,7 +9,7 @@ import pytest
 from ropeway.core.frame.data import DATA, LANE, LANE_PARTIAL, LANES
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.unit.core.classic_world import udp
-from tests.unit.core.secure_world import pair
+from tests.unit.core.secure_world import SecureWorld, link, pair, peer
 
 A, B = "10.0.0.1", "10.0.0.2"
 #: Seconds that frames take by their source; None loses them.
@@ -17,8 +17,8 @@ QUICK, SLOW = "192.168.0.2", "192.168.1.2"
 
 
 class Links:
-    def __init__(self, *classes, old=False):
-        self.world = pair()
+    def __init__(self, *classes, old=False, world=None):
+        self.world = world or pair()
         self.world.delay_s = 0.0
         self.took_s = {QUICK: 0.01, SLOW: 0.04}
         self.lost_over_quick = lambda number: False
@@ -151,6 +151,36 @@ def test_spread_repeats_what_a_link_may_have_lost():
     links.stream(200)
     assert sorted(set(links.order)) == list(range(100, 350))
     assert len(links.order) == 250
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.05])
+def test_spread_repeats_what_two_links_lose_that_fail_together_or_in_turn(apart_s):
+    world = SecureWorld()
+    ends = [f"192.168.{lan}.3" for lan in range(3)]
+    mine = [link(2 + lan, f"192.168.{lan}.2") for lan in range(3)]
+    world.add("a", A, mine, [peer("b", B, *ends)])
+    world.add("b", B, [link(12 + lan, end) for lan, end in enumerate(ends)], [peer("a", A)])
+    links = Links(everything(mode=Mode.SPREAD, hold_ms=2000), world=world)
+    strand = world.nodes["a"].tables.strands[B]
+    first, second, third = (share.connection for share in strand.classes[0].shares)
+    before = [c.traffic.sent for c in (first, second)]
+    for number in range(1500):
+        for share in strand.classes[0].shares:
+            # As where none can carry all of it.
+            share.rate = 420_000.0
+        if number == 500:
+            links.took_s[first.source] = None
+        if number == 500 + apart_s / 0.0002:
+            assert min(c.traffic.sent - b for c, b in zip((first, second), before)) > 200
+            links.took_s[second.source] = None
+        payload = b"\0\1\0\x50" + next(links.sent).to_bytes(8, "big") + bytes(92)
+        world.send("a", udp(A, B, payload))
+        world.run(0.0002)
+        links.take()
+    world.run(3)
+    links.take()
+    assert strand.classes[0].carrying == (third,)
+    assert sorted(links.order) == list(range(100, 1600))
 
 
 def test_packets_that_were_sealed_before_a_session_was_replaced_go_on():
