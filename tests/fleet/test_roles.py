@@ -140,9 +140,17 @@ def known_variables() -> Set[str]:
     return names.union(*(role_tables.defaults(role) for role in ROLES))
 
 
+def metrics() -> Set[str]:
+    """Return the names that metrics of the exporter may have, with those of counters."""
+    source = (CHECKOUT / "agent/ropeway/app/monitor/metrics.py").read_text(encoding="utf-8")
+    names = {f"ropeway_{name}" for name in re.findall(r'"([a-z][a-z0-9_]*)"', source)}
+    return names | {f"{name}_total" for name in names}
+
+
 def test_every_variable_of_roles_playbooks_and_inventories_is_known_to_preflight() -> None:
     none = GROUPS | set(REMOVED_VARIABLES) | {role.name for role in ROLES}
     none |= {"ropeway_addresses", "ropeway_keys", "ropeway_fleet"}
+    none |= metrics()
     for plugin in CHECKOUT.glob("roles/*/filter_plugins/*.py"):
         none.add(plugin.stem)
         none |= set(load_filters(plugin.parts[-3], plugin.stem).FilterModule().filters())
