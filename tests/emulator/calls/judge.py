@@ -97,10 +97,13 @@ class Course:
         return self.sent_bytes / self.given_bytes if self.given_bytes else 0.0
 
     def new(self) -> List[Tuple[int, float]]:
-        """Return what was played and is newer than all before it."""
+        """Return what was played and is newer than all before it.
+
+        A broken picture may have any number: one that was not captured yet tells nothing.
+        """
         newest, found = -1, []
         for number, at in self.played:
-            if number > newest:
+            if number > newest and self.captured.get(number, at) < at:
                 newest = number
                 found.append((number, at))
         return found
@@ -111,9 +114,7 @@ class Course:
         new = self.new()
         for index, (number, at) in enumerate(new):
             end = new[index + 1][1] if index + 1 < len(new) else self.seconds
-            captured = self.captured.get(number)
-            if captured is None:
-                continue
+            captured = self.captured[number]
             for step in range(max(int(at / step_s), 0), min(int(end / step_s) + 1, len(steps))):
                 until = min(end, (step + 1) * step_s)
                 if until > at:

@@ -118,7 +118,7 @@ def _ages(panel: _Panel, course: Course, nowhere: Sequence[Span]) -> List[str]:
     freezes, avoidable = len(course.freezes), len(course.avoidable(nowhere))
     told = (
         f"{freezes or 'no'} freeze{'s' * (freezes != 1)}"
-        + (f", {avoidable} of them while a link carried" if freezes else ""),
+        + (f", {avoidable} of them avoidable" if freezes else ""),
         f"longest gap {course.longest_s * 1000:.0f} ms",
         f"{course.late_share:.1%} late",
         f"cost {course.cost:.2f}",

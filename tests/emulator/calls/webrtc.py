@@ -15,7 +15,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import aioice.ice
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
@@ -24,8 +24,10 @@ from av import VideoFrame
 WIDTH, HEIGHT, PER_S = 320, 240, 30
 CLOCK_HZ = 90000  # of the RTP payload type
 BITS = 16
-BIT_WIDTH = WIDTH // BITS
+#: Each bit is there twice, the second time inverted, so that a broken picture is known.
+BIT_WIDTH = WIDTH // (2 * BITS)
 NUMBER_HEIGHT = HEIGHT // 2
+MASK = (1 << BITS) - 1
 BLACK, WHITE = 32, 224
 #: Rows of noise that are there; each picture begins with another one.
 NOISE_ROWS = 1024
@@ -60,8 +62,9 @@ class Camera(MediaStreamTrack):
         return frame
 
     def _picture(self, number: int) -> VideoFrame:
-        bits = (WHITE if number >> bit & 1 else BLACK for bit in range(BITS))
-        row = b"".join(bytes([level]) * BIT_WIDTH for level in bits)
+        twice = number | (~number & MASK) << BITS
+        levels = (WHITE if twice >> bit & 1 else BLACK for bit in range(2 * BITS))
+        row = b"".join(bytes([level]) * BIT_WIDTH for level in levels)
         start = WIDTH * (7 * number % (NOISE_ROWS - HEIGHT))
         noise = self._noise[start : start + WIDTH * (HEIGHT - NUMBER_HEIGHT)]
         frame = VideoFrame(WIDTH, HEIGHT, "yuv420p")
@@ -80,13 +83,15 @@ def _padded(pixels: bytes, width: int, line_size: int) -> bytes:
     return b"".join(line.ljust(line_size, b"\0") for line in lines)
 
 
-def number_of(frame: VideoFrame) -> int:
-    """Return the number that a decoded picture has in the middle of its upper part."""
+def number_of(frame: VideoFrame) -> Optional[int]:
+    """Return the number that a decoded picture has in its upper part; None if it is broken."""
     plane = frame.planes[0]
     start = plane.line_size * (NUMBER_HEIGHT // 2)
     row = bytes(plane)[start : start + WIDTH]
-    levels = (row[bit * BIT_WIDTH + BIT_WIDTH // 2] for bit in range(BITS))
-    return sum((level > (BLACK + WHITE) // 2) << bit for bit, level in enumerate(levels))
+    levels = (row[bit * BIT_WIDTH + BIT_WIDTH // 2] for bit in range(2 * BITS))
+    twice = sum((level > (BLACK + WHITE) // 2) << bit for bit, level in enumerate(levels))
+    number = twice & MASK
+    return number if twice >> BITS == ~number & MASK else None
 
 
 async def caller(connection: RTCPeerConnection, place: str, camera: Camera) -> None:
@@ -105,10 +110,12 @@ async def called(
 
     async def note(track: MediaStreamTrack) -> None:
         while True:
-            frame = await track.recv()
+            number = number_of(await track.recv())
+            if number is None:
+                continue
             if not played:
                 print("playing", flush=True)
-            played.append((number_of(frame), time.monotonic()))
+            played.append((number, time.monotonic()))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _hear(reader, connection)

@@ -98,6 +98,13 @@ def test_a_freeze_lasts_from_the_last_picture_to_the_next_newer_one():
     assert course(played=again).freezes == frozen.freezes
 
 
+def test_a_broken_picture_with_a_number_of_the_future_is_none():
+    played = sorted([*course().played, (90, 4.0), (500, 4.1)], key=lambda one: one[1])
+    broken = course(played=played)
+    assert broken.new() == course().new()
+    assert max(broken.ages_ms(0.1)) == pytest.approx(150)
+
+
 def test_a_freeze_is_avoidable_unless_no_link_carried_in_it_or_just_before():
     frozen = course(played=without(4, 4.5))
     assert frozen.avoidable([]) == frozen.freezes
