@@ -21,7 +21,8 @@ It prints tables and draws pictures of all that the folder has for that stretch 
 freeze is more than 200 ms without a new picture, or packet of the stream. It is avoidable if one of
 the links could carry the call all the time, and if it is not due to programs that waited for a
 processor. ``late`` is the share of all that was captured which was not played within 200 ms.
-``cost`` is what went over the links, by what the call sent.
+``cost`` is what went over the links, by what the call sent. ``waited`` is the longest time for
+which a program waited for a processor: where it is more than 100 ms, run it again.
 """
 
 from __future__ import annotations

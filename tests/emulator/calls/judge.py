@@ -78,7 +78,13 @@ class Course:
 
     def stalled_s(self, start_s: float, end_s: float) -> float:
         """Return for how long programs waited for a processor then and LATE_S before."""
-        return sum(waited for at, waited in self.stalls if start_s - LATE_S <= at <= end_s)
+        # A wait is seen once it is over.
+        waits = ((at - waited, at) for at, waited in self.stalls)
+        return sum(
+            min(to_s, end_s) - from_s
+            for from_s, to_s in waits
+            if from_s < end_s and to_s >= start_s - LATE_S
+        )
 
     @property
     def late_share(self) -> float:
@@ -132,7 +138,7 @@ class Course:
         return cls(**found)
 
 
-HEADINGS = ("", "freezes", "avoidable", "longest ms", "late", "cost")
+HEADINGS = ("", "freezes", "avoidable", "longest ms", "late", "cost", "waited ms")
 
 
 def row(course: Course, nowhere: Sequence[Span]) -> Sequence[str]:
@@ -144,4 +150,5 @@ def row(course: Course, nowhere: Sequence[Span]) -> Sequence[str]:
         f"{course.longest_s * 1000:.0f}",
         f"{course.late_share:.2%}",
         f"{course.cost:.2f}",
+        f"{max((waited for _, waited in course.stalls), default=0.0) * 1000:.0f}",
     )

@@ -120,6 +120,7 @@ def test_a_freeze_is_the_machines_if_it_is_none_without_what_programs_waited():
     for stalls, avoidable in (
         ([(4.1, 0.06), (4.2, 0.06)], 0),
         ([(4.1, 0.06)], 1),
+        ([(4.35, 0.3)], 0),
         ([(3.0, 0.5), (5.0, 0.5)], 1),
     ):
         assert len(course(played=played, stalls=stalls).avoidable([])) == avoidable
