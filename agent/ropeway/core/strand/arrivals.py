@@ -132,8 +132,8 @@ class _Sample:
 class Copies:
     """The copies of sampled packets of one host: how far apart they arrive, and what that bought.
 
-    A deadline miss was avoided if the best connection brought a packet more than
-    its class allows after another one, or lost it. It cannot have lost more than its losses.
+    A deadline miss was avoided if the best connection lost a packet, or brought it later than
+    another one by more than its class allows. It cannot have lost more than its losses.
     """
 
     __slots__ = (
@@ -164,9 +164,8 @@ class Copies:
     def note(self, packet: Tuple[int, int], way: int, now: float) -> bool:
         """Take a copy of a sampled packet, which its lane and counter tell from others.
 
-        Returns whether the packet is waited for since now.
-
-        Those of two sessions may be taken for one for a moment: that does not matter here.
+        Return whether it is the first copy, and later ones are waited for. Packets of two sessions
+        may be taken for one for a moment: that does not matter here.
         """
         sample = self._samples.get(packet)
         if sample is None:
