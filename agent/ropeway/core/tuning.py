@@ -40,6 +40,9 @@ ANSWER_PAUSE_S = 0.02
 MAX_LEARNT_REMOTES = 1024
 #: Remote interfaces of one peer, configured ones included.
 MAX_REMOTES_PER_PEER = 32
+#: Learnt connections of one host on a secure network, where it is certain whose they are, as long
+#: as those of all hosts together are fewer than MAX_LEARNT_REMOTES.
+MAX_LEARNT_OF_HOST = 128
 #: How many unknown remote interfaces are admitted a second, and at once.
 LEARN_PER_S = 50.0
 LEARN_BURST = 200
@@ -127,6 +130,9 @@ MAX_MARKS = 64
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.
 PROBE_S = 0.5
+#: Connections of a host beyond the first MAX_COPIES probe by up to this share sooner, each by
+#: another one, so that the work for all of them does not come at one moment.
+PROBE_SPREAD = 0.2
 #: The same where a policy has to know soon when a path gets worse.
 QUICK_PROBE_S = 0.1
 #: A strand without data for this long sends fewer of them.

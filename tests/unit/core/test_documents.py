@@ -190,7 +190,8 @@ def test_the_diagram_of_states_is_the_table():
         # Connections.
         f"at most {tuning.LEARN_STRAND_PER_S:.0f} a second of one host, and"
         f" {tuning.LEARN_STRAND_BURST} at once",
-        f"At most {tuning.MAX_REMOTES_PER_PEER} of a host are kept",
+        f"At most {tuning.MAX_REMOTES_PER_PEER} of a host are kept, or {tuning.MAX_LEARNT_OF_HOST}"
+        f" while those of all hosts together are fewer than {tuning.MAX_LEARNT_REMOTES}",
         f"were silent for {tuning.FORGET_S:g} s are forgotten",
         f"at most every {seconds(tuning.CHALLENGE_PAUSE_S)}, and the endpoint in use gets one",
         f"has two round trips and {seconds(tuning.STAY_S)} more"
@@ -199,6 +200,8 @@ def test_the_diagram_of_states_is_the_table():
         f"within {tuning.ACTIVE_S:g} s after the last packet either way",
         f"a control frame each {tuning.PROBE_S} s and counts as silent after"
         f" {tuning.SILENCE_S:g} s",
+        f"more than {tuning.MAX_COPIES} connections, those beyond probe, also their path MTU, up"
+        f" to {tuning.PROBE_SPREAD:.0%} sooner".replace("%", " %"),
         f"after {tuning.GREETING_MIN_S} s and in doubling pauses to {tuning.PROBE_S} s",
         f"given at most every {seconds(tuning.ANSWER_PAUSE_S)}",
         f"the other end waits {tuning.SILENT_PAUSES} of them",

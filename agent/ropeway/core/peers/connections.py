@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
+from typing import List, Optional, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, is_ipv6, without_prefix
@@ -14,6 +14,7 @@ from ropeway.core.strand.connection_parts import Path
 from ropeway.core.strand.secure import SecureConnection, SecureStrand, connection_key
 from ropeway.core.strand.state import Input, State
 from ropeway.core.strand.strand import NEVER, advance
+from ropeway.core.tables import Tables
 from ropeway.core.timers import NOT_DUE, Timers
 from ropeway.core.token_bucket import SharedBudget
 
@@ -29,6 +30,7 @@ class Connections:
 
     def __init__(
         self,
+        tables: Tables[SecureStrand],
         links: Links,
         settling: Settling,
         troubles: Troubles,
@@ -36,6 +38,7 @@ class Connections:
         log: events.Log,
         now: float,
     ) -> None:
+        self._tables = tables
         self._links = links
         self._settling = settling
         self._troubles = troubles
@@ -139,9 +142,13 @@ class Connections:
 
     def _has_room(self, strand: SecureStrand, now: float) -> bool:
         """Return whether one more connection may be learnt, if need be instead of a silent one."""
-        learnt = [c for c in strand.connections.values() if not c.calls]
+        learnt = _learnt(strand)
         if len(learnt) < tuning.MAX_REMOTES_PER_PEER:
             return True
+        if len(learnt) < tuning.MAX_LEARNT_OF_HOST:
+            of_all = sum(len(_learnt(one)) for one in self._tables.strands.values())
+            if of_all < tuning.MAX_LEARNT_REMOTES:
+                return True
         idle = [c for c in learnt if c.state != State.ESTABLISHED]
         if not idle:
             return False
@@ -324,6 +331,11 @@ class Connections:
             if connection.state:
                 due = min(due, connection.silent_at(now))
         self._timers.bring_forward(connection, max(min(due, connection.migration.due), now))
+
+
+def _learnt(strand: SecureStrand) -> List[SecureConnection]:
+    """Return the connections over which a host spoke first."""
+    return [connection for connection in strand.connections.values() if not connection.calls]
 
 
 def _has_fallen(connection: SecureConnection, now: float) -> bool:

@@ -90,7 +90,7 @@ class SecurePeers:
             tables.sessions,
             settings.reset_keys,
         )
-        connections = Connections(links, settling, troubles, self._timers, log, now)
+        connections = Connections(tables, links, settling, troubles, self._timers, log, now)
         self.dialogue = dialogue = Dialogue(
             links, connections, settling, policies, outgoing, entropy
         )

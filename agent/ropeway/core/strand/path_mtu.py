@@ -124,6 +124,7 @@ class PathMtu:
         "_tries",
         "_verify_at",
         "mtu",
+        "verify_s",
     )
 
     def __init__(self, link_mtu: int, floor: int, now: float) -> None:
@@ -131,6 +132,8 @@ class PathMtu:
         self._floor = floor
         #: What data may use now.
         self.mtu = self._link_mtu
+        #: How often the size in use is probed while data flows, in seconds.
+        self.verify_s = VERIFY_S
         self._active = True
         self._timeout_s = 0.0
         self.set_rtt(RTT_MS)
@@ -247,7 +250,7 @@ class PathMtu:
         """
         if active and not self._active:
             if self._verify_at != _INF:
-                self._verify_at = min(self._verify_at, now + VERIFY_S)
+                self._verify_at = min(self._verify_at, now + self.verify_s)
             if self._raise_at != _INF:
                 self._raise_at = min(self._raise_at, now + RAISE_S)
         self._active = active
@@ -296,7 +299,7 @@ class PathMtu:
         if self._phase == Phase.VERIFYING:
             self._phase = Phase.SETTLED
             self._rest()
-            self._verify_at = now + (VERIFY_S if self._active else VERIFY_IDLE_S)
+            self._verify_at = now + (self.verify_s if self._active else VERIFY_IDLE_S)
         elif self._phase != Phase.SETTLED:
             self._search(now)
 
@@ -368,7 +371,7 @@ class PathMtu:
         self._phase = Phase.SETTLED
         self._rest()
         self._rest_mtu = self.mtu
-        self._verify_at = now + (VERIFY_S if self._active else VERIFY_IDLE_S)
+        self._verify_at = now + (self.verify_s if self._active else VERIFY_IDLE_S)
         raise_s = RAISE_SOON_S if searched else RAISE_S if self._active else RAISE_IDLE_S
         self._raise_at = now + raise_s if self.mtu < self._link_mtu else _INF
         if self.mtu <= self._bottom:

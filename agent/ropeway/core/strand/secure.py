@@ -41,6 +41,8 @@ from ropeway.core.strand.strand_parts import SessionRequest, StaleHandshakes, Wa
 from ropeway.core.timers import NOT_DUE
 
 _WAYS = 255
+#: Different pauses of the connections of a host that has many.
+_PHASES = 50
 #: What is wrong where the other end's handshakes are stale, and where this host's are.
 STALE = (
     "its handshakes are genuine but older than ones before: its clock was set back and its state"
@@ -139,6 +141,7 @@ class SecureConnection(Connection):
     """
 
     __slots__ = (
+        "_sooner",
         "arrivals",
         "asked_at",
         "candidates",
@@ -207,6 +210,11 @@ class SecureConnection(Connection):
         self.migration = Migration()
         self.pacing = Pacing(now)
         self.quality = Quality(link_mtu, IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN, now)
+        # Of many connections each probes with a pause of its own: 1 for the usual one.
+        self._sooner = 1.0
+        if way > tuning.MAX_COPIES:
+            self._sooner -= tuning.PROBE_SPREAD * (way % _PHASES) / _PHASES
+        self.quality.path_mtu.verify_s *= self._sooner
         self.cookie = Cookie()
 
     @property
@@ -296,7 +304,7 @@ class SecureConnection(Connection):
         if self._is_quick(now):
             return min(self.sent_at + tuning.PROBE_S, self.asked_at + self.probe_s)
         if self.pacing.sent_pause_s <= tuning.PROBE_S:
-            return self.sent_at + tuning.PROBE_S
+            return self.sent_at + tuning.PROBE_S * self._sooner
         called = not self.calls and self.report.pause_s > tuning.PROBE_S
         if called and not self.is_active(now):
             proof_at = self.heard_at + tuning.IDLE_ANSWER_SHARE * self.report.pause_s

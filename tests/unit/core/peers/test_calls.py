@@ -1,8 +1,12 @@
 """Which endpoints are called over which links, and where hosts are sought that were there."""
 
+from collections import Counter
+
 import pytest
 
 from ropeway.core import tuning
+from ropeway.core.frame.data import CONTROL
+from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_streams import A, B, C, all_once, stream
 from tests.unit.core.secure_world import (
     PORT,
@@ -13,6 +17,18 @@ from tests.unit.core.secure_world import (
     peer,
     three,
 )
+
+FAR_ADDRESSES = [f"192.168.0.{200 + n}" for n in range(3)]
+
+
+def many(count):
+    """A host with so many links, and one with three addresses that it calls."""
+    world = SecureWorld()
+    links = [link(2 + n, f"192.168.0.{n + 1}") for n in range(count)]
+    world.add("a", A, links, [peer("b", B, *FAR_ADDRESSES)])
+    others = [link(500 + n, address) for n, address in enumerate(FAR_ADDRESSES)]
+    world.add("b", B, others, [peer("a", A)])
+    return world
 
 
 def test_a_router_that_starts_anew_finds_idle_hosts_where_they_were():
@@ -80,24 +96,55 @@ def test_an_endpoint_that_is_named_where_a_host_was_before_has_one_connection():
 
 
 def test_each_of_many_links_gets_one_connection_before_any_gets_a_second():
-    world = SecureWorld()
-    far = [f"192.168.0.{200 + n}" for n in range(3)]
-    links = [link(2 + n, f"192.168.0.{n + 1}") for n in range(100)]
-    world.add("a", A, links, [peer("b", B, *far)])
-    world.add("b", B, [link(500 + n, address) for n, address in enumerate(far)], [peer("a", A)])
+    world = many(100)
     world.run(2.0)
     connections = world.peer("a", B)["connections"]
-    assert {c["link"] for c in connections} == {one.index for one in links}
+    assert {c["link"] for c in connections} == set(range(2, 102))
     assert len(connections) == 100, "and none gets a second where so many have one"
-    assert {c["address"].split(":")[0] for c in connections} == set(far)
+    assert {c["address"].split(":")[0] for c in connections} == set(FAR_ADDRESSES)
     assert sum(c["carries"] for c in connections) == tuning.MAX_COPIES
 
 
+def test_each_of_many_links_comes_to_carry_at_both_ends():
+    world = many(100)
+    # Hosts let others make 64 connections at once known, and two a second.
+    world.run(60.0)
+    for name, host in (("a", B), ("b", A)):
+        states = Counter(c["state"] for c in world.peer(name, host)["connections"])
+        assert set(states) == {2}, name
+        assert states[2] >= 100, name
+    assert {c["link"] for c in world.peer("a", B)["connections"]} == set(range(2, 102))
+
+
+def test_hosts_that_are_met_in_many_places_leave_room_for_others(monkeypatch):
+    monkeypatch.setattr(tuning, "MAX_LEARNT_REMOTES", 50)
+    world = many(100)
+    world.run(30.0)
+    learnt = [c for c in world.peer("b", A)["connections"] if c["origin"] != "configured"]
+    assert len(learnt) == 50
+
+
+def test_what_many_links_say_does_not_come_at_one_moment():
+    world = many(60)
+    world.run(10.0)
+    for _ in range(100):
+        world.send("a", udp(A, B))
+        world.run(0.2)
+    since = world.now - 2.0
+    # Large ones probe the path MTU.
+    moments = Counter(
+        int((now - since) / 0.02)
+        for now, _, _, datagram in world.captured
+        if now >= since and datagram[0] == CONTROL and len(datagram) < 500
+    )
+    print(moments)
+    # Both ends of 64 connections speak twice a second, so that five in 20 ms would be even.
+    assert sum(moments.values()) > 300
+    assert max(moments.values()) < 60
+
+
 def test_few_links_reach_every_endpoint_of_a_host():
-    world = SecureWorld()
-    far = [f"192.168.0.{200 + n}" for n in range(3)]
-    world.add("a", A, [link(2 + n, f"192.168.0.{n + 1}") for n in range(2)], [peer("b", B, *far)])
-    world.add("b", B, [link(500 + n, address) for n, address in enumerate(far)], [peer("a", A)])
+    world = many(2)
     world.run(2.0)
     met = {(c["link"], c["address"].split(":")[0]) for c in world.peer("a", B)["connections"]}
-    assert met == {(index, address) for index in (2, 3) for address in far}
+    assert met == {(index, address) for index in (2, 3) for address in FAR_ADDRESSES}

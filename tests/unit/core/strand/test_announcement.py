@@ -472,7 +472,7 @@ def test_interfaces_claimed_at_an_announced_endpoint_are_not_all_kept():
         world.run(0.3)
     connections = world.nodes["a"].tables.strands[B].connections.values()
     assert len([c for c in connections if place in c.candidates]) <= 2, "one for each link"
-    assert len(connections) <= tuning.MAX_REMOTES_PER_PEER + 4
+    assert len(connections) <= tuning.MAX_LEARNT_OF_HOST + 4
 
 
 def test_an_announcement_that_comes_late_changes_nothing():
