@@ -13,8 +13,8 @@ from ropeway.core.endpoint import Endpoint, Place, pack_address, unpack_address
 from ropeway.core.frame.data import LANES
 
 #: ``flags, way, pause, src_index, dst_index, mark, echo, held, probe, probe_heard, address, port,
-#: received``; what is announced may follow, then what was measured, and zeros in a frame that
-#: probes the path MTU.
+#: received``; what is announced may follow, then what was measured, how long lanes are held, and
+#: zeros in a frame that probes the path MTU.
 _CONTROL = struct.Struct("<BBHIIIIIHH16sHI")
 CONTROL_SIZE = _CONTROL.size
 #: Endpoints that one frame announces: eight links with IPv4 and IPv6 each. The frame stays below
