@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ropeway.core import events
+from ropeway.core import events, tuning
 from ropeway.core.frame.control import Control, Measured, encode_control
 from ropeway.core.frame.data import (
     CONTROL,
@@ -266,7 +266,7 @@ def test_interfaces_that_a_host_claims_leave_nothing_behind():
         world.now += 0.0005
         if count % 1000 == 0:
             assert node._peers._timers.entries < 300
-            assert len(node.tables.strands[A].connections) < 50
+            assert len(node.tables.strands[A].connections) <= tuning.MAX_LEARNT_OF_HOST
             world.captured.clear()
     assert world.dropped("b")["limit"] > 19_000
     world.run(120.0)
