@@ -22,7 +22,7 @@ import sys
 import time
 import types
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ropeway.core.frame.data import CONTROL, DATA, PARTIAL
 from ropeway.core.link import Link
@@ -71,7 +71,7 @@ class Spent:
     #: Frames of the router, out and in.
     data_frames: int = 0
     control_frames: int = 0
-    #: Virtual seconds.
+    #: Seconds of the clock that jumps.
     seconds: float = 0.0
 
     @property
@@ -88,6 +88,21 @@ class Spent:
     def controls_per_packet(self) -> float:
         """Return how many control frames there are for a packet, of all links and both ways."""
         return self.control_frames / self.packets
+
+
+class Meter:
+    """Measures what happens between a start and a stop."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._began = time.process_time()
+
+    def stop(self) -> float:
+        """Return the processor time since then, in seconds."""
+        return time.process_time() - self._began
 
 
 @dataclass
@@ -122,7 +137,8 @@ class Star:
 
     def __init__(self, clients: int, of: Sequence[TrafficClass], seed: int = 1) -> None:
         self.now = 1000.0
-        self.clock = time.process_time
+        #: What measures the router; :attr:`spent` has sums of what it returns.
+        self.meter = Meter()
         self.spent = Spent()
         self._random = random.Random(seed)
         self._serial = itertools.count()
@@ -147,7 +163,8 @@ class Star:
                 self._hosts[0].ways[ends[0], far[link]] = out
                 self._hosts[-1].ways[ends[1], near[link]] = (0, ends[0], (far[link], PORT), delay_s)
         for number in range(len(self._hosts)):
-            self._collect(number)
+            self._begin(number)
+            self._collect(number, control=True)
         # Clients that all called at one moment would stay in step.
         for number in range(clients):
             self.run(MEET_S / clients / 2)
@@ -237,26 +254,26 @@ class Star:
         self.now = until
 
     def _tick(self, number: int) -> None:
-        began = self.clock()
+        self._begin(number)
         self._hosts[number].node.tick(self.now)
-        self._collect(number, began, control=True)
+        self._collect(number, control=True)
 
     def _send(self, number: int, what: bytes, rate: float, back: bytes) -> None:
         """Send a client's packet, and have the next one sent; the router's goes out at once."""
         self._hosts[number].node.outbound([what], self.now)
-        self._collect(number)
+        self._collect(number, control=False)
         if rate:
             self._at(self.now + 1 / rate, number, what, (rate, back))
-            began = self.clock()
+            self._begin(0)
             self._hosts[0].node.outbound([back], self.now)
-            self._collect(0, began, control=False)
+            self._collect(0, control=False)
             self.spent.packets += 1
 
     def _arrive(self, number: int, frame: bytes, key: Any, source: Tuple[str, int]) -> None:
         received = [(frame, source, len(frame))]
-        began = self.clock()
+        self._begin(number)
         self._hosts[number].node.inbound(received, key, self.now)
-        self._collect(number, began, frame[0] not in (DATA, PARTIAL))
+        self._collect(number, frame[0] not in (DATA, PARTIAL))
         if number == 0:
             self._count(frame)
 
@@ -266,13 +283,17 @@ class Star:
         elif frame[0] in (DATA, PARTIAL):
             self.spent.data_frames += 1
 
-    def _collect(self, number: int, began: Optional[float] = None, control: bool = False) -> None:
+    def _begin(self, number: int) -> None:
+        if number == 0:
+            self.meter.start()
+
+    def _collect(self, number: int, control: bool) -> None:
         """Take what a node has to deliver and to send; what the router spent on it is counted."""
         host = self._hosts[number]
         packets, trains = host.node.take_packets(), host.node.take_trains()
         due = host.node.deadline()
-        if number == 0 and began is not None:
-            took_s = self.clock() - began
+        if number == 0:
+            took_s = self.meter.stop()
             if control:
                 self.spent.control_s += took_s
             else:

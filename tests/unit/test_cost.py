@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ropeway.core import tuning
 from ropeway.core.packet import ipv4, segments
 from ropeway.core.session import aead
+from tests.bench.many_clients import Star, classes, memory_kib
 from tests.unit.core.secure_world import PORT, pair
 
 AGENT = str(Path(segments.__file__).parents[2])
@@ -193,3 +195,61 @@ def test_small_packets_that_nothing_merges():
     merge = Cost(lambda: packets, lambda packets: segments.merge(packets, False))
     assert len(merge.result) == PACKETS
     merge.assert_at_most(instructions=134, calls=5.8)
+
+
+class Instructions:
+    """Counts what the router's own code does, for :class:`tests.bench.many_clients.Star`."""
+
+    def __init__(self):
+        self._count = 0
+
+    def start(self):
+        self._count = 0
+        sys.settrace(self._trace)
+
+    def stop(self):
+        sys.settrace(None)
+        return self._count
+
+    def _trace(self, frame, event, _argument):
+        if not _own(frame):
+            return None
+        if event == "call":
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        # Calls and returns count like instructions.
+        self._count += 1
+        return self._trace
+
+
+def spent_by_router(of, clients):
+    star = Star(clients, of)
+    # What data that begins to flow stirs up is over before anything is counted.
+    star.load(20.0, 0.1)
+    star.meter = Instructions()
+    star.spent = type(star.spent)()
+    star.run(2.0)
+    return star.spent
+
+
+def test_router_of_a_hundred_clients_pays_little_more_for_adaptive_classes(monkeypatch):
+    clients = 8
+    # Each has the share that it would have beside 99 others.
+    monkeypatch.setattr(tuning, "NODE_ASKS_PER_S", tuning.NODE_ASKS_PER_S * clients / 100)
+    redundant = spent_by_router(classes("redundant", 1), clients)
+    for count in (1, 3, 32):
+        adaptive = spent_by_router(classes("adaptive", count), clients)
+        ratio = adaptive.packet_us / redundant.packet_us
+        print(f"{count} classes: {ratio:.2f} times as much for each packet")
+        assert adaptive.packets == pytest.approx(redundant.packets, abs=clients)
+        assert ratio <= 1.3
+
+
+def test_client_takes_less_than_sixty_kib_of_a_router(monkeypatch):
+    clients = 8
+    monkeypatch.setattr(tuning, "NODE_ASKS_PER_S", tuning.NODE_ASKS_PER_S * clients / 100)
+    for of in (classes("redundant", 1), classes("adaptive", 3)):
+        kib = memory_kib(clients, of, 20.0)
+        print(f"{kib:.1f} KiB")
+        # A replay window has 16 of them.
+        assert 16 < kib < 60

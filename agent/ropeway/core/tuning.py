@@ -116,6 +116,8 @@ QUESTIONS_PER_S = 5.0
 QUESTIONS_BURST = 32
 #: Bytes of announcements that questions may yet be sent for.
 QUESTIONS_BYTES = 2048
+#: Questions to what one host has announced whose answers are known.
+QUESTION_MARKS = 64
 #: First, and longest, pause between two questions from a link to an endpoint.
 QUESTION_MIN_S = 0.4
 QUESTION_MAX_S = 60.0
@@ -124,9 +126,12 @@ QUESTION_MAX_S = 60.0
 STAY_ROUND_TRIPS = 2.0
 STAY_S = 0.02
 STAY_MAX_S = 0.5
-#: Control frames of a connection whose echoes are known: at one in :data:`PROBE_S` 32 s, and less
-#: than 2 s where a policy asks for answers as often as it may.
-MAX_MARKS = 64
+#: Control frames of a connection whose echoes are known: those of this time, in seconds, up to the
+#: second number, which is that of more than 2 s where both ends ask as often as they may; and the
+#: last ones in any case.
+MARKS_S = 3.0
+MAX_MARKS = 256
+MARKS_KEPT = 16
 #: While a strand of the secure encapsulation carries data, each of its connections sends a control
 #: frame this often.
 PROBE_S = 0.5
@@ -203,6 +208,7 @@ LOSS_FRAMES_MIN = 50
 LATE_MIN_MS = 15.0
 #: Counts of sent and received frames that are kept for that are so far apart, and no more are kept.
 LOSS_EVERY_S = 0.25
+LOSS_EVERY_FRAMES = 5
 LOSS_COUNTS_MAX = 64
 #: Smoothing of round-trip times, and of their deviation (RFC 6298, section 2), and of the jitter
 #: (RFC 3550, section 6.4.1).
@@ -246,6 +252,19 @@ BEST_PROBE_S = 0.025
 PROBE_KBIT = 1.0
 PROBE_SHARE = 0.02
 QUICK_ANSWER_PAUSE_S = 0.008
+#: A node asks so many questions a second, over all hosts; each active one has an equal part of it.
+#: They are no more than the first share of a host's packets, or the second one if that is more than
+#: its part.
+NODE_ASKS_PER_S = 200.0
+ASKS_PER_PACKET = 0.33
+ASKS_PER_PACKET_MIN = 0.02
+#: What carries without copies over others is asked this often at least, in seconds.
+SLOW_PROBE_S = 0.45
+#: Where the pause is longer than this, a frame that goes out anyway asks after half of it.
+EARLY_ASK_S = 0.15
+#: Questions of a host that are answered a second, and at once, over all its connections.
+ANSWERS_PER_S = 150.0
+ANSWERS_BURST = 50
 #: A path without an answer for so long is not known any more.
 OLD_S = 1.0
 #: Frames that are missing after so many answers in a row were not just overtaken.
@@ -324,6 +343,7 @@ SAMPLED_MAX = 32
 SAMPLE_S = 1.0
 #: A copy that comes so much after the first one was too late, if its class does not say otherwise.
 DEADLINE_MS = 100.0
-#: What was sent over some connections only is kept for so long, and so many bytes of each class.
-RECENT_S = 0.3
+#: What was sent over some connections only is kept for so long, which is more than SLOW_PROBE_S and
+#: most round trips, and so many bytes of each class.
+RECENT_S = 0.6
 RECENT_BYTES = 1 << 18

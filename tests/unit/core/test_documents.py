@@ -128,6 +128,7 @@ def test_the_diagram_of_states_is_the_table():
         f"| {CONTROL_SIZE} | 1 | announced |",
         f"| | {MEASURED_SIZE} | measured |",
         f"| 0 | 1 | length | of what follows, {MEASURED_SIZE - 1};",
+        f"everybody's, {tuning.ANSWERS_PER_S:.0f} a second are answered",
         f"in units of {CLOCK_MS} ms, modulo 2^{CLOCK_TICKS.bit_length() - 1}",
         f"that of the last {tuning.RTT_MIN_S:g} to {2 * tuning.RTT_MIN_S:g} s",
         f"the lowest of the last {tuning.TRANSIT_MIN_S:g} to {2 * tuning.TRANSIT_MIN_S:g} s",

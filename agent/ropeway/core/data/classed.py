@@ -5,6 +5,7 @@ This comes between the router and the encapsulation's sender where there are cla
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Callable, Iterable, Iterator, Sequence, Tuple
 
 from ropeway.core import tuning
@@ -123,7 +124,7 @@ class ClassedSender:
         """Send again what may be lost, over the connections that were added."""
         repeats, self._tables.repeats = self._tables.repeats, []
         for table, connections, since, lost in repeats:
-            for number, recent in enumerate(table.recent):
+            for number, recent in enumerate(table.recent or ()):
                 if lost and recent.over not in lost:
                     continue
                 if recent.at >= since and recent.at >= now - tuning.RECENT_S:
@@ -170,6 +171,8 @@ def quickest(shares: Sequence[Share], size: int, now: float) -> Share:
 def _keep(table: ClassTable, one: Recent) -> None:
     """Keep what may have to be sent again, and forget what is too old or too much."""
     recent = table.recent
+    if recent is None:
+        recent = table.recent = deque()
     recent.append(one)
     table.recent_bytes += one.size
     while recent[0].at < one.at - tuning.RECENT_S or table.recent_bytes > tuning.RECENT_BYTES:

@@ -22,8 +22,10 @@ CONTROL_SIZE = _CONTROL.size
 MAX_ANNOUNCED = 16
 #: ``index, address, port`` of each, after one byte that counts them.
 _PLACE = struct.Struct("<I16sH")
-#: ``clock, sent, received, queue, jitter, role``, after one byte that says how long that is.
-_MEASURED = struct.Struct("<IIIHHB")
+#: ``clock, sent, received, queue, jitter, role, ask``, after one byte that says how long that is.
+_MEASURED = struct.Struct("<IIIHHBH")
+#: Versions up to 0.9.0 end before ``ask``.
+_MEASURED_SHORT = struct.Struct("<IIIHHB")
 #: Bytes that the measurement adds to a body that announces something.
 MEASURED_SIZE = 1 + _MEASURED.size
 #: Milliseconds of each lane, after the measurement and one byte that says how many bytes that is,
@@ -40,6 +42,8 @@ CLOCK_TICKS = 1 << 32
 _WAIT_MS = 0.1
 _UNKNOWN = 0xFFFF
 _ROLE_MAX = 2
+#: The unit of ``ask`` in seconds.
+_ASK_S = 0.001
 _STATE_MASK = 3
 _ANSWER = 4
 _CALLS = 8
@@ -66,6 +70,9 @@ class Measured:
     jitter_ms: Optional[float] = None
     #: Which packets the sender wants over the connection, a :class:`ropeway.core.link.Role`.
     role: int = 0
+    #: How far apart frames have to be that ask the sender for an answer in order to measure, over
+    #: all connections to it, 0 to 65 s.
+    ask_pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,7 @@ def _encode_measured(measured: Measured) -> bytes:
         _encode_wait(measured.queue_ms),
         _encode_wait(measured.jitter_ms),
         measured.role,
+        min(round(measured.ask_pause_s / _ASK_S), 0xFFFF),
     )
 
 
@@ -219,12 +227,17 @@ def _decode_measured(body: bytes) -> Optional[Measured]:
     if len(body) <= CONTROL_SIZE:
         return None
     start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
-    if len(body) < start + 1 + _MEASURED.size or body[start] < _MEASURED.size:
+    layout = _MEASURED if body[start:] and body[start] >= _MEASURED.size else _MEASURED_SHORT
+    if len(body) < start + 1 + layout.size or body[start] < layout.size:
         return None
-    clock, sent, received, queue, jitter, role = _MEASURED.unpack_from(body, start + 1)
+    fields = layout.unpack_from(body, start + 1)
+    clock, sent, received, queue, jitter, role = fields[:6]
+    ask_pause_s = fields[6] * _ASK_S if len(fields) > 6 else 0.0
     if role > _ROLE_MAX:
         role = 0
-    return Measured(clock, sent, received, _decode_wait(queue), _decode_wait(jitter), role)
+    return Measured(
+        clock, sent, received, _decode_wait(queue), _decode_wait(jitter), role, ask_pause_s
+    )
 
 
 def _decode_holds(body: bytes) -> Optional[Tuple[int, ...]]:

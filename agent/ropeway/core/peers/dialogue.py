@@ -127,7 +127,7 @@ class Dialogue:
         measures = connection.proven and path == connection.path
         measured = None
         if measures and not (probe or challenge or shuts_out):
-            measured = _measured(connection, now)
+            measured = _measured(connection, self._policies.answered_pause_s(connection, now), now)
         asks = measured is not None and connection.asks(now)
         if asks:
             connection.asked_at = now
@@ -213,7 +213,7 @@ class Dialogue:
             connection.pacing.keepalive.lengthen(now)
         answer = answers(connection.state, control.state) or control.answer
         if control.answer and control.measured is not None:
-            rested = connection.pacing.may_answer_quickly(now)
+            rested = _may_answer_quickly(connection, now)
         else:
             rested = now >= connection.pacing.answered_at + tuning.ANSWER_PAUSE_S
         what = _input(control.state, heard_back, _is_anew(connection, control.echo, echoed))
@@ -232,7 +232,7 @@ class Dialogue:
 
     def answer_overtaken(self, connection: SecureConnection, now: float) -> None:
         """Answer a frame that a newer one has overtaken: its sender waits for that."""
-        if connection.assured and connection.pacing.may_answer_quickly(now):
+        if connection.assured and _may_answer_quickly(connection, now):
             self.send(connection, now)
 
     def _note_proof(self, connection: SecureConnection) -> None:
@@ -267,6 +267,7 @@ class Dialogue:
         estimate.note_measured(measured, sent_then, connection.frames_received, now)
         estimate.note_traffic(connection.traffic, now)
         strand = connection.strand
+        strand.far_pause_s = min(measured.ask_pause_s, tuning.PROBE_S)
         if strand.is_active(now):
             rescued = strand.rescued
             if rescued.look(strand.connections.values(), now):
@@ -311,7 +312,13 @@ class Dialogue:
             self.challenge(connection, one, now)
 
 
-def _measured(connection: SecureConnection, now: float) -> Measured:
+def _may_answer_quickly(connection: SecureConnection, now: float) -> bool:
+    """Return whether a frame that asks in order to measure is answered, and count it."""
+    rested = connection.pacing.may_answer_quickly(now)
+    return rested and connection.strand.quick_answers.take(now)
+
+
+def _measured(connection: SecureConnection, ask_pause_s: float, now: float) -> Measured:
     """Return what a frame that goes out now says of the connection; the frame is counted."""
     connection.controls_sent += 1
     estimate = connection.quality.estimate
@@ -322,6 +329,7 @@ def _measured(connection: SecureConnection, now: float) -> Measured:
         queue_ms=estimate.queue_in_ms,
         jitter_ms=estimate.jitter_in_ms,
         role=connection.role,
+        ask_pause_s=ask_pause_s,
     )
 
 

@@ -17,6 +17,7 @@ from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficCl
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.troubles import Troubles
 from ropeway.core.strand.policy import Chooser, Connections, chooser_for
+from ropeway.core.strand.probing import ProbeBudget
 from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
@@ -39,6 +40,7 @@ class Policies:
         #: Which connections fail together.
         self.troubles = troubles
         self._links = links
+        self._budget = ProbeBudget(tables.strands)
         #: In the order in which they match.
         self.classes: Tuple[TrafficClass, ...] = ()
         #: For how long at most the other ends hold packets back, by lane.
@@ -83,11 +85,36 @@ class Policies:
             strand.classes = tuple(map(ClassTable, self._lanes))
         for chooser, kind in zip(choosers, self._kinds):
             self._choose(strand, chooser, kind, now)
-        for connection in strand.carrying:
-            connection.probe_s = min(chooser.probe_s(connection) for chooser in choosers)
+        self._pace(strand, choosers, now)
         if not strand.is_active(now):
             for table in strand.classes:
                 table.forget_recent()
+
+    def _pace(self, strand: SecureStrand, choosers: List[Chooser], now: float) -> None:
+        """Have connections measured as often as their choosers wish and the budget lasts."""
+        wished = [min(one.probe_s(c) for one in choosers) for c in strand.carrying]
+        asked_per_s = sum(1 / pause_s for pause_s in wished if pause_s < tuning.PROBE_S)
+        stretch = max(1.0, asked_per_s * self._budget.pause_s(strand, now)) if asked_per_s else 1.0
+        for connection, pause_s in zip(strand.carrying, wished):
+            if pause_s < tuning.PROBE_S and pause_s * stretch > tuning.SLOW_PROBE_S:
+                trusted = self._is_trusted(strand, choosers, connection)
+                connection.probe_s = tuning.SLOW_PROBE_S if trusted else tuning.PROBE_S
+            else:
+                connection.probe_s = min(pause_s * stretch, tuning.PROBE_S)
+
+    def _is_trusted(
+        self, strand: SecureStrand, choosers: List[Chooser], connection: SecureConnection
+    ) -> bool:
+        """Return whether a connection carries packets of which others carry no copies."""
+        for chooser, kind in zip(choosers, self._kinds):
+            carrying = strand.classes[kind.numbers[0]].carrying
+            if chooser.repeats and connection in carrying:
+                return True
+        return False
+
+    def answered_pause_s(self, connection: SecureConnection, now: float) -> float:
+        """Return how far apart the other end's questions have to be, over all connections."""
+        return self._budget.answered_pause_s(connection.strand, now)
 
     def _choose(self, strand: SecureStrand, chooser: Chooser, kind: _Kind, now: float) -> None:
         """Choose again for classes of one kind."""
@@ -96,7 +123,7 @@ class Policies:
             # What carries only in need does so for a class that has nothing else.
             spares = tuple(c for c in strand.spares if _is_spare(c))
             candidates = self._without(off, candidates) or self._without(off, spares)
-        before = strand.classes[kind.numbers[0]].carrying
+        before = strand.classes[kind.numbers[0]]
         carrying = chooser.choose(candidates, now)
         if off and candidates and candidates[0] in strand.spares:
             # The strand's own limit is that of the connections that carry the rest.
@@ -107,7 +134,9 @@ class Policies:
         if chooser.lost:
             added = carrying[:1]
         elif chooser.repeat_since is not None:
-            added = tuple(c for c in carrying if c not in before)
+            added = tuple(c for c in carrying if c not in before.carrying)
+        elif (carrying, kept, shares) == (before.carrying, before.kept, before.shares):
+            return
         for number in kind.numbers:
             table = strand.classes[number]
             table.carrying, table.kept, table.shares = carrying, kept, shares

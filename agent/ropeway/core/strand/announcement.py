@@ -103,5 +103,5 @@ class Announced:
     def note(self, mark: int, path: QuestionPath, now: float) -> None:
         """Know a question by its mark when it is answered."""
         self.marks[mark] = (now, path)
-        if len(self.marks) > tuning.MAX_MARKS:
+        if len(self.marks) > tuning.QUESTION_MARKS:
             del self.marks[next(iter(self.marks))]

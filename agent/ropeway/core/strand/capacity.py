@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
-from typing import Deque, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 from ropeway.core import tuning
 from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS
@@ -75,7 +74,7 @@ class Capacity:
         self._from: Optional[Echoed] = None
         self._last: Optional[Echoed] = None
         # How much the last waits differ from the ones before.
-        self._gaps_ms: Deque[float] = deque(maxlen=tuning.CAPACITY_GAPS)
+        self._gaps_ms: List[float] = []
         # Waits in a row that were a queue: since when, the longest, and frames sent and lost since.
         self._long = self._long_frames = self._long_lost = 0
         self._long_since, self._peak_ms = NEVER, 0.0
@@ -161,6 +160,7 @@ class Capacity:
     def _look_at_queue(self, last: Echoed, echoed: Echoed, step: _Between) -> None:
         """See whether a queue stands."""
         self._gaps_ms.append(abs(echoed.queue_ms - last.queue_ms))
+        del self._gaps_ms[: -tuning.CAPACITY_GAPS]
         known = len(self._gaps_ms) >= tuning.CAPACITY_GAPS_MIN
         if not known or echoed.queue_ms < self._queue_min_ms:
             self._end_queue()

@@ -8,8 +8,7 @@ the time that it waited in queues: the two clocks need not agree, but they have 
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Deque, Optional
+from typing import List, Optional
 
 from ropeway.core import tuning
 from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Measured
@@ -131,7 +130,7 @@ class Estimate:
         #: When it was noticed last that frames to there were lost on the way.
         self.lost_at = NEVER
         # When answers were asked for that have not come, the oldest first.
-        self._asked: Deque[float] = deque(maxlen=tuning.MAX_MARKS)
+        self._asked: List[float] = []
         self._noted_late = NEVER
         self._troubles = 0.0
         self._troubled_at = NEVER
@@ -142,7 +141,7 @@ class Estimate:
         # Frames sent there less those received here, after the last frame.
         self._gap: Optional[int] = None
         # The same the other way, the last ones, and the lowest of them.
-        self._gaps_out: Deque[int] = deque(maxlen=tuning.OVERTAKEN_MAX)
+        self._gaps_out: List[int] = []
         self._missing: Optional[int] = None
         self._sent_then: Optional[int] = None
 
@@ -166,6 +165,7 @@ class Estimate:
     def note_asked(self, now: float) -> None:
         """Note that a frame went out that the other end has to answer at once."""
         self._asked.append(now)
+        del self._asked[: -tuning.MAX_MARKS]
 
     def late_at(self, margin_ms: float) -> float:
         """Return when the oldest answer that has not come is late, in monotonic seconds.
@@ -219,7 +219,7 @@ class Estimate:
         self.echoed_at = now
         self.confirmed_at = max(self.confirmed_at, sent_at)
         while self._asked and self._asked[0] <= sent_at:
-            self._asked.popleft()
+            del self._asked[0]
 
     def note_measured(
         self, measured: Measured, sent_then: Optional[int], received: int, now: float
@@ -256,6 +256,7 @@ class Estimate:
     def _note_missing(self, missing: int, now: float) -> None:
         """See whether frames are missing for good: what was only overtaken comes soon."""
         self._gaps_out.append(missing)
+        del self._gaps_out[: -tuning.OVERTAKEN_MAX]
         if len(self._gaps_out) < tuning.OVERTAKEN_MAX:
             return
         lowest = min(self._gaps_out)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Deque, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
-from ropeway.core.tuning import LOSS_COUNTS_MAX, LOSS_EVERY_S, LOSS_FRAMES_MIN, LOSS_S
+from ropeway.core.tuning import (
+    LOSS_COUNTS_MAX,
+    LOSS_EVERY_FRAMES,
+    LOSS_EVERY_S,
+    LOSS_FRAMES_MIN,
+    LOSS_S,
+)
 
 #: Quantile of the normal distribution for an interval of 99 %.
 _Z_99 = 2.576
@@ -28,7 +33,7 @@ class Loss:
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: Deque[_Count] = deque()
+        self._counts: List[_Count] = []
 
     @property
     def share(self) -> Optional[float]:
@@ -58,12 +63,14 @@ class Loss:
             # The other end may have begun to count anew.
             if sent < last.sent or received < last.received:
                 counts.clear()
-            elif len(counts) > 1 and now < counts[-2].at + LOSS_EVERY_S:
-                # The newest pair is always in; the ones before it are LOSS_EVERY_S apart.
+            elif len(counts) > 1 and (
+                now < counts[-2].at + LOSS_EVERY_S or sent < counts[-2].sent + LOSS_EVERY_FRAMES
+            ):
+                # The newest pair is always in; the ones before it are so far apart.
                 counts.pop()
         counts.append(_Count(now, sent, received))
         while len(counts) > LOSS_COUNTS_MAX or self._is_old(now):
-            counts.popleft()
+            del counts[0]
 
     def _is_old(self, now: float) -> bool:
         """Return whether what came after the first pair says enough without it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ropeway.core import events, tuning
@@ -37,8 +36,9 @@ from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.rescued import Rescued
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
-from ropeway.core.strand.strand_parts import SessionRequest, StaleHandshakes, Waiting
+from ropeway.core.strand.strand_parts import PacketRate, SessionRequest, StaleHandshakes, Waiting
 from ropeway.core.timers import NOT_DUE
+from ropeway.core.token_bucket import TokenBucket
 
 _WAYS = 255
 #: Different pauses of the connections of a host that has many.
@@ -121,7 +121,8 @@ class ClassTable:
         self.shares: Tuple[Share, ...] = ()
         #: Whether packets are kept for a while, since other connections may have to repeat them.
         self.kept = False
-        self.recent: Deque[Recent] = deque()
+        #: None before the first, as where nothing is kept.
+        self.recent: Optional[Deque[Recent]] = None
         self.recent_bytes = 0
         #: Packets that were sent, and those that were sent again over other connections.
         self.packets = 0
@@ -129,7 +130,7 @@ class ClassTable:
 
     def forget_recent(self) -> None:
         """Keep nothing that was sent."""
-        self.recent.clear()
+        self.recent = None
         self.recent_bytes = 0
 
 
@@ -141,6 +142,7 @@ class SecureConnection(Connection):
     """
 
     __slots__ = (
+        "_marked",
         "_sooner",
         "arrivals",
         "asked_at",
@@ -195,6 +197,7 @@ class SecureConnection(Connection):
         self.controls_heard = 0
         #: The last control frames that were sent, by their marks; the oldest first.
         self.marks: Dict[int, Mark] = {}
+        self._marked: Path = (endpoint, None)
         #: When the other end was asked for an answer at once, to measure.
         self.asked_at = NEVER
         #: How often it sends a control frame while data flows, in seconds; below PROBE_S each asks
@@ -329,8 +332,13 @@ class SecureConnection(Connection):
             self.pacing.keepalive.missed(now)
 
     def asks(self, now: float) -> bool:
-        """Return whether it is time to ask for an answer at once, to measure the path."""
-        return self._is_quick(now) and now >= self.asked_at + self.probe_s
+        """Return whether a frame asks for an answer at once, to measure the path.
+
+        Where questions are few, a frame that goes out anyway asks early, and spares another one.
+        """
+        early = self.probe_s > tuning.EARLY_ASK_S
+        pause_s = self.probe_s / 2 if early else self.probe_s
+        return self._is_quick(now) and now >= self.asked_at + pause_s
 
     def _is_quick(self, now: float) -> bool:
         """Return whether the path is measured often: it must be known where it leads."""
@@ -349,9 +357,16 @@ class SecureConnection(Connection):
 
     def note_mark(self, mark: int, path: Path, now: float) -> None:
         """Note that a control frame with a mark goes out over a path."""
-        self.marks[mark] = Mark(now, path, self.frames_sent, self.traffic.sent_bytes)
-        if len(self.marks) > tuning.MAX_MARKS:
-            del self.marks[next(iter(self.marks))]
+        marks = self.marks
+        if self._marked != path:
+            self._marked = path
+        # One path for all of them, which is less than one for each.
+        marks[mark] = Mark(now, self._marked, self.frames_sent, self.traffic.sent_bytes)
+        while len(marks) > tuning.MARKS_KEPT:
+            oldest = next(iter(marks))
+            if len(marks) <= tuning.MAX_MARKS and now < marks[oldest].sent_at + tuning.MARKS_S:
+                break
+            del marks[oldest]
 
     def call_if_announced(self) -> None:
         """Call a host, if it is called, also where it announced itself and has answered."""
@@ -377,12 +392,15 @@ class SecureStrand(Strand[SecureConnection]):
         "clones",
         "copies",
         "endpoints",
+        "far_pause_s",
         "has_names",
         "heard_at",
         "holds_ms",
         "idle_at",
         "joint",
         "lanes",
+        "packet_rate",
+        "quick_answers",
         "request",
         "rescued",
         "rollovers",
@@ -422,6 +440,12 @@ class SecureStrand(Strand[SecureConnection]):
         self.copies = Copies()
         #: Which of its interfaces fail together; None before the first trouble.
         self.joint: Optional[Joint[RemoteKey]] = None
+        #: Copies of packets that it is sent, and packets that come from it.
+        self.packet_rate = PacketRate()
+        #: How far apart it wants to be asked, to measure, over all connections, in seconds.
+        self.far_pause_s = 0.0
+        #: How often it is answered at once, on any connection, so that it can measure.
+        self.quick_answers = TokenBucket(tuning.ANSWERS_PER_S, tuning.ANSWERS_BURST, now)
         #: Whether the other end has said that this host belongs to its network no more.
         self.shut_out = False
         #: Whether another host uses its key.

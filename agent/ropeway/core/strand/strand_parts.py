@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.strand.strand import NEVER, Held
 from ropeway.core.timers import NOT_DUE
+
+
+class PacketRate:
+    """How many packets a second pass, from a count that is looked at now and then.
+
+    It grows at once, since packets are counted before their second is over, and halves in a second
+    at most, so that it is still known after a moment without packets.
+    """
+
+    __slots__ = ("_at", "_count", "_last", "per_s")
+
+    def __init__(self) -> None:
+        #: None in the first second.
+        self.per_s: Optional[float] = None
+        self._last: Optional[float] = None
+        self._at = NEVER
+        self._count = 0
+
+    def forget(self) -> None:
+        """Forget what was counted: what begins then is another flow."""
+        self.per_s = self._last = None
+        self._at = NEVER
+
+    def look(self, count: int, now: float) -> None:
+        """Take the count of packets so far."""
+        passed_s = now - self._at
+        grown = count - self._count
+        if passed_s < tuning.RATE_S:
+            if self._last is not None:
+                self.per_s = max(self._last, grown / tuning.RATE_S)
+            return
+        if self._at == NEVER:
+            self._last = None
+        else:
+            self._last = max(grown / passed_s, (self._last or 0.0) / 2)
+        self.per_s = self._last
+        self._at, self._count = now, count
 
 
 class SessionRequest:

@@ -111,6 +111,24 @@ def test_a_time_beyond_the_longest_is_the_longest_and_half_a_time_is_none():
     assert decode_control(body[:-1]).holds_ms == (9,)
 
 
+def test_measurement_of_an_older_version_says_nothing_of_what_it_answers():
+    measured = replace(MEASURED, ask_pause_s=0.5)
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured)
+    body = encode_control(control)
+    assert decode_control(body) == control
+    older = body[: CONTROL_SIZE + 1] + bytes((17,)) + body[CONTROL_SIZE + 2 : -2]
+    assert decode_control(older).measured == MEASURED
+    assert decode_control(older[:-1]).measured is None
+
+
+@pytest.mark.parametrize(("pause_s", "read_s"), [(0.0004, 0.0), (0.01, 0.01), (1e9, 65.535)])
+def test_pauses_between_questions_are_read_in_milliseconds(pause_s, read_s):
+    measured = replace(MEASURED, ask_pause_s=pause_s)
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured)
+    found = decode_control(encode_control(control)).measured
+    assert found.ask_pause_s == pytest.approx(read_s)
+
+
 def test_longest_control_frame_fits_every_path():
     control = Control(
         state=2,

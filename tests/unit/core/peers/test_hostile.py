@@ -318,6 +318,7 @@ def test_a_host_may_say_of_its_measurements_what_it_likes(seed):
             rnd.choice((None, 0.0, 6553.0)),
             rnd.choice((None, 0.0, 6553.0)),
             rnd.choice((0, 0, 1, 2)),
+            rnd.choice((0.0, 0.001, 65.0)),
         )
         hostile.say(
             own,
