@@ -236,13 +236,14 @@ def test_router_of_a_hundred_clients_pays_little_more_for_adaptive_classes(monke
     clients = 8
     # Each has the share that it would have beside 99 others.
     monkeypatch.setattr(tuning, "NODE_ASKS_PER_S", tuning.NODE_ASKS_PER_S * clients / 100)
+    most = 1.3 if sys.version_info[:2] <= TAKEN_ON else 1.3 * ELSEWHERE
     redundant = spent_by_router(classes("redundant", 1), clients)
     for count in (1, 3, 32):
         adaptive = spent_by_router(classes("adaptive", count), clients)
         ratio = adaptive.packet_us / redundant.packet_us
         print(f"{count} classes: {ratio:.2f} times as much for each packet")
         assert adaptive.packets == pytest.approx(redundant.packets, abs=clients)
-        assert ratio <= 1.3
+        assert ratio <= most
 
 
 def test_client_takes_less_than_sixty_kib_of_a_router(monkeypatch):

@@ -83,7 +83,7 @@ def test_adaptive_class_goes_to_a_link_that_fails_at_other_times():
     pair.stream(100, 250, 60)
     assert shares(pair)[2, 3] > 0.9
     # By cost alone it would be the other one on the mast, which is quicker.
-    for outage_s in (112, 129, 146):
+    for outage_s in (112, 129, 163):
         pair.stream(100, 250, outage_s + 1.5 - pair.now)
         print(outage_s, chosen(pair))
         assert chosen(pair) == {4}

@@ -237,7 +237,8 @@ def test_sockets_have_the_port_of_the_reading(stewards, kernel):
     stewards.begin()
     (opened,) = stewards.order(orders.OpenSocket(1, 2, "eth0", "192.168.0.1"))
     assert opened == answers.SocketOpened(1)
-    assert kernel.socket("eth0", "192.168.0.1").port == CONFIG.port
+    (made,) = kernel.udp_sockets
+    assert (made.name, made.address, made.port) == ("eth0", "192.168.0.1", CONFIG.port)
 
 
 @pytest.mark.parametrize("stray", [False, True])
