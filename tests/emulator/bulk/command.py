@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from tests.emulator import spec
 from tests.emulator.compare import table
 from tests.system.bed.agents import ROOT, Process
 from tests.system.bed.stage import Stage
 from tests.system.bed.topology import Host, sweep, until
-from tests.system.bed.wire import WiredPair
+from tests.system.bed.wire import WiredPair, wired
 
 PORT = 7100
 START_S = 30.0
@@ -83,28 +82,16 @@ def rate_mbit(came: Sequence[int]) -> float:
 
 def alone(links: Sequence[str], number: int, seconds: float, congestion: str) -> List[int]:
     """Return what came over one link without ropeway."""
-    with _world(links) as pair:
+    with wired(*links) as pair:
         _, address = pair.links()[number]
         return _carry(pair, address, seconds, congestion)
 
 
 def together(links: Sequence[str], mode: str, seconds: float, congestion: str) -> List[int]:
     """Return what came over all links in one mode."""
-    with _world(links) as pair:
+    with wired(*links) as pair:
         pair.start(classes=[{"name": "all", **MODES[mode]}])
         return _carry(pair, pair.b_address, seconds, congestion)
-
-
-@contextlib.contextmanager
-def _world(links: Sequence[str]) -> Iterator[WiredPair]:
-    stage = Stage()
-    try:
-        yield WiredPair(stage, *links)
-    except BaseException:
-        stage.show_logs()
-        raise
-    finally:
-        stage.close()
 
 
 def _carry(pair: WiredPair, address: str, seconds: float, congestion: str) -> List[int]:

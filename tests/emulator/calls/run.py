@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from tests.emulator import spec
 from tests.emulator.calls import ALONE, Missing
@@ -23,7 +23,7 @@ from tests.emulator.calls.stalls import Stalls
 from tests.system.bed.agents import DEVICE, NICE, ROOT, Agent, Process
 from tests.system.bed.stage import Stage
 from tests.system.bed.topology import Host, until
-from tests.system.bed.wire import WiredPair
+from tests.system.bed.wire import WiredPair, wired
 
 SRT_LATENCY_MS = 120
 #: The first of the ports of streams: SRT's own, the generator's and the sink's.
@@ -133,7 +133,7 @@ def run(kind: str, way: str, links: Sequence[str], seconds: float) -> List[Cours
 
     ``links`` are as :mod:`tests.emulator.spec` reads them.
     """
-    with _world(links) as pair:
+    with wired(*links) as pair:
         if way == ALONE:
             calls = [
                 Call(kind, pair, spec.parse(link)[0].name, addresses, number)
@@ -144,18 +144,6 @@ def run(kind: str, way: str, links: Sequence[str], seconds: float) -> List[Cours
         agent, _ = pair.start(classes=[{"name": CLASS, "mode": way}])
         call = Call(kind, pair, way, (pair.a_address, pair.b_address))
         return _course(kind, pair, [call], [(DEVICE, 0)], seconds, agent)
-
-
-@contextlib.contextmanager
-def _world(links: Sequence[str]) -> Iterator[WiredPair]:
-    stage = Stage()
-    try:
-        yield WiredPair(stage, *links)
-    except BaseException:
-        stage.show_logs()
-        raise
-    finally:
-        stage.close()
 
 
 def _course(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, Iterator
 
 from tests.system.bed import pace
 from tests.system.bed.agents import NICE, ROOT, START_S, Process
@@ -82,3 +83,16 @@ class WiredPair(Pair):
         print(*figures, sep="\n")
         (verdict,) = verdicts.values()
         return verdict, figures
+
+
+@contextlib.contextmanager
+def wired(*links: str) -> Iterator[WiredPair]:
+    """Make such a pair outside a test; what it logged is shown where something goes wrong."""
+    stage = Stage()
+    try:
+        yield WiredPair(stage, *links)
+    except BaseException:
+        stage.show_logs()
+        raise
+    finally:
+        stage.close()
