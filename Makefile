@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: lab lab-down test check lint types unit deb bench prerequisites
-.PHONY: test-alone-all test-aside test-system test-package test-fleet test-lab test-molecule
+.PHONY: test-alone-all test-aside test-machines test-system test-package test-fleet test-lab test-molecule
 
 lab: prerequisites deb
 	$(call say,three hosts and their LANs)
@@ -51,7 +51,7 @@ build/venv/ready: .config/requirements/dev.txt .config/requirements/unit.txt \
 	@$(BIN)/python -m $(VENDORED)
 	@touch $@
 
-lab deb bench check lint types unit test-alone-all test-aside test-system test-package test-fleet test-lab test-molecule: build/venv/ready
+lab deb bench check lint types unit test-alone-all test-aside test-machines test-system test-package test-fleet test-lab test-molecule: build/venv/ready
 
 lint: prerequisites
 	$(call say,lint)
@@ -109,20 +109,25 @@ test-molecule: prerequisites deb
 	$(call say,the roles on three releases)
 	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
-# Tests that mostly compute, or have machines of their own: run while those of molecule boot and wait.
-test-aside: prerequisites deb
+# All with machines of their own, one after the other.
+test-machines: prerequisites deb
 	@.config/install-prerequisites capture
+	$(call say,the roles on three releases)
+	@$(ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+	$(call say,package tests)
+	@$(ROOT) $(PYTEST) -n 2 --dist loadfile tests/package
+
+# Tests that mostly compute: run while machines boot and wait.
+test-aside: prerequisites deb
 	$(call say,unit tests on another interpreter each day)
 	@nice $(BIN)/python -m tests.interpreters --in-turn
 	$(call say,fleet tests)
 	@$(ROOT) nice $(PYTEST) tests/fleet
-	$(call say,package tests)
-	@$(ROOT) nice $(PYTEST) -n 2 --dist loadfile tests/package
 
 test: prerequisites
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory deb
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-molecule test-aside
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-machines test-aside
 	@$(MAKE) --no-print-directory test-system
 	@$(MAKE) --no-print-directory test-lab
 	$(call say,all tests passed)
