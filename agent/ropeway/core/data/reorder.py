@@ -116,8 +116,7 @@ class Lane:
         if ready:
             out.append((partial, ready))
         if self._held:
-            out += self._go_on()
-            out += self._pass_lost(hold_s)
+            out += self._release_until(self._left_behind(hold_s))
         return out
 
     def due(self, hold_s: float) -> float:
@@ -132,14 +131,11 @@ class Lane:
         out: List[Part] = []
         while self.due(hold_s) <= now:
             out += self._release_until(self._arrivals[0][1])
-            out += self._go_on()
         return out
 
     def release(self) -> List[Part]:
         """Return all that is held, in order."""
-        if not self._held:
-            return []
-        return self._release_until(max(self._held))
+        return self._release_until(float("inf"))
 
     def _hold(self, counter: int, held: _Held, now: float) -> None:
         self._held[counter] = held
@@ -152,16 +148,10 @@ class Lane:
             arrivals.clear()
             arrivals.extend(left)
 
-    def _go_on(self) -> List[Part]:
-        """Return what is held and has its turn."""
+    def _release_until(self, counter: float) -> List[Part]:
+        """Return what is held up to a counter, and what has its turn then."""
         out: List[Part] = []
-        while self._order and self._order[0] <= self._next:
-            _append(out, self._pop())
-        return out
-
-    def _release_until(self, counter: int) -> List[Part]:
-        out: List[Part] = []
-        while self._order and self._order[0] <= counter:
+        while self._order and self._order[0] <= max(counter, self._next):
             _append(out, self._pop())
         return out
 
@@ -175,15 +165,10 @@ class Lane:
             self._arrivals.clear()
         return held
 
-    def _pass_lost(self, hold_s: float) -> List[Part]:
-        """Go past what every connection that is in use has left behind."""
-        out: List[Part] = []
+    def _left_behind(self, hold_s: float) -> int:
+        """Return the counter that every connection in use has come to; -1 for none."""
         live = [top for top, at in self._tops.values() if at > self._active_s - hold_s]
-        passed = min(live, default=-1)
-        while self._order and self._order[0] <= passed:
-            _append(out, self._pop())
-            out += self._go_on()
-        return out
+        return min(live, default=-1)
 
 
 class Reorder:
