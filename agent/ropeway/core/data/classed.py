@@ -12,14 +12,8 @@ from ropeway.core import tuning
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
 from ropeway.core.packet.traffic_class import PLAIN, Classifier
-from ropeway.core.strand.secure import (
-    ClassTable,
-    Recent,
-    Sealed,
-    SecureConnection,
-    SecureStrand,
-    Share,
-)
+from ropeway.core.strand.class_table import ClassTable, Recent, Sealed, Share
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
 #: Refuses packets of a class that no link may carry: the packets, a time in monotonic seconds, and

@@ -18,7 +18,8 @@ from ropeway.core.frame.data import (
     Train,
 )
 from ropeway.core.packet import ipv4
-from ropeway.core.strand.secure import Sealed, SecureConnection, SecureStrand
+from ropeway.core.strand.class_table import Sealed
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 
 #: The bits of the DS field that are the DSCP (RFC 2474, section 3).

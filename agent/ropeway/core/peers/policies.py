@@ -16,9 +16,10 @@ from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.troubles import Troubles
+from ropeway.core.strand.class_table import ClassTable
 from ropeway.core.strand.policy import Chooser, Connections, chooser_for
 from ropeway.core.strand.probing import ProbeBudget
-from ropeway.core.strand.secure import ClassTable, SecureConnection, SecureStrand
+from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
 

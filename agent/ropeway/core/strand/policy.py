@@ -10,7 +10,8 @@ from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.packet.traffic_class import Mode, TrafficClass
-from ropeway.core.strand.secure import SecureConnection, Share
+from ropeway.core.strand.class_table import Share
+from ropeway.core.strand.secure import SecureConnection
 from ropeway.core.strand.strand import NEVER
 
 Connections = Tuple[SecureConnection, ...]

@@ -10,7 +10,8 @@ from ropeway.core.data.classed import ClassedSender, quickest
 from ropeway.core.drops import Drop
 from ropeway.core.packet import runs
 from ropeway.core.packet.traffic_class import Classifier, Match
-from ropeway.core.strand.secure import ClassTable, SecureStrand, Share
+from ropeway.core.strand.class_table import ClassTable, Share
+from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.tables import Tables
 from tests.unit.core.packet.test_traffic_class import likely, matches, packet
 
