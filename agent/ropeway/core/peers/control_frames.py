@@ -59,9 +59,9 @@ class ControlFrames:
             strand.shut_out = True
             self._sessions.end_all_of(strand, SHUT_OUT, now)
             return
-        strand.sessions.note_partial(session, control.takes_partial)
+        lanes = control.holds_ms is not None
+        strand.sessions.note_takes(session, control.takes_partial, lanes)
         if control.holds_ms is not None:
-            strand.sessions.note_lanes(session)
             strand.holds_ms = control.holds_ms
         counter = int.from_bytes(datagram[8:16], "little")
         size = outer_size(endpoint[0]) + len(datagram)

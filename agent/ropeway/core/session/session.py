@@ -265,26 +265,17 @@ class PeerSessions:
         elif session.superseded_at is None:
             session.superseded_at = now
 
-    def note_partial(self, session: Session, takes: bool) -> None:
-        """Note whether the peer takes PARTIAL frames, as it has said under ``session``."""
-        for one in self._begun_with(session):
-            one.takes_partial = takes
+    def note_takes(self, session: Session, partial: bool, lanes: bool) -> None:
+        """Note whether the peer takes PARTIAL frames and those of lanes, as said under ``session``.
 
-    def note_lanes(self, session: Session) -> None:
-        """Note that the peer takes frames of lanes, as it has said under ``session``."""
-        for one in self._begun_with(session):
-            one.takes_lanes = True
-
-    def _begun_with(self, session: Session) -> List[Session]:
-        """Return a session, and another one that the other end may have begun at the same time.
-
-        Each end may send under another one of them.
+        Where both ends began at the same time each may send under another session. Not every frame
+        speaks of lanes, so who has taken them goes on to.
         """
-        return [session] + [
-            other
-            for other in self.sessions
-            if other.initiated != session.initiated and _simultaneous(other, session)
-        ]
+        for one in self.sessions:
+            begun_with = one.initiated != session.initiated and _simultaneous(one, session)
+            if one is session or begun_with:
+                one.takes_partial = partial
+                one.takes_lanes = one.takes_lanes or lanes
 
     def remove(self, session: Session) -> None:
         """Take a session away, whatever it is used for; nothing if it is not here."""
