@@ -1,3 +1,3 @@
 """ropeway: every packet over every link, the first copy wins."""
 
-__version__ = "0.10.0"
+__version__ = "0.11.0"
