@@ -28,7 +28,7 @@ local SECURE_HEADER = 16
 local TAG = 16
 local MAC = 16
 
-local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET, PARTIAL = 1, 2, 3, 4, 5, 6, 7
+local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET, PARTIAL, MESSAGE = 1, 2, 3, 4, 5, 6, 7, 8
 
 local TYPES = {
     [INITIATION] = "initiation",
@@ -39,6 +39,8 @@ local TYPES = {
     [RESET] = "reset",
     -- As data, with a packet whose TCP or UDP checksum is left to the receiver.
     [PARTIAL] = "partial data",
+    -- What two hosts say to each other of the network: routes, leases.
+    [MESSAGE] = "message",
 }
 -- Types of the lanes, as data and as partial data. A lane has a counter of its own.
 local LANE, LANES = 16, 8
@@ -52,7 +54,7 @@ for lane = 0, LANES - 1 do
     TYPES[LANE + lane] = "data of lane " .. lane
     TYPES[LANE + LANES + lane] = "partial data of lane " .. lane
 end
--- Types of one length only; data and control frames have a header and a tag at least.
+-- Types of one length only; all others have a header and a tag at least.
 local LENGTHS = { [INITIATION] = 172, [RESPONSE] = 112, [COOKIE] = 60, [RESET] = 24 }
 local STATES = {
     [0] = "can send",
@@ -173,7 +175,7 @@ end
 
 local function frame(tvb, subtree)
     local kind = tvb(0, 1):uint()
-    local is_data = kind ~= CONTROL
+    local is_data = kind ~= CONTROL and kind ~= MESSAGE
     local way, sequence = tvb(1, 1):uint(), tvb(2, 2):le_uint()
     local items = { subtree:add(f.way, tvb(1, 1)), subtree:add_le(f.sequence, tvb(2, 2)) }
     if not is_data and (way ~= 0 or sequence ~= 0) then
@@ -190,7 +192,8 @@ local function frame(tvb, subtree)
     local session = ", session " .. session_of(tvb)
         .. ", counter " .. tostring(tvb(8, 8):le_uint64())
     if not is_data then
-        return "Control frame of " .. length .. " bytes" .. session
+        local what = kind == MESSAGE and "Message" or "Control frame"
+        return what .. " of " .. length .. " bytes" .. session
     end
     local lane = lane_of(kind) and ", lane " .. lane_of(kind) or ""
     local partial = is_partial(kind) and ", checksum partial" or ""
@@ -205,6 +208,7 @@ local PARTS = {
     [CONTROL] = frame,
     [RESET] = reset,
     [PARTIAL] = frame,
+    [MESSAGE] = frame,
 }
 for kind = LANE, LANE + 2 * LANES - 1 do
     PARTS[kind] = frame

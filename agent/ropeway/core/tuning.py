@@ -83,6 +83,11 @@ ICMP_PER_S = 1000.0
 ICMP_BURST = 1000
 ICMP_STRAND_PER_S = 50.0
 ICMP_STRAND_BURST = 100
+#: Messages taken a second, and at once; the last two are for those of one host.
+MESSAGES_PER_S = 5000.0
+MESSAGES_BURST = 10000
+MESSAGES_STRAND_PER_S = 200.0
+MESSAGES_STRAND_BURST = 1000
 #: Events reported a second, and at once; the rest is counted.
 EVENTS_PER_S = 10.0
 EVENTS_BURST = 200

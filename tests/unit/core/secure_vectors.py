@@ -27,6 +27,8 @@ from ropeway.core.frame.data import (
     LANE,
     LANE_NONCE,
     LINK_PART,
+    MESSAGE,
+    MESSAGE_AD,
     PARTIAL,
     PARTIAL_AD,
 )
@@ -62,6 +64,7 @@ CONTROL_BODY = Control(
 )
 WAY, SEQUENCE = 5, 6
 VECTOR_LANE = 2
+MESSAGE_BODY = b"\xff\x01\x02"
 
 
 class Peer(NamedTuple):
@@ -106,6 +109,8 @@ def vectors() -> dict[str, bytes]:
     in_lane = head + text
     opened = answer.session.decrypt(LANE_NONCE.pack(VECTOR_LANE + 1, 0), text, bytes((kind,)))
     assert opened == PACKET
+    message = LINK_PART.pack(MESSAGE, 0, 0) + session.seal(MESSAGE_AD, MESSAGE_BODY)
+    assert answer.session.open(message) == MESSAGE_BODY
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
     assert answer.session.open(partial) == PARTIAL_PACKET
@@ -130,6 +135,7 @@ def vectors() -> dict[str, bytes]:
         "packet, its checksum partial": PARTIAL_PACKET,
         "data frame with it, type 7, counter 2": partial,
         "data frame of lane 2, type 18, counter 0 of the lane": in_lane,
+        "message of kind 255 with the body 0102, counter 3": message,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }

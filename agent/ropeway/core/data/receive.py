@@ -25,6 +25,8 @@ from ropeway.core.frame.data import (
     CONTROL_AD,
     HEADER_SIZE,
     LANE_NONCE,
+    MESSAGE,
+    MESSAGE_AD,
     NONCE,
     OVERHEAD,
     PACKET_TYPES,
@@ -45,6 +47,8 @@ from ropeway.core.tables import Tables
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
 _WHOLE = frozenset(bytes((kind,)) for kind in PACKET_TYPES - PARTIAL_TYPES)
 _ALL = frozenset(bytes((kind,)) for kind in PACKET_TYPES)
+#: The first bytes of what control sides say.
+_SPOKEN = frozenset((CONTROL_AD, MESSAGE_AD))
 #: By type of frame.
 _LANE_OF = tuple(map(lane_of, range(256)))
 #: As :func:`ropeway.core.frame.data.take_apart` returns it.
@@ -67,6 +71,9 @@ class ControlSide(Protocol):
         self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
     ) -> None:
         """Take a control frame that names a known session."""
+
+    def message(self, session: Session, datagram: bytes, now: float) -> None:
+        """Take a message that names a known session."""
 
     def unknown_session(
         self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
@@ -122,15 +129,16 @@ class Receiver:
     def flow(self, received: Received) -> Hashable:
         """Return the session of a frame and whether it is small, or a handshake's type; else None.
 
-        Control frames count as small, or bulk and strangers could make a connection look silent.
-        Handshakes are those that no mere stranger has made: the others wait with his garbage.
+        What control sides say counts as small, or bulk and strangers could make a connection look
+        silent. Handshakes are those that no mere stranger has made: the others wait with his
+        garbage.
         """
         data, _, size = received
         index = data[4:8]
         if index in self._tables.sessions.by_index:
             if data[:1] in self._kinds:
                 return (index, size <= tuning.SMALL_BYTES)
-            if data[:1] == CONTROL_AD:
+            if data[:1] in _SPOKEN:
                 return (index, True)
         credible = self._control.credible
         if len(data) <= size:
@@ -281,10 +289,12 @@ class Receiver:
         if session is None:
             self._tables.dropped[Drop.UNKNOWN_SESSION] += 1
             self._control.unknown_session(datagram, key, endpoint, now)
-        elif datagram[0] != CONTROL:
-            self._tables.dropped[Drop.MALFORMED] += 1
-        else:
+        elif datagram[0] == CONTROL:
             self._control.control(session, datagram, key, endpoint, now)
+        elif datagram[0] == MESSAGE:
+            self._control.message(session, datagram, now)
+        else:
+            self._tables.dropped[Drop.MALFORMED] += 1
 
 
 def packets_in(received: Received) -> int:

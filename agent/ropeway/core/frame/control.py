@@ -33,6 +33,11 @@ MEASURED_SIZE = 1 + _MEASURED.size
 _HOLD = struct.Struct("<H")
 #: Bytes that this adds where there are no lanes.
 HOLDS_SIZE = 1
+#: What a host may say that it takes, one bit each.
+TAKES_MESSAGES = 1
+#: Bytes of these bits, after one byte that says how many follow.
+_FEATURES_SIZE = 2
+FEATURES_SIZE = 1 + _FEATURES_SIZE
 #: The longest time for which packets of a lane may be held back.
 HOLD_MAX_MS = 2000
 #: A clock counts in this unit, milliseconds, up to so many.
@@ -122,6 +127,9 @@ class Control:
     #: to :data:`HOLD_MAX_MS`; the receiver chooses for a lane that is not named. None where the
     #: sender of this frame takes no frames of lanes, or does not say.
     holds_ms: Optional[Tuple[int, ...]] = None
+    #: What the sender takes under the session of this frame: a sum of :data:`TAKES_MESSAGES` and
+    #: others; 0 where it does not say.
+    features: int = 0
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:
@@ -152,9 +160,13 @@ def encode_control(control: Control, size: int = 0) -> bytes:
         )
     if control.measured:
         body += bytes((_MEASURED.size,)) + _encode_measured(control.measured)
-        if control.holds_ms is not None:
-            body += bytes((1 + _HOLD.size * len(control.holds_ms),))
-            body += b"".join(map(_HOLD.pack, control.holds_ms))
+        holds = control.holds_ms
+        if holds is not None:
+            body += bytes((1 + _HOLD.size * len(holds),)) + b"".join(map(_HOLD.pack, holds))
+        elif control.features:
+            body += bytes(HOLDS_SIZE)
+        if control.features:
+            body += bytes((_FEATURES_SIZE,)) + control.features.to_bytes(_FEATURES_SIZE, "little")
     return body + bytes(max(0, size - len(body)))
 
 
@@ -196,6 +208,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         announced=announced,
         measured=measured,
         holds_ms=None if measured is None else _decode_holds(body),
+        features=0 if measured is None else _decode_features(body),
     )
 
 
@@ -249,6 +262,19 @@ def _decode_holds(body: bytes) -> Optional[Tuple[int, ...]]:
     used = body[start + 1 : start + min(body[start], 1 + LANES * _HOLD.size)]
     whole = used[: len(used) // _HOLD.size * _HOLD.size]
     return tuple(min(hold_ms, HOLD_MAX_MS) for (hold_ms,) in _HOLD.iter_unpack(whole))
+
+
+def _decode_features(body: bytes) -> int:
+    """Read what follows the times of lanes; 0 if it is not there."""
+    start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
+    start += 1 + body[start]
+    if len(body) <= start:
+        return 0
+    start += max(1, body[start])
+    if len(body) <= start:
+        return 0
+    said = body[start + 1 : start + 1 + min(body[start], _FEATURES_SIZE)]
+    return int.from_bytes(said, "little")
 
 
 def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:

@@ -7,7 +7,7 @@ a session are laid out here:
 ======  ====  ======================================================================
 offset  size  field
 ======  ====  ======================================================================
-0       1     type: :data:`DATA`, :data:`PARTIAL`, :data:`CONTROL` or that of a lane
+0       1     type: :data:`DATA`, :data:`PARTIAL`, :data:`CONTROL`, :data:`MESSAGE` or a lane's
 1       1     way: what the receiver calls this connection; 0 where it has not said
 2       2     link sequence: counts the data frames of one connection
 4       4     index of the session, as the receiver chose it
@@ -40,6 +40,8 @@ RESET = 6
 #: As :data:`DATA`, but the TCP or UDP checksum of the packet in it covers only the pseudo-header so
 #: far: whoever takes the packet out completes it, or tells its kernel to.
 PARTIAL = 7
+#: What the control sides of two hosts say to each other, about no single connection.
+MESSAGE = 8
 
 #: Lanes of one session, numbered from 0. As many types each follow the first ones: as :data:`DATA`
 #: and as :data:`PARTIAL`.
@@ -50,12 +52,13 @@ LANE_PARTIAL = LANE + LANES
 PARTIAL_TYPES = frozenset((PARTIAL, *range(LANE_PARTIAL, LANE_PARTIAL + LANES)))
 PACKET_TYPES = frozenset((DATA, *range(LANE, LANE_PARTIAL))) | PARTIAL_TYPES
 #: All types of frames that a session seals.
-SESSION_TYPES = PACKET_TYPES | {CONTROL}
+SESSION_TYPES = PACKET_TYPES | {CONTROL, MESSAGE}
 
 #: Associated data of the kinds of frames, so that none can be passed off as another.
 DATA_AD = b"\x04"
 CONTROL_AD = b"\x05"
 PARTIAL_AD = b"\x07"
+MESSAGE_AD = b"\x08"
 #: The nonce is this and the counter as it stands in the frame.
 NONCE_PREFIX = bytes(4)
 

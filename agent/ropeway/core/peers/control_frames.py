@@ -60,7 +60,7 @@ class ControlFrames:
             self._sessions.end_all_of(strand, SHUT_OUT, now)
             return
         lanes = control.holds_ms is not None
-        strand.sessions.note_takes(session, control.takes_partial, lanes)
+        strand.sessions.note_takes(session, control.takes_partial, lanes, control.features)
         if control.holds_ms is not None:
             strand.holds_ms = control.holds_ms
         counter = int.from_bytes(datagram[8:16], "little")

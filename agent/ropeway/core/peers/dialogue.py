@@ -10,7 +10,14 @@ from typing import Callable, Optional, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint, Place, SocketKey
-from ropeway.core.frame.control import CLOCK_MS, CLOCK_TICKS, Control, Measured, encode_control
+from ropeway.core.frame.control import (
+    CLOCK_MS,
+    CLOCK_TICKS,
+    TAKES_MESSAGES,
+    Control,
+    Measured,
+    encode_control,
+)
 from ropeway.core.frame.data import CONTROL, CONTROL_AD, LINK_PART, OVERHEAD
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.peers.connections import Connections
@@ -28,6 +35,8 @@ from ropeway.core.timers import NOT_DUE
 #: When a mark was sent, and over which path.
 Echoed = Optional[Tuple[float, Path]]
 
+#: What this version takes, beside partial checksums, which depend on the device, and lanes.
+FEATURES = TAKES_MESSAGES
 #: Why a connection is lost, by what was heard.
 _REASONS = {
     Input.HEARD_RESTART: "the other end started anew",
@@ -158,6 +167,7 @@ class Dialogue:
             announced=announced,
             measured=measured,
             holds_ms=self._policies.holds_ms,
+            features=FEATURES,
         )
         size = max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD)
         return seal(session, encode_control(control, size))

@@ -13,9 +13,10 @@ each own their state, and use only those named before them:
 8. :mod:`connection_upkeep <ropeway.core.peers.connection_upkeep>`: what is due on a connection;
 9. :mod:`sessions <ropeway.core.peers.sessions>`: when one is asked for, and which one seals;
 10. :mod:`control_frames <ropeway.core.peers.control_frames>`: control frames as they arrive;
-11. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
-12. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
-13. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
+11. :mod:`messages <ropeway.core.peers.messages>`: what hosts say to each other of the network;
+12. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
+13. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
+14. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
 over all connections at once. A **connection** is one path to that host; where it leads is learnt
@@ -38,6 +39,7 @@ from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.handshake_datagrams import HandshakeDatagrams
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.members import Members
+from ropeway.core.peers.messages import Messages
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.policies import Policies
 from ropeway.core.peers.questions import Questions
@@ -113,6 +115,7 @@ class SecurePeers:
         self.control_frames = ControlFrames(
             tables, links, connections, dialogue, questions, sessions
         )
+        self.messages = Messages(tables, sessions, outgoing, now)
         self.handshake_datagrams = HandshakeDatagrams(
             handshakes,
             tables,
@@ -157,6 +160,10 @@ class SecurePeers:
     ) -> None:
         """Take a control frame that names a known session."""
         self.control_frames.take(session, datagram, key, endpoint, now)
+
+    def message(self, session: Session, datagram: bytes, now: float) -> None:
+        """Take a message that names a known session."""
+        self.messages.take(session, datagram, now)
 
     def unknown_session(
         self, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float

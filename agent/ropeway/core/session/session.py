@@ -51,6 +51,7 @@ class Session:
         "created_at",
         "decrypt",
         "encrypt",
+        "features",
         "forgotten_at",
         "heard_at",
         "host",
@@ -106,6 +107,9 @@ class Session:
         self.takes_partial = False
         #: Whether the peer has said that it takes the frames of lanes, as above.
         self.takes_lanes = False
+        #: What else the peer has said that it takes, as above: bits of
+        #: :attr:`ropeway.core.frame.control.Control.features`.
+        self.features = 0
         #: The counter of the next frame to be sealed, by lane.
         self.lane_counters = [0] * LANES
         #: Which counters of the peer have been received, by lane, for those that it has used.
@@ -133,7 +137,8 @@ class Session:
     def seal(self, kind_ad: bytes, plain: bytes) -> bytes:
         """Return what follows the four per-link bytes of a frame: index, counter, ciphertext.
 
-        ``kind_ad`` is the frame's type as one byte; for control frames, data frames go by runs.
+        ``kind_ad`` is the frame's type as one byte; for control frames and messages, data frames go
+        by runs.
         """
         counter = _COUNTER.pack(self.counter)
         self.counter += 1
@@ -169,8 +174,8 @@ class Session:
     def open(self, datagram: bytes) -> Union[bytes, Drop]:
         """Return the body of a whole frame of this session and mark it received, or why not.
 
-        For control frames; the data path does the same in place. The session is not confirmed and
-        ``heard_at`` not set by this.
+        For control frames and messages; the data path does the same in place. The session is not
+        confirmed and ``heard_at`` not set by this.
         """
         if len(datagram) < OVERHEAD:
             return Drop.MALFORMED
@@ -265,17 +270,18 @@ class PeerSessions:
         elif session.superseded_at is None:
             session.superseded_at = now
 
-    def note_takes(self, session: Session, partial: bool, lanes: bool) -> None:
-        """Note whether the peer takes PARTIAL frames and those of lanes, as said under ``session``.
+    def note_takes(self, session: Session, partial: bool, lanes: bool, features: int) -> None:
+        """Note what the peer takes, as said under ``session``: PARTIAL frames, lanes, and the rest.
 
         Where both ends began at the same time each may send under another session. Not every frame
-        speaks of lanes, so who has taken them goes on to.
+        speaks of lanes and of ``features``, so who has taken them goes on to.
         """
         for one in self.sessions:
             begun_with = one.initiated != session.initiated and _simultaneous(one, session)
             if one is session or begun_with:
                 one.takes_partial = partial
                 one.takes_lanes = one.takes_lanes or lanes
+                one.features |= features
 
     def remove(self, session: Session) -> None:
         """Take a session away, whatever it is used for; nothing if it is not here."""

@@ -165,3 +165,33 @@ def test_a_role_that_is_not_known_means_all_packets(sent, read):
     measured = replace(MEASURED, role=sent)
     control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured)
     assert decode_control(encode_control(control)).measured == replace(measured, role=read)
+
+
+@pytest.mark.parametrize("holds_ms", [None, (), (5, 2000)])
+@pytest.mark.parametrize("places", [(), PLACES])
+@pytest.mark.parametrize("size", [0, 1400])
+def test_features_follow_the_times_of_lanes(holds_ms, places, size):
+    measured = Measured(clock=1, sent=2, received=3)
+    control = Control(
+        state=2,
+        src_index=2,
+        dst_index=3,
+        way=1,
+        announced=places,
+        measured=measured,
+        holds_ms=holds_ms,
+    )
+    said = decode_control(encode_control(replace(control, features=0x8001), size))
+    assert said == replace(control, features=0x8001)
+    assert decode_control(encode_control(control, size)).features == 0
+
+
+@pytest.mark.parametrize(("tail", "features"), [(b"", 0), (b"\x00", 0), (b"\x01\x03", 3)])
+@pytest.mark.parametrize("more", [b"", b"\xff"])
+def test_of_features_later_versions_may_say_fewer_or_more(tail, features, more):
+    measured = Measured(clock=1, sent=2, received=3)
+    control = Control(state=2, src_index=2, dst_index=3, way=1, measured=measured, holds_ms=(7,))
+    said = decode_control(encode_control(control) + tail + (more if tail else b""))
+    assert said == replace(control, features=features)
+    longer = decode_control(encode_control(control) + b"\x03\x01\x00\xff")
+    assert longer == replace(control, features=1)

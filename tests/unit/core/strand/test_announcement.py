@@ -7,6 +7,7 @@ import pytest
 from ropeway.core import tuning
 from ropeway.core.frame.control import (
     CONTROL_SIZE,
+    FEATURES_SIZE,
     HOLDS_SIZE,
     MAX_ANNOUNCED,
     MEASURED_SIZE,
@@ -322,7 +323,7 @@ class Liar:
             for _, source, _, datagram in world.captured
             if source[0][-1] == "3"
             and datagram[0] == CONTROL
-            and len(datagram) in (ANNOUNCES, ANNOUNCES + MEASURED_SIZE + HOLDS_SIZE)
+            and len(datagram) in (ANNOUNCES, ANNOUNCES + MEASURED_SIZE + HOLDS_SIZE + FEATURES_SIZE)
         )
         self.seen = len(world.captured)
 
@@ -481,7 +482,7 @@ def test_an_announcement_that_comes_late_changes_nothing():
 
     def keep(datagram, source, endpoint):
         if (
-            len(datagram) > OVERHEAD + CONTROL_SIZE + 1 + MEASURED_SIZE + HOLDS_SIZE
+            len(datagram) > OVERHEAD + CONTROL_SIZE + 1 + MEASURED_SIZE + HOLDS_SIZE + FEATURES_SIZE
             and source[0] == "192.168.1.3"
         ):
             kept.append((datagram, source, endpoint))
