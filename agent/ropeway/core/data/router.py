@@ -16,12 +16,15 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
 from ropeway.core.network.routes import Routes
-from ropeway.core.packet import ipv4, runs
+from ropeway.core.packet import ipv4, ipv6, runs, version
+from ropeway.core.packet.version import Refused, version_of
 from ropeway.core.settings import Settings
 from ropeway.core.strand.strand import Strand
 from ropeway.core.tables import Tables
 from ropeway.core.token_bucket import SharedBudget
 
+#: Where packets have their destination.
+_TO, _TO6 = version.V4.destination, version.V6.destination
 #: The limited broadcast address (RFC 919).
 _EVERYBODY = bytes((255, 255, 255, 255))
 
@@ -42,6 +45,7 @@ class Router:
         "_icmp",
         "_icmp_too_big",
         "_own",
+        "_own6",
         "_routes",
         "_send_over",
         "_settings",
@@ -65,6 +69,8 @@ class Router:
         self._routes = routes
         self._send_over = send_over
         self._own = ipv4.pack(settings.address)
+        #: Empty where the network has no IPv6.
+        self._own6 = routes.own6
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
         self.packets: List[bytes] = []
         self.partial_packets: List[bytes] = []
@@ -117,19 +123,20 @@ class Router:
             self.send((packet,), origin, now, False)
         given_up, tables.given_up = tables.given_up, []
         for packet, origin, _ in given_up:
-            self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
+            self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
 
     def send(
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> None:
         """Send a run that came from ``origin``, None for this host, and count what went out."""
-        strand = self._tables.next_hops.get(run[0][16:20])
-        if strand is not None and strand is not origin and len(run[0]) <= strand.limit:
+        first = run[0]
+        strand = self._tables.next_hops.get(first[_TO if first[0] < version.FIRST_IPV6 else _TO6])
+        if strand is not None and strand is not origin and len(first) <= strand.limit:
             self._send_over(strand, strand.carrying, run, now, partial)
             count = len(run)
         else:
             if partial:
-                run = [ipv4.complete(packet) for packet in run]
+                run = [version.complete(packet) for packet in run]
             count = sum(self._dispatch(packet, origin, now) for packet in run)
         self.carried += count
         if origin is not None:
@@ -141,28 +148,29 @@ class Router:
         ``origin`` is the strand that it came from, None for this host itself. False if the
         packet went nowhere, or not yet.
         """
-        destination = packet[16:20]
-        if not ipv4.is_unicast(destination) or self._is_broadcast(destination):
-            self._tables.dropped[self._cast_of(destination)] += 1
+        of = version_of(packet)
+        destination = packet[of.destination]
+        cast = self._cast_of(destination)
+        if cast is not None:
+            self._tables.dropped[cast] += 1
             return False
         strand = self._routes.next_hop(destination)
         if strand is None:
             holds = self._routes.holds(destination)
-            code = ipv4.CODE_HOST if holds else ipv4.CODE_NETWORK
-            return self._refuse(Drop.NO_ROUTE, code, packet, origin, now)
+            why = Refused.HOST if holds else Refused.NETWORK
+            return self._refuse(Drop.NO_ROUTE, why, packet, origin, now)
         if strand is origin:
-            return self._refuse(Drop.ECHO, ipv4.CODE_HOST, packet, origin, now)
+            return self._refuse(Drop.ECHO, Refused.HOST, packet, origin, now)
         if not strand.carrying:
             if strand.hold(packet, origin, now):
                 return False
-            return self._refuse(Drop.UNREACHABLE, ipv4.CODE_HOST, packet, origin, now)
+            return self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
         if len(packet) <= strand.limit:
             self._send_over(strand, strand.carrying, (packet,), now, False)
             return True
-        if ipv4.may_fragment(packet) and strand.limit >= ipv4.MTU_MIN:
-            pieces = ipv4.fragments(packet, strand.limit)
-            for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._tables.dropped):
-                self._send_over(strand, strand.carrying, run, now, False)
+        pieces = of.pieces(packet, strand.limit)
+        if pieces is not None:
+            self._send_pieces(pieces, strand, now)
             return True
         # Some links may carry it all the same; its sender learns what all of them do.
         fitting = [c for c in strand.carrying if len(packet) <= c.mtu]
@@ -170,39 +178,49 @@ class Router:
             self._send_over(strand, fitting, (packet,), now, False)
         else:
             self._tables.dropped[Drop.TOO_BIG] += 1
-        unreachable, too_big = ipv4.ICMP_UNREACHABLE, ipv4.CODE_TOO_BIG
-        self._report_error(unreachable, too_big, packet, origin, now, strand.limit)
+        self._report_error(Refused.TOO_BIG, packet, origin, now, strand.limit)
         return bool(fitting)
+
+    def _send_pieces(self, pieces: Sequence[bytes], strand: Strand[Any], now: float) -> None:
+        """Send the fragments of one packet."""
+        aside: List[bytes] = []
+        for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._tables.dropped, aside):
+            self._send_over(strand, strand.carrying, run, now, False)
+        for run in runs.cut_ipv6(aside):
+            self._send_over(strand, strand.carrying, run, now, False)
 
     def _refuse(
         self,
         reason: Drop,
-        code: int,
+        why: Refused,
         packet: bytes,
         origin: Optional[Strand[Any]],
         now: float,
     ) -> bool:
         self._tables.dropped[reason] += 1
-        self._report_error(ipv4.ICMP_UNREACHABLE, code, packet, origin, now)
+        self._report_error(why, packet, origin, now)
         return False
 
     def prohibit(self, run: Sequence[bytes], now: float, partial: bool) -> None:
         """Drop packets of a class that no link may carry, and tell their senders."""
-        source = run[0][12:16]
-        own = source == self._own
+        source = run[0][version_of(run[0]).source]
+        own = source in (self._own, self._own6)
         # No other host sends what has a source to which no way leads back.
         origin = None if own else self._routes.next_hop(source)
         if origin is None and not own:
             self._tables.dropped[Drop.OFF] += len(run)
             return
-        for packet in map(ipv4.complete, run) if partial else run:
-            self._refuse(Drop.OFF, ipv4.CODE_PROHIBITED, packet, origin, now)
+        for packet in map(version.complete, run) if partial else run:
+            self._refuse(Drop.OFF, Refused.PROHIBITED, packet, origin, now)
 
-    def _cast_of(self, address: bytes) -> Drop:
-        """Return for which reason nothing is carried to ``address``."""
-        if ipv4.is_multicast(address):
+    def _cast_of(self, address: bytes) -> Optional[Drop]:
+        """Return for which reason nothing is carried to ``address``, of 4 or 16 bytes, if so."""
+        family = ipv4 if len(address) == len(self._own) else ipv6
+        if family.is_multicast(address):
             return Drop.MULTICAST
-        return Drop.BROADCAST if self._is_broadcast(address) else Drop.NOT_UNICAST
+        if self._is_broadcast(address):
+            return Drop.BROADCAST
+        return None if family.is_unicast(address) else Drop.NOT_UNICAST
 
     def _is_broadcast(self, address: bytes) -> bool:
         if address == _EVERYBODY:
@@ -212,8 +230,7 @@ class Router:
 
     def _report_error(
         self,
-        type_: int,
-        code: int,
+        why: Refused,
         packet: bytes,
         origin: Optional[Strand[Any]],
         now: float,
@@ -221,18 +238,24 @@ class Router:
     ) -> None:
         # The kernel takes no packet with one of its own addresses as the source from a device,
         # so what this host's own packets meet is reported in the name of their destination.
-        source = packet[16:20] if origin is None else self._own
-        error = ipv4.icmp_error(type_, code, packet, source, next_hop_mtu)
+        of = version_of(packet)
+        target = packet[of.source]
+        own = self._own if of is version.V4 else self._own6
+        source = packet[of.destination] if origin is None else own
+        error = of.error(why, packet, source, next_hop_mtu)
         limit = self._icmp_too_big if next_hop_mtu else self._icmp
         if error is None or not limit.take(None if origin is None else origin.host, now):
             return
-        target = packet[12:16]
-        if origin is None or target == self._own:
+        if origin is None or target == own:
             self.packets.append(error)
             return
         strand = self._routes.next_hop(target)
-        if strand is not None and len(error) <= strand.limit:
+        if strand is None:
+            return
+        if len(error) <= strand.limit:
             self._send_over(strand, strand.carrying, (error,), now, False)
+        else:
+            self._send_pieces(of.pieces(error, strand.limit) or (), strand, now)
 
     # The way in.
 
@@ -252,18 +275,24 @@ class Router:
                 return
             if waiting and any(_kin(before, packet) for before in waiting):
                 # Perhaps of one flow, which its sender no longer sends partial; these come first.
-                self.packets.extend(map(ipv4.complete, waiting))
+                self.packets.extend(map(version.complete, waiting))
                 waiting.clear()
             self.packets.extend(run)
         elif not self._settings.forward:
             self._tables.dropped[Drop.NOT_FORWARDING] += count
         elif packet[8] <= 1:
-            self._tables.dropped[Drop.TTL] += count
-            for packet in map(ipv4.complete, run) if partial else run:
-                self._report_error(ipv4.ICMP_TIME_EXCEEDED, ipv4.CODE_TRANSIT, packet, strand, now)
+            self._expired(run, strand, now, partial)
         else:
             run = [ipv4.with_ttl_decreased(packet) for packet in run]
             self.send(run, strand, now, partial)
+
+    def _expired(
+        self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool
+    ) -> None:
+        """Drop packets that have passed as many routers as they may, and tell their senders."""
+        self._tables.dropped[Drop.TTL] += len(run)
+        for packet in map(version.complete, run) if partial else run:
+            self._report_error(Refused.HOPS, packet, strand, now)
 
     def may_relay(self, strand: Strand[Any], source: bytes) -> bool:
         """Return whether packets whose source is not their sender's may come from there."""
