@@ -34,10 +34,10 @@ from ropeway.core.session.noise import KeyPair
 from ropeway.core.settings import PeerSettings, SecureSettings
 
 PORT = 51840
-NETWORK = "10.0.0.0/23"
+NETWORK = "10.0.0.0/21"
 ROUTER = "10.0.0.1"
 LINKS = 2
-CLIENTS_MAX = 250
+CLIENTS_MAX = 1000
 #: Bytes of a packet with its headers.
 SIZE = 200
 #: One way, in seconds, of each link: adaptive has something to choose.
@@ -200,7 +200,9 @@ class Star:
         links = []
         for number, one in enumerate(addresses):
             lan = one.rsplit(".", 2)[0]
-            far = [f"{lan}.{n // 250}.{1 + n % 250}" for n in range(2 * CLIENTS_MAX)]
+            far = [f"{lan}.0.1"]
+            if not peers[0].endpoints:
+                far = [f"{lan}.{1 + n // 250}.{1 + n % 250}" for n in range(len(peers))]
             name = f"eth{number}"
             sources = dict.fromkeys(far, one)
             held = (f"{one}/16",)
@@ -377,7 +379,7 @@ def resident_bytes() -> int:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.many_clients", description=__doc__)
-    parser.add_argument("--clients", type=int, default=100, help="2 to 250")
+    parser.add_argument("--clients", type=int, default=100, help="2 to 1000")
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 3, 32], help="of adaptive")
     parser.add_argument("--rate", type=float, nargs="+", default=[20.0], help="packets/s each way")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the clock that jumps")

@@ -14,6 +14,8 @@ REPLAY_SKIP = 2**32
 
 _RING_BYTES = REPLAY_BITS // 8
 _RING_MASK = _RING_BYTES - 1
+# The ring begins so small, and doubles as counters grow: most sessions carry little.
+_RING_BYTES_FIRST = 128
 _BIT = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -22,7 +24,8 @@ class ReplayWindow:
 
     A ring of bits in which nothing is shifted: when the highest counter enters another byte of the
     ring, the bytes from there on are cleared, at most the whole ring once. ``check`` comes before
-    a frame is opened, ``mark`` only once it has proven authentic.
+    a frame is opened, ``mark`` only once it has proven authentic. While no counter has been as high
+    as the ring has bits, it has only the bytes below the highest one: nothing would be in others.
 
     Where the sender skips counters, what it sent before may still be under way: the window as it
     was stays beside the new one, until the next skip.
@@ -35,7 +38,7 @@ class ReplayWindow:
     TOO_OLD = 2
 
     def __init__(self) -> None:
-        self._ring = bytearray(_RING_BYTES)
+        self._ring = bytearray(_RING_BYTES_FIRST)
         #: The highest counter marked; -1 before the first.
         self.top = -1
         #: The window before the last skip, which judges counters up to an end: from there on they
@@ -66,6 +69,8 @@ class ReplayWindow:
             if ahead == 0:
                 ring[block & _RING_MASK] |= _BIT[counter & 7]
                 return
+            while block >= len(ring) < _RING_BYTES:
+                ring += bytes(len(ring))
             if ahead >= _RING_BYTES:
                 ring[:] = bytes(_RING_BYTES)
             elif ahead > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import List, NamedTuple, Optional, Tuple
+from array import array
+from typing import Optional, Tuple
 
 from ropeway.core.tuning import (
     LOSS_COUNTS_MAX,
@@ -15,12 +16,8 @@ from ropeway.core.tuning import (
 
 #: Quantile of the normal distribution for an interval of 99 %.
 _Z_99 = 2.576
-
-
-class _Count(NamedTuple):
-    at: float
-    sent: float
-    received: int
+#: Numbers of a pair: when it was taken, how many were sent, how many arrived.
+_PAIR = 3
 
 
 class Loss:
@@ -33,7 +30,8 @@ class Loss:
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: List[_Count] = []
+        # Pairs in a row, which take a sixth of what an object for each would.
+        self._counts = array("d")
 
     @property
     def share(self) -> Optional[float]:
@@ -49,36 +47,35 @@ class Loss:
 
     def _lately(self) -> Tuple[float, float]:
         """Return how many of how many frames were lost."""
-        if not self._counts:
+        counts = self._counts
+        if not counts:
             return 0.0, 0.0
-        first, last = self._counts[0], self._counts[-1]
-        frames = last.sent - first.sent
-        return min(frames, max(0.0, frames - (last.received - first.received))), frames
+        frames = counts[-2] - counts[1]
+        return min(frames, max(0.0, frames - (counts[-1] - counts[2]))), frames
 
     def note(self, sent: float, received: int, now: float) -> None:
         """Take that of the first ``sent`` frames ``received`` have arrived."""
         counts = self._counts
         if counts:
-            last = counts[-1]
             # The other end may have begun to count anew.
-            if sent < last.sent or received < last.received:
-                counts.clear()
-            elif len(counts) > 1 and (
-                now < counts[-2].at + LOSS_EVERY_S or sent < counts[-2].sent + LOSS_EVERY_FRAMES
+            if sent < counts[-2] or received < counts[-1]:
+                del counts[:]
+            elif len(counts) > _PAIR and (
+                now < counts[-6] + LOSS_EVERY_S or sent < counts[-5] + LOSS_EVERY_FRAMES
             ):
                 # The newest pair is always in; the ones before it are so far apart.
-                counts.pop()
-        counts.append(_Count(now, sent, received))
-        while len(counts) > LOSS_COUNTS_MAX or self._is_old(now):
-            del counts[0]
+                del counts[-_PAIR:]
+        counts.extend((now, sent, received))
+        while len(counts) > _PAIR * LOSS_COUNTS_MAX or self._is_old(now):
+            del counts[:_PAIR]
 
     def _is_old(self, now: float) -> bool:
         """Return whether what came after the first pair says enough without it."""
         counts = self._counts
-        if len(counts) < 3:
+        if len(counts) < 3 * _PAIR:
             return False
-        frames = counts[-1].sent - counts[1].sent
-        return now >= counts[1].at + LOSS_S and frames >= LOSS_FRAMES_MIN
+        frames = counts[-2] - counts[_PAIR + 1]
+        return now >= counts[_PAIR] + LOSS_S and frames >= LOSS_FRAMES_MIN
 
 
 def wilson(lost: float, frames: float) -> Tuple[float, float]:

@@ -194,3 +194,13 @@ def test_a_second_of_50_000_packets_fits_twice():
         window.mark(counter)
     assert all(window.check(counter) == NEW for counter in range(99_999, 68_937, -1))
     assert all(window.check(counter) == DUPLICATE for counter in range(100_000, 200_000))
+
+
+def test_a_window_takes_only_what_its_counters_need():
+    sizes = []
+    for highest in (0, 1000, 8 * 1024 - 1, REPLAY_BITS - 1, 10 * REPLAY_BITS):
+        window = ReplayWindow()
+        window.mark(highest)
+        assert window.check(highest) == DUPLICATE
+        sizes.append(len(window._ring))
+    assert sizes == [128, 128, 1024, REPLAY_BITS // 8, REPLAY_BITS // 8]
