@@ -6,6 +6,7 @@ How quick it is, ``make bench`` measures.
 
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,11 +247,44 @@ def test_router_of_a_hundred_clients_pays_little_more_for_adaptive_classes(monke
         assert ratio <= most
 
 
-def test_client_takes_less_than_sixty_kib_of_a_router(monkeypatch):
+def test_client_takes_less_than_forty_five_kib_of_a_router(monkeypatch):
     clients = 8
     monkeypatch.setattr(tuning, "NODE_ASKS_PER_S", tuning.NODE_ASKS_PER_S * clients / 100)
     for of in (classes("redundant", 1), classes("adaptive", 3)):
         kib = memory_kib(clients, of, 20.0)
         print(f"{kib:.1f} KiB")
-        # A replay window has 16 of them.
-        assert 16 < kib < 60
+        assert 16 < kib < 45
+
+
+def test_one_more_known_route_makes_a_router_look_at_no_other_client():
+    calls = {}
+    for clients in (5, 25):
+        router = Star(clients, ()).router
+        links = [
+            replace(
+                link,
+                sources={**link.sources, "203.0.113.9": link.addresses[0].split("/")[0]},
+                looked_up=link.looked_up | {"203.0.113.9"},
+            )
+            for link in router._peers.links
+        ]
+        calls[clients] = _calls_of(lambda node=router, now=links: node.set_links(now, 2000.0))
+    print(calls)
+    # What would be done for each client is 200 calls and more.
+    assert (calls[25] - calls[5]) / 20 < 60
+
+
+def _calls_of(run):
+    """Return how many functions of the agent are called."""
+    count = 0
+
+    def called(frame, event, _argument):
+        nonlocal count
+        count += event == "call" and _own(frame)
+
+    sys.setprofile(called)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return count

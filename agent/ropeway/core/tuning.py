@@ -43,10 +43,14 @@ MAX_REMOTES_PER_PEER = 32
 #: Learnt connections of one host on a secure network, where it is certain whose they are, as long
 #: as those of all hosts together are fewer than MAX_LEARNT_REMOTES.
 MAX_LEARNT_OF_HOST = 128
-#: How many unknown remote interfaces are admitted a second, and at once.
+#: How many unknown remote interfaces are admitted a second, and at once, where anybody may forge
+#: them.
 LEARN_PER_S = 50.0
 LEARN_BURST = 200
-#: How many of them one host may make known where hosts are told apart for certain.
+#: The same where hosts are told apart for certain, so that many come back soon after a restart, and
+#: how many of them one host may make known.
+LEARN_HOSTS_PER_S = 500.0
+LEARN_HOSTS_BURST = 1000
 LEARN_STRAND_PER_S = 2.0
 LEARN_STRAND_BURST = 64
 #: A learnt remote interface is forgotten when it was silent for this long ...

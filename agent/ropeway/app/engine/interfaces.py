@@ -18,6 +18,9 @@ from ropeway.steward.orders import LookSoon, Wish
 WISH_EVERY_S = 1.0
 #: Far addresses that the engine has met are wished for so soon, all that came by then together.
 WISH_GAP_S = 0.05
+#: Each round costs what all addresses do, so it waits by so much longer for each of them: where
+#: hundreds of hosts come at once, the rounds are few.
+WISH_GAP_EACH_S = 0.001
 
 
 class Interfaces:
@@ -69,7 +72,9 @@ class Interfaces:
 
     def wish_changed(self, now: float) -> None:
         """Tell the steward soon of far addresses that the engine wishes to reach now."""
-        self._wish_due = min(self._wish_due, max(now, self._wished_at + WISH_GAP_S))
+        known = len(self._wished.far) if self._wished is not None else 0
+        gap_s = max(WISH_GAP_S, min(known * WISH_GAP_EACH_S, WISH_EVERY_S))
+        self._wish_due = min(self._wish_due, max(now, self._wished_at + gap_s))
         self._loop.sooner(self._wish_due)
 
     def deadline(self) -> float:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Container, Dict, Iterable, List, Mapping, Sequence, Tuple
+from dataclasses import replace
+from typing import (
+    Container,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, pack_endpoint
@@ -57,9 +68,11 @@ class Calls:
             for link in self._links
             if link.index in before and link.role != before[link.index].role
         }
+        only_routes = _only_looked_up(before, self._links.by_index)
         for strand in self._tables.strands.values():
-            strand.announced.ask_anew()
-            self.follow(strand, now)
+            if not only_routes or self._has_other_routes(strand, before):
+                strand.announced.ask_anew()
+                self.follow(strand, now)
         if places != self._links.places:
             for strand in self._tables.strands.values():
                 for connection in strand.connections.values():
@@ -173,6 +186,27 @@ class Calls:
         known += [[c.endpoint for c in strand.connections.values()] for strand in strands]
         return list(dict.fromkeys(address for some in known for address, _ in some))
 
+    def _has_other_routes(self, strand: SecureStrand, before: Mapping[int, Link]) -> bool:
+        """Return whether more, or something else, is known of the routes to a host than before."""
+        addresses = set(self._addresses(strand))
+        return any(
+            _known(link, address) != _known(before[link.index], address)
+            for link in self._links
+            for address in addresses
+        )
+
+    def _addresses(self, strand: SecureStrand) -> Iterator[str]:
+        """Yield the addresses at which a host is, or may be; some more than once."""
+        for connection in strand.connections.values():
+            yield connection.endpoint[0]
+            for address, _ in connection.candidates:
+                yield address
+        for some in (strand.endpoints, strand.announced.places):
+            for address, _ in some:
+                yield address
+        for address, _ in self._recalled.get(strand.host, ()):
+            yield address
+
     def _call_recalled(self, strand: SecureStrand, now: float) -> None:
         for link in self._links:
             there = [c for c in strand.connections.values() if c.link == link.index]
@@ -193,3 +227,16 @@ class Calls:
         endpoints = dict.fromkeys((connection.endpoint, *self._recalled.get(host, ())))
         self._recalled[host] = tuple(endpoints)[: tuning.MAX_REMOTES_PER_PEER]
         self._recall_until = now + tuning.FORGET_S
+
+
+def _only_looked_up(before: Mapping[int, Link], after: Mapping[int, Link]) -> bool:
+    """Return whether links differ in nothing but the routes that are known."""
+    return before.keys() == after.keys() and all(
+        link == replace(before[index], sources=link.sources, looked_up=link.looked_up)
+        for index, link in after.items()
+    )
+
+
+def _known(link: Link, address: str) -> Tuple[bool, Optional[str]]:
+    """Return what is known of a link's route to an address."""
+    return address in link.looked_up, link.sources.get(address)

@@ -45,8 +45,8 @@ class Connections:
         self._timers = timers
         self._log = log
         self._learning = SharedBudget(
-            tuning.LEARN_PER_S,
-            tuning.LEARN_BURST,
+            tuning.LEARN_HOSTS_PER_S,
+            tuning.LEARN_HOSTS_BURST,
             tuning.LEARN_STRAND_PER_S,
             tuning.LEARN_STRAND_BURST,
             now,
