@@ -29,6 +29,8 @@ local TAG = 16
 local MAC = 16
 
 local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET, PARTIAL, MESSAGE = 1, 2, 3, 4, 5, 6, 7, 8
+local LABELLED, LABELLED_PARTIAL = 10, 11
+local LABEL = 12
 
 local TYPES = {
     [INITIATION] = "initiation",
@@ -41,18 +43,30 @@ local TYPES = {
     [PARTIAL] = "partial data",
     -- What two hosts say to each other of the network: routes, leases.
     [MESSAGE] = "message",
+    -- As data and partial data, with a label before the packet: it travels through several routers.
+    [LABELLED] = "labelled data",
+    [LABELLED_PARTIAL] = "labelled partial data",
 }
--- Types of the lanes, as data and as partial data. A lane has a counter of its own.
+-- Types of the lanes, as data and as partial data, and both with labels. A lane has a counter of its
+-- own.
 local LANE, LANES = 16, 8
+local LANES_END = LANE + 4 * LANES
 local function lane_of(kind)
-    return kind >= LANE and kind < LANE + 2 * LANES and (kind - LANE) % LANES or nil
+    return kind >= LANE and kind < LANES_END and (kind - LANE) % LANES or nil
 end
 local function is_partial(kind)
-    return kind == PARTIAL or kind >= LANE + LANES and lane_of(kind) ~= nil
+    return kind == PARTIAL or kind == LABELLED_PARTIAL
+        or lane_of(kind) ~= nil and math.floor((kind - LANE) / LANES) % 2 == 1
+end
+local function is_labelled(kind)
+    return kind == LABELLED or kind == LABELLED_PARTIAL
+        or lane_of(kind) ~= nil and kind >= LANE + 2 * LANES
 end
 for lane = 0, LANES - 1 do
     TYPES[LANE + lane] = "data of lane " .. lane
     TYPES[LANE + LANES + lane] = "partial data of lane " .. lane
+    TYPES[LANE + 2 * LANES + lane] = "labelled data of lane " .. lane
+    TYPES[LANE + 3 * LANES + lane] = "labelled partial data of lane " .. lane
 end
 -- Types of one length only; all others have a header and a tag at least.
 local LENGTHS = { [INITIATION] = 172, [RESPONSE] = 112, [COOKIE] = 60, [RESET] = 24 }
@@ -197,7 +211,11 @@ local function frame(tvb, subtree)
     end
     local lane = lane_of(kind) and ", lane " .. lane_of(kind) or ""
     local partial = is_partial(kind) and ", checksum partial" or ""
-    return "Packet of " .. length .. " bytes" .. partial .. lane .. session .. ", way " .. way
+    local label = ""
+    if is_labelled(kind) then
+        length, label = length - LABEL, ", labelled"
+    end
+    return "Packet of " .. length .. " bytes" .. label .. partial .. lane .. session .. ", way " .. way
 end
 
 local PARTS = {
@@ -209,8 +227,10 @@ local PARTS = {
     [RESET] = reset,
     [PARTIAL] = frame,
     [MESSAGE] = frame,
+    [LABELLED] = frame,
+    [LABELLED_PARTIAL] = frame,
 }
-for kind = LANE, LANE + 2 * LANES - 1 do
+for kind = LANE, LANES_END - 1 do
     PARTS[kind] = frame
 end
 

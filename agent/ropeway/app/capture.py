@@ -16,12 +16,14 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ropeway.core.frame.data import (
     HEADER_SIZE,
+    LABELLED_TYPES,
     OVERHEAD,
     PACKET_TYPES,
     PARTIAL_TYPES,
     SESSION_TYPES,
     nonce_prefix,
 )
+from ropeway.core.frame.label import LABEL_SIZE, identity_of
 from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
 from ropeway.core.packet import ipv4
 from ropeway.core.session.aead import CIPHER_NAME
@@ -178,6 +180,14 @@ def decrypt(
                     counts["not authentic"] += 1
                     continue
                 seen.add((index, counter))
+                if frame[0] in LABELLED_TYPES:
+                    # Other copies are sealed for other routers.
+                    label, inner = inner[:LABEL_SIZE], inner[LABEL_SIZE:]
+                    known = (b"", identity_of(label))
+                    if not all_copies and known in seen:
+                        counts["copies"] += 1
+                        continue
+                    seen.add(known)
                 if frame[0] in PARTIAL_TYPES:
                     inner = ipv4.complete(inner)
                 size = len(inner)

@@ -73,6 +73,8 @@ class Drop(enum.Enum):
     TOO_OLD = "too_old"
     #: The inner packet's source is not an address of the host that sealed it.
     SPOOFED = "spoofed"
+    #: Another router passes this packet on, and its destination could not tell the copies apart.
+    SPARE = "spare"
     #: No link may carry the packet's class of traffic now.
     OFF = "off"
     #: The packet from the device has a source that is not this host's.

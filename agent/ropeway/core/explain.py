@@ -53,12 +53,13 @@ def explain(
 ) -> Dict[str, Any]:
     """Return next hop, class and links of a packet that ``source``, this host, sends.
 
-    Ready for JSON: ``next_hop`` and ``class`` are None where there is none; ``fault`` says why the
-    packet would go nowhere.
+    Ready for JSON: ``next_hop``, the first one, and ``class`` are None where there is none;
+    ``fault`` says why the packet would go nowhere.
     """
     answer: Dict[str, Any] = {
         "destination": question.destination,
         "next_hop": None,
+        "next_hops": [],
         "class": None,
         "mode": None,
         "fault": None,
@@ -67,16 +68,22 @@ def explain(
     if question.destination == source:
         return {**answer, "fault": "this is the address of this host itself"}
     packet = question.packet(source)
-    hop = routes.next_hop(packet[16:20])
-    strand = None if hop is None else tables.strands.get(hop.host)
-    if strand is None:
+    strands = [tables.strands[hop.host] for hop in routes.hops(packet[16:20])]
+    if not routes.spreads:
+        del strands[1:]
+    if not strands:
         held = routes.holds(packet[16:20])
         why = "no host has it, and there is no router" if held else "it is outside the network"
         return {**answer, "fault": why}
     number = tables.classifier.class_of(packet) if tables.classifier else None
-    answer["next_hop"] = strand.host
+    answer["next_hop"] = strands[0].host
+    answer["next_hops"] = [strand.host for strand in strands]
     answer["class"], answer["mode"] = policies.name_of(number)
-    answer["links"] = _of_links(strand, number, policies, links, now)
+    answer["links"] = [
+        {"next_hop": strand.host, **link}
+        for strand in strands
+        for link in _of_links(strand, number, policies, links, now)
+    ]
     if not any(one["carries"] for one in answer["links"]):
         answer["fault"] = "no link carries it now"
     return answer

@@ -16,10 +16,12 @@ from ropeway.core.data.classed import ClassedSender
 from ropeway.core.data.receive import Receiver, packets_in, without_packets
 from ropeway.core.data.router import Router
 from ropeway.core.data.send import Sender
+from ropeway.core.data.several import Several
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.explain import Question, explain
 from ropeway.core.frame.data import OVERHEAD, Received, Train
+from ropeway.core.frame.label import LABEL_SIZE
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.link import Link
 from ropeway.core.link_report import LinkReport
@@ -56,7 +58,9 @@ class SecureNode:
         self.tables: Tables[SecureStrand] = Tables()
         self._log = events.Log(now)
         self._report = LinkReport(now)
-        routes = Routes(settings.network, settings.address, settings.router, self.tables)
+        routes = Routes(
+            settings.network, settings.address, settings.routers, self.tables, settings.forward
+        )
         self._routes = routes
         self._sender = Sender(self.tables)
         self.router = Router(settings, self.tables, routes, self._sender.send_over, now)
@@ -71,10 +75,14 @@ class SecureNode:
             random,
             entropy,
         )
+        self._several = Several(
+            ipv4.pack(settings.address), self.tables, routes, self.router, entropy
+        )
+        self.router.several = self._several
         self._classed: Optional[ClassedSender] = None
         self._set_classes(settings.classes, now)
         self._sender.copy_dscp(settings.copy_dscp)
-        self._receiver = Receiver(self.tables, self.router, self._peers)
+        self._receiver = Receiver(self.tables, self.router, self._peers, self._several)
         # These are the parts' own, so that no call is added for each batch.
         self.take_packets = self.router.take_packets
         self.take_partial_packets = self.router.take_partial_packets
@@ -123,7 +131,7 @@ class SecureNode:
             self._classed = ClassedSender(
                 self._sender, self.tables, classifier, self.router.prohibit
             )
-            self.router.send_with(self._classed.send_over)
+            self.router.send_with(self._classed.send_over, self._classed.prohibits)
 
     def _settle(self, now: float) -> None:
         """Do what follows from what both sides have noted in the tables."""
@@ -209,6 +217,7 @@ class SecureNode:
         same = replace(
             settings,
             private_key=before.private_key,
+            routers=before.routers,
             peers=before.peers,
             classes=before.classes,
             copy_dscp=before.copy_dscp,
@@ -219,6 +228,7 @@ class SecureNode:
         identity = KeyPair.of(settings.private_key)
         self._peers.members.set_peers(settings.peers, now)
         self.settings = settings
+        self._routes.set_routers(settings.routers)
         self._set_classes(settings.classes, now)
         self._sender.copy_dscp(settings.copy_dscp)
         if settings.private_key != before.private_key:
@@ -233,6 +243,7 @@ class SecureNode:
 
         ``reason`` is for the log; ``epoch`` and ``reset_keys`` are as for a new start.
         """
+        self._several.begin_anew()
         self._peers.sessions.end_all(reason, epoch, reset_keys, now)
         self._settle(now)
 
@@ -241,6 +252,7 @@ class SecureNode:
 
         ``epoch`` and ``reset_keys`` are as for a new start.
         """
+        self._several.begin_anew()
         self._peers.sessions.replace_all(epoch, reset_keys, now)
         self._settle(now)
 
@@ -313,7 +325,10 @@ class SecureNode:
         for index, link in self._peers.links.by_index.items():
             if index in in_use and link.up and (link.addresses or link.addresses6):
                 sizes.append(link.mtu - _added(index in over_ipv6 or not link.addresses))
-        return max(min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False)), ipv4.MTU_MIN)
+        size = min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False))
+        if self._routes.spreads:
+            size -= LABEL_SIZE
+        return max(size, ipv4.MTU_MIN)
 
     # What can be seen.
 

@@ -19,8 +19,8 @@ class Settings:
     address: str
     #: The virtual network, ``10.0.0.0/24``.
     network: str
-    #: Next hop for hosts without an established strand of their own.
-    router: Optional[str] = None
+    #: Next hops for hosts without an established strand of their own; the first ones count more.
+    routers: Tuple[str, ...] = ()
     #: Whether packets between other hosts are passed on.
     forward: bool = False
     #: The device's MTU in bytes; None follows the links.

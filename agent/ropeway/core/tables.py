@@ -33,6 +33,7 @@ class Tables(Generic[StrandT]):
         "released",
         "repeats",
         "sessions",
+        "several",
         "strands",
         "touched",
         "unsettled",
@@ -50,6 +51,9 @@ class Tables(Generic[StrandT]):
         #: Destination, four bytes -> the strand that takes its packets. What is not here is looked
         #: up by :class:`ropeway.core.network.routes.Routes`, which writes this table.
         self.next_hops: Dict[bytes, StrandT] = {}
+        #: The same for destinations that several strands take, or that only some packets may go to;
+        #: the first strand counts most. None of them is in ``next_hops``.
+        self.several: Dict[bytes, Tuple[StrandT, ...]] = {}
         #: Strands whose carrying connections have to be chosen again.
         self.unsettled: Dict[StrandT, None] = {}
         #: Packets that waited for a session and can be sent now.

@@ -74,6 +74,17 @@ MAX_RUN_BYTES = 63000
 SMALL_BYTES = 400
 #: Destinations whose next hop is remembered; beyond it the memory starts anew.
 MAX_NEXT_HOPS = 4096
+#: Through so many routers a packet travels at once. Two survive the loss of one without a pause; a
+#: third would cost half as much traffic again for the case that two fail within a moment.
+ROUTERS_AT_ONCE = 2
+#: Hosts whose packets are known by the labels that they bear, and starts of each. A window takes
+#: 16 KiB; two starts let what a host sent before it started anew still arrive.
+MAX_ORIGINS = 512
+MAX_STARTS = 2
+#: Packets of one start that have come in pieces and lack some.
+MAX_IN_PIECES = 64
+#: A host that has not said within this time, in seconds, that it takes labels takes none.
+FEATURES_SAID_S = 1.0
 #: A copy that arrives this much after the first is still known, if the ids allow it. Linux keeps a
 #: packet for about 3 s while it resolves an address.
 LATE_COPY_S = 5.0

@@ -60,7 +60,7 @@ class World:
 
     def add(self, name, address, links, router=None, forward=False, **settings):
         node = ClassicNode(
-            Settings(address, "10.0.0.0/24", router, forward, **settings),
+            Settings(address, "10.0.0.0/24", (router,) if router else (), forward, **settings),
             self.now,
             random.Random(len(self.nodes)),
         )

@@ -24,6 +24,7 @@ from ropeway.core.frame.data import (
     DATA,
     DATA_AD,
     HEADER,
+    LABELLED,
     LANE,
     LANE_NONCE,
     LINK_PART,
@@ -32,6 +33,7 @@ from ropeway.core.frame.data import (
     PARTIAL,
     PARTIAL_AD,
 )
+from ropeway.core.frame.label import encode_label
 from ropeway.core.packet import ipv4
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -64,6 +66,7 @@ CONTROL_BODY = Control(
 )
 WAY, SEQUENCE = 5, 6
 VECTOR_LANE = 2
+VECTOR_START, VECTOR_COUNT = 0x030201, 9
 MESSAGE_BODY = b"\xff\x01\x02"
 
 
@@ -110,6 +113,10 @@ def vectors() -> dict[str, bytes]:
     opened = answer.session.decrypt(LANE_NONCE.pack(VECTOR_LANE + 1, 0), text, bytes((kind,)))
     assert opened == PACKET
     message = LINK_PART.pack(MESSAGE, 0, 0) + session.seal(MESSAGE_AD, MESSAGE_BODY)
+    label = encode_label(ipv4.pack(INITIATOR), VECTOR_START, VECTOR_COUNT, spare=True)
+    labelled = LINK_PART.pack(LABELLED, WAY, SEQUENCE + 3)
+    labelled += session.seal(bytes((LABELLED,)), label + PACKET)
+    assert answer.session.open(labelled) == label + PACKET
     assert answer.session.open(message) == MESSAGE_BODY
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
@@ -136,6 +143,8 @@ def vectors() -> dict[str, bytes]:
         "data frame with it, type 7, counter 2": partial,
         "data frame of lane 2, type 18, counter 0 of the lane": in_lane,
         "message of kind 255 with the body 0102, counter 3": message,
+        "label of the packet with count 9 of start 010203, the second copy": label,
+        "data frame with it, type 10, counter 4": labelled,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }

@@ -104,7 +104,9 @@ class SecureWorld:
         self._flying = []
         self._serial = itertools.count()
 
-    def add(self, name, address, links, peers=(), router=None, forward=False, **settings):
+    def add(
+        self, name, address, links, peers=(), router=None, forward=False, routers=(), **settings
+    ):
         """Start a host, or start it anew; ``peers`` are PeerSettings."""
         fresh = random.Random(f"resets {name} {self.now}").getrandbits(256).to_bytes(32, "little")
         self.reset_keys[name] = (fresh, *self.reset_keys.get(name, ()))
@@ -113,7 +115,7 @@ class SecureWorld:
             SecureSettings(
                 address,
                 NETWORK,
-                router,
+                (router,) if router else tuple(routers),
                 forward,
                 private_key=settings.pop("private_key", key(name)),
                 port=PORT,

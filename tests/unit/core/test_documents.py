@@ -20,6 +20,7 @@ from ropeway.core.frame.control import (
     HOLD_MAX_MS,
     MAX_ANNOUNCED,
     MEASURED_SIZE,
+    TAKES_LABELS,
     Control,
     encode_control,
 )
@@ -27,6 +28,10 @@ from ropeway.core.frame.data import (
     COOKIE,
     DATA,
     INITIATION,
+    LABELLED,
+    LABELLED_LANE,
+    LABELLED_LANE_PARTIAL,
+    LABELLED_PARTIAL,
     LANE,
     LANE_PARTIAL,
     LANES,
@@ -36,6 +41,7 @@ from ropeway.core.frame.data import (
     RESET,
     RESPONSE,
 )
+from ropeway.core.frame.label import COUNT_END, LABEL_SIZE, PIECES_MAX
 from ropeway.core.frame.outer import IPV4_MTU_MIN, IPV6_MTU_MIN, outer_size
 from ropeway.core.peers import control_frames, handshake_datagrams, settling
 from ropeway.core.session import (
@@ -112,8 +118,22 @@ def test_the_diagram_of_states_is_the_table():
         f"| {PARTIAL} | data: a packet whose TCP or UDP checksum is partial |"
         f" {OVERHEAD} and the packet |",
         f"| {LANE} to {LANE_PARTIAL - 1} | data: a packet of lane 0 to {LANES - 1} |",
-        f"| {LANE_PARTIAL} to {max(PACKET_TYPES)} | data: a packet of lane 0 to {LANES - 1} whose"
+        f"| {LANE_PARTIAL} to {LABELLED_LANE - 1} | data: a packet of lane 0 to {LANES - 1} whose"
         f" checksum is partial | {OVERHEAD} and the packet |",
+        f"| {LABELLED} | data: a label and a packet | {OVERHEAD + LABEL_SIZE} and the packet |",
+        f"| {LABELLED_PARTIAL} | data: a label and a packet whose checksum is partial |"
+        f" {OVERHEAD + LABEL_SIZE} and the packet |",
+        f"| {LABELLED_LANE} to {LABELLED_LANE_PARTIAL - 1} | data: a label and a packet of lane 0"
+        f" to {LANES - 1} | {OVERHEAD + LABEL_SIZE} and the packet |",
+        f"| {LABELLED_LANE_PARTIAL} to {max(PACKET_TYPES)} | data: a label and a packet of lane 0"
+        f" to {LANES - 1} whose checksum is partial | {OVERHEAD + LABEL_SIZE} and the packet |",
+        {2: "through two of them at once"}.get(tuning.ROUTERS_AT_ONCE, "ROUTERS_AT_ONCE"),
+        f"for at most {tuning.MAX_ORIGINS} origins and {tuning.MAX_STARTS} starts of each",
+        f"numbers the pieces, {PIECES_MAX} at most",
+        f"Of one start at most {tuning.MAX_IN_PIECES} packets lack pieces",
+        f"nothing was said within {tuning.FEATURES_SAID_S:g} s of its session",
+        f"anew after 2^{COUNT_END.bit_length() - 1} packets",
+        "8 labels" if TAKES_LABELS == 8 else "TAKES_LABELS",
         f"packets of one host take more than {tuning.LANE_BYTES >> 20} MiB, or those of all hosts"
         f" more than {tuning.LANES_BYTES >> 20} MiB, with {reorder.PACKET_SIZE} bytes for each",
         f"milliseconds, for the lanes from 0 on; more than {HOLD_MAX_MS} means {HOLD_MAX_MS}",

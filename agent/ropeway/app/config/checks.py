@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ropeway.app.config.budgets import check_budgets
 from ropeway.app.config.classes import check_classes
@@ -32,15 +32,7 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
     own = address_at(data.get("address"), ("address",), faults)
     if network and own:
         _check_inside(own, network, ("address",), faults)
-    router = address_at(data.get("router"), ("router",), faults)
-    if router:
-        if network:
-            _check_inside(router, network, ("router",), faults)
-        if router == own:
-            faults.add(
-                ("router",),
-                f"{router} is this host's own address: leave router out on the router itself",
-            )
+    routers = _check_routers(data, network, own, faults)
     device = data.get("device")
     if isinstance(device, dict) and device.get("name") in RESERVED_DEVICE_NAMES:
         faults.add(
@@ -63,8 +55,44 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
         )
     check_budgets(data, faults)
     check_classes(data, network, faults)
-    _check_peers(data, network, own, router, faults)
+    _check_peers(data, network, own, routers, faults)
     _check_named_addresses(data, network, faults)
+
+
+def _check_routers(
+    data: Dict[str, Any],
+    network: Optional[ipaddress.IPv4Network],
+    own: Optional[ipaddress.IPv4Address],
+    faults: Faults,
+) -> Dict[ipaddress.IPv4Address, KeyPath]:
+    """Return the routers that are good addresses, with where the file names each."""
+    listed = data.get("routers")
+    if "router" in data and "routers" in data:
+        faults.add(("routers",), "router is set as well: write all routers here, and remove router")
+    named: List[Tuple[KeyPath, Any]] = [(("router",), data.get("router"))]
+    named += [
+        (("routers", place), item)
+        for place, item in enumerate(listed if isinstance(listed, list) else ())
+    ]
+    if data.get("encapsulation") == CLASSIC and len(named) > 2:
+        faults.add(("routers",), "only the encapsulation secure has several routers: write one")
+    found: Dict[ipaddress.IPv4Address, KeyPath] = {}
+    for path, item in named:
+        router = address_at(item, path, faults)
+        if not router:
+            continue
+        if network:
+            _check_inside(router, network, path, faults)
+        if router == own:
+            remedy = "leave router out on the router itself"
+            if path[0] == "routers":
+                remedy = "write the other routers only"
+            faults.add(path, f"{router} is this host's own address: {remedy}")
+            continue
+        if router in found and path[0] == found[router][0]:
+            faults.add(path, f"{router} is in the list already: remove one")
+        found.setdefault(router, path)
+    return found
 
 
 def _check_named_addresses(
@@ -124,7 +152,7 @@ def _check_peers(
     data: Dict[str, Any],
     network: Optional[ipaddress.IPv4Network],
     own: Optional[ipaddress.IPv4Address],
-    router: Optional[ipaddress.IPv4Address],
+    routers: Dict[ipaddress.IPv4Address, KeyPath],
     faults: Faults,
 ) -> None:
     secure = data.get("encapsulation", SECURE) == SECURE
@@ -162,12 +190,13 @@ def _check_peers(
             check_addresses(listed, where, virtual, faults)
     if secure:
         check_names(peers, port_of(data), faults)
-    if secure and router and router not in hosts and not faults.spoilt(("peers",)):
-        faults.add(
-            ("router",),
-            f"{router} is not among the peers: add it there with its public key, because without"
-            " it nothing can be sent to the router",
-        )
+    for router, where in routers.items():
+        if secure and router not in hosts and not faults.spoilt(("peers",)):
+            faults.add(
+                where,
+                f"{router} is not among the peers: add it there with its public key, because"
+                " without it nothing can be sent to the router",
+            )
 
 
 def _virtual_addresses(peers: Any, own: Optional[ipaddress.IPv4Address]) -> Set[str]:

@@ -102,7 +102,8 @@ class Config:
     encapsulation: str
     network: str
     address: str
-    router: Optional[str]
+    routers: Tuple[str, ...]
+    """The next hops to hosts that this one does not reach directly; the first ones count more."""
     forward: bool
     device_name: str
     device_mtu: Optional[int]
@@ -174,7 +175,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "encapsulation": "encapsulation",
         "network": "network",
         "address": "address",
-        "router": "router",
+        "routers": "routers",
         "forward": "forward",
         "device_name": "device.name",
         "device_mtu": "device.mtu",

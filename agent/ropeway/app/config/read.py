@@ -117,7 +117,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         encapsulation=encapsulation,
         network=data["network"],
         address=data["address"],
-        router=data.get("router"),
+        routers=tuple(data.get("routers", [data["router"]] if "router" in data else [])),
         forward=data.get("forward", False),
         device_name=device.get("name", DEFAULT_DEVICE_NAME),
         # To the schema 1400.0 is a whole number too.

@@ -48,14 +48,17 @@ def as_text(answer: Dict[str, Any]) -> str:
     hop, to = answer["next_hop"], answer["destination"]
     if hop is None:
         return f"{to} is not reached: {answer['fault']}"
-    lines = [f"{to}, directly" if hop == to else f"{to}, by {hop}"]
+    several = len(answer["next_hops"]) > 1
+    by = " and ".join(answer["next_hops"])
+    lines = [f"{to}, directly" if hop == to else f"{to}, by {by}{' at once' if several else ''}"]
     if answer["class"] is None:
         lines.append("no class matches: it goes over every link")
     else:
         lines.append(f"class {answer['class']}, mode {answer['mode']}")
     for link in answer["links"]:
         carries = "carries it" if link["carries"] else f"does not: {link['why']}"
-        lines.append(f"  {link['name']} {carries}")
+        to_hop = f" to {link['next_hop']}" if several else ""
+        lines.append(f"  {link['name']}{to_hop} {carries}")
     if answer["fault"] is not None:
         lines.append(f"it is dropped: {answer['fault']}")
     return "\n".join(lines)

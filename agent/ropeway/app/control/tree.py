@@ -44,6 +44,7 @@ def _own(status: Dict[str, Any]) -> List[str]:
         helpless.append(f"cpu_latency_us {wakes}")
     if helpless:
         lines.append("- done without the kernel's help: " + ", ".join(helpless))
+    lines += _routers(status)
     lines += _joint(status)
     missing = status.get("missing_links", [])
     lines.append("- local devices:" + _carrying(status["links"], len(missing)))
@@ -88,6 +89,18 @@ def _not_carried(dropped: Dict[str, int]) -> List[str]:
     if not counted:
         return []
     return ["- not carried, since only IPv4 unicast is: " + ", ".join(counted)]
+
+
+def _routers(status: Dict[str, Any]) -> List[str]:
+    """Return the line about which of several routers carry packets."""
+    routers = status.get("routers", [])
+    if len(routers) < 2:
+        return []
+    words = []
+    for router in routers:
+        state = "carries" if router["carries"] else "in reserve"
+        words.append("{} {}".format(router["host"], state if router["established"] else "down"))
+    return ["- routers: " + ", ".join(words)]
 
 
 def _joint(status: Dict[str, Any]) -> List[str]:

@@ -64,7 +64,7 @@ def make_classic(config: Config, now: float) -> Made:
         NodeSettings(
             address=config.address,
             network=config.network,
-            router=config.router,
+            routers=config.routers,
             forward=config.forward,
             device_mtu=config.device_mtu,
         ),
@@ -103,7 +103,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
     return SecureSettings(
         address=config.address,
         network=config.network,
-        router=config.router,
+        routers=config.routers,
         forward=config.forward,
         device_mtu=config.device_mtu,
         private_key=config.private_key,
@@ -134,6 +134,7 @@ def change_peers(made: Made, before: Config, after: Config, now: float) -> None:
     if made.secure is not None and made.starts is not None:
         made.secure.reload(secure_settings(after, made.starts), now)
     elif made.classic is not None:
+        made.classic.set_routers(after.routers)
         _change_remotes(made.classic, set(before.remotes), set(after.remotes), now)
 
 

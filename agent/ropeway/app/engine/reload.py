@@ -27,7 +27,15 @@ READING_LIMIT_S = 9.0
 #: Settings that the running agent takes over by itself, whatever the node does.
 APPLIED_LIVE = (
     *("interfaces.include", "interfaces.exclude", "interfaces.addresses"),
-    *("links", "classes", "copy_dscp", "cpu_latency_us", "max_age_s", "device.precedence"),
+    *(
+        "routers",
+        "links",
+        "classes",
+        "copy_dscp",
+        "cpu_latency_us",
+        "max_age_s",
+        "device.precedence",
+    ),
 )
 
 #: The number of the reading that the agent starts with.

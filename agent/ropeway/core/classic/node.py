@@ -42,8 +42,9 @@ class ClassicNode:
         self.tables: Tables[ClassicStrand] = Tables()
         self._log = events.Log(now)
         self._report = LinkReport(now)
-        routes = Routes(settings.network, settings.address, settings.router, self.tables)
+        routes = Routes(settings.network, settings.address, settings.routers, self.tables)
         self._sender = ClassicSender(self.tables)
+        self._routes = routes
         self.router = Router(settings, self.tables, routes, self._sender.send_over, now)
         self._peers = ClassicPeers(
             ipv4.pack(settings.address),
@@ -114,6 +115,10 @@ class ClassicNode:
         peers.settle()
         for connection in answering:
             peers.answer(connection, now)
+
+    def set_routers(self, routers: Sequence[str]) -> None:
+        """Take another router from now on, by its virtual address, or none."""
+        self._routes.set_routers(routers)
 
     def packets_in(self, received: bytes) -> int:
         """Return 1: a datagram holds one packet at most."""

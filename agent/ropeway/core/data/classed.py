@@ -6,7 +6,7 @@ This comes between the router and the encapsulation's sender where there are cla
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Iterable, Iterator, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.data.send import Sender
@@ -48,6 +48,7 @@ class ClassedSender:
         run: Sequence[bytes],
         now: float,
         partial: bool,
+        labels: Optional[Sequence[bytes]] = None,
     ) -> None:
         """Send a run over those of the connections that carry its class."""
         if len(run) == 1 and connections is strand.carrying:
@@ -55,10 +56,17 @@ class ClassedSender:
             table = strand.classes[self._class_of(run[0])]
             if table.direct:
                 table.packets += 1
-                self._send(strand, table.direct, run, now, partial)
+                self._send(strand, table.direct, run, now, partial, labels)
                 return
+        at = 0
         for number, part in self._parts(run):
-            self._send_part(strand, connections, strand.classes[number], part, now, partial)
+            those = None if labels is None else labels[at : at + len(part)]
+            at += len(part)
+            self._send_part(strand, connections, strand.classes[number], part, now, partial, those)
+
+    def prohibits(self, strand: SecureStrand, packet: bytes) -> bool:
+        """Return whether no link may carry a packet of its class to a host now."""
+        return not strand.classes[self._class_of(packet)].carrying
 
     def _send_part(
         self,
@@ -68,6 +76,7 @@ class ClassedSender:
         part: Sequence[bytes],
         now: float,
         partial: bool,
+        labels: Optional[Sequence[bytes]],
     ) -> None:
         """Send packets of one class, and keep them if other connections may have to repeat them."""
         chosen = table.carrying
@@ -85,9 +94,11 @@ class ClassedSender:
         shares: Sequence[Share] = table.shares
         if lane is None or session is None or not session.takes_lanes:
             # Out of order, packets that are spread do more harm than good.
-            sealed = self._send(strand, chosen[:1] if shares else chosen, part, now, partial)
+            sealed = self._send(
+                strand, chosen[:1] if shares else chosen, part, now, partial, labels
+            )
         else:
-            sealed = self._seal_lane(strand, lane, part, now, partial)
+            sealed = self._seal_lane(strand, lane, part, now, partial, labels)
             shares = [share for share in shares if share.connection in chosen]
             if sealed is not None and shares:
                 self._spread(table, shares, sealed, now)

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from ropeway.core import tuning
 from ropeway.core.data.reorder import Part, Reorder
 from ropeway.core.data.router import Router
+from ropeway.core.data.several import Several, alongside
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.frame.data import (
@@ -30,13 +31,15 @@ from ropeway.core.frame.data import (
     NONCE,
     OVERHEAD,
     PACKET_TYPES,
-    PARTIAL_AD,
     PARTIAL_TYPES,
     SESSION_TYPES,
+    Form,
     Received,
+    form_of,
     lane_of,
     take_apart,
 )
+from ropeway.core.frame.label import LABEL_SIZE
 from ropeway.core.packet import ipv4, runs
 from ropeway.core.session.replay import ReplayWindow
 from ropeway.core.session.session import Session
@@ -51,6 +54,7 @@ _ALL = frozenset(bytes((kind,)) for kind in PACKET_TYPES)
 _SPOKEN = frozenset((CONTROL_AD, MESSAGE_AD))
 #: By type of frame.
 _LANE_OF = tuple(map(lane_of, range(256)))
+_FORM_OF = tuple(map(form_of, range(256)))
 #: As :func:`ropeway.core.frame.data.take_apart` returns it.
 Frame = Tuple[bytes, int, bytes, int, bytes]
 
@@ -84,14 +88,16 @@ class ControlSide(Protocol):
 class Receiver:
     """Turns what arrives at sockets into packets for the router."""
 
-    __slots__ = ("_control", "_kinds", "_router", "_tables", "duplicates", "reorder")
+    __slots__ = ("_control", "_kinds", "_router", "_several", "_tables", "duplicates", "reorder")
 
     def __init__(
         self,
         tables: Tables[SecureStrand],
         router: Router,
         control: ControlSide,
+        several: Several,
     ) -> None:
+        self._several = several
         self._tables = tables
         self._router = router
         self._control = control
@@ -214,19 +220,19 @@ class Receiver:
                     strand.copies.set_limit(sampled, within_ms)
         if packets:
             self._note_opened(session, strand, now)
+        form = _FORM_OF[head[0]]
         if lane < 0:
             if packets:
-                self._deliver(packets, strand, now, ad == PARTIAL_AD)
+                self._deliver(packets, strand, now, form)
             return
         if packets:
             session.lane_windows[lane] = window
         if packets or duplicates:
             top = max(counters, default=-1) if refused else frames[-1][3]
             numbered = list(zip(counters, packets))
-            partial, way = head[0] in PARTIAL_TYPES, head[1]
             self._go_on(
                 strand,
-                self.reorder.take(strand, lane, session, way, top, numbered, partial, now),
+                self.reorder.take(strand, lane, session, head[1], top, numbered, form, now),
                 now,
             )
 
@@ -243,8 +249,8 @@ class Receiver:
             self._go_on(strand, parts, now)
 
     def _go_on(self, strand: SecureStrand, parts: List[Part], now: float) -> None:
-        for partial, packets in parts:
-            self._deliver(packets, strand, now, partial)
+        for form, packets in parts:
+            self._deliver(packets, strand, now, form)
 
     def _note_opened(self, session: Session, strand: SecureStrand, now: float) -> None:
         """Take note that authentic frames of a session held packets."""
@@ -255,11 +261,13 @@ class Receiver:
             self._tables.woken.append(strand)
         strand.idle_at = now + tuning.ACTIVE_S
 
-    def _deliver(
-        self, packets: List[bytes], strand: SecureStrand, now: float, partial: bool
-    ) -> None:
+    def _deliver(self, packets: List[bytes], strand: SecureStrand, now: float, form: Form) -> None:
         """Take the packets of authentic frames, in the order in which they go on."""
         tables = self._tables
+        if form >= Form.LABELLED:
+            self._deliver_labelled(packets, strand, now, form)
+            return
+        partial = form == Form.PARTIAL
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
         for run in (packets,) if lone else runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped):
             if partial and not ipv4.may_be_partial(run[-1]):
@@ -274,6 +282,33 @@ class Receiver:
                 self._router.arrived(run, strand, now, partial)
             else:
                 tables.dropped[Drop.SPOOFED] += len(run)
+
+    def _deliver_labelled(
+        self, texts: List[bytes], strand: SecureStrand, now: float, form: Form
+    ) -> None:
+        """Take packets with labels. A router may bring those of others, a host only its own."""
+        dropped, router = self._tables.dropped, self._router
+        packets: List[bytes] = []
+        labels: List[bytes] = []
+        for text in texts:
+            origin = text[:4]
+            if origin == strand.host_bytes or router.may_relay(strand, origin):
+                packets.append(text[LABEL_SIZE:])
+                labels.append(text[:LABEL_SIZE])
+            else:
+                dropped[Drop.MALFORMED_INNER if len(text) < LABEL_SIZE else Drop.SPOOFED] += 1
+        partial = Form.PARTIAL in form
+        for run, those in alongside(packets, labels, self._tables):
+            if partial and not all(map(ipv4.may_be_partial, run)):
+                dropped[Drop.MALFORMED_INNER] += len(run)
+                continue
+            source = run[0][12:16]
+            if source == strand.host_bytes or router.may_relay(strand, source):
+                duplicates = self._several.arrived(run, those, strand, now, partial)
+                strand.duplicates += duplicates
+                self.duplicates += duplicates
+            else:
+                dropped[Drop.SPOOFED] += len(run)
 
     def _inbound_other(
         self, datagram: bytes, endpoint: Endpoint, key: SocketKey, now: float

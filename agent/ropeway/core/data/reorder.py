@@ -16,6 +16,7 @@ from collections import deque
 from typing import Deque, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ropeway.core import tuning
+from ropeway.core.frame.data import Form
 from ropeway.core.session.replay import REPLAY_SKIP
 from ropeway.core.session.session import Session
 from ropeway.core.strand.secure import SecureStrand
@@ -25,13 +26,13 @@ from ropeway.core.timers import NOT_DUE, SPARE, Timers
 
 #: Bytes that a packet takes beside its own, roughly.
 PACKET_SIZE = 200
-#: Packets in a row that are alike in whether their checksums are partial.
-Part = Tuple[bool, List[bytes]]
+#: Packets in a row that are alike in what is sealed with them.
+Part = Tuple[Form, List[bytes]]
 
 
 class _Held(NamedTuple):
     packet: bytes
-    partial: bool
+    form: Form
 
 
 class Lane:
@@ -78,7 +79,7 @@ class Lane:
         way: int,
         top: int,
         packets: Sequence[Tuple[int, bytes]],
-        partial: bool,
+        form: Form,
         hold_s: float,
         now: float,
     ) -> List[Part]:
@@ -89,7 +90,7 @@ class Lane:
         out: List[Part] = []
         if session.created_at != self._since or session.local_index != self._index:
             if session.created_at < self._since:
-                return [(partial, [packet for _, packet in packets])]
+                return [(form, [packet for _, packet in packets])]
             out += self.release()
             self._since, self._index, self._next = session.created_at, session.local_index, 0
             self._tops.clear()
@@ -112,9 +113,9 @@ class Lane:
                 self.late += 1
                 ready.append(packet)
             else:
-                self._hold(counter, _Held(packet, partial), now)
+                self._hold(counter, _Held(packet, form), now)
         if ready:
-            out.append((partial, ready))
+            out.append((form, ready))
         if self._held:
             out += self._release_until(self._left_behind(hold_s))
         return out
@@ -198,7 +199,7 @@ class Reorder:
         way: int,
         top: int,
         packets: Sequence[Tuple[int, bytes]],
-        partial: bool,
+        form: Form,
         now: float,
     ) -> List[Part]:
         """Take packets of a lane as :meth:`Lane.take`; return what goes on."""
@@ -208,7 +209,7 @@ class Reorder:
             lane = lanes[number] = Lane()
         hold_s = self._hold_s(strand, number)
         before = lane.held_bytes
-        out = lane.take(session, way, top, packets, partial, hold_s, now)
+        out = lane.take(session, way, top, packets, form, hold_s, now)
         if lane.held_bytes:
             self._waiting.setdefault(strand, {})[number] = lane
             held_bytes = self._held_bytes + lane.held_bytes - before
@@ -277,7 +278,7 @@ class Reorder:
 
 def _append(parts: List[Part], held: _Held) -> None:
     """Add a packet to the last part if that is of its kind."""
-    if parts and parts[-1][0] == held.partial:
+    if parts and parts[-1][0] == held.form:
         parts[-1][1].append(held.packet)
     else:
-        parts.append((held.partial, [held.packet]))
+        parts.append((held.form, [held.packet]))

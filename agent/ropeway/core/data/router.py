@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
@@ -28,9 +28,21 @@ _TO, _TO6 = version.V4.destination, version.V6.destination
 #: The limited broadcast address (RFC 919).
 _EVERYBODY = bytes((255, 255, 255, 255))
 
-#: Sends a run of packets of one size over some connections of a strand at a time, in monotonic
-#: seconds. The last argument says whether the packets' checksums are partial.
-SendOver = Callable[[Any, Iterable[Any], Sequence[bytes], float, bool], Any]
+#: Sends a run of packets of one size: the strand, some of its connections, the packets, a time in
+#: monotonic seconds, whether the packets' checksums are partial, and in a secure network the labels
+#: of the packets if they have some.
+SendOver = Callable[..., Any]
+#: Says whether no link of a strand may carry a packet.
+Prohibits = Callable[[Any, bytes], bool]
+
+
+class Several(Protocol):
+    """Sends packets over several next hops at once."""
+
+    def send(
+        self, hops: Sequence[Any], run: Sequence[bytes], now: float, partial: bool
+    ) -> Optional[int]:
+        """Send a run to several next hops; None where only one of them can have it."""
 
 
 class Router:
@@ -47,12 +59,14 @@ class Router:
         "_own",
         "_own6",
         "_routes",
-        "_send_over",
         "_settings",
         "_tables",
         "carried",
         "packets",
         "partial_packets",
+        "prohibits",
+        "send_over",
+        "several",
     )
 
     def __init__(
@@ -67,7 +81,12 @@ class Router:
         self._settings = settings
         self._tables = tables
         self._routes = routes
-        self._send_over = send_over
+        #: Sends a run over connections of a strand, with labels if there is one more argument.
+        self.send_over = send_over
+        #: Whether no link of a strand may carry a packet.
+        self.prohibits: Prohibits = _nothing
+        #: Sends over several next hops at once; None where a network has one at most.
+        self.several: Optional[Several] = None
         self._own = ipv4.pack(settings.address)
         #: Empty where the network has no IPv6.
         self._own6 = routes.own6
@@ -81,9 +100,20 @@ class Router:
         self._delivered = 0
         self._forwarded = 0
 
-    def send_with(self, send_over: SendOver) -> None:
-        """Have runs sent by another function from now on."""
-        self._send_over = send_over
+    def send_with(self, send_over: SendOver, prohibits: Optional[Prohibits] = None) -> None:
+        """Have runs sent by another function from now on, which ``prohibits`` some packets."""
+        self.send_over = send_over
+        self.prohibits = prohibits or _nothing
+
+    @property
+    def forwards(self) -> bool:
+        """Whether packets between other hosts are passed on."""
+        return self._settings.forward
+
+    def note_forwarded(self, count: int) -> None:
+        """Count packets of other hosts that were passed on."""
+        self.carried += count
+        self._forwarded += count
 
     # The way out.
 
@@ -108,7 +138,7 @@ class Router:
                 # Most packets have a known next hop; to take it here saves them a call.
                 strand = tables.next_hops.get(run[0][16:20])
                 if strand is not None and len(run[0]) <= strand.limit:
-                    self._send_over(strand, strand.carrying, run, now, partial)
+                    self.send_over(strand, strand.carrying, run, now, partial)
                     self.carried += len(run)
                 else:
                     self.send(run, None, now, partial)
@@ -132,15 +162,30 @@ class Router:
         first = run[0]
         strand = self._tables.next_hops.get(first[_TO if first[0] < version.FIRST_IPV6 else _TO6])
         if strand is not None and strand is not origin and len(first) <= strand.limit:
-            self._send_over(strand, strand.carrying, run, now, partial)
+            self.send_over(strand, strand.carrying, run, now, partial)
             count = len(run)
         else:
-            if partial:
-                run = [version.complete(packet) for packet in run]
-            count = sum(self._dispatch(packet, origin, now) for packet in run)
+            count = self._send_specially(run, origin, now, partial)
         self.carried += count
         if origin is not None:
             self._forwarded += count
+
+    def _send_specially(
+        self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
+    ) -> int:
+        """Send a run that has not simply one next hop that it fits; return how many went out."""
+        destination = run[0][version_of(run[0]).destination]
+        hops = self._routes.hops(destination) if origin is None and self.several else ()
+        if len(hops) > 1 and self.several:
+            sent = self.several.send(hops, run, now, partial)
+            if sent is not None:
+                return sent
+            if len(run[0]) <= hops[0].limit:
+                self.send_over(hops[0], hops[0].carrying, run, now, partial)
+                return len(run)
+        if partial:
+            run = [version.complete(packet) for packet in run]
+        return sum(self._dispatch(packet, origin, now) for packet in run)
 
     def _dispatch(self, packet: bytes, origin: Optional[Strand[Any]], now: float) -> bool:
         """Send a packet whose next hop is not known yet or which does not simply fit.
@@ -161,12 +206,14 @@ class Router:
             return self._refuse(Drop.NO_ROUTE, why, packet, origin, now)
         if strand is origin:
             return self._refuse(Drop.ECHO, Refused.HOST, packet, origin, now)
+        if not self._routes.may_pass(origin, destination):
+            return self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
         if not strand.carrying:
             if strand.hold(packet, origin, now):
                 return False
             return self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
         if len(packet) <= strand.limit:
-            self._send_over(strand, strand.carrying, (packet,), now, False)
+            self.send_over(strand, strand.carrying, (packet,), now, False)
             return True
         pieces = of.pieces(packet, strand.limit)
         if pieces is not None:
@@ -175,19 +222,19 @@ class Router:
         # Some links may carry it all the same; its sender learns what all of them do.
         fitting = [c for c in strand.carrying if len(packet) <= c.mtu]
         if fitting:
-            self._send_over(strand, fitting, (packet,), now, False)
+            self.send_over(strand, fitting, (packet,), now, False)
         else:
             self._tables.dropped[Drop.TOO_BIG] += 1
-        self._report_error(Refused.TOO_BIG, packet, origin, now, strand.limit)
+        self.report_error(Refused.TOO_BIG, packet, origin, now, strand.limit)
         return bool(fitting)
 
     def _send_pieces(self, pieces: Sequence[bytes], strand: Strand[Any], now: float) -> None:
         """Send the fragments of one packet."""
         aside: List[bytes] = []
         for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._tables.dropped, aside):
-            self._send_over(strand, strand.carrying, run, now, False)
+            self.send_over(strand, strand.carrying, run, now, False)
         for run in runs.cut_ipv6(aside):
-            self._send_over(strand, strand.carrying, run, now, False)
+            self.send_over(strand, strand.carrying, run, now, False)
 
     def _refuse(
         self,
@@ -198,7 +245,7 @@ class Router:
         now: float,
     ) -> bool:
         self._tables.dropped[reason] += 1
-        self._report_error(why, packet, origin, now)
+        self.report_error(why, packet, origin, now)
         return False
 
     def prohibit(self, run: Sequence[bytes], now: float, partial: bool) -> None:
@@ -228,7 +275,7 @@ class Router:
         network = self._routes.network
         return network.prefixlen < 31 and address == network.broadcast_address.packed
 
-    def _report_error(
+    def report_error(
         self,
         why: Refused,
         packet: bytes,
@@ -236,6 +283,7 @@ class Router:
         now: float,
         next_hop_mtu: int = 0,
     ) -> None:
+        """Tell the sender of a packet why it went no further; ``origin`` brought it."""
         # The kernel takes no packet with one of its own addresses as the source from a device,
         # so what this host's own packets meet is reported in the name of their destination.
         of = version_of(packet)
@@ -253,7 +301,7 @@ class Router:
         if strand is None:
             return
         if len(error) <= strand.limit:
-            self._send_over(strand, strand.carrying, (error,), now, False)
+            self.send_over(strand, strand.carrying, (error,), now, False)
         else:
             self._send_pieces(of.pieces(error, strand.limit) or (), strand, now)
 
@@ -292,11 +340,11 @@ class Router:
         """Drop packets that have passed as many routers as they may, and tell their senders."""
         self._tables.dropped[Drop.TTL] += len(run)
         for packet in map(version.complete, run) if partial else run:
-            self._report_error(Refused.HOPS, packet, strand, now)
+            self.report_error(Refused.HOPS, packet, strand, now)
 
     def may_relay(self, strand: Strand[Any], source: bytes) -> bool:
         """Return whether packets whose source is not their sender's may come from there."""
-        relays = strand.host == self._settings.router
+        relays = strand.host in self._routes.routers
         return relays and source != self._own and self._routes.holds(source)
 
     def take_packets(self) -> List[bytes]:
@@ -325,7 +373,8 @@ class Router:
         return {
             "address": settings.address,
             "network": settings.network,
-            "router": settings.router,
+            "router": next(iter(self._routes.routers), None),
+            "routers": self._routes.status(),
             "forward": settings.forward,
             "counters": {
                 "delivered": self._delivered,
@@ -344,6 +393,11 @@ def _icmp_budget(now: float) -> SharedBudget:
         tuning.ICMP_STRAND_BURST,
         now,
     )
+
+
+def _nothing(_strand: Any, _packet: bytes) -> bool:
+    """Say that every packet may be carried."""
+    return False
 
 
 def _kin(one: bytes, other: bytes) -> bool:

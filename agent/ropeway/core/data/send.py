@@ -16,6 +16,7 @@ from ropeway.core.frame.data import (
     PARTIAL,
     PARTIAL_AD,
     Train,
+    labelled,
 )
 from ropeway.core.packet import ipv4
 from ropeway.core.strand.class_table import Sealed
@@ -52,12 +53,13 @@ class Sender:
         run: Sequence[bytes],
         now: float,
         partial: bool,
+        labels: Optional[Sequence[bytes]] = None,
     ) -> Optional[Sealed]:
         """Put one copy of each packet of a run into the outbox of each connection.
 
         The copies differ in the three bytes that name connection and sequence. With ``partial``
-        the checksums of the packets cover only the pseudo-header so far. Returns what was sealed,
-        None without a session.
+        the checksums of the packets cover only the pseudo-header so far. Each packet may have a
+        label. Returns what was sealed, None without a session.
         """
         session = strand.session
         if session is None:
@@ -68,14 +70,23 @@ class Sender:
             kind, ad = PARTIAL, PARTIAL_AD
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
-        first, texts = session.seal_run(ad, run)
         ds_field = run[0][1] & self._ds_mask
+        if labels is not None:
+            kind = labelled(kind)
+            ad, run = bytes((kind,)), list(map(bytes.__add__, labels, run))
+        first, texts = session.seal_run(ad, run)
         sealed = Sealed(kind, session.remote_index, first, texts, ds_field)
         self.put(connections, *sealed)
         return sealed
 
     def seal_lane(
-        self, strand: SecureStrand, lane: int, run: Sequence[bytes], now: float, partial: bool
+        self,
+        strand: SecureStrand,
+        lane: int,
+        run: Sequence[bytes],
+        now: float,
+        partial: bool,
+        labels: Optional[Sequence[bytes]] = None,
     ) -> Optional[Sealed]:
         """Seal a run of packets of a lane, 0 to 7; None without a session."""
         session = strand.session
@@ -87,8 +98,11 @@ class Sender:
             kind = LANE_PARTIAL + lane
         elif partial:
             run = [ipv4.complete(packet) for packet in run]
+        ds_field = run[0][1] & self._ds_mask
+        if labels is not None:
+            kind, run = labelled(kind), list(map(bytes.__add__, labels, run))
         first, texts = session.seal_lane(bytes((kind,)), lane, run)
-        return Sealed(kind, session.remote_index, first, texts, run[0][1] & self._ds_mask)
+        return Sealed(kind, session.remote_index, first, texts, ds_field)
 
     def _note_sent(self, strand: SecureStrand, now: float) -> None:
         if now >= strand.idle_at:

@@ -35,6 +35,7 @@ _HOLD = struct.Struct("<H")
 HOLDS_SIZE = 1
 #: What a host may say that it takes, one bit each.
 TAKES_MESSAGES = 1
+TAKES_LABELS = 8
 #: Bytes of these bits, after one byte that says how many follow.
 _FEATURES_SIZE = 2
 FEATURES_SIZE = 1 + _FEATURES_SIZE

@@ -25,6 +25,7 @@ serve statistics and the order of packets in a lane, and nothing else.
 
 from __future__ import annotations
 
+import enum
 import functools
 import struct
 from typing import List, NamedTuple, Tuple
@@ -48,9 +49,24 @@ MESSAGE = 8
 LANES = 8
 LANE = 16
 LANE_PARTIAL = LANE + LANES
+#: As :data:`DATA` and as :data:`PARTIAL`, with a label before the packet
+#: (:mod:`ropeway.core.frame.label`); those of lanes follow.
+LABELLED = 10
+LABELLED_PARTIAL = 11
+LABELLED_LANE = LANE_PARTIAL + LANES
+LABELLED_LANE_PARTIAL = LABELLED_LANE + LANES
+LABELLED_TYPES = frozenset(
+    (LABELLED, LABELLED_PARTIAL, *range(LABELLED_LANE, LABELLED_LANE_PARTIAL + LANES))
+)
 #: All types that carry a packet.
-PARTIAL_TYPES = frozenset((PARTIAL, *range(LANE_PARTIAL, LANE_PARTIAL + LANES)))
-PACKET_TYPES = frozenset((DATA, *range(LANE, LANE_PARTIAL))) | PARTIAL_TYPES
+PARTIAL_TYPES = frozenset(
+    (
+        *(PARTIAL, LABELLED_PARTIAL),
+        *range(LANE_PARTIAL, LANE_PARTIAL + LANES),
+        *range(LABELLED_LANE_PARTIAL, LABELLED_LANE_PARTIAL + LANES),
+    )
+)
+PACKET_TYPES = frozenset((DATA, *range(LANE, LANE_PARTIAL))) | LABELLED_TYPES | PARTIAL_TYPES
 #: All types of frames that a session seals.
 SESSION_TYPES = PACKET_TYPES | {CONTROL, MESSAGE}
 
@@ -75,6 +91,29 @@ HEADER = struct.Struct("<BBH4sQ")
 NONCE = struct.Struct("<4xQ")
 #: The nonce in a lane: its number from 1, which no other frame has there, and its counter.
 LANE_NONCE = struct.Struct("<IQ")
+
+
+def labelled(kind: int) -> int:
+    """Return the type of a frame with a label, by that of the same frame without one."""
+    if kind >= LANE:
+        return kind + LABELLED_LANE - LANE
+    return LABELLED_PARTIAL if kind == PARTIAL else LABELLED
+
+
+class Form(enum.IntFlag):
+    """What is sealed in a data frame beside a mere packet."""
+
+    PLAIN = 0
+    #: The checksum of the packet covers only the pseudo-header so far.
+    PARTIAL = 1
+    #: A label precedes the packet.
+    LABELLED = 2
+
+
+def form_of(kind: int) -> Form:
+    """Return what a type of data frames holds."""
+    partial = Form.PARTIAL if kind in PARTIAL_TYPES else Form.PLAIN
+    return partial | Form.LABELLED if kind in LABELLED_TYPES else partial
 
 
 def lane_of(kind: int) -> int:

@@ -1,15 +1,18 @@
-"""Virtual routing: which strand takes a packet for a host of the virtual network."""
+"""Virtual routing: which strands take a packet for a host of the virtual network."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ropeway.core.packet import ipv4
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import Strand
 from ropeway.core.tables import Tables
-from ropeway.core.tuning import MAX_NEXT_HOPS
+from ropeway.core.tuning import MAX_NEXT_HOPS, ROUTERS_AT_ONCE
+
+#: What a route leads to.
+Prefix = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 IPV4_BYTES = 4
 
@@ -29,30 +32,63 @@ def address6_of(network6: str, address: str) -> str:
 
 
 class Routes:
-    """The next hop of every destination: its own strand, else the router's.
+    """The next hops of every destination: its own strand, else learnt ones, else the routers.
 
-    :meth:`resolve` fills :attr:`ropeway.core.tables.Tables.next_hops`, which the data side reads;
-    :meth:`forget` empties it when a strand changes.
+    :meth:`hops` fills :attr:`ropeway.core.tables.Tables.next_hops` and ``several``, which the data
+    side reads; :meth:`forget` empties them when a strand changes.
     """
 
     def __init__(
         self,
         network: str,
         address: str,
-        router: Optional[str],
+        routers: Sequence[str],
         tables: Tables[Any],
+        forwards: bool = False,
         network6: Optional[str] = None,
     ) -> None:
-        """``network6`` is the prefix of the hosts' IPv6 addresses, None where there are none."""
+        """``routers`` are virtual addresses, those that count more first.
+
+        A host that ``forwards`` sends each packet to one next hop only. ``network6`` is the prefix
+        of the hosts' IPv6 addresses, None where there are none.
+        """
         self.network = ipaddress.IPv4Network(network)
         self.address = ipaddress.IPv4Address(address)
-        self.router = router
+        self.routers = tuple(routers)
+        self._forwards = forwards
         self._tables = tables
         #: What comes before the four bytes of a host's virtual address in its IPv6 address; empty
         #: where hosts have none.
         self.prefix6 = b"" if network6 is None else prefix_of(network6)
         #: This host's IPv6 address, 16 bytes; empty if it has none.
         self.own6 = self.prefix6 and self.prefix6 + self.address.packed
+        # What was learnt, by version and length of the prefix, the longest first; then by its bits.
+        self._learnt: Dict[Tuple[int, int], Dict[int, Tuple[str, ...]]] = {}
+
+    @property
+    def spreads(self) -> bool:
+        """Whether packets may go over several routers at once."""
+        return len(self.routers) > 1 and not self._forwards
+
+    def set_routers(self, routers: Sequence[str]) -> None:
+        """Take other routers from now on, by their virtual addresses."""
+        self.routers = tuple(routers)
+        self.forget()
+
+    def set_learnt(self, table: Mapping[Prefix, Sequence[str]]) -> None:
+        """Take the routes that other hosts have told, all of them.
+
+        Each prefix has next hops, by their virtual addresses, in order: those that count more
+        first. All of them have to be free of loops. They are used for packets of any host; where
+        none is established, the routers are, as for a destination without a route.
+        """
+        learnt: Dict[Tuple[int, int], Dict[int, Tuple[str, ...]]] = {}
+        for prefix in sorted(table, key=lambda one: -one.prefixlen):
+            hops = learnt.setdefault((prefix.version, prefix.prefixlen), {})
+            hops[_bits(prefix.network_address.packed, prefix.prefixlen)] = tuple(table[prefix])
+        if learnt != self._learnt:
+            self._learnt = learnt
+            self.forget()
 
     def host_of(self, address: bytes) -> bytes:
         """Return the four bytes of the host that has an IPv6 address; empty if none can have it."""
@@ -76,31 +112,100 @@ class Routes:
     def forget(self) -> None:
         """Have every next hop worked out anew."""
         self._tables.next_hops.clear()
+        self._tables.several.clear()
 
     def next_hop(self, destination: bytes) -> Optional[Strand[Any]]:
-        """Give the strand for ``destination`` (4 or 16 bytes), from the table if it is there."""
-        return self._tables.next_hops.get(destination) or self.resolve(destination)
+        """Give the first next hop of ``destination`` (packed), from the tables if it is there."""
+        strand: Optional[Strand[Any]] = self._tables.next_hops.get(destination)
+        if strand is not None:
+            return strand
+        hops = self.hops(destination)
+        return hops[0] if hops else None
 
-    def resolve(self, destination: bytes) -> Optional[Strand[Any]]:
-        """Give the strand for ``destination`` (4 or 16 bytes), or None if no host takes it.
+    def hops(self, destination: bytes) -> Tuple[Strand[Any], ...]:
+        """Give the strands that take a packet for ``destination`` (packed); none if no host does.
 
-        A host's own strand is preferred while it is established; after that the router's, so
+        A host's own strand is preferred while it is established; after that those of others, so
         that a host stays reachable when its direct links die.
         """
-        if not self.holds(destination):
-            return None
-        host = destination[-IPV4_BYTES:]
-        if host == self.address.packed:
-            return None
-        direct = self._tables.strands.get(ipv4.text(host))
-        by_router = self._tables.strands.get(self.router) if self.router else None
-        candidates = [strand for strand in (direct, by_router) if strand and strand.carrying]
-        strand = next(
-            (strand for strand in candidates if strand.best_state == State.ESTABLISHED),
-            candidates[0] if candidates else direct or by_router,
-        )
+        tables = self._tables
+        known = tables.several.get(destination)
+        if known is not None:
+            return known
+        strand = tables.next_hops.get(destination)
         if strand is not None:
-            if len(self._tables.next_hops) >= MAX_NEXT_HOPS:
-                self._tables.next_hops.clear()
-            self._tables.next_hops[destination] = strand
-        return strand
+            return (strand,)
+        hops, by_agreement = self._resolve(destination)
+        if hops:
+            if len(tables.next_hops) + len(tables.several) >= MAX_NEXT_HOPS:
+                self.forget()
+            if len(hops) > 1 or (by_agreement and self._forwards):
+                tables.several[destination] = hops
+            else:
+                tables.next_hops[destination] = hops[0]
+        return hops
+
+    def may_pass(self, origin: Optional[Strand[Any]], destination: bytes) -> bool:
+        """Say whether a packet that ``origin`` brought may go to the next hop in the tables.
+
+        A router passes what another router brought on to the destination itself, or where a learnt
+        route leads; to one of its own routers it does not, since that one may do the same.
+        """
+        if origin is None or origin.host not in self.routers:
+            return True
+        return destination in self._tables.next_hops
+
+    def status(self) -> List[Dict[str, Any]]:
+        """Return the routers, and which of them carry packets for hosts behind them, for JSON."""
+        strands = [self._tables.strands.get(host) for host in self.routers]
+        established = [strand.host for strand in strands if strand and _is_established(strand)]
+        in_use = established[: ROUTERS_AT_ONCE if self.spreads else 1]
+        return [
+            {"host": host, "established": host in established, "carries": host in in_use}
+            for host in self.routers
+        ]
+
+    def _resolve(self, destination: bytes) -> Tuple[Tuple[Strand[Any], ...], bool]:
+        """Return the next hops, and whether they are only those of the configuration."""
+        if destination in (self.address.packed, self.own6):
+            return (), False
+        learnt = self._learnt_hops(destination)
+        inside = self.holds(destination)
+        if not inside and not learnt:
+            return (), False
+        strands = self._tables.strands
+        direct = strands.get(ipv4.text(destination[-IPV4_BYTES:])) if inside else None
+        for hosts in (learnt, self.routers):
+            others = [strands[host] for host in hosts if host in strands]
+            if direct is not None and _is_established(direct):
+                return (direct,), False
+            established = [strand for strand in others if _is_established(strand)]
+            if established:
+                at_once = ROUTERS_AT_ONCE if self.spreads else 1
+                return tuple(established[:at_once]), hosts is self.routers
+        others = [strands[host] for host in (*learnt, *self.routers) if host in strands]
+        candidates = [strand for strand in (direct, *others) if strand is not None]
+        able = next((strand for strand in candidates if strand.carrying), None)
+        first = able or (candidates[0] if candidates else None)
+        if first is None:
+            return (), False
+        return (first,), first is not direct and first.host not in learnt
+
+    def _learnt_hops(self, destination: bytes) -> Tuple[str, ...]:
+        """Return the next hops of the longest prefix that was learnt for ``destination``."""
+        version = 4 if len(destination) == IPV4_BYTES else 6
+        for (of_version, length), table in self._learnt.items():
+            if of_version == version:
+                hosts: Optional[Tuple[str, ...]] = table.get(_bits(destination, length))
+                if hosts is not None:
+                    return hosts
+        return ()
+
+
+def _is_established(strand: Strand[Any]) -> bool:
+    return bool(strand.carrying) and strand.best_state == State.ESTABLISHED
+
+
+def _bits(packed: bytes, length: int) -> int:
+    """Return the first ``length`` bits of an address."""
+    return int.from_bytes(packed, "big") >> (8 * len(packed) - length)

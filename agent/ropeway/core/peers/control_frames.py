@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
-from ropeway.core.frame.control import decode_control
+from ropeway.core.frame.control import TAKES_LABELS, decode_control
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
@@ -61,6 +61,8 @@ class ControlFrames:
             return
         lanes = control.holds_ms is not None
         strand.sessions.note_takes(session, control.takes_partial, lanes, control.features)
+        if control.measured is not None:
+            strand.takes_labels = bool(control.features & TAKES_LABELS)
         if control.holds_ms is not None:
             strand.holds_ms = control.holds_ms
         counter = int.from_bytes(datagram[8:16], "little")

@@ -13,6 +13,7 @@ from ropeway.core.endpoint import Endpoint, Place, SocketKey
 from ropeway.core.frame.control import (
     CLOCK_MS,
     CLOCK_TICKS,
+    TAKES_LABELS,
     TAKES_MESSAGES,
     Control,
     Measured,
@@ -36,7 +37,7 @@ from ropeway.core.timers import NOT_DUE
 Echoed = Optional[Tuple[float, Path]]
 
 #: What this version takes, beside partial checksums, which depend on the device, and lanes.
-FEATURES = TAKES_MESSAGES
+FEATURES = TAKES_MESSAGES | TAKES_LABELS
 #: Why a connection is lost, by what was heard.
 _REASONS = {
     Input.HEARD_RESTART: "the other end started anew",
@@ -64,6 +65,8 @@ class Dialogue:
         self._entropy = entropy
         #: Whether packets may come here whose checksum is yet to be completed.
         self.takes_partial = False
+        #: What else this host says that it takes.
+        self.features = FEATURES
 
     # What this end says.
 
@@ -167,7 +170,7 @@ class Dialogue:
             announced=announced,
             measured=measured,
             holds_ms=self._policies.holds_ms,
-            features=FEATURES,
+            features=self.features,
         )
         size = max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD)
         return seal(session, encode_control(control, size))

@@ -329,6 +329,7 @@ class SecureStrand(Strand[SecureConnection]):
         "sessions",
         "shut_out",
         "stale",
+        "takes_labels",
         "waiting",
     )
 
@@ -354,6 +355,9 @@ class SecureStrand(Strand[SecureConnection]):
         self.holds_ms: Tuple[int, ...] = ()
         #: What the data side holds back of the lanes that the other end uses, by lane.
         self.lanes: Dict[int, Any] = {}
+        #: Whether the other end takes labels, by its last control frame that says so under any
+        #: session; None before the first.
+        self.takes_labels: Optional[bool] = None
         self.rollovers = 0
         #: By class of traffic, the last one is that of the rest; empty without classes.
         self.classes: Tuple[ClassTable, ...] = ()

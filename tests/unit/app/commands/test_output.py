@@ -98,7 +98,14 @@ class TestExplain:
         [
             {},
             {"class": None, "mode": None},
-            {"next_hop": None, "class": None, "mode": None, "links": [], "fault": "outside"},
+            {
+                "next_hop": None,
+                "next_hops": [],
+                "class": None,
+                "mode": None,
+                "links": [],
+                "fault": "outside",
+            },
         ],
     )
     def test_as_json(self, answers, capsys, change):

@@ -49,7 +49,7 @@ def test_minimal_file_gets_the_documented_defaults():
         encapsulation="classic",
         network="10.0.0.0/24",
         address="10.0.0.1",
-        router=None,
+        routers=(),
         forward=False,
         device_name="ropeway0",
         device_mtu=None,
@@ -106,10 +106,19 @@ def test_the_configurations_of_the_readme_are_accepted():
         read.parse(re.sub(r"THE KEY THAT \w+ \w+ PRINTED", KEY_2, text).encode(), "README.md")
         for text in re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     )
-    assert (base.router, base.forward) == (None, True)
-    assert (robot.router, robot.peers[0].host) == (base.address, base.address)
+    assert (base.routers, base.forward) == ((), True)
+    assert (robot.routers[0], robot.peers[0].host) == (base.address, base.address)
     assert base.peers[0].host == robot.address
     assert len(robot.peers[0].endpoints) == 2
+
+
+def test_one_router_and_a_list_of_one_are_the_same():
+    (one, several) = (
+        read.parse(f"{MINIMAL}{line}\n".encode(), "f")
+        for line in ("router: 10.0.0.2", "routers: [10.0.0.2]")
+    )
+    assert one == several
+    assert one.routers == ("10.0.0.2",)
 
 
 def test_whole_file():
@@ -130,7 +139,7 @@ def test_whole_file():
         encapsulation="classic",
         network="10.0.0.0/24",
         address="10.0.0.1",
-        router="10.0.0.2",
+        routers=("10.0.0.2",),
         forward=True,
         device_name="rope1",
         device_mtu=1400,
@@ -179,9 +188,9 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
-                   " network, address, router, forward, device, interfaces, links, classes, port,"
-                   " private_key_file, rollover_s, copy_dscp, max_age_s, cpu_latency_us, offload,"
-                   " peers, control"),
+                   " network, address, router, routers, forward, device, interfaces, links,"
+                   " classes, port, private_key_file, rollover_s, copy_dscp, max_age_s,"
+                   " cpu_latency_us, offload, peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
                                    f" for no bound, not {number}")
           for number in (0.09, 60.1, -1, "true")),
@@ -248,6 +257,10 @@ def test_not_a_configuration_at_all(text, error):
                              " address inside it"),
         ("router: 10.0.0.1", "4: router: 10.0.0.1 is this host's own address: leave router out on"
                              " the router itself"),
+        ("routers: 10.0.0.2", "4: routers: write a list of 1 to 8 virtual addresses, such as"
+                              " [10.213.77.1, 10.213.77.2], not 10.0.0.2"),
+        ("routers: [10.0.0.2, 10.0.0.3]", "4: routers: only the encapsulation secure has several"
+                                          " routers: write one"),
         ("router: 10.0.0.255", "4: router: 10.0.0.255 is the broadcast address of 10.0.0.0/24:"
                                " choose another one"),
         ("device: {name: lo}",
@@ -596,6 +609,21 @@ NOT_OF_A_HOST = " is no address of another host: write one of its real addresses
          "3: peers[0].addresses[1]: 1.2.3.4:51840 stands in line 3 already: remove one"),
         (peer(addresses=[f"1.2.3.{n}" for n in range(33)]),
          "3: peers[0].addresses: a host has at most 32 addresses, not 33: remove some"),
+        ("routers: []\n" + peer(),
+         "3: routers: write a list of 1 to 8 virtual addresses, such as [10.213.77.1,"
+         " 10.213.77.2], not an empty list"),
+        ("routers: [10.0.0.2, 10.0.0.1]\n" + peer(),
+         "3: routers[1]: 10.0.0.1 is this host's own address: write the other routers only"),
+        ("routers: [10.0.0.2, 10.0.0.2]\n" + peer(),
+         "3: routers[1]: 10.0.0.2 is in the list already: remove one"),
+        ("routers: [10.0.0.2, 10.0.0.300]\n" + peer(),
+         "3: routers[1]: write an IPv4 address without a prefix length, such as 192.168.0.3, not"
+         " 10.0.0.300"),
+        ("routers: [10.0.0.2, 10.0.0.3]\n" + peer(),
+         "3: routers[1]: 10.0.0.3 is not among the peers: add it there with its public key,"
+         " because without it nothing can be sent to the router"),
+        ("router: 10.0.0.2\nrouters: [10.0.0.2]\n" + peer(),
+         "4: routers: router is set as well: write all routers here, and remove router"),
         ("router: 10.0.0.3\n" + peer(),
          "3: router: 10.0.0.3 is not among the peers: add it there with its public key, because"
          " without it nothing can be sent to the router"),
@@ -1090,7 +1118,7 @@ def test_what_passes_is_what_the_node_takes(hosts, network):
     except errors.ConfigError:
         return
     node = ClassicNode(
-        Settings(good.address, good.network, good.router, good.forward, good.device_mtu),
+        Settings(good.address, good.network, good.routers, good.forward, good.device_mtu),
         0.0,
         random.Random(1),
     )
@@ -1138,7 +1166,7 @@ def test_what_passes_is_what_the_secure_node_takes(hosts, router):
         PeerSettings(p.host, p.public_keys, p.psk, p.endpoints, p.names) for p in good.peers
     )
     node = SecureNode(
-        SecureSettings(good.address, good.network, good.router, private_key=bytes([9]) * 32,
+        SecureSettings(good.address, good.network, good.routers, private_key=bytes([9]) * 32,
                        port=good.port, peers=peers, epoch=1),
         0.0, random.Random(1), bytes,
     )  # fmt: skip

@@ -11,12 +11,19 @@ from ropeway.app.control import client, explained
 ANSWER = {
     "destination": "10.0.0.3",
     "next_hop": "10.0.0.1",
+    "next_hops": ["10.0.0.1"],
     "class": "voice",
     "mode": "redundant",
     "fault": None,
     "links": [
-        {"index": 2, "name": "eth0", "carries": True, "why": None},
-        {"index": 3, "name": "wwan0", "carries": False, "why": "it is off for the class"},
+        {"next_hop": "10.0.0.1", "index": 2, "name": "eth0", "carries": True, "why": None},
+        {
+            "next_hop": "10.0.0.1",
+            "index": 3,
+            "name": "wwan0",
+            "carries": False,
+            "why": "it is off for the class",
+        },
     ],
 }
 
@@ -67,6 +74,18 @@ def test_answer_is_text(requests):
         "class voice, mode redundant",
         "  eth0 carries it",
         "  wwan0 does not: it is off for the class",
+    ]
+
+
+def test_answer_names_both_routers_where_there_are_two():
+    links = [*ANSWER["links"], {**ANSWER["links"][0], "next_hop": "10.0.0.2"}]
+    both = {**ANSWER, "next_hops": ["10.0.0.1", "10.0.0.2"], "links": links}
+    assert explained.as_text(both).splitlines() == [
+        "10.0.0.3, by 10.0.0.1 and 10.0.0.2 at once",
+        "class voice, mode redundant",
+        "  eth0 to 10.0.0.1 carries it",
+        "  wwan0 to 10.0.0.1 does not: it is off for the class",
+        "  eth0 to 10.0.0.2 carries it",
     ]
 
 

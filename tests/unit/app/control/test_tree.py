@@ -77,6 +77,19 @@ def test_tree_of_the_specification():
     assert render(STATUS) == TREE
 
 
+def test_several_routers_say_which_of_them_carry():
+    status = copy.deepcopy(STATUS)
+    states = [(False, False), (True, True), (True, True), (True, False)]
+    status["routers"] = [
+        {"host": f"10.0.0.{number}", "established": established, "carries": carries}
+        for number, (established, carries) in enumerate(states, 1)
+    ]
+    line = "- routers: 10.0.0.1 down, 10.0.0.2 carries, 10.0.0.3 carries, 10.0.0.4 in reserve"
+    assert line in render(status).splitlines()
+    status["routers"] = status["routers"][1:2]
+    assert "routers" not in render(status)
+
+
 def test_tree_of_an_agent_that_knows_nobody():
     assert render({**STATUS, "links": [], "peers": []}) == (
         "- tun device: ropeway0(20)\n- local devices:\n- remote devices:\n- connections:"

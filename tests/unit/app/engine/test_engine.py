@@ -84,7 +84,7 @@ def settings_for(tmp_path, **changes):
         "encapsulation": "classic",
         "network": "10.0.0.0/24",
         "address": "10.0.0.1",
-        "router": None,
+        "routers": (),
         "forward": False,
         "device_name": "ropeway0",
         "device_mtu": None,

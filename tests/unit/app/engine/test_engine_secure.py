@@ -49,7 +49,7 @@ def settings_for(tmp_path, **changes):
         "encapsulation": "secure",
         "network": "10.0.0.0/24",
         "address": "10.0.0.1",
-        "router": None,
+        "routers": (),
         "forward": False,
         "device_name": "ropeway0",
         "device_mtu": None,
@@ -1014,6 +1014,19 @@ class TestReload:
             ask(file.settings, command="reload")
             assert file.hosts() == ["10.0.0.3"]
             assert ask(file.settings, command="keylog") == []
+
+        run(file.agent(), steps)
+
+    def test_routers_come_and_go(self, kernel, file):
+        def steps():
+            eventually(lambda: kernel.links)
+            both = ((2, FAR), (3, OTHER))
+            for listed in (["10.0.0.2", "10.0.0.3"], ["10.0.0.3"]):
+                file.write(peers=both, more=f"routers: [{', '.join(listed)}]\n")
+                assert ask(file.settings, command="reload") is None
+                status = ask(file.settings, command="status")
+                assert [router["host"] for router in status["routers"]] == listed
+                assert status["router"] == listed[0]
 
         run(file.agent(), steps)
 

@@ -22,13 +22,13 @@ class Sender:
     def __init__(self):
         self.sent = []
 
-    def send_over(self, strand, connections, run, now, partial):
+    def send_over(self, strand, connections, run, now, partial, labels=None):
         self.sent.append((connections, list(run)))
 
     def put(self, connections, *sealed):
         raise AssertionError("nothing was lost")
 
-    def seal_lane(self, strand, lane, run, now, partial):
+    def seal_lane(self, strand, lane, run, now, partial, labels=None):
         raise AssertionError("no class has a lane")
 
 

@@ -21,7 +21,7 @@ class Scene:
         self.tables = Tables()
         self.sent = []
         settings = Settings(address=A, network="10.0.0.0/24", forward=True)
-        routes = Routes(settings.network, settings.address, settings.router, self.tables)
+        routes = Routes(settings.network, settings.address, settings.routers, self.tables)
         self.router = Router(settings, self.tables, routes, self.send_over, 0.0)
         self.strand = Strand(B)
         self.strand.carrying = ("a connection", "another one")

@@ -35,7 +35,7 @@ def restart(world, name, **settings):
     before = world.nodes[name]
     same = before.settings
     links = list(before._peers.links)
-    more = {"router": same.router, "forward": same.forward, **settings}
+    more = {"routers": same.routers, "forward": same.forward, **settings}
     return world.add(name, same.address, links, same.peers, **more)
 
 

@@ -56,8 +56,8 @@ def test_a_host_that_starts_anew_is_back_in_less_than_two_seconds(restarted):
     stream(world, 1.0, ways=ways)
     host = world.nodes[restarted].settings
     links = list(world.nodes[restarted]._peers.links)
-    router, forward = host.router, host.forward
-    world.add(restarted, host.address, links, host.peers, router=router, forward=forward)
+    routers, forward = host.routers, host.forward
+    world.add(restarted, host.address, links, host.peers, routers=routers, forward=forward)
     came, total = stream(world, 3.0, ways=ways)
     for numbers in came.values():
         assert len(numbers) == len(set(numbers))
