@@ -129,6 +129,31 @@ def test_client(rendered: Path) -> None:
     }
 
 
+def test_two_routers_know_each_other_and_clients_know_both(
+    tmp_path: Path, playbook: Callable[..., Any], inventory: Inventory
+) -> None:
+    inventory.groups["ropeway_routers"] = ["vm1", "vm2"]
+    inventory.groups["ropeway_clients"] = ["vm0"]
+    inventory.interface("vm2", "enp0s3").update(lan="net0", address="192.168.0.9/24")
+    render(playbook, inventory.write(tmp_path / "two"), tmp_path)
+    client = configuration(tmp_path, "vm0")
+    assert client["routers"] == ["10.0.0.2", "10.0.0.3"]
+    assert "router" not in client
+    assert client["peers"] == [
+        {"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.1.3"], **KEYS["vm1"]},
+        {"host": "10.0.0.3", "addresses": ["192.168.0.9"], **KEYS["vm2"]},
+    ]
+    router = configuration(tmp_path, "vm2")
+    assert (router["router"], router["forward"]) == ("10.0.0.2", True)
+    assert router["peers"] == [
+        {"host": "10.0.0.1", **KEYS["vm0"]},
+        {"host": "10.0.0.2", "addresses": ["192.168.0.3", "192.168.3.3"], **KEYS["vm1"]},
+    ]
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_router_knows_keys_and_no_addresses(rendered: Path) -> None:
     router = configuration(rendered, "vm1")
     assert router["forward"] is True

@@ -84,7 +84,7 @@ def key_holders(
 ) -> List[str]:
     """Return the hosts whose configuration has the public key of ``host``, in inventory order."""
     routers, clients = groups.get(ROUTER_GROUP, []), groups.get(CLIENT_GROUP, [])
-    holders = list(clients) if host in routers else list(routers)
+    holders = [*clients, *routers] if host in routers else list(routers)
     if host in clients:
         holders += direct_peers(host, groups, hostvars)
     for other in groups.get(ALL_GROUP, []):
@@ -109,6 +109,7 @@ def networks(
         network: Dict[str, Any] = {
             "encapsulation": DEFAULT_ENCAPSULATION,
             "router": "",
+            "routers": [],
             "forward": False,
             "device_name": f"ropeway-{name}",
             "device_mtu": "auto",

@@ -34,6 +34,12 @@ def test_a_key_is_on_the_router_its_clients_and_direct_peers(
 
     assert key_holders("vm1") == ["vm0", "vm2"]
     assert key_holders("vm0") == key_holders("vm2") == ["vm1"]
+    inventory.groups["ropeway_routers"] = ["vm1", "vm2"]
+    inventory.groups["ropeway_clients"] = ["vm0"]
+    assert key_holders("vm1") == ["vm0", "vm2"]
+    assert key_holders("vm2") == ["vm1", "vm0"]
+    inventory.groups["ropeway_routers"] = ["vm1"]
+    inventory.groups["ropeway_clients"] = ["vm0", "vm2"]
     inventory["vm0"]["ropeway_direct_peers"] = ["vm2"]
     assert key_holders("vm0") == ["vm1", "vm2"]
     assert key_holders("vm2") == ["vm1", "vm0"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 # The groups of an inventory.
 ALL_GROUP = "ropeway"
 ROUTER_GROUP = "ropeway_routers"
+# As the agent has it for the key routers.
+ROUTERS_MAX = 8
 CLIENT_GROUP = "ropeway_clients"
 
 ENCAPSULATIONS = ("secure", "classic")

@@ -15,9 +15,26 @@ def no_router(inventory: Inventory) -> None:
     inventory.groups["ropeway_clients"].append("vm1")
 
 
+def two_routers_on_classic(inventory: Inventory) -> None:
+    two_routers(inventory)
+    inventory.everywhere(ropeway_encapsulation="classic")
+
+
 def two_routers(inventory: Inventory) -> None:
     inventory.groups["ropeway_routers"] = ["vm1", "vm2"]
     inventory.groups["ropeway_clients"] = ["vm0"]
+    inventory.interface("vm2", "enp0s3").update(lan="net0", address="192.168.0.9/24")
+
+
+def nine_routers(inventory: Inventory) -> None:
+    lan = {"lan": "net0", "name": "eth0"}
+    for number in range(8):
+        inventory.add_client(f"r{number}", {**lan, "address": f"192.168.0.{20 + number}/24"})
+        inventory[f"r{number}"]["ansible_host"] = f"192.0.2.{number}"
+        inventory.groups["ropeway_clients"].remove(f"r{number}")
+        inventory.groups["ropeway_routers"].append(f"r{number}")
+    inventory.groups["ropeway"].remove("vm2")
+    inventory.groups["ropeway_clients"].remove("vm2")
 
 
 def no_clients(inventory: Inventory) -> None:
@@ -67,7 +84,8 @@ def with_a_lan_of_their_own(variables: Dict[str, Any]) -> None:
 
 CASES = [
     (no_router, ["ropeway_routers", "vm0, vm2, vm1", "add the router"]),
-    (two_routers, ["ropeway_routers", "vm1, vm2", "keep one"]),
+    (two_routers_on_classic, ["ropeway_routers", "vm1, vm2", "classic", "keep one"]),
+    (nine_routers, ["ropeway_routers has 9 hosts", "at most 8"]),
     (no_clients, ["ropeway_clients", "add the router's clients"]),
     (both_groups, ["vm1", "ropeway_routers", "ropeway_clients", "keep it in one"]),
     (neither_group, ["vm2", "neither", "add each to one"]),
@@ -126,3 +144,10 @@ def test_hosts_in_neither_group_are_one_line(
     assert [text for text in sentences if text.startswith("group robots (78 hosts) are n")] == (
         sentences
     )
+
+
+def test_two_routers_are_no_problem(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    two_routers(inventory)
+    assert problems(inventory) == []

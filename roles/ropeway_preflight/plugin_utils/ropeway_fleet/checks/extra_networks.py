@@ -32,7 +32,8 @@ from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
 # Part of the names of files, of units and, by default, of the device.
 NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 EXTRA_NETWORK_KEYS = (
-    *("name", "encapsulation", "network", "address", "addresses", "router", "forward"),
+    *("name", "encapsulation", "network", "address", "addresses", "router"),
+    *("routers", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
     *("cpu_latency_us", "links", "classes", "copy_dscp"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),

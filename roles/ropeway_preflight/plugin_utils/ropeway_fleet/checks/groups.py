@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Dict, Iterator, List, Tuple
 
-from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP
+from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP, ROUTERS_MAX
 from ..wording import listing
 
 # Messages name up to this many hosts; for more they name the group.
@@ -20,10 +20,10 @@ def group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Ite
             f"Group {ROUTER_GROUP} has no host, so {by_group(clients or names, groups)} would "
             "have no router: add the router to it."
         )
-    elif len(routers) > 1:
+    elif len(routers) > ROUTERS_MAX:
         yield (
-            f"Group {ROUTER_GROUP} has the hosts {listing(routers)}, but a network has one "
-            "router: keep one host in it."
+            f"Group {ROUTER_GROUP} has {len(routers)} hosts, but a network has at most "
+            f"{ROUTERS_MAX} routers: keep so many in it."
         )
     if not clients:
         yield f"Group {CLIENT_GROUP} has no host: add the router's clients to it."
@@ -43,6 +43,16 @@ def group_problems(groups: Mapping[str, Sequence[str]], names: List[str]) -> Ite
         yield (
             f"{by_group(outside, groups)} {verb} not in group {ALL_GROUP}: make the group a child "
             f"of {ALL_GROUP}."
+        )
+
+
+def several_routers_problems(groups: Mapping[str, Sequence[str]], secure: bool) -> Iterator[str]:
+    """Yield the problem of several routers on a network that is not ``secure``."""
+    routers = hosts_in(groups, ROUTER_GROUP)
+    if len(routers) > 1 and not secure:
+        yield (
+            f"Group {ROUTER_GROUP} has the hosts {listing(routers)}, but a network with the "
+            "encapsulation classic has one router: keep one host in it."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Iterator, List, Optional
 from ..constants import ALL_GROUP, CLIENT_GROUP, ROUTER_GROUP
 from .classes import class_problems
 from .extra_networks import extra_network_problems
-from .groups import group_problems, hosts_in, shared_problems
+from .groups import group_problems, hosts_in, several_routers_problems, shared_problems
 from .host import Host, read_host
 from .lans import lan_problems
 from .links import link_problems
@@ -78,6 +78,7 @@ def _value_problems(
 ) -> Iterator[str]:
     """Yield the problems of the values, except those of virtual addresses."""
     yield from shared_value_problems(names, read, groups)
+    yield from several_routers_problems(groups, all(is_secure(read[name]) for name in names))
     hosts: List[Host] = []
     for name in names:
         host, found = read_host(name, read[name])

@@ -39,26 +39,25 @@ def reachability_problems(
     hosts: List[Host],
     hostvars: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Yield a problem for each client that shares no LAN with the router."""
+    """Yield a problem for each client that shares no LAN with a router."""
     by_name = {host.name: host for host in hosts}
-    routers = [by_name[name] for name in hosts_in(groups, ROUTER_GROUP) if name in by_name]
-    router_lans = {interface.lan for router in routers for interface in router.interfaces}
-    if not router_lans:
-        return  # another check reports a router that is missing or has no valid interface
-    if any(_endpoints(hostvars[router.name]) for router in routers):
-        return
-    for name in hosts_in(groups, CLIENT_GROUP):
-        host = by_name.get(name)
-        if host is None or not host.interfaces:
+    for router in (by_name[name] for name in hosts_in(groups, ROUTER_GROUP) if name in by_name):
+        router_lans = {interface.lan for interface in router.interfaces}
+        # Another check reports a router that has no valid interface.
+        if not router_lans or _endpoints(hostvars[router.name]):
             continue
-        lans = [interface.lan for interface in host.interfaces]
-        if not router_lans.intersection(lans):
-            yield (
-                f"{name}: its LANs ({listing(sorted(map(shown, set(lans))))}) include no LAN "
-                f"of the router {listing([router.name for router in routers])} (LANs "
-                f"{listing(sorted(map(shown, router_lans)))}): add an interface in a LAN "
-                "of the router, or set ropeway_endpoints of the router."
-            )
+        for name in hosts_in(groups, CLIENT_GROUP):
+            host = by_name.get(name)
+            if host is None or not host.interfaces:
+                continue
+            lans = [interface.lan for interface in host.interfaces]
+            if not router_lans.intersection(lans):
+                yield (
+                    f"{name}: its LANs ({listing(sorted(map(shown, set(lans))))}) include no LAN "
+                    f"of the router {router.name} (LANs "
+                    f"{listing(sorted(map(shown, router_lans)))}): add an interface in a LAN "
+                    "of the router, or set ropeway_endpoints of the router."
+                )
 
 
 def _endpoints(variables: Mapping[str, Any]) -> List[str]:
