@@ -29,6 +29,7 @@ local TAG = 16
 local MAC = 16
 
 local INITIATION, RESPONSE, COOKIE, DATA, CONTROL, RESET, PARTIAL, MESSAGE = 1, 2, 3, 4, 5, 6, 7, 8
+local PARITY = 9
 local LABELLED, LABELLED_PARTIAL = 10, 11
 local LABEL = 12
 
@@ -43,6 +44,8 @@ local TYPES = {
     [PARTIAL] = "partial data",
     -- What two hosts say to each other of the network: routes, leases.
     [MESSAGE] = "message",
+    -- The XOR of packets of a lane, from which one that is lost can be made.
+    [PARITY] = "parity",
     -- As data and partial data, with a label before the packet: it travels through several routers.
     [LABELLED] = "labelled data",
     [LABELLED_PARTIAL] = "labelled partial data",
@@ -209,6 +212,9 @@ local function frame(tvb, subtree)
         local what = kind == MESSAGE and "Message" or "Control frame"
         return what .. " of " .. length .. " bytes" .. session
     end
+    if kind == PARITY then
+        return "Parity of packets, " .. length .. " bytes" .. session .. ", way " .. way
+    end
     local lane = lane_of(kind) and ", lane " .. lane_of(kind) or ""
     local partial = is_partial(kind) and ", checksum partial" or ""
     local label = ""
@@ -227,6 +233,7 @@ local PARTS = {
     [RESET] = reset,
     [PARTIAL] = frame,
     [MESSAGE] = frame,
+    [PARITY] = frame,
     [LABELLED] = frame,
     [LABELLED_PARTIAL] = frame,
 }

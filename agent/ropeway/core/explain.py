@@ -62,6 +62,8 @@ def explain(
         "next_hops": [],
         "class": None,
         "mode": None,
+        "parity": 0,
+        "parity_link": None,
         "fault": None,
         "links": [],
     }
@@ -79,6 +81,9 @@ def explain(
     answer["next_hop"] = strands[0].host
     answer["next_hops"] = [strand.host for strand in strands]
     answer["class"], answer["mode"] = policies.name_of(number)
+    answer["parity"], over = policies.parity_of(strands[0], number)
+    if over is not None and over.link in links:
+        answer["parity_link"] = links[over.link].name
     answer["links"] = [
         {"next_hop": strand.host, **link}
         for strand in strands

@@ -23,6 +23,7 @@ from ropeway.core.explain import Question, explain
 from ropeway.core.frame.data import OVERHEAD, Received, Train
 from ropeway.core.frame.label import LABEL_SIZE
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
+from ropeway.core.frame.parity import PARITY_SIZE
 from ropeway.core.link import Link
 from ropeway.core.link_report import LinkReport
 from ropeway.core.network.routes import Routes
@@ -37,6 +38,7 @@ from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.tables import Tables
+from ropeway.core.timers import NOT_DUE
 
 
 class SecureNode:
@@ -160,6 +162,7 @@ class SecureNode:
         """Drop all packets that wait to be taken: it has become too late for them meanwhile."""
         count = self.router.expire_packets() + self._sender.expire_frames()
         count += self._receiver.reorder.drop()
+        self._receiver.repair.drop()
         self.tables.dropped[Drop.EXPIRED] += count
 
     def set_max_age(self, max_age_s: float) -> None:
@@ -294,7 +297,8 @@ class SecureNode:
             self._peers.deadline(),
             self._log.due,
             self._report.watch.due,
-            self._receiver.reorder.due,
+            self._receiver.due,
+            NOT_DUE if self._classed is None else self._classed.parity.due,
         )
 
     def tick(self, now: float) -> None:
@@ -303,8 +307,10 @@ class SecureNode:
         self._report.look(self._peers.links.by_index, self.tables.strands.values(), self._log, now)
         if now >= self._log.due:
             self._log.expire(now)
-        if now >= self._receiver.reorder.due:
+        if now >= self._receiver.due:
             self._receiver.expire(now)
+        if self._classed is not None and now >= self._classed.parity.due:
+            self._classed.parity.expire(now)
         self._settle(now)
 
     @property
@@ -328,6 +334,9 @@ class SecureNode:
         size = min(sizes, default=tuning.DEFAULT_LINK_MTU - _added(False))
         if self._routes.spreads:
             size -= LABEL_SIZE
+        if self._peers.policies.parities:
+            # A parity frame has to be larger than the packets that it covers.
+            size -= PARITY_SIZE
         return max(size, ipv4.MTU_MIN)
 
     # What can be seen.

@@ -335,6 +335,21 @@ LANE_BYTES = 2 << 20
 LANES_BYTES = 32 << 20
 #: A pause between packets of a lane counts no longer than that for whether a connection is in use.
 LANE_PAUSE_S = 0.02
+#: A parity frame is sent before it covers what it should where packets pause for the first, in
+#: seconds, and for so many times as long as they are usually apart, which follows each pause by the
+#: third as a share; at the latest so many seconds after the first packet, and in mode adaptive
+#: after the last as a share of what a packet may take.
+PARITY_PAUSE_S = 0.02
+PARITY_PAUSE_GAPS = 3.0
+PARITY_GAP_SHARE = 0.125
+PARITY_AGE_S = 0.5
+PARITY_SHARE = 0.5
+#: For how long packets are kept to repair others, in seconds, how many bytes of them for one host,
+#: and for all; and how many parity frames of a lane wait for packets.
+REPAIR_S = 1.0
+REPAIR_BYTES = 512 << 10
+REPAIRS_BYTES = 16 << 20
+REPAIR_GROUPS = 16
 #: For how long packets of a lane are held back where the other end has not said so yet.
 HOLD_UNSAID_S = 0.1
 #: Troubles of two ends that begin so close to each other are one. A loss shows after OVERTAKEN_MAX

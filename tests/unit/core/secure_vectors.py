@@ -30,10 +30,13 @@ from ropeway.core.frame.data import (
     LINK_PART,
     MESSAGE,
     MESSAGE_AD,
+    PARITY,
+    PARITY_AD,
     PARTIAL,
     PARTIAL_AD,
 )
 from ropeway.core.frame.label import encode_label
+from ropeway.core.frame.parity import Parity, encode_parity
 from ropeway.core.packet import ipv4
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -49,6 +52,10 @@ SOURCE = pack_endpoint(("192.168.0.2", 51840))
 PACKET = bytes.fromhex("450000226e5c40004011b86c0a0000010a000002ce7a6400000e958248656c6c6f00")
 #: The same with the sum of the pseudo-header in place of its checksum.
 PARTIAL_PACKET = PACKET[:26] + b"\x14\x22" + PACKET[28:]
+#: A packet that follows the first one, and is longer.
+LONGER_PACKET = bytes.fromhex(
+    "450000276e5d40004011b8660a0000010a000002ce7a6400001364a748656c6c6f00616761696e"
+)
 CONTROL_BODY = Control(
     state=2,
     src_index=2,
@@ -118,6 +125,10 @@ def vectors() -> dict[str, bytes]:
     labelled += session.seal(bytes((LABELLED,)), label + PACKET)
     assert answer.session.open(labelled) == label + PACKET
     assert answer.session.open(message) == MESSAGE_BODY
+    parity_body = parity_of(PACKET, LONGER_PACKET)
+    first, (text,) = session.seal_run(PARITY_AD, [parity_body])
+    parity = HEADER.pack(PARITY, WAY, SEQUENCE + 4, session.remote_index, first) + text
+    assert answer.session.open(parity) == parity_body
     assert answer.session.open(control) == body
     assert answer.session.open(data) == PACKET
     assert answer.session.open(partial) == PARTIAL_PACKET
@@ -145,9 +156,19 @@ def vectors() -> dict[str, bytes]:
         "message of kind 255 with the body 0102, counter 3": message,
         "label of the packet with count 9 of start 010203, the second copy": label,
         "data frame with it, type 10, counter 4": labelled,
+        "packet that follows it in lane 2": LONGER_PACKET,
+        "body of the parity frame of two packets of lane 2, counters 0 and 1": parity_body,
+        "parity frame, type 9, counter 5": parity,
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }
+
+
+def parity_of(one: bytes, other: bytes) -> bytes:
+    """The body that covers the first two packets of the lane, of which the second is longer."""
+    xor = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    sizes = len(one) ^ len(other)
+    return encode_parity(Parity(VECTOR_LANE, 0, 2, 0, sizes, xor, len(other)))
 
 
 def cookie_for(initiation: bytes, responder: KeyPair) -> bytes:

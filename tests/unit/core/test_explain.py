@@ -21,6 +21,7 @@ CLASSES = (
     TrafficClass("voice", Match(dscp=frozenset((46,)), size_max=300), Mode.REDUNDANT),
     TrafficClass("web", Match(protocols=frozenset((6,)), ports=((443, 443),)), Mode.SINGLE),
     TrafficClass("bulk", Match(protocols=frozenset((6,))), Mode.ADAPTIVE, off=("eth3",)),
+    TrafficClass("gauge", Match(protocols=frozenset((132,))), Mode.SINGLE, parity=8),
 )
 
 
@@ -120,3 +121,15 @@ def test_asking_sends_and_counts_nothing(world):
     assert [one["packets"] for one in world.peer("a", B)["classes"]] == before
     world.collect()
     assert len(world.captured) == sent
+
+
+def test_parity_goes_over_a_link_that_does_not_carry_the_packets(world):
+    world.run(5.0)
+    for _ in range(400):
+        world.send("a", Question(B, protocol=132, port=9).packet(A))
+        world.run(0.01)
+    answer = asked(world, protocol=132, port=9)
+    (carrying,) = (link["name"] for link in answer["links"] if link["carries"])
+    assert (answer["mode"], answer["parity"]) == ("single", 8)
+    assert {carrying, answer["parity_link"]} == {"eth2", "eth3"}
+    assert asked(world)["parity"] == 0

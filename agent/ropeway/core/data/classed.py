@@ -9,9 +9,13 @@ from collections import deque
 from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
+from ropeway.core.data.parity import ParitySender
 from ropeway.core.data.send import Sender
 from ropeway.core.drops import Drop
+from ropeway.core.frame.control import TAKES_PARITY
+from ropeway.core.packet import ipv4
 from ropeway.core.packet.traffic_class import PLAIN, Classifier
+from ropeway.core.session.session import Session
 from ropeway.core.strand.class_table import ClassTable, Recent, Sealed, Share
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
@@ -24,7 +28,7 @@ Prohibit = Callable[[Sequence[bytes], float, bool], None]
 class ClassedSender:
     """Sends runs over the connections that carry their class."""
 
-    __slots__ = ("_class_of", "_prohibit", "_put", "_seal_lane", "_send", "_tables")
+    __slots__ = ("_class_of", "_prohibit", "_put", "_seal_lane", "_send", "_tables", "parity")
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class ClassedSender:
     ) -> None:
         self._tables = tables
         self._prohibit = prohibit
+        self.parity = ParitySender(sender)
         # Looked up once instead of for each packet.
         self._send = sender.send_over
         self._put = sender.put
@@ -92,19 +97,26 @@ class ClassedSender:
         table.packets += len(part)
         session, lane = strand.session, table.lane
         shares: Sequence[Share] = table.shares
-        if lane is None or session is None or not session.takes_lanes:
+        if lane is None or session is None or not _takes(session, table):
             # Out of order, packets that are spread do more harm than good.
             sealed = self._send(
                 strand, chosen[:1] if shares else chosen, part, now, partial, labels
             )
         else:
+            if partial and not session.takes_partial:
+                part, partial = [ipv4.complete(packet) for packet in part], False
             sealed = self._seal_lane(strand, lane, part, now, partial, labels)
             shares = [share for share in shares if share.connection in chosen]
             if sealed is not None and shares:
                 self._spread(table, shares, sealed, now)
-                return
-            if sealed is not None:
+            elif sealed is not None:
                 self._put(chosen, *sealed)
+            if sealed is not None and table.parity and session.features & TAKES_PARITY:
+                if labels is not None:
+                    part = list(map(bytes.__add__, labels, part))
+                self.parity.cover(strand, table, sealed, part, now)
+            if shares:
+                return
         if table.kept and sealed is not None:
             _keep(table, Recent(now, sealed, sum(map(len, sealed.texts))))
 
@@ -156,6 +168,13 @@ class ClassedSender:
                 yield number, run[start:at]
                 number, start = other, at
         yield number, run[start:] if start else run
+
+
+def _takes(session: Session, table: ClassTable) -> bool:
+    """Return whether the other end takes frames of the lane of a class."""
+    if table.unordered and not session.features & TAKES_PARITY:
+        return False
+    return session.takes_lanes
 
 
 def quickest(shares: Sequence[Share], size: int, now: float) -> Share:

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 
 from ropeway.core import tuning
 from ropeway.core.data.reorder import Part, Reorder
+from ropeway.core.data.repair import Repair, Repaired
 from ropeway.core.data.router import Router
 from ropeway.core.data.several import Several, alongside
 from ropeway.core.drops import Drop
@@ -31,6 +32,8 @@ from ropeway.core.frame.data import (
     NONCE,
     OVERHEAD,
     PACKET_TYPES,
+    PARITY,
+    PARITY_AD,
     PARTIAL_TYPES,
     SESSION_TYPES,
     Form,
@@ -40,6 +43,7 @@ from ropeway.core.frame.data import (
     take_apart,
 )
 from ropeway.core.frame.label import LABEL_SIZE
+from ropeway.core.frame.parity import decode_parity
 from ropeway.core.packet import ipv4, runs
 from ropeway.core.session.replay import ReplayWindow
 from ropeway.core.session.session import Session
@@ -50,6 +54,8 @@ from ropeway.core.tables import Tables
 #: The first bytes of data frames where the device needs whole checksums, and where it does not.
 _WHOLE = frozenset(bytes((kind,)) for kind in PACKET_TYPES - PARTIAL_TYPES)
 _ALL = frozenset(bytes((kind,)) for kind in PACKET_TYPES)
+#: And with those from which packets are made.
+_CARRYING = _ALL | {PARITY_AD}
 #: The first bytes of what control sides say.
 _SPOKEN = frozenset((CONTROL_AD, MESSAGE_AD))
 #: By type of frame.
@@ -88,7 +94,16 @@ class ControlSide(Protocol):
 class Receiver:
     """Turns what arrives at sockets into packets for the router."""
 
-    __slots__ = ("_control", "_kinds", "_router", "_several", "_tables", "duplicates", "reorder")
+    __slots__ = (
+        "_control",
+        "_kinds",
+        "_router",
+        "_several",
+        "_tables",
+        "duplicates",
+        "reorder",
+        "repair",
+    )
 
     def __init__(
         self,
@@ -103,6 +118,7 @@ class Receiver:
         self._control = control
         self._kinds = _WHOLE
         self.reorder = Reorder(tables)
+        self.repair = Repair(tables)
         #: Later copies of packets that had been received.
         self.duplicates = 0
 
@@ -146,6 +162,8 @@ class Receiver:
                 return (index, size <= tuning.SMALL_BYTES)
             if data[:1] in _SPOKEN:
                 return (index, True)
+            if data[:1] == PARITY_AD:
+                return (index, size <= tuning.SMALL_BYTES)
         credible = self._control.credible
         if len(data) <= size:
             return credible(data)
@@ -235,16 +253,72 @@ class Receiver:
                 self.reorder.take(strand, lane, session, head[1], top, numbered, form, now),
                 now,
             )
+            if packets and lane < len(strand.parities) and strand.parities[lane]:
+                made = self.repair.note(strand, lane, session, numbered, int(form), now)
+                self._take_repaired(strand, lane, session, made, now)
+
+    def _inbound_parity(self, frame: bytes, session: Session, now: float) -> None:
+        """Take a parity frame that claims to be of a session, and deliver what it makes whole."""
+        body = session.open(frame)
+        if isinstance(body, Drop):
+            self._tables.dropped[body] += 1
+            return
+        strand = self._tables.strands[session.host]
+        self._note_opened(session, strand, now)
+        connection = strand.by_way.get(frame[1])
+        if connection is not None:
+            traffic, sequence = connection.traffic, int.from_bytes(frame[2:4], "little")
+            traffic.received += 1
+            traffic.received_bytes += len(frame)
+            if sequence == traffic.newest + 1:
+                traffic.newest = sequence
+            else:
+                connection.arrivals.note(sequence, sequence, 1, session.local_index, now)
+        parity = decode_parity(body)
+        if parity is None:
+            self._tables.dropped[Drop.MALFORMED] += 1
+            return
+        lane = parity.lane
+        made = self.repair.take(strand, parity, session, now)
+        self._take_repaired(strand, lane, session, made, now)
+        end = parity.first + parity.count
+        self._go_on(strand, self.reorder.note_parity(strand, lane, session, end), now)
+
+    def _take_repaired(
+        self,
+        strand: SecureStrand,
+        lane: int,
+        session: Session,
+        made: Iterable[Repaired],
+        now: float,
+    ) -> None:
+        """Take packets that were made from others, as if they had come."""
+        for counter, packet, form in made:
+            number = self._class_of(packet[LABEL_SIZE:] if form >= Form.LABELLED else packet)
+            strand.repaired[number] = strand.repaired.get(number, 0) + 1
+            parts = self.reorder.take_repaired(strand, lane, session, counter, packet, form, now)
+            self._go_on(strand, parts, now)
 
     def _within_ms(self, packet: bytes) -> float:
-        """Return what a packet may take by the classes of this host."""
+        """Return what a packet may take by the classes of this host, of which there are some."""
+        return self._tables.within_ms[self._class_of(packet)]
+
+    def _class_of(self, packet: bytes) -> int:
+        """Return the class of a packet on this host; -1 for the rest, and without classes."""
         classifier, limits = self._tables.classifier, self._tables.within_ms
         if classifier is None or not ipv4.is_whole(packet):
-            return limits[-1]
-        return limits[classifier.class_of(packet)]
+            return -1
+        number = classifier.class_of(packet)
+        return number if number < len(limits) - 1 else -1
+
+    @property
+    def due(self) -> float:
+        """When :meth:`expire` may have something to do, in monotonic seconds."""
+        return min(self.reorder.due, self.repair.due)
 
     def expire(self, now: float) -> None:
         """Let packets go on that have waited long enough for earlier ones."""
+        self.repair.expire(now)
         for strand, parts in self.reorder.expire(now):
             self._go_on(strand, parts, now)
 
@@ -328,6 +402,8 @@ class Receiver:
             self._control.control(session, datagram, key, endpoint, now)
         elif datagram[0] == MESSAGE:
             self._control.message(session, datagram, now)
+        elif datagram[0] == PARITY:
+            self._inbound_parity(datagram, session, now)
         else:
             self._tables.dropped[Drop.MALFORMED] += 1
 
@@ -347,7 +423,7 @@ def without_packets(received: Sequence[Received]) -> Tuple[List[Received], int]:
     count = 0
     for data, endpoint, size in received:
         for at in range(0, len(data) or 1, size):
-            if data[at : at + 1] in _ALL:
+            if data[at : at + 1] in _CARRYING:
                 count += 1
             else:
                 datagram = data[at : at + size]

@@ -2,8 +2,9 @@
 
 A packet that comes before one that was sent earlier is held back. It goes on when the earlier one
 has come, or when every connection that brings packets of the lane has brought a later one, since a
-connection keeps its order: then the earlier one was lost on all of them. It waits no longer than
-the other end wants for the lane.
+connection keeps its order: then the earlier one was lost on all of them. Where there are parity
+frames, the one that covers it must have come as well. It waits no longer than the other end wants
+for the lane.
 
 Which connection brought a frame is not sealed. Somebody on the path who lies about it spoils the
 order, and nothing else.
@@ -11,9 +12,10 @@ order, and nothing else.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections import deque
-from typing import Deque, Dict, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.frame.data import Form
@@ -46,6 +48,8 @@ class Lane:
         "_last_at",
         "_next",
         "_order",
+        "_parity_ends",
+        "_parity_until",
         "_since",
         "_tops",
         "held_bytes",
@@ -69,6 +73,10 @@ class Lane:
         self._last_at = NEVER
         # The highest counter that each connection brought, and when by the time above.
         self._tops: Dict[int, Tuple[int, float]] = {}
+        # The counters after those that the last parity frames cover, ascending, and until when such
+        # frames are expected, by the time above.
+        self._parity_ends: List[int] = []
+        self._parity_until = NEVER
         self.held_bytes = 0
         #: Packets that came after a later one had gone on.
         self.late = 0
@@ -93,6 +101,7 @@ class Lane:
                 return [(form, [packet for _, packet in packets])]
             out += self.release()
             self._since, self._index, self._next = session.created_at, session.local_index, 0
+            self._parity_ends.clear()
             self._tops.clear()
         if packets and packets[0][0] - self._next >= REPLAY_SKIP:
             # The sender has skipped what a copy of it may use.
@@ -104,6 +113,37 @@ class Lane:
         before = self._tops.get(way)
         highest = top if before is None else max(top, before[0])
         self._tops[way] = (highest, self._active_s)
+        out += self._sort(packets, form, now)
+        if self._held:
+            out += self._release_until(self._left_behind(hold_s))
+        return out
+
+    def take_repaired(
+        self, session: Session, counter: int, packet: bytes, form: Form, now: float
+    ) -> List[Part]:
+        """Take a packet that no connection brought; return what goes on."""
+        if not self._is_of(session):
+            return [(form, [packet])]
+        out = self._sort([(counter, packet)], form, now)
+        out += self._release_until(-1)
+        return out
+
+    def note_parity(self, session: Session, end: int, hold_s: float) -> List[Part]:
+        """Take note of a parity frame that covers packets up to ``end``; return what goes on."""
+        if not self._is_of(session):
+            return []
+        ends = self._parity_ends
+        if not ends or end > ends[-1]:
+            ends.append(end)
+            del ends[: -tuning.REPAIR_GROUPS]
+        self._parity_until = self._active_s + tuning.PARITY_AGE_S
+        return self._release_until(self._left_behind(hold_s)) if self._held else []
+
+    def _is_of(self, session: Session) -> bool:
+        return session.created_at == self._since and session.local_index == self._index
+
+    def _sort(self, packets: Sequence[Tuple[int, bytes]], form: Form, now: float) -> List[Part]:
+        """Return the packets that go on at once, and hold back the others."""
         ready: List[bytes] = []
         for counter, packet in packets:
             if counter == self._next and not self._held:
@@ -114,11 +154,7 @@ class Lane:
                 ready.append(packet)
             else:
                 self._hold(counter, _Held(packet, form), now)
-        if ready:
-            out.append((form, ready))
-        if self._held:
-            out += self._release_until(self._left_behind(hold_s))
-        return out
+        return [(form, ready)] if ready else []
 
     def due(self, hold_s: float) -> float:
         """Return when the packet that has waited longest has waited enough."""
@@ -167,9 +203,17 @@ class Lane:
         return held
 
     def _left_behind(self, hold_s: float) -> int:
-        """Return the counter that every connection in use has come to; -1 for none."""
+        """Return the counter before which nothing will come any more; -1 for none.
+
+        That is the one that every connection in use has come to. Of packets that a parity frame
+        covers one may still be made until all that are left have come, and the frame.
+        """
         live = [top for top, at in self._tops.values() if at > self._active_s - hold_s]
-        return min(live, default=-1)
+        top = min(live, default=-1)
+        if self._active_s >= self._parity_until:
+            return top
+        decided = bisect.bisect_right(self._parity_ends, top + 1)
+        return self._parity_ends[decided - 1] if decided else -1
 
 
 class Reorder:
@@ -205,20 +249,60 @@ class Reorder:
         """Take packets of a lane as :meth:`Lane.take`; return what goes on."""
         lanes: Dict[int, Lane] = strand.lanes
         lane = lanes.get(number)
-        if lane is None:
-            lane = lanes[number] = Lane()
         hold_s = self._hold_s(strand, number)
+        if lane is None:
+            if not hold_s:
+                return [(form, [packet for _, packet in packets])] if packets else []
+            lane = lanes[number] = Lane()
         before = lane.held_bytes
         out = lane.take(session, way, top, packets, form, hold_s, now)
+        if lane.held_bytes or before:
+            out += self._keep(strand, number, lane, before, hold_s)
+        return out
+
+    def take_repaired(
+        self,
+        strand: SecureStrand,
+        number: int,
+        session: Session,
+        counter: int,
+        packet: bytes,
+        form: Form,
+        now: float,
+    ) -> List[Part]:
+        """Take a packet of a lane that was made from others; return what goes on."""
+        lane: Optional[Lane] = strand.lanes.get(number)
+        if lane is None:
+            return [(form, [packet])]
+        before = lane.held_bytes
+        out = lane.take_repaired(session, counter, packet, form, now)
+        return out + self._keep(strand, number, lane, before, self._hold_s(strand, number))
+
+    def note_parity(
+        self, strand: SecureStrand, number: int, session: Session, end: int
+    ) -> List[Part]:
+        """Take note of a parity frame of a lane as :meth:`Lane.note_parity`."""
+        lane: Optional[Lane] = strand.lanes.get(number)
+        if lane is None:
+            return []
+        hold_s, before = self._hold_s(strand, number), lane.held_bytes
+        out = lane.note_parity(session, end, hold_s)
+        return out + self._keep(strand, number, lane, before, hold_s)
+
+    def _keep(
+        self, strand: SecureStrand, number: int, lane: Lane, before: int, hold_s: float
+    ) -> List[Part]:
+        """Count what a lane holds now, and keep to the bounds; return what goes on for that."""
+        out: List[Part] = []
         if lane.held_bytes:
             self._waiting.setdefault(strand, {})[number] = lane
             held_bytes = self._held_bytes + lane.held_bytes - before
+            lanes: Dict[int, Lane] = strand.lanes
             if sum(one.held_bytes for one in lanes.values()) > self._share(held_bytes):
-                out += lane.release()
+                out = lane.release()
             else:
                 self._timers.bring_forward((strand, number), lane.due(hold_s))
-        if lane.held_bytes or before:
-            self._note_held(strand, number, lane, before)
+        self._note_held(strand, number, lane, before)
         return out
 
     def _note_held(self, strand: SecureStrand, number: int, lane: Lane, before: int) -> None:

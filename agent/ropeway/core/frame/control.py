@@ -35,6 +35,7 @@ _HOLD = struct.Struct("<H")
 HOLDS_SIZE = 1
 #: What a host may say that it takes, one bit each.
 TAKES_MESSAGES = 1
+TAKES_PARITY = 2
 TAKES_LABELS = 8
 #: Bytes of these bits, after one byte that says how many follow.
 _FEATURES_SIZE = 2
@@ -131,6 +132,9 @@ class Control:
     #: What the sender takes under the session of this frame: a sum of :data:`TAKES_MESSAGES` and
     #: others; 0 where it does not say.
     features: int = 0
+    #: How many packets a parity frame of the sender covers, by lane from 0, up to
+    #: :data:`ropeway.core.frame.parity.COVERED_MAX`; 0 where a lane has none.
+    parities: Tuple[int, ...] = ()
 
 
 def encode_control(control: Control, size: int = 0) -> bytes:
@@ -168,6 +172,8 @@ def encode_control(control: Control, size: int = 0) -> bytes:
             body += bytes(HOLDS_SIZE)
         if control.features:
             body += bytes((_FEATURES_SIZE,)) + control.features.to_bytes(_FEATURES_SIZE, "little")
+            if control.parities:
+                body += bytes((len(control.parities), *control.parities))
     return body + bytes(max(0, size - len(body)))
 
 
@@ -210,6 +216,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         measured=measured,
         holds_ms=None if measured is None else _decode_holds(body),
         features=0 if measured is None else _decode_features(body),
+        parities=() if measured is None else _decode_parities(body),
     )
 
 
@@ -267,15 +274,29 @@ def _decode_holds(body: bytes) -> Optional[Tuple[int, ...]]:
 
 def _decode_features(body: bytes) -> int:
     """Read what follows the times of lanes; 0 if it is not there."""
-    start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
-    start += 1 + body[start]
-    if len(body) <= start:
-        return 0
-    start += max(1, body[start])
+    start = _end_of_holds(body)
     if len(body) <= start:
         return 0
     said = body[start + 1 : start + 1 + min(body[start], _FEATURES_SIZE)]
     return int.from_bytes(said, "little")
+
+
+def _decode_parities(body: bytes) -> Tuple[int, ...]:
+    """Read what follows the features; nothing if it is not there."""
+    start = _end_of_holds(body)
+    if len(body) <= start:
+        return ()
+    start += 1 + body[start]
+    if len(body) <= start:
+        return ()
+    return tuple(body[start + 1 : start + 1 + min(body[start], LANES)])
+
+
+def _end_of_holds(body: bytes) -> int:
+    """Return where the times of lanes end, after a measurement."""
+    start = CONTROL_SIZE + 1 + body[CONTROL_SIZE] * _PLACE.size
+    start += 1 + body[start]
+    return start + max(1, body[start]) if len(body) > start else start
 
 
 def _announced(body: bytes) -> Optional[Tuple[Place, ...]]:

@@ -43,6 +43,8 @@ RESET = 6
 PARTIAL = 7
 #: What the control sides of two hosts say to each other, about no single connection.
 MESSAGE = 8
+#: The XOR of packets of a lane, from which the receiver makes one that was lost.
+PARITY = 9
 
 #: Lanes of one session, numbered from 0. As many types each follow the first ones: as :data:`DATA`
 #: and as :data:`PARTIAL`.
@@ -68,13 +70,14 @@ PARTIAL_TYPES = frozenset(
 )
 PACKET_TYPES = frozenset((DATA, *range(LANE, LANE_PARTIAL))) | LABELLED_TYPES | PARTIAL_TYPES
 #: All types of frames that a session seals.
-SESSION_TYPES = PACKET_TYPES | {CONTROL, MESSAGE}
+SESSION_TYPES = PACKET_TYPES | {CONTROL, MESSAGE, PARITY}
 
 #: Associated data of the kinds of frames, so that none can be passed off as another.
 DATA_AD = b"\x04"
 CONTROL_AD = b"\x05"
 PARTIAL_AD = b"\x07"
 MESSAGE_AD = b"\x08"
+PARITY_AD = b"\x09"
 #: The nonce is this and the counter as it stands in the frame.
 NONCE_PREFIX = bytes(4)
 

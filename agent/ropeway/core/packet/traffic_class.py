@@ -92,6 +92,13 @@ class TrafficClass:
     #: For how many milliseconds at most the other end holds a packet back for one that was sent
     #: before it, 0 to 2000; 0 leaves packets in the order in which they come.
     hold_ms: int = 0
+    #: How many packets one parity frame covers, 2 to 32; 0 for no parity frames.
+    parity: int = 0
+
+    @property
+    def has_lane(self) -> bool:
+        """Whether its packets are counted by themselves."""
+        return self.hold_ms > 0 or self.parity > 0
 
 
 class Classifier:

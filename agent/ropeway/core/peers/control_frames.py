@@ -65,6 +65,7 @@ class ControlFrames:
             strand.takes_labels = bool(control.features & TAKES_LABELS)
         if control.holds_ms is not None:
             strand.holds_ms = control.holds_ms
+            strand.parities = control.parities
         counter = int.from_bytes(datagram[8:16], "little")
         size = outer_size(endpoint[0]) + len(datagram)
         # A host that is not called from here finds its paths by itself.

@@ -15,6 +15,7 @@ from ropeway.core.frame.control import (
     CLOCK_TICKS,
     TAKES_LABELS,
     TAKES_MESSAGES,
+    TAKES_PARITY,
     Control,
     Measured,
     encode_control,
@@ -37,7 +38,7 @@ from ropeway.core.timers import NOT_DUE
 Echoed = Optional[Tuple[float, Path]]
 
 #: What this version takes, beside partial checksums, which depend on the device, and lanes.
-FEATURES = TAKES_MESSAGES | TAKES_LABELS
+FEATURES = TAKES_MESSAGES | TAKES_PARITY | TAKES_LABELS
 #: Why a connection is lost, by what was heard.
 _REASONS = {
     Input.HEARD_RESTART: "the other end started anew",
@@ -171,6 +172,7 @@ class Dialogue:
             measured=measured,
             holds_ms=self._policies.holds_ms,
             features=self.features,
+            parities=self._policies.parities,
         )
         size = max(0, probe - outer_size(connection.endpoint[0]) - OVERHEAD)
         return seal(session, encode_control(control, size))

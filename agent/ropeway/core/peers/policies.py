@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ropeway.core import tuning
+from ropeway.core.frame.control import TAKES_PARITY
 from ropeway.core.frame.data import LANES
 from ropeway.core.link import Role
 from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.troubles import Troubles
-from ropeway.core.strand.class_table import ClassTable
-from ropeway.core.strand.policy import Chooser, Connections, chooser_for
+from ropeway.core.strand.class_table import ClassTable, Share
+from ropeway.core.strand.policy import Chooser, Connections, chooser_for, cost_ms
 from ropeway.core.strand.probing import ProbeBudget
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.strand.state import State
@@ -46,7 +47,10 @@ class Policies:
         self.classes: Tuple[TrafficClass, ...] = ()
         #: For how long at most the other ends hold packets back, by lane.
         self.holds_ms: Tuple[int, ...] = ()
-        # The lane of each class and of the rest, None for those that need not come in order.
+        #: How many packets a parity frame of this host covers, by lane, 0 for none; empty where no
+        #: class has parity.
+        self.parities: Tuple[int, ...] = ()
+        # The lane of each class and of the rest, None for those that need none.
         self._lanes: Tuple[Optional[int], ...] = ()
         # By strand, one for each kind of class.
         self._choosers: Dict[SecureStrand, List[Chooser]] = {}
@@ -61,9 +65,12 @@ class Policies:
         self.classes = tuple(classes)
         self._off = (*(one.off for one in classes), ())
         self._kinds = _kinds(classes)
-        self.holds_ms = tuple(one.hold_ms for one in classes if one.hold_ms)[:LANES]
-        free = iter(range(len(self.holds_ms)))
-        self._lanes = (*(next(free, None) if one.hold_ms else None for one in classes), None)
+        in_lanes = [one for one in classes if one.has_lane][:LANES]
+        self.holds_ms = tuple(one.hold_ms for one in in_lanes)
+        parities = tuple(one.parity for one in in_lanes)
+        self.parities = parities if any(parities) else ()
+        free = iter(range(len(in_lanes)))
+        self._lanes = (*(next(free, None) if one.has_lane else None for one in classes), None)
         self._choosers.clear()
         self._tables.repeats.clear()
         limits = (*(one.within_ms for one in classes), tuning.DEADLINE_MS)
@@ -83,7 +90,8 @@ class Policies:
         if choosers is None:
             choosers = [chooser_for(kind.like, self.troubles.together) for kind in self._kinds]
             self._choosers[strand] = choosers
-            strand.classes = tuple(map(ClassTable, self._lanes))
+            unordered = (*(not one.hold_ms for one in self.classes), True)
+            strand.classes = tuple(map(ClassTable, self._lanes, unordered))
         for chooser, kind in zip(choosers, self._kinds):
             self._choose(strand, chooser, kind, now)
         self._pace(strand, choosers, now)
@@ -125,11 +133,17 @@ class Policies:
             spares = tuple(c for c in strand.spares if _is_spare(c))
             candidates = self._without(off, candidates) or self._without(off, spares)
         before = strand.classes[kind.numbers[0]]
+        if kind.like.parity and before.lane is not None:
+            session = strand.session
+            taken = session is not None and session.features & TAKES_PARITY
+            chooser.parity = kind.like.parity if taken else 0
         carrying = chooser.choose(candidates, now)
         if off and candidates and candidates[0] in strand.spares:
             # The strand's own limit is that of the connections that carry the rest.
             strand.limit = min([strand.limit, *(c.mtu for c in carrying)])
         shares = chooser.shares if len(carrying) > 1 else ()
+        if kind.like.parity:
+            self._choose_parity(strand, candidates, carrying, shares, kind, now)
         kept = chooser.repeats and (bool(shares) or len(carrying) < len(candidates))
         added: Connections = ()
         if chooser.lost:
@@ -146,13 +160,41 @@ class Policies:
                 repeat = (table, added, chooser.repeat_since, chooser.lost)
                 self._tables.repeats.append(repeat)
 
+    def _choose_parity(
+        self,
+        strand: SecureStrand,
+        candidates: Connections,
+        carrying: Connections,
+        shares: Sequence[Share],
+        kind: _Kind,
+        now: float,
+    ) -> None:
+        """Choose the connection for the parity frames of classes of one kind.
+
+        It is the best one that carries none of their packets, or the best. Copies over several
+        connections do more than such frames, which rest meanwhile.
+        """
+        needed = bool(carrying) and (len(carrying) == 1 or bool(shares))
+        others = [c for c in candidates if c not in carrying] or carrying
+        over = min(others, key=lambda c: cost_ms(c, now)) if needed else None
+        for number in kind.numbers:
+            table = strand.classes[number]
+            table.parity = kind.like.parity if over is not None and table.lane is not None else 0
+            table.parity_over = over
+            if kind.like.mode is Mode.ADAPTIVE:
+                # What is repaired has to be in time as well.
+                wait_s = tuning.PARITY_SHARE * kind.like.within_ms / 1000
+                table.parity_wait_s = min(wait_s, tuning.PARITY_AGE_S)
+
     def forget(self, strand: SecureStrand) -> None:
         """Forget a strand that is gone."""
         self._choosers.pop(strand, None)
 
     def status(self) -> List[Dict[str, Any]]:
         """Return the classes, ready for JSON."""
-        return [{"name": one.name, "mode": one.mode.value} for one in self.classes]
+        return [
+            {"name": one.name, "mode": one.mode.value, "parity": one.parity} for one in self.classes
+        ]
 
     def of_strand(self, strand: SecureStrand) -> List[Dict[str, Any]]:
         """Return what carries each class of a strand, ready for JSON; the last one is the rest."""
@@ -163,8 +205,10 @@ class Policies:
                 "links": sorted({c.link for c in table.carrying}),
                 "packets": table.packets,
                 "repeated": table.repeated,
+                "parity_frames": table.parity_frames,
+                "repaired": strand.repaired.get(-1 if name is None else number, 0),
             }
-            for name, table in zip(names, strand.classes)
+            for number, (name, table) in enumerate(zip(names, strand.classes))
         ]
 
     def name_of(self, number: Optional[int]) -> Tuple[Optional[str], str]:
@@ -172,6 +216,14 @@ class Policies:
         if number is None or number >= len(self.classes):
             return None, Mode.REDUNDANT.value
         return self.classes[number].name, self.classes[number].mode.value
+
+    def parity_of(
+        self, strand: SecureStrand, number: Optional[int]
+    ) -> Tuple[int, Optional[SecureConnection]]:
+        """Return how many packets of a class a parity frame covers, and where such go now."""
+        if number is None or number >= len(self.classes):
+            return 0, None
+        return self.classes[number].parity, strand.classes[number].parity_over
 
     def why_not(
         self,

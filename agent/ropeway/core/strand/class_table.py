@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Deque, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Tuple
 
+from ropeway.core import tuning
 from ropeway.core.strand.strand import NEVER
 
 if TYPE_CHECKING:
@@ -55,22 +56,40 @@ class ClassTable:
     __slots__ = (
         "carrying",
         "direct",
+        "group",
         "kept",
         "lane",
         "packets",
+        "parity",
+        "parity_frames",
+        "parity_over",
+        "parity_wait_s",
         "recent",
         "recent_bytes",
         "repeated",
         "shares",
+        "unordered",
     )
 
-    def __init__(self, lane: Optional[int] = None) -> None:
+    def __init__(self, lane: Optional[int] = None, unordered: bool = False) -> None:
         #: The connections that carry the class, of those that carry the strand.
         self.carrying: Tuple[SecureConnection, ...] = ()
         #: The same where each packet goes over all of them and nothing else has to be done.
         self.direct: Tuple[SecureConnection, ...] = ()
-        #: The lane in which the other end puts packets in order; None where it need not.
+        #: The lane that counts the packets of the class; None where nobody needs to.
         self.lane = lane
+        #: Whether it is counted for its parity frames alone, and the other end keeps no order.
+        self.unordered = unordered
+        #: How many packets one parity frame covers, 0 for none now, and over which connection it
+        #: goes.
+        self.parity = 0
+        self.parity_over: Optional[SecureConnection] = None
+        #: How long after the first packet that it covers it is sent at the latest, in seconds.
+        self.parity_wait_s = tuning.PARITY_AGE_S
+        #: What the next one covers so far, which the data side keeps.
+        self.group: Optional[Any] = None
+        #: Parity frames that were sent.
+        self.parity_frames = 0
         #: Where each packet goes over one of several connections: what each of them takes.
         self.shares: Tuple[Share, ...] = ()
         #: Whether packets are kept for a while, since other connections may have to repeat them.

@@ -6,6 +6,7 @@ changed, never for a packet.
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from ropeway.core import tuning
@@ -41,6 +42,9 @@ class Chooser(Protocol):
     def shares(self) -> Tuple[Share, ...]:
         """What each chosen connection takes, where each packet goes over one; else nothing."""
 
+    #: How many packets one parity frame covers, as far as the other end takes such; 0 for none.
+    parity: int
+
     def probe_s(self, connection: SecureConnection) -> float:
         """Return how often a connection has to be measured while data flows, in seconds."""
 
@@ -71,6 +75,7 @@ class Redundant:
     """Copies over all connections, or over the best ``copies`` of them."""
 
     repeats = False
+    parity = 0
     repeat_since = None
     lost: Connections = ()
     shares: Tuple[Share, ...] = ()
@@ -144,6 +149,7 @@ class Steered:
         self._within_ms = within_ms
         self._late_ms = late_ms
         self._tolerates_loss = tolerates_loss
+        self.parity = 0
         self._together = together
         self._best: Optional[SecureConnection] = None
         self._chosen: Connections = ()
@@ -220,7 +226,11 @@ class Steered:
         return min(costs, key=lambda c: costs[c])
 
     def _is_in_trouble(self, connection: SecureConnection, now: float) -> bool:
-        if _is_failing(connection, self._late_ms, self._tolerates_loss, now):
+        tolerates_loss = self._tolerates_loss
+        if self.parity and self._within_ms is not None:
+            # A packet stays lost where one of so many others is lost too.
+            tolerates_loss = math.sqrt(tolerates_loss / self.parity)
+        if _is_failing(connection, self._late_ms, tolerates_loss, now):
             return True
         estimate = connection.quality.estimate
         if self._within_ms is None or estimate.rtt_latest_ms is None or estimate.rtt_min_ms is None:
@@ -259,6 +269,7 @@ class Spread:
     repeats = True
 
     def __init__(self) -> None:
+        self.parity = 0
         self._shares: Dict[SecureConnection, _Measured] = {}
         self.shares: Tuple[Share, ...] = ()
         self.repeat_since: Optional[float] = None

@@ -321,7 +321,10 @@ class SecureStrand(Strand[SecureConnection]):
         "joint",
         "lanes",
         "packet_rate",
+        "parities",
         "quick_answers",
+        "repaired",
+        "repairs",
         "request",
         "rescued",
         "rollovers",
@@ -355,6 +358,11 @@ class SecureStrand(Strand[SecureConnection]):
         self.holds_ms: Tuple[int, ...] = ()
         #: What the data side holds back of the lanes that the other end uses, by lane.
         self.lanes: Dict[int, Any] = {}
+        #: How many packets a parity frame of the other end covers, by lane, 0 for none; and what
+        #: the data side keeps for it, and the packets that it made: how many, by class.
+        self.parities: Tuple[int, ...] = ()
+        self.repairs: Dict[int, Any] = {}
+        self.repaired: Dict[int, int] = {}
         #: Whether the other end takes labels, by its last control frame that says so under any
         #: session; None before the first.
         self.takes_labels: Optional[bool] = None

@@ -409,7 +409,7 @@ class TestArriving:
         stranger = bytearray(good[4])
         stranger[4:8] = b"none"
         control = (b"\5\0\0\0" + good[0][4:8] + b"\xff" * 8).ljust(size, b"c")
-        odd = [bytes(forged), bytes(stranger), control, b"\x09" * size, b"\x01" + bytes(size - 1)]
+        odd = [bytes(forged), bytes(stranger), control, b"\x0f" * size, b"\x01" + bytes(size - 1)]
         mixed = [x for pair_ in zip(good[:5], odd) for x in pair_] + good[5:] + [b"\x04" * 20]
         assert give(world, b"".join(mixed), size) == packets
         assert world.dropped("b") == {"forged": 2, "unknown_session": 1, "malformed": 3}
