@@ -10,6 +10,8 @@ and ``quiet`` the same in seconds in which no link alone misses anything, nor in
 build/emulator/report.json, and with --plot report.png, which needs matplotlib
 (.config/requirements/bench.txt).
 
+``parity`` tells what parity frames gain and cost: one for 4, 8 and 16 packets beside none.
+
 ``wire`` joins two network namespaces by such a link in real time, as root, until it is interrupted.
 
 ``bulk`` does the same with one TCP connection, and tells what it carries.
@@ -36,7 +38,7 @@ from typing import Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
-from tests.emulator import compare, report, spec
+from tests.emulator import compare, parity, report, spec
 from tests.emulator.calls import MODES, RATES_KBIT, Missing
 from tests.emulator.compare import CLASSES, HEADINGS, Plan, table
 from tests.emulator.flow import DEADLINE_MS
@@ -73,6 +75,9 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     told.add_argument("--seconds", type=float, default=1e9, help="of a ride, at most")
     told.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
     told.add_argument("--plot", action="store_true")
+    covered = commands.add_parser("parity", help="what parity frames gain and cost")
+    covered.add_argument("--seconds", type=float, default=60)
+    covered.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
     wire = commands.add_parser("wire", help="a cable between namespaces, in real time")
     wire.add_argument("end", nargs=2, metavar="NETNS:INTERFACE=ADDRESS/LENGTH")
     wire.add_argument("--link", required=True, metavar="LINK", help="out: from the first end")
@@ -132,6 +137,11 @@ def tell(chosen: argparse.Namespace) -> None:
         print(f"drawn: {report.draw_last()}")
 
 
+def cover(chosen: argparse.Namespace) -> None:
+    """Print what parity gains."""
+    parity.make(chosen.seconds, chosen.jobs)
+
+
 def wire(chosen: argparse.Namespace) -> None:
     """Be a cable until interrupted."""
     # It needs pyroute2, which is not on every Python that tests the models.
@@ -161,7 +171,14 @@ def bulk(chosen: argparse.Namespace) -> None:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
-        does = {"run": run, "report": tell, "wire": wire, "calls": calls, "bulk": bulk}
+        does = {
+            "run": run,
+            "report": tell,
+            "parity": cover,
+            "wire": wire,
+            "calls": calls,
+            "bulk": bulk,
+        }
         does[chosen.command](chosen)
     except (spec.SpecWrong, TraceAbsent, Missing) as error:
         print(error, file=sys.stderr)

@@ -88,13 +88,14 @@ class Result:
     def rows(self) -> List[Sequence[str]]:
         """Return a line for each flow, under HEADINGS."""
         quiet, deadline_ms = self.quiet, self.plan.deadline_ms
-        return [_row(name, flow, deadline_ms, quiet) for name, flow in self.flows.items()]
+        return [row(name, flow, deadline_ms, quiet) for name, flow in self.flows.items()]
 
 
 HEADINGS = ("", "lost", "p50 ms", "p99 ms", "p99.9 ms", "missed", "gap ms", "cost", "quiet")
 
 
-def _row(name: str, flow: Flow, deadline_ms: float, quiet: Set[int]) -> Sequence[str]:
+def row(name: str, flow: Flow, deadline_ms: float, quiet: Set[int]) -> Sequence[str]:
+    """Return a line for a flow, under HEADINGS."""
     percentiles = (flow.percentile_ms(share) for share in (0.5, 0.99, 0.999))
     quiet_cost = flow.cost_within(quiet)
     return (
@@ -132,12 +133,13 @@ def run(plan: Plan, modes: Iterable[str], jobs: int = 1) -> Result:
     if jobs == 1:
         flows = [_flow(*one) for one in work]
     else:
-        with concurrent.futures.ProcessPoolExecutor(jobs, initializer=_be_nice) as pool:
+        with concurrent.futures.ProcessPoolExecutor(jobs, initializer=be_nice) as pool:
             flows = list(pool.map(_flow, *zip(*work)))
     return Result(plan, dict(zip(names, flows)), dict(zip(modes, flows[len(names) :])))
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
+    """Let others go first."""
     os.nice(5)
 
 
