@@ -39,6 +39,7 @@ def classes_of(listed: List[Dict[str, Any]]) -> Tuple[TrafficClass, ...]:
             within_ms=float(item.get("within_ms", DEFAULT_WITHIN_MS)),
             off=tuple(item.get("off", ())),
             hold_ms=_hold_ms(item),
+            parity=int(item.get("parity", 0)),
         )
         for item in listed
     )
@@ -80,7 +81,7 @@ def check_classes(
     """Report what of the classes in `data`, the values of a file, makes no sense."""
     listed = data.get("classes")
     lines: Dict[str, int] = {}
-    ordered = 0
+    in_lanes = 0
     for number, item in enumerate(listed if isinstance(listed, list) else ()):
         path: KeyPath = ("classes", number)
         if not isinstance(item, dict):
@@ -99,10 +100,10 @@ def check_classes(
         held = item.get("hold_ms", DEFAULT_HOLD_MS if mode == Mode.SPREAD.value else 0)
         if mode == Mode.SPREAD.value and held == 0:
             faults.add((*path, "hold_ms"), "the mode spread needs some: write 1 to 2000")
-        ordered += held != 0
-        if ordered == LANES + 1:
-            faults.add(path, f"at most {LANES} classes may have hold_ms or the mode spread")
-            ordered += 1
+        in_lanes += held != 0 or "parity" in item
+        if in_lanes == LANES + 1:
+            faults.add(path, f"at most {LANES} classes may have hold_ms, parity or the mode spread")
+            in_lanes += 1
         match = item.get("match")
         if isinstance(match, dict):
             _check_ports(match, (*path, "match"), faults)

@@ -55,6 +55,9 @@ def as_text(answer: Dict[str, Any]) -> str:
         lines.append("no class matches: it goes over every link")
     else:
         lines.append(f"class {answer['class']}, mode {answer['mode']}")
+    if answer["parity"]:
+        where = f" over {answer['parity_link']}" if answer["parity_link"] else ", none now"
+        lines.append(f"one parity frame for {answer['parity']} packets{where}")
     for link in answer["links"]:
         carries = "carries it" if link["carries"] else f"does not: {link['why']}"
         to_hop = f" to {link['next_hop']}" if several else ""

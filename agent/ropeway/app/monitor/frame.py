@@ -329,12 +329,17 @@ def _measured(
     return Row(cells, looks=looks)
 
 
+def _mode(one: Mapping[str, Any]) -> str:
+    return "{mode}, parity {parity}".format(**one) if one.get("parity") else str(one["mode"])
+
+
 def _classes(status: Mapping[str, Any], history: History) -> List[Row]:
-    modes = {one["name"]: one["mode"] for one in status.get("classes", [])}
+    modes = {one["name"]: _mode(one) for one in status.get("classes", [])}
     names = {link["index"]: link["name"] for link in status.get("links", [])}
     hosts: Dict[Optional[str], int] = {}
     carrying: Dict[Optional[str], Dict[int, int]] = {}
     rates: Dict[Optional[str], List[float]] = {}
+    repaired: Dict[Optional[str], int] = {}
     for peer in status.get("peers", []):
         for one in peer.get("classes", ()):
             name = one["name"]
@@ -342,6 +347,7 @@ def _classes(status: Mapping[str, Any], history: History) -> List[Row]:
             links = carrying.setdefault(name, {})
             for index in one["links"]:
                 links[index] = links.get(index, 0) + 1
+            repaired[name] = repaired.get(name, 0) + one.get("repaired", 0)
             per_s = history.per_s(class_key(peer["host"], name), "packets")
             if per_s is not None:
                 rates.setdefault(name, []).append(per_s)
@@ -354,11 +360,12 @@ def _classes(status: Mapping[str, Any], history: History) -> List[Row]:
             )
             for index, count in sorted(carrying.get(name, {}).items())
         )
+        made = f"; {repaired[name]} came by parity" if repaired.get(name) else ""
         cells = [
             "the rest" if name is None else name,
             modes.get(name, "redundant"),
             f"{sum(rates[name]):.0f}" if name in rates else UNKNOWN,
-            shown or "none",
+            (shown or "none") + made,
         ]
         rows.append(Row(cells, looks=() if shown else ((3, Look.WARNING),)))
     return rows

@@ -490,6 +490,18 @@ def _of_classes(families: Families, status: Mapping[str, Any]) -> None:
             families.counter(
                 "class_packets", "Packets of the class to the peer.", one.get("packets"), **labels
             )
+            families.counter(
+                "class_parity_frames",
+                "Parity frames of the class to the peer.",
+                one.get("parity_frames"),
+                **labels,
+            )
+            families.counter(
+                "class_repaired_packets",
+                "Packets of the class, by this host's classes, made from the peer's parity.",
+                one.get("repaired"),
+                **labels,
+            )
             if isinstance(one.get("links"), list):
                 families.gauge(
                     "class_links",

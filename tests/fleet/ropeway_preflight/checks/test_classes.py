@@ -19,6 +19,7 @@ def one(**changes: Any) -> List[Dict[Any, Any]]:
     [
         *(None, [], one(), one(copies=2), one(mode="single"), one(off=["wwan*"])),
         *(one(mode="adaptive", within_ms=250), [{"name": "rest"}], [{"name": "a", False: ["b"]}]),
+        *(one(parity=2), one(parity=32)),
         *(one(hold_ms=0), one(hold_ms=2000), one(mode="spread"), one(mode="spread", hold_ms=1)),
         one(match={"protocol": 47, "ports": [1, "2-3"], "addresses": [], "size_max": 300}),
     ],
@@ -46,6 +47,8 @@ def test_classes_that_fit(
         (one(mode="single", copies=2), "only the mode redundant has"),
         (one(within_ms=50), "only the mode adaptive has"),
         (one(mode="adaptive", within_ms=5), "has within_ms 5: use 10 to 10000"),
+        (one(parity=1), "has parity 1: use 2 to 32"),
+        (one(parity="many"), "has parity many: use 2 to 32"),
         (one(hold_ms=2001), "has hold_ms 2001: use 0 to 2000"),
         (one(mode="spread", hold_ms=0), "has hold_ms 0: use 1 to 2000"),
         (one(off="wwan0"), "has off wwan0: use a list"),

@@ -52,14 +52,14 @@ def test_defaults_and_the_order_of_the_file():
     listed = config(
         "[{name: video, mode: adaptive, within_ms: 250}, {name: bulk, match: {protocol: 6},"
         " mode: single}, {name: rest, match: {}}, {name: load, mode: spread},"
-        " {name: film, hold_ms: 60}]"
+        " {name: film, hold_ms: 60, parity: 8}]"
     ).classes
     assert listed == (
         TrafficClass("video", Match(), Mode.ADAPTIVE, within_ms=250.0),
         TrafficClass("bulk", Match(protocols=frozenset((6,))), Mode.SINGLE),
         TrafficClass("rest", Match(), Mode.REDUNDANT, None),
         TrafficClass("load", Match(), Mode.SPREAD, hold_ms=200),
-        TrafficClass("film", Match(), hold_ms=60),
+        TrafficClass("film", Match(), hold_ms=60, parity=8),
     )
     assert read.parse(SECURE.encode(), "f").classes == ()
 
@@ -99,6 +99,12 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
             "classes[0].within_ms: write a number of milliseconds from 10 to 10000, not 5",
         ),
         ("[{name: a, hold_ms: 2001}]", "classes[0].hold_ms: write a whole number of milliseconds"),
+        ("[{name: a, parity: 1}]", "classes[0].parity: write a whole number of packets from 2"),
+        ("[{name: a, parity: 33}]", "classes[0].parity: write a whole number of packets from 2"),
+        (
+            f"[{', '.join(f'{{name: a{n}, parity: 5}}' for n in range(9))}]",
+            "classes[8]: at most 8 classes may have hold_ms, parity or the mode spread",
+        ),
         ("[{name: a, hold_ms: 1.5}]", "classes[0].hold_ms: write a whole number of milliseconds"),
         (
             "[{name: a, mode: spread, hold_ms: 0}]",
@@ -106,7 +112,7 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
         ),
         (
             f"[{', '.join(f'{{name: a{n}, hold_ms: 5}}' for n in range(9))}]",
-            "classes[8]: at most 8 classes may have hold_ms or the mode spread",
+            "classes[8]: at most 8 classes may have hold_ms, parity or the mode spread",
         ),
         ("[{name: a, off: eth0}]", "classes[0].off: write a list of interface names"),
         ("[{name: a, match: {dscp: [ef, af44]}}]", "classes[0].match.dscp[1]: write a DSCP value"),

@@ -14,6 +14,8 @@ ANSWER = {
     "next_hops": ["10.0.0.1"],
     "class": "voice",
     "mode": "redundant",
+    "parity": 0,
+    "parity_link": None,
     "fault": None,
     "links": [
         {"next_hop": "10.0.0.1", "index": 2, "name": "eth0", "carries": True, "why": None},
@@ -87,6 +89,12 @@ def test_answer_names_both_routers_where_there_are_two():
         "  wwan0 to 10.0.0.1 does not: it is off for the class",
         "  eth0 to 10.0.0.2 carries it",
     ]
+
+
+@pytest.mark.parametrize(("link", "where"), [("eth1", " over eth1"), (None, ", none now")])
+def test_parity_frames_are_told_of(link, where):
+    text = explained.as_text({**ANSWER, "parity": 8, "parity_link": link})
+    assert text.splitlines()[2] == "one parity frame for 8 packets" + where
 
 
 def test_what_goes_nowhere_is_said_first():

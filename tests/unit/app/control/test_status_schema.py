@@ -78,7 +78,7 @@ def test_nodes_with_classes_of_traffic_conform(mode):
     world.run(5.0)
     for node in world.nodes.values():
         status = mended(node.status(world.now))
-        assert status["classes"] == [{"name": "voice", "mode": mode.value}]
+        assert status["classes"] == [{"name": "voice", "mode": mode.value, "parity": 0}]
         assert [one["name"] for one in status["peers"][0]["classes"]] == ["voice", None]
         assert faults(status) == []
 

@@ -85,6 +85,15 @@ def test_classes_and_what_was_rescued_are_there():
     assert value(found, "ropeway_peer_rescued_packets_total", peer="10.0.0.2") == 17
 
 
+def test_parity_of_classes_is_counted():
+    status = recorded.with_classes()
+    for one in status["peers"][0]["classes"]:
+        one.update(parity_frames=12, repaired=3)
+    found, labels = samples(status), {"peer": status["peers"][0]["host"], "class_": "voice"}
+    assert value(found, "ropeway_class_parity_frames_total", **labels) == 12
+    assert value(found, "ropeway_class_repaired_packets_total", **labels) == 3
+
+
 def test_skew_of_copies_is_a_histogram_in_seconds():
     found = samples(recorded.status())
     name, peer = "ropeway_copy_skew_seconds", {"peer": "10.0.0.2"}

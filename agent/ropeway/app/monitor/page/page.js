@@ -426,6 +426,7 @@ const CLASS_COLUMNS = [
   ["Mode", "text", (one) => (MODES[one.mode] ? `${one.mode}: ${MODES[one.mode]}` : String(one.mode))],
   ["Over", "text", (one) => one.links],
   ["Packets", "", (one) => one.packets],
+  ["By parity", "", (one) => one.repaired],
 ];
 
 function showClasses(status, names) {
@@ -441,9 +442,10 @@ function showClasses(status, names) {
     const there = list(status.peers).flatMap((peer) => list(peer.classes)).filter((each) => each.name === one.name);
     const links = new Set(there.flatMap((each) => list(each.links)).map((link) => names.get(link) || "?"));
     const packets = there.map((each) => each.packets).filter(isNumber);
+    const repaired = there.map((each) => each.repaired).filter(isNumber);
     return {
       key: one.name === null ? REST : String(one.name),
-      value: { ...one, links: [...links].join(", ") || "–", packets: packets.length ? count(sum(packets)) : "–" },
+      value: { ...one, links: [...links].join(", ") || "–", packets: packets.length ? count(sum(packets)) : "–", repaired: repaired.length ? count(sum(repaired)) : "–" },
     };
   });
   fillTable(parent.table.body, CLASS_COLUMNS, rows);

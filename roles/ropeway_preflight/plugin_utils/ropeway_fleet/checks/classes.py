@@ -12,7 +12,7 @@ from ..wording import listing, shown
 EXAMPLE = "{name: bulk, match: {protocol: tcp}, mode: single}"
 CLASSES_MAX = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-KEYS = ("name", "match", "mode", "copies", "within_ms", "hold_ms", "off")
+KEYS = ("name", "match", "mode", "copies", "within_ms", "hold_ms", "parity", "off")
 # To Ansible, the word off without quotes is a boolean.
 OFF_UNQUOTED = "False"
 MATCH_KEYS = ("dscp", "protocol", "ports", "addresses", "size_max")
@@ -23,6 +23,7 @@ DSCP_RANGE = range(64)
 # Keys of one mode, with the range that the agent accepts (config.schema.json).
 OF_MODE = {"copies": ("redundant", range(1, 9)), "within_ms": ("adaptive", range(10, 10001))}
 HOLD_MS = range(2001)
+PARITY = range(2, 33)
 
 
 def class_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
@@ -79,6 +80,10 @@ def _problems_of(what: str, item: Mapping[Any, Any]) -> Iterator[str]:
                 f"{what} has hold_ms {shown(item['hold_ms'])}: use {int(mode == 'spread')} to "
                 f"{HOLD_MS.stop - 1}."
             )
+    if "parity" in item and whole_number(item["parity"]) not in PARITY:
+        yield (
+            f"{what} has parity {shown(item['parity'])}: use {PARITY.start} to {PARITY.stop - 1}."
+        )
     off = next((value for key, value in item.items() if str(key) in ("off", OFF_UNQUOTED)), None)
     if off is not None and not is_list(off):
         yield f'{what} has off {shown(off)}: use a list of interface names, such as ["wwan*"].'
