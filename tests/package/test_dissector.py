@@ -141,6 +141,19 @@ def test_classic_frames_show_header_and_packet(dissect):
     assert packet["protocol"] == ["UDP"]
 
 
+def test_labels_are_counted_apart_from_their_packets(dissect):
+    frame = vectors()["data frame with it, type 10, counter 4"]
+    in_lane = bytes((16 + 24 + 2,)) + frame[1:]
+    session = frame[4:8].hex()
+    found = dissect([secure(one) for one in (frame, in_lane)])
+    assert [one["ropeway_type"] for one in found] == [["10"], ["42"]]
+    assert [one["info"][0] for one in found] == [
+        f"Packet of 34 bytes, labelled, session {session}, counter 4, way 5",
+        f"Packet of 34 bytes, labelled, checksum partial, lane 2, session {session}, counter 4,"
+        " way 5",
+    ]
+
+
 def test_all_secure_types_show_their_parts(dissect):
     known = vectors()
     initiation, response = known["initiation"], known["response"]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.app import capture
+from ropeway.core.frame.label import encode_label
 from ropeway.core.session.aead import CIPHER_NAME
 from tests.unit.core import secure_vectors
 
@@ -120,6 +121,28 @@ def test_checksums_that_were_left_to_the_receiver_are_filled_in():
     packets, counts = decrypt(pcap(*map(udp4, frames), linktype=101))
     assert packets == [(1000, secure_vectors.PACKET), (1001, secure_vectors.PACKET)]
     assert counts == {"written": 2}
+
+
+def labelled(count, spare=False, **options):
+    label = encode_label(b"\x0a\0\0\1", 7, count, spare)
+    return frame(count, inner=label + options.pop("inner", PACKET), **options)
+
+
+def test_a_packet_that_travels_through_two_routers_is_written_once_and_without_its_label():
+    """The copies are of two sessions, with keys of their own."""
+    second = {"index": INDEX_OUT, "key": KEY_OUT, "spare": True}
+    frames = [labelled(1, kind=10), labelled(1, kind=10, **second), labelled(2, kind=10)]
+    file = pcap(*map(udp4, frames), linktype=101)
+    packets, counts = decrypt(file)
+    assert packets == [(1000, PACKET), (1002, PACKET)]
+    assert counts == {"written": 2, "copies": 1}
+    file.seek(0)
+    assert len(decrypt(file, all_copies=True)[0]) == 3
+
+
+def test_checksum_behind_a_label_is_filled_in():
+    one = labelled(1, kind=11, inner=secure_vectors.PARTIAL_PACKET)
+    assert decrypt(pcap(udp4(one), linktype=101))[0] == [(1000, secure_vectors.PACKET)]
 
 
 def test_frame_of_one_kind_is_not_opened_as_another():
