@@ -154,6 +154,19 @@ def test_two_routers_know_each_other_and_clients_know_both(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_lab_with_two_routers(tmp_path: Path, playbook: Callable[..., Any]) -> None:
+    keys = {**KEYS, "vm3": {"public_key": base64.b64encode(b"3" * 32).decode()}}
+    render(playbook, LAB.with_name("lab-two-routers"), tmp_path, ropeway_agent_keys=keys)
+    for host in ("vm0", "vm2"):
+        client = configuration(tmp_path, host)
+        assert client["routers"] == ["10.0.0.2", "10.0.0.4"]
+        assert all(len(peer["addresses"]) == 2 for peer in client["peers"])
+    for host, other in (("vm1", "10.0.0.4"), ("vm3", "10.0.0.2")):
+        router = configuration(tmp_path, host)
+        assert (router["router"], router["forward"]) == (other, True)
+        assert len({peer["host"]: peer for peer in router["peers"]}[other]["addresses"]) == 4
+
+
 def test_router_knows_keys_and_no_addresses(rendered: Path) -> None:
     router = configuration(rendered, "vm1")
     assert router["forward"] is True

@@ -92,10 +92,13 @@ def test_a_wrong_topology_is_refused_with_a_sentence(tmp_path: Path, change, sai
         topology.load(file)
 
 
-def test_the_topology_is_the_inventorys():
+@pytest.mark.parametrize(
+    ("inventory", "file"), [("lab", "topology.json"), ("lab-two-routers", "two-routers.json")]
+)
+def test_the_topology_is_the_inventorys(inventory, file):
     """The inventory says which interface is on which LAN; the lab wires them the same way."""
-    house = topology.load()
-    folder = CHECKOUT / "inventories" / "lab" / "host_vars"
+    house = topology.load(topology.HOUSE.with_name(file))
+    folder = CHECKOUT / "inventories" / inventory / "host_vars"
     assert {file.stem for file in folder.glob("*.yml")} == set(house.hosts)
     for name, host in house.hosts.items():
         variables = yaml.safe_load((folder / f"{name}.yml").read_text())
