@@ -174,8 +174,8 @@ class Router:
         self, run: Sequence[bytes], origin: Optional[Strand[Any]], now: float, partial: bool
     ) -> int:
         """Send a run that has not simply one next hop that it fits; return how many went out."""
-        labelled = origin is None and self.several and version_of(run[0]) is version.V4
-        hops = self._routes.hops(run[0][16:20]) if labelled else ()
+        destination = run[0][version_of(run[0]).destination]
+        hops = self._routes.hops(destination) if origin is None and self.several else ()
         if len(hops) > 1 and self.several:
             sent = self.several.send(hops, run, now, partial)
             if sent is not None:
