@@ -5,9 +5,12 @@ from __future__ import annotations
 import enum
 import ipaddress
 from dataclasses import dataclass, field
-from typing import FrozenSet, Mapping, Optional, Tuple
+from typing import FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
 from ropeway.core.endpoint import without_prefix
+
+#: What a metered link costs if nobody says otherwise: as much as 50 ms on the way.
+METERED_COST = 500
 
 
 class Role(enum.IntEnum):
@@ -18,6 +21,16 @@ class Role(enum.IntEnum):
     #: Packets that no other link carries.
     LAST = 1
     NEVER = 2
+
+
+class Purpose(NamedTuple):
+    """What a link is for, and what it costs to use it."""
+
+    role: Role = Role.ALWAYS
+    #: What it weighs where not all links carry a packet, 0 to 1000.
+    cost: int = 0
+    #: Whether its bytes cost money: it is measured no more than what it carries needs.
+    metered: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,9 @@ class Link:
     looked_up: FrozenSet[str] = frozenset()
     #: What it is for by now.
     role: Role = Role.ALWAYS
-    #: What it weighs where not all links carry a packet, 0 to 1000.
+    #: As :class:`Purpose` says.
     cost: int = 0
+    metered: bool = False
 
     def source_for(self, far: str) -> Optional[str]:
         """Return the local address to send from to reach the address ``far``.

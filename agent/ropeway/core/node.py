@@ -376,6 +376,7 @@ class SecureNode:
             **self.router.status(self._receiver.duplicates),
             "port": self.settings.port,
             "public_key": status.key_text(self._peers.handshakes.public_key),
+            "copy_dscp": self.settings.copy_dscp,
             "cipher": {"name": CIPHER_NAME, "provider": PROVIDER},
             "classes": self._peers.policies.status(),
             "joint": self._peers.troubles.of_links(links, now),

@@ -137,12 +137,13 @@ def _connection_status(
         "origin": _origin(connection),
         "state": int(connection.state),
         "carries": connection in strand.carrying,
+        "metered": connection.metered,
         "routed": connection.source is not None,
         "mtu": connection.quality.path_mtu.mtu,
         "mtu_settled": connection.quality.path_mtu.settled,
         "rtt_ms": _rounded(estimate.rtt_ms),
         "observed": connection.report.observed and endpoint_text(connection.report.observed),
-        "nat": connection.nat,
+        "nat": _nat(connection),
         "pause_s": connection.pacing.keepalive.pause_s if idle else tuning.PROBE_S,
         "sent": connection.traffic.sent,
         "received": connection.traffic.received,
@@ -194,6 +195,14 @@ def _bursts(found: Bursts) -> Dict[str, Any]:
 
 def _rounded(value: Optional[float], digits: int = 3) -> Optional[float]:
     return None if value is None else round(value, digits)
+
+
+def _nat(connection: SecureConnection) -> Optional[bool]:
+    """Return whether the other end sees another source than was sent from; None if not known."""
+    observed = connection.report.observed
+    if observed is None or connection.source is None:
+        return None
+    return observed[0] != connection.source
 
 
 def _origin(connection: SecureConnection) -> str:

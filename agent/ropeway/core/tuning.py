@@ -175,6 +175,12 @@ IDLE_ANSWER_SHARE = 0.9
 IDLE_ALONE_S = 20.0
 #: The pause where both ends know each other's endpoint, so that nothing proves a longer one.
 IDLE_MUTUAL_S = 15.0
+#: The same over a metered link, over which a host that does not answer is greeted as often as that
+#: without data, and as the second one with data that others carry.
+METERED_MUTUAL_S = 30.0
+METERED_GREET_S = 15.0
+#: A metered link over which nothing was sent for this long is quiet, if others carry the data.
+METERED_QUIET_S = 2.0
 #: A pause that did not hold is not tried again for this long.
 IDLE_RETRY_S = 3600.0
 #: A connection is silent after this many pauses of the other end without a frame.

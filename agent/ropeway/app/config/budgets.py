@@ -43,7 +43,7 @@ def check_budgets(data: Dict[str, Any], faults: Faults) -> None:
     for name, link in links.items() if isinstance(links, dict) else ():
         path: KeyPath = ("links", name, "budget")
         if link == {}:
-            faults.add(path[:2], "write a cost or a budget, or remove it")
+            faults.add(path[:2], "write a cost, metered or a budget, or remove it")
         budget = link.get("budget") if isinstance(link, dict) else None
         if not isinstance(budget, dict):
             continue

@@ -131,6 +131,8 @@ class Config:
     """Whether the outer headers carry the DSCP of the packets in them."""
     costs: Tuple[Tuple[str, int], ...] = ()
     """What links weigh where not all carry a packet, 0 to 1000, by name or pattern."""
+    metered: Tuple[Tuple[str, bool], ...] = ()
+    """Whether bytes of links cost money, by name or pattern."""
     port: int = DEFAULT_PORT
     rollover_s: float = DEFAULT_ROLLOVER_S
     private_key_file: str = DEFAULT_PRIVATE_KEY_PATH
@@ -188,6 +190,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "cpu_latency_us": "cpu_latency_us",
         "budgets": "links",
         "costs": "links",
+        "metered": "links",
         "classes": "classes",
         "copy_dscp": "copy_dscp",
         "port": "port",

@@ -136,6 +136,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
             (name, _budget(link["budget"])) for name, link in links.items() if "budget" in link
         ),
         costs=tuple((name, int(link["cost"])) for name, link in links.items() if "cost" in link),
+        metered=tuple((name, link["metered"]) for name, link in links.items() if "metered" in link),
         classes=classes_of(data.get("classes", [])),
         copy_dscp=data.get("copy_dscp", False),
         port=port_of(data),

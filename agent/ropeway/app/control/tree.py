@@ -173,6 +173,8 @@ def _link(link: Dict[str, Any]) -> str:
         parts.append(f"cannot be used: {unusable}")
     elif link["up"] and link["addresses"] and link.get("fault"):
         parts.append("carries nothing: " + link["fault"])
+    if link.get("metered"):
+        parts.append("metered")
     if link.get("cost"):
         parts.append("cost {}".format(link["cost"]))
     if link.get("budget"):

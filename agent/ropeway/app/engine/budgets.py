@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from ropeway.app.config.model import LAST, Budget, Config, setting_of
 from ropeway.app.engine.loop import Loop
 from ropeway.app.engine.ports import Ports
-from ropeway.core.link import Role
+from ropeway.core.link import METERED_COST, Purpose, Role
 from ropeway.kernel.meter import Meter
 from ropeway.steward.answers import BudgetsKept, KeptUse, Snapshot
 from ropeway.steward.client import Steward
@@ -66,7 +66,7 @@ class Budgets:
         self._steward = steward
         self._ports = ports
         self._budgets = config.budgets
-        self._costs = config.costs
+        self._costs, self._metered = config.costs, config.metered
         self._changed = changed
         # Another run of the agent counts from 0 again.
         self._run = os.urandom(8).hex()
@@ -82,11 +82,12 @@ class Budgets:
 
     def set(self, config: Config, now: float) -> None:
         """Go over to other budgets and costs; what was used counts for them too."""
-        costs, self._costs = self._costs, config.costs
+        before = (self._costs, self._metered)
+        self._costs, self._metered = config.costs, config.metered
         if config.budgets != self._budgets:
             self._budgets = config.budgets
             self._follow(now)
-        if config.costs != costs:
+        if (config.costs, config.metered) != before:
             self._changed(now)
 
     def follow(self, snapshot: Snapshot, now: float) -> None:
@@ -229,13 +230,13 @@ class Budgets:
 
     # --- what others need to know
 
-    def purpose(self, name: str) -> Tuple[Role, int]:
+    def purpose(self, name: str) -> Purpose:
         """Return what a link is for, as far as its budget has a say, and what it costs."""
-        return self._roles.get(name, Role.ALWAYS), self.cost(name)
-
-    def cost(self, name: str) -> int:
-        """Return what a link costs, 0 to 1000."""
-        return setting_of(self._costs, name) or 0
+        metered = setting_of(self._metered, name) or False
+        cost = setting_of(self._costs, name)
+        if cost is None:
+            cost = METERED_COST if metered else 0
+        return Purpose(self._roles.get(name, Role.ALWAYS), cost, metered)
 
     def status(self, name: str) -> Optional[Dict[str, Any]]:
         """Return what the status says of a link's budget; None if it has none."""

@@ -27,7 +27,7 @@ from ropeway.app.engine.opener import Opener, Strays
 from ropeway.app.engine.ports import Ports, Receive, Receivers, Sockets
 from ropeway.app.rate_limited_log import RateLimitedLog
 from ropeway.core.facade import Node
-from ropeway.core.link import Link, Role
+from ropeway.core.link import Link, Purpose
 from ropeway.core.redundancy import LinkHealth
 from ropeway.steward.answers import Snapshot
 
@@ -53,7 +53,7 @@ class Links:
         receive: Receive,
         look_soon: Callable[[float], None],
         changed: Callable[[float], None],
-        purpose: Callable[[str], Tuple[Role, int]],
+        purpose: Callable[[str], Purpose],
     ) -> None:
         self._loop = loop
         self._opener = opener
@@ -241,14 +241,12 @@ class Links:
         senders, links = self._ports.senders, self._snapshot.links
         if not self._opener.secure:
             return [link for link in links if link.index in senders]
-        purposes = {link.name: self._purpose(link.name) for link in links}
         return [
             dataclasses.replace(
                 link,
                 addresses=_bound(link.addresses, link.index, senders),
                 addresses6=_bound(link.addresses6, link.index, senders),
-                role=purposes[link.name][0],
-                cost=purposes[link.name][1],
+                **self._purpose(link.name)._asdict(),
             )
             for link in links
         ]

@@ -68,7 +68,8 @@ class Status:
         for link in self._with_links(status)["links"]:
             link["receive_drops"] = drops.get(link["index"], 0)
             link.update(self.links.status(link["index"]))
-            link["cost"] = self.budgets.cost(link["name"])
+            purpose = self.budgets.purpose(link["name"])
+            link["cost"], link["metered"] = purpose.cost, purpose.metered
             budget = self.budgets.status(link["name"])
             if budget is not None:
                 link["budget"] = budget

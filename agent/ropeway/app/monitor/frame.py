@@ -223,7 +223,8 @@ def _link(link: Mapping[str, Any], over: List[Mapping[str, Any]], history: Histo
     capacities = [(one.get("estimate") or {}).get("capacity_kbit") for one in over]
     known = [one for one in capacities if one is not None]
     capacity = link.get("capacity_kbit", max(known) if known else None)
-    return _measured(name, "carries", Look.GOOD, link, rates, capacity, key, history)
+    state = "metered" if link.get("metered") else "carries"
+    return _measured(name, state, Look.GOOD, link, rates, capacity, key, history)
 
 
 def _sum(rates: Any) -> Optional[float]:

@@ -365,10 +365,12 @@ def _of_agent(families: Families, status: Mapping[str, Any]) -> None:
 def _of_links(families: Families, status: Mapping[str, Any]) -> None:
     up = "1 if the interface is up and the agent can use it."
     carries = "1 if the link carries packets to some peer."
+    metered = "1 if bytes cost money there."
     for link in entries(status.get("links")):
         name = link.get("name")
         families.gauge("link_up", up, link.get("up"), link=name)
         families.gauge("link_carries", carries, link.get("carries"), link=name)
+        families.gauge("link_metered", metered, link.get("metered"), link=name)
         families.gauge("link_mtu_bytes", "MTU of the interface.", link.get("mtu"), link=name)
         for reason, count in mapping(link.get("send_errors")).items():
             families.counter(

@@ -57,6 +57,7 @@ _CALLS = 8
 _CHALLENGE = 16
 _TAKES_PARTIAL = 32
 _SHUTS_OUT = 64
+_METERED = 128
 #: The unit of ``pause`` in seconds.
 _PAUSE_S = 0.01
 
@@ -120,6 +121,9 @@ class Control:
     takes_partial: bool = False
     #: Whether the receiver no longer belongs to the sender's network: the session ends with this.
     shuts_out: bool = False
+    #: Whether the bytes of the sender's link cost money, so that nothing is to pass over the
+    #: connection that need not.
+    metered: bool = False
     #: Where the sender's links can be called, at most :data:`MAX_ANNOUNCED`; nothing where this
     #: frame does not say.
     announced: Tuple[Place, ...] = ()
@@ -142,7 +146,7 @@ def encode_control(control: Control, size: int = 0) -> bytes:
     address, port = control.observed or ("::", 0)
     flags = control.state | _ANSWER * control.answer | _CALLS * control.calls
     flags |= _CHALLENGE * control.challenge | _TAKES_PARTIAL * control.takes_partial
-    flags |= _SHUTS_OUT * control.shuts_out
+    flags |= _SHUTS_OUT * control.shuts_out | _METERED * control.metered
     body = _CONTROL.pack(
         flags,
         control.way,
@@ -212,6 +216,7 @@ def decode_control(body: bytes) -> Optional[Control]:
         received=received,
         takes_partial=flags & _TAKES_PARTIAL != 0,
         shuts_out=flags & _SHUTS_OUT != 0,
+        metered=flags & _METERED != 0,
         announced=announced,
         measured=measured,
         holds_ms=None if measured is None else _decode_holds(body),

@@ -17,7 +17,7 @@ from typing import (
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, pack_endpoint
-from ropeway.core.link import Link
+from ropeway.core.link import Link, Role
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.links import Links
@@ -66,7 +66,7 @@ class Calls:
         changed = {
             link.index
             for link in self._links
-            if link.index in before and link.role != before[link.index].role
+            if link.index in before and _says(link) != _says(before[link.index])
         }
         only_routes = _only_looked_up(before, self._links.by_index)
         for strand in self._tables.strands.values():
@@ -240,3 +240,8 @@ def _only_looked_up(before: Mapping[int, Link], after: Mapping[int, Link]) -> bo
 def _known(link: Link, address: str) -> Tuple[bool, Optional[str]]:
     """Return what is known of a link's route to an address."""
     return address in link.looked_up, link.sources.get(address)
+
+
+def _says(link: Link) -> Tuple[Role, bool]:
+    """Return what the other ends are told of a link's purpose."""
+    return link.role, link.metered

@@ -6,7 +6,7 @@ from typing import List, Optional, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, is_ipv6, without_prefix
-from ropeway.core.link import Role
+from ropeway.core.link import METERED_COST, Role
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.settling import Settling
 from ropeway.core.peers.troubles import Troubles
@@ -68,7 +68,7 @@ class Connections:
         connection = SecureConnection(strand, way, link, link_mtu, remote, endpoint, now)
         strand.by_way[way] = connection
         strand.connections[link, connection_key(connection)] = connection
-        connection.role, connection.cost = self._links[link].role, self._links[link].cost
+        self.weigh(connection)
         connection.source = self._source(connection)
         connection.fit()
         self.greet_soon(connection, now)
@@ -181,7 +181,7 @@ class Connections:
     def follow_link(self, connection: SecureConnection, now: float) -> None:
         """Bring a connection in line with its link, which has changed; end it without a route."""
         link = self._links[connection.link]
-        connection.role, connection.cost = link.role, link.cost
+        self.weigh(connection)
         connection.quality.path_mtu.set_link_mtu(link.mtu, now)
         self.fit(connection, now)
         source = self._source(connection)
@@ -247,6 +247,12 @@ class Connections:
         if before != connection.endpoint and connection.heard_at != NEVER:
             moved = events.EndpointMoved(*connection.ends, before, connection.endpoint)
             self._log.report(moved, now)
+
+    def weigh(self, connection: SecureConnection) -> None:
+        """Take what a connection's link is for, and costs; the other end's may be metered too."""
+        link = self._links[connection.link]
+        connection.role, connection.metering.here = link.role, link.metered
+        connection.cost = max(link.cost, METERED_COST * connection.report.metered)
 
     def restart_path(self, connection: SecureConnection, now: float) -> None:
         """Forget what was measured of a path that the connection has left."""
@@ -324,13 +330,23 @@ class Connections:
                 connection.silent_at(now),
                 connection.quality.estimate.late_due,
             )
-            if now < connection.spare_at:
+            if now < connection.spare_at or probes_once(connection, now):
                 due = min(due, connection.quality.path_mtu.deadline())
+            if now >= connection.spare_at and connection.strand.is_active(now):
+                # A look costs nothing, and shows soon that packets pass.
+                due = min(due, now + tuning.PROBE_S)
         else:
             due = connection.greet_at if connection.may_speak else NOT_DUE
             if connection.state:
                 due = min(due, connection.silent_at(now))
         self._timers.bring_forward(connection, max(min(due, connection.migration.due), now))
+
+
+def probes_once(connection: SecureConnection, now: float) -> bool:
+    """Return whether a quiet metered connection still has to find how much its path carries."""
+    quiet = connection.metered and now >= connection.spare_at
+    spare = connection in connection.strand.spares
+    return quiet and not spare and not connection.quality.path_mtu.settled
 
 
 def _learnt(strand: SecureStrand) -> List[SecureConnection]:

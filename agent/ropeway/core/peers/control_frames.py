@@ -12,7 +12,8 @@ from ropeway.core.peers.links import Links
 from ropeway.core.peers.questions import Questions
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.session.session import Session
-from ropeway.core.strand.secure import SHUT_OUT, SecureStrand
+from ropeway.core.strand.secure import SecureStrand
+from ropeway.core.strand.strand_parts import SHUT_OUT
 from ropeway.core.tables import Tables
 
 

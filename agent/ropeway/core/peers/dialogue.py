@@ -168,6 +168,7 @@ class Dialogue:
             received=connection.traffic.received,
             takes_partial=self.takes_partial,
             shuts_out=shuts_out,
+            metered=connection.metering.here,
             announced=announced,
             measured=measured,
             holds_ms=self._policies.holds_ms,
@@ -262,9 +263,10 @@ class Dialogue:
     ) -> None:
         """Note what the other end says of itself and of what it received."""
         connection.heard_at = now
-        duty = connection.duty
+        duty = (connection.duty, connection.cost)
         connection.report.take(control, size, connection.frames_received, now)
-        if connection.duty != duty:
+        self._connections.weigh(connection)
+        if (connection.duty, connection.cost) != duty:
             self._settling.note(connection.strand)
         connection.quality.path_mtu.alive(now)
         if control.probe_heard:

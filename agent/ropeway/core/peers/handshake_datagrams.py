@@ -22,9 +22,10 @@ from ropeway.core.session.outcomes import (
     Refused,
     Stale,
 )
-from ropeway.core.strand.secure import OWN_STALE, STALE, SecureStrand
+from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER
+from ropeway.core.strand.strand_parts import OWN_STALE, STALE
 from ropeway.core.tables import Tables
 from ropeway.core.token_bucket import SharedBudget, TokenBucket
 

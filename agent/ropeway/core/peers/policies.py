@@ -101,7 +101,7 @@ class Policies:
 
     def _pace(self, strand: SecureStrand, choosers: List[Chooser], now: float) -> None:
         """Have connections measured as often as their choosers wish and the budget lasts."""
-        wished = [min(one.probe_s(c) for one in choosers) for c in strand.carrying]
+        wished = [self._wish_s(strand, choosers, c, now) for c in strand.carrying]
         asked_per_s = sum(1 / pause_s for pause_s in wished if pause_s < tuning.PROBE_S)
         stretch = max(1.0, asked_per_s * self._budget.pause_s(strand, now)) if asked_per_s else 1.0
         for connection, pause_s in zip(strand.carrying, wished):
@@ -110,6 +110,21 @@ class Policies:
                 connection.probe_s = tuning.SLOW_PROBE_S if trusted else tuning.PROBE_S
             else:
                 connection.probe_s = min(pause_s * stretch, tuning.PROBE_S)
+
+    def _wish_s(
+        self,
+        strand: SecureStrand,
+        choosers: List[Chooser],
+        connection: SecureConnection,
+        now: float,
+    ) -> float:
+        """Return how often choosers want a connection measured; where bytes cost money, need it."""
+        if not connection.metered:
+            return min(one.probe_s(connection) for one in choosers)
+        quiet = now >= connection.spare_at
+        if quiet or not self._is_trusted(strand, choosers, connection):
+            return tuning.PROBE_S
+        return max(tuning.QUICK_PROBE_S, min(one.probe_s(connection) for one in choosers))
 
     def _is_trusted(
         self, strand: SecureStrand, choosers: List[Chooser], connection: SecureConnection
@@ -247,7 +262,9 @@ class Policies:
                 return "its budget is used up, and it carries only what no other link does"
             return "its budget is used up, and it carries nothing"
         if connection in strand.carrying:
-            return "others are better for the class now" + self._joint(connection, chosen, now)
+            metered = " and its bytes cost money" if connection.metered else ""
+            joint = self._joint(connection, chosen, now)
+            return f"others are better for the class now{metered and ','}{metered}{joint}"
         if connection.state == State.ESTABLISHED:
             return "enough others carry already"
         return None

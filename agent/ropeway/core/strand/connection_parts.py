@@ -39,6 +39,7 @@ class FarReport:
         "calls",
         "mark",
         "mark_at",
+        "metered",
         "observed",
         "pause_s",
         "probe",
@@ -56,6 +57,8 @@ class FarReport:
         self.pause_s = tuning.PROBE_S
         #: Which packets it wants over the connection.
         self.role = Role.ALWAYS
+        #: Whether the bytes of its link cost money.
+        self.metered = False
         #: Whether it knows by itself where this end is.
         self.calls = False
         #: The mark of its last frame, and when that was heard.
@@ -81,6 +84,7 @@ class FarReport:
         self.way = control.way
         self.pause_s = min(control.pause_s, tuning.IDLE_MAX_S)
         self.calls = control.calls
+        self.metered = control.metered
         if control.measured is not None:
             self.role = Role(control.measured.role)
         self.received = control.received
@@ -89,6 +93,23 @@ class FarReport:
         self.mark_at = now
         if control.probe and control.probe <= size:
             self.probe = control.probe
+
+
+class Metering:
+    """Whether the bytes of this end's link cost money, and when the connection was used last."""
+
+    __slots__ = ("_sent", "_used_at", "here")
+
+    def __init__(self) -> None:
+        self.here = False
+        self._sent = 0
+        self._used_at = NEVER
+
+    def is_used(self, sent: int, now: float) -> bool:
+        """Return whether packets were sent lately; ``sent`` is how many there were in all."""
+        if sent != self._sent:
+            self._sent, self._used_at = sent, now
+        return now < self._used_at + tuning.METERED_QUIET_S
 
 
 class Migration:

@@ -285,7 +285,10 @@ class Spread:
             self.repeat_since = min(c.quality.estimate.confirmed_at for c in self.lost)
         for one in self.lost:
             one.quality.estimate.note_trouble(now)
-        chosen = sorted(good or candidates, key=lambda c: cost_ms(c, now))
+        # Bulk pays for bytes only where nothing else works, or may work.
+        hopeful = good or [c for c in candidates if not self._fails(c, now)]
+        free = [c for c in hopeful if not c.metered]
+        chosen = sorted(free or good or candidates, key=lambda c: cost_ms(c, now))
         for gone in set(self._shares) - set(candidates):
             del self._shares[gone]
         measured = [self._shares.setdefault(c, _Measured(c)) for c in chosen]

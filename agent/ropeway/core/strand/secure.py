@@ -25,6 +25,7 @@ from ropeway.core.strand.connection_parts import (
     Cookie,
     FarReport,
     Mark,
+    Metering,
     Migration,
     Pacing,
     Path,
@@ -35,24 +36,21 @@ from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.rescued import Rescued
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import NEVER, Connection, RemoteKey, Strand
-from ropeway.core.strand.strand_parts import PacketRate, SessionRequest, StaleHandshakes, Waiting
+from ropeway.core.strand.strand_parts import (
+    OWN_STALE,
+    SHUT_OUT,
+    STALE,
+    PacketRate,
+    SessionRequest,
+    StaleHandshakes,
+    Waiting,
+)
 from ropeway.core.timers import NOT_DUE
 from ropeway.core.token_bucket import TokenBucket
 
 _WAYS = 255
 #: Different pauses of the connections of a host that has many.
 _PHASES = 50
-#: What is wrong where the other end's handshakes are stale, and where this host's are.
-STALE = (
-    "its handshakes are genuine but older than ones before: its clock was set back and its state"
-    " lost, or somebody plays back old ones; it is called back, but set its clock"
-)
-OWN_STALE = (
-    "it takes this host's handshakes for old ones, and has called back: this host's clock was set"
-    " back and its state lost; set the clock"
-)
-#: What is wrong where the other end has removed this host.
-SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
 
 
 class SecureConnection(Connection):
@@ -74,6 +72,7 @@ class SecureConnection(Connection):
         "endpoint",
         "ipv6",
         "marks",
+        "metering",
         "migration",
         "order",
         "pacing",
@@ -131,6 +130,7 @@ class SecureConnection(Connection):
         #: From when on it is kept up as if no data flowed; it says so before.
         self.spare_at = NOT_DUE
         self.report = FarReport()
+        self.metering = Metering()
         self.migration = Migration()
         self.pacing = Pacing(now)
         self.quality = Quality(link_mtu, IPV6_MTU_MIN if self.ipv6 else IPV4_MTU_MIN, now)
@@ -150,6 +150,11 @@ class SecureConnection(Connection):
     def duty(self) -> Role:
         """Which packets it carries: either end may want fewer."""
         return max(self.role, self.report.role)
+
+    @property
+    def metered(self) -> bool:
+        """Whether its bytes cost money at either end."""
+        return self.metering.here or self.report.metered
 
     @property
     def ends(self) -> Tuple[str, int, int]:
@@ -189,13 +194,6 @@ class SecureConnection(Connection):
         """Whether this end knows by itself where the other is, and so keeps the way open."""
         return bool(self.candidates)
 
-    @property
-    def nat(self) -> Optional[bool]:
-        """Whether the other end sees another source than was sent from; None if not known."""
-        if self.report.observed is None or self.source is None:
-            return None
-        return self.report.observed[0] != self.source
-
     def fit(self) -> None:
         """Follow the path MTU."""
         outer = outer_size(self.endpoint[0]) + OVERHEAD
@@ -218,7 +216,8 @@ class SecureConnection(Connection):
         if self.is_active(now):
             return self.probe_s
         if self.calls:
-            return tuning.IDLE_MUTUAL_S if self.report.calls else self.pacing.keepalive.pause_s
+            mutual_s = tuning.METERED_MUTUAL_S if self.metered else tuning.IDLE_MUTUAL_S
+            return mutual_s if self.report.calls else self.pacing.keepalive.pause_s
         if self.report.pause_s <= tuning.PROBE_S:
             return tuning.IDLE_START_S
         return self.report.pause_s

@@ -9,6 +9,18 @@ from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.strand.strand import NEVER, Held
 from ropeway.core.timers import NOT_DUE
 
+#: What is wrong where the other end's handshakes are stale, and where this host's are.
+STALE = (
+    "its handshakes are genuine but older than ones before: its clock was set back and its state"
+    " lost, or somebody plays back old ones; it is called back, but set its clock"
+)
+OWN_STALE = (
+    "it takes this host's handshakes for old ones, and has called back: this host's clock was set"
+    " back and its state lost; set the clock"
+)
+#: What is wrong where the other end has removed this host.
+SHUT_OUT = "it has shut this host out: this host's key is not among its peers any more"
+
 
 class PacketRate:
     """How many packets a second pass, from a count that is looked at now and then.

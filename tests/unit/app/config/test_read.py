@@ -1210,9 +1210,12 @@ links:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{wwan0: {}}", "4: links.wwan0: write a cost or a budget, or remove it"),
+        ("{wwan0: {}}", "4: links.wwan0: write a cost, metered or a budget, or remove it"),
         ("{wwan0: {cost: 1001}}", "4: links.wwan0.cost: write a number from 0 to 1000, not 1001"),
-        ("{wwan0: 7}", "4: links.wwan0: write a mapping with the keys cost and budget, not 7"),
+        (
+            "{wwan0: 7}",
+            "4: links.wwan0: write a mapping with the keys cost, metered and budget, not 7",
+        ),
         (
             "[wwan0]",
             "4: links: write a mapping of at most 64 interface names or shell patterns, such"
@@ -1279,6 +1282,14 @@ def test_what_is_wrong_with_a_budget_is_said(text, sentence):
 def test_only_a_secure_network_has_budgets():
     text = MINIMAL + "links: {wwan0: {budget: {bytes: 5GB, per: day}}}\n"
     assert faults(text) == ["4: links: only the encapsulation secure has this setting: remove it"]
+
+
+def test_metered_links():
+    text = f"{SECURE}{peer()}\nlinks: {{wwan0: {{metered: true}}, 'eth*': {{metered: false}}}}\n"
+    config = read.parse(text.encode(), "f")
+    assert config.metered == (("wwan0", True), ("eth*", False))
+    plain = read.parse((SECURE + peer()).encode(), "f")
+    assert model.what_differs(plain, config) == ["links"]
 
 
 def test_costs_of_links():

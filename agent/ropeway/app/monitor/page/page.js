@@ -149,6 +149,7 @@ function measuredLinks(status, at) {
       loss: link.loss ?? best.loss,
       queue_ms: link.queue_ms,
       // A link that is down has no rate, rather than one of 0.
+      metered: link.metered === true,
       budget: link.budget,
       out_kbit: link.up ? link.rate_kbit ?? counted(link.index, 0) : null,
       in_kbit: link.up ? link.rate_in_kbit ?? counted(link.index, 1) : null,
@@ -300,6 +301,7 @@ function showLinks(links) {
       ["Queue", ms(link.queue_ms)],
       ["Sent", rate(link.out_kbit)],
       ["Received", rate(link.in_kbit)],
+      ...(link.metered ? [["Bytes", "cost money"]] : []),
       ...(link.budget ? [["Budget used", percent(link.budget.used_bytes / link.budget.bytes)]] : []),
     ]);
   });

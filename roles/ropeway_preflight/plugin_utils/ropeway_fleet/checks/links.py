@@ -1,4 +1,4 @@
-"""What an inventory says of the budgets of links."""
+"""What an inventory says of links: what they cost and may carry."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def link_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]
     for name, link in raw.items():
         what = f"{where}: {shown(name)} in {key}"
         if not isinstance(name, str) or not name or not isinstance(link, Mapping) or not link:
-            yield f"{what} has neither a cost nor a budget: write one such as {EXAMPLE}."
+            yield f"{what} has no cost, metered or budget: write one such as {EXAMPLE}."
             continue
-        if set(link) - {"cost", "budget"}:
-            yield f"{what} has other settings than cost and budget: remove them."
+        if set(link) - {"cost", "metered", "budget"}:
+            yield f"{what} has other settings than cost, metered and budget: remove them."
+        if not isinstance(link.get("metered", False), bool):
+            yield f"{what} has metered {shown(link['metered'])}: use true or false."
         if whole_number(link.get("cost", 0)) not in range(1001):
             yield f"{what} has the cost {shown(link['cost'])}: use 0 to 1000."
         budget = link.get("budget", {})
