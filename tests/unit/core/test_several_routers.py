@@ -1,10 +1,13 @@
 """Clients that send through two routers at once: nothing is lost with one, nothing comes twice."""
 
+import functools
 import random
 from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ropeway.core import tuning
 from ropeway.core.data.origins import Origins
@@ -17,6 +20,7 @@ from ropeway.core.frame.data import (
     LABELLED_PARTIAL,
     LABELLED_TYPES,
     PACKET_TYPES,
+    lane_of,
 )
 from ropeway.core.frame.label import COUNT_END, encode_label, with_piece
 from ropeway.core.packet import ipv4
@@ -446,3 +450,48 @@ def partial_sum(source, destination, size):
     """The checksum of the pseudo-header (RFC 768), not complemented."""
     pseudo = ipv4.pack(source) + ipv4.pack(destination) + bytes((0, 17)) + size.to_bytes(2, "big")
     return (ipv4.checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
+
+
+@functools.lru_cache(maxsize=None)
+def hostile():
+    """A network for many lies; what one leaves behind does not help the next one."""
+    return network()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(max_size=80), min_size=1, max_size=4),
+    st.sampled_from(sorted(LABELLED_TYPES)),
+)
+def test_no_text_with_a_label_raises(texts, kind):
+    """Neither from a client with a valid key, nor from a router."""
+    world, label = hostile(), encode_label(ipv4.pack(A), 1, 1, False)
+    for sender, host, receiver, source, to in (
+        ("a", R, "r", "192.168.0.3", "192.168.0.1"),
+        ("r", C, "c", "192.168.1.1", "192.168.1.4"),
+    ):
+        session = world.nodes[sender].tables.strands[host].session
+        ad, packets = bytes((kind,)), [label + text for text in texts] + list(texts)
+        lane = lane_of(kind)
+        first, sealed = (
+            session.seal_run(ad, packets) if lane < 0 else session.seal_lane(ad, lane, packets)
+        )
+        for count, text in enumerate(sealed, first):
+            frame = HEADER.pack(kind, 0, 0, session.remote_index, count) + text
+            world.arrive(frame, (source, PORT), (to, PORT))
+        world.nodes[receiver].take_packets()
+
+
+def test_a_copy_of_the_machine_draws_another_start():
+    world = network()
+    stream = Stream(world)
+    stream.run(0.01)
+    node = world.nodes["a"]
+    starts = {node._several._start}
+    for end in (node.replace_sessions, lambda *new: node.end_sessions("a copy", *new)):
+        end(next(world.epoch), (bytes(32),), world.now)
+        world.run(2.0)
+        stream.run(0.01)
+        starts.add(node._several._start)
+    assert len(starts) == 3
+    stream.assert_each_came_once()

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Dict, List, Sequence
 
 from ropeway.core import tuning
-from ropeway.core.frame.label import START_END, piece_of, unpack
+from ropeway.core.frame.label import PIECE_MASK, START_END, piece_of, unpack_all
 from ropeway.core.session.replay import ReplayWindow
 
 
@@ -55,26 +55,27 @@ class Origins:
     ) -> List[bytes]:
         """Return those of some packets, brought by the router ``by``, that are no copies."""
         fresh: List[bytes] = []
-        known = b""
+        known_origin, known_tag = b"", -1
         start = _NONE
-        for packet, label in zip(packets, labels):
-            if label[:7] != known:
-                known = label[:7]
-                start = self._start_of(label)
-            count = unpack(label)[2]
-            if start.window.check(count):
+        check, mark = start.window.check, start.window.mark
+        for packet, (origin, tag, count) in zip(packets, unpack_all(labels)):
+            if tag != known_tag or origin != known_origin:
+                known_origin, known_tag = origin, tag
+                start = self._start_of(origin, tag % START_END)
+                check, mark = start.window.check, start.window.mark
+            if check(count):
                 continue
-            number, last = piece_of(label)
-            if not number:
-                start.window.mark(count)
-                start.pieces.pop(count, None)
-            elif not _is_new_piece(start, count, number, last, by):
-                continue
+            if tag & PIECE_MASK:
+                if not _is_new_piece(start, count, *piece_of(tag), by):
+                    continue
+            else:
+                mark(count)
+                if start.pieces:
+                    start.pieces.pop(count, None)
             fresh.append(packet)
         return fresh
 
-    def _start_of(self, label: bytes) -> _Start:
-        origin, start_and_piece, _ = unpack(label)
+    def _start_of(self, origin: bytes, number: int) -> _Start:
         origins = self._origins
         starts = origins.get(origin)
         if starts is None:
@@ -83,7 +84,6 @@ class Origins:
                 origins.popitem(last=False)
         else:
             origins.move_to_end(origin)
-        number = start_and_piece % START_END
         start = starts.get(number)
         if start is None:
             start = starts[number] = _Start()

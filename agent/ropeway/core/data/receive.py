@@ -364,9 +364,11 @@ class Receiver:
         dropped, router = self._tables.dropped, self._router
         packets: List[bytes] = []
         labels: List[bytes] = []
+        known = strand.host_bytes
         for text in texts:
             origin = text[:4]
-            if origin == strand.host_bytes or router.may_relay(strand, origin):
+            if origin == known or router.may_relay(strand, origin):
+                known = origin
                 packets.append(text[LABEL_SIZE:])
                 labels.append(text[:LABEL_SIZE])
             else:

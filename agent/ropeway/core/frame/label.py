@@ -18,7 +18,7 @@ A copy is spare if it is dropped where its label cannot be passed on.
 from __future__ import annotations
 
 import struct
-from typing import Tuple
+from typing import Iterable, Iterator, Tuple
 
 _LABEL = struct.Struct("<4sII")
 LABEL_SIZE = _LABEL.size
@@ -29,13 +29,17 @@ COUNT_END = 1 << 32
 #: How many pieces a packet may be cut into.
 PIECES_MAX = 63
 _PIECE_SHIFT = 24
+#: What is not 0 in the second item of :func:`unpack_all` for a piece.
+PIECE_MASK = PIECES_MAX << _PIECE_SHIFT
 _LAST = 64
 _SPARE = 128
 #: Where the byte of the piece is.
 _PIECE_AT = 7
 
-#: ``unpack(label)`` returns origin, start and piece, count: see :func:`piece_of`.
-unpack = _LABEL.unpack
+
+def unpack_all(labels: Iterable[bytes]) -> Iterator[Tuple[bytes, int, int]]:
+    """Return origin, start with the byte of the piece above it, and count of each label."""
+    return _LABEL.iter_unpack(b"".join(labels))
 
 
 def encode_label(origin: bytes, start: int, count: int, spare: bool) -> bytes:
@@ -65,7 +69,10 @@ def with_piece(label: bytes, number: int, last: bool) -> bytes:
     return label[:_PIECE_AT] + bytes((piece,)) + label[_PIECE_AT + 1 :]
 
 
-def piece_of(label: bytes) -> Tuple[int, bool]:
-    """Return the number of a piece, 0 for a whole packet, and whether it is the last one."""
-    piece = label[_PIECE_AT]
+def piece_of(tag: int) -> Tuple[int, bool]:
+    """Return the number of a piece, 0 for a whole packet, and whether it is the last one.
+
+    ``tag`` is the second item of :func:`unpack_all`.
+    """
+    piece = tag >> _PIECE_SHIFT
     return piece & PIECES_MAX, piece & _LAST != 0
