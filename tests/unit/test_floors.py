@@ -24,7 +24,7 @@ MONITOR_USES = ("app.control.client", "app.monitor")
 CORE = (
     ("drops", "timers", "tuning"),
     ("packet", "token_bucket"),
-    ("endpoint",),
+    ("address_range", "endpoint"),
     ("frame", "link", "settings"),
     ("events", "session"),
     ("strand",),

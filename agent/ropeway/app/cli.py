@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ropeway import __version__
-from ropeway.app.commands import budgets, captured, check, keypair, output
+from ropeway.app.commands import budgets, captured, check, keypair, leases, output
 from ropeway.app.commands.outcome import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_RESTART, fail
 from ropeway.app.config.model import DEFAULT_CONTROL_PATH, DEFAULT_DEVICE_NAME, DEFAULT_PATH
 from ropeway.app.control import answer, client, explained, tree
@@ -144,6 +144,17 @@ def _parser() -> argparse.ArgumentParser:
     # Its own default would hide what is given before `set`.
     _add_control(used, argparse.SUPPRESS)
     used.set_defaults(run=budgets.set_budget)
+
+    lease = commands.add_parser("leases", help="show addresses that hosts get from a router")
+    output.add_arguments(lease, "leases")
+    _add_control(lease)
+    lease.set_defaults(run=leases.show_leases)
+    changes = lease.add_subparsers(metavar="ACTION", dest="action")
+    release = changes.add_parser("release", help="end the lease of a host, on its router")
+    release.add_argument("host", metavar="HOST", help="its virtual address")
+    # As for `budget set`.
+    _add_control(release, argparse.SUPPRESS)
+    release.set_defaults(run=leases.release_lease)
 
     keylog = commands.add_parser("keylog", help="print what opens captured traffic, for root alone")
     keylog.add_argument(

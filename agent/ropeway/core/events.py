@@ -255,6 +255,42 @@ class KeyShared:
 
 
 @dataclass(frozen=True)
+class LeaseTaken:
+    """This host has an address by a lease."""
+
+    address: str
+    router: str
+    time_s: float
+
+    def __str__(self) -> str:
+        return f"this host is {self.address}, by a lease of {self.router} for {self.time_s:.0f} s"
+
+
+@dataclass(frozen=True)
+class LeaseLost:
+    """This host has an address no longer."""
+
+    address: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the lease of {self.address} is over, because {self.reason}: asking for another one"
+
+
+@dataclass(frozen=True)
+class LeasesExhausted:
+    """A host came for a lease, and none was left."""
+
+    size: int
+
+    def __str__(self) -> str:
+        return (
+            f"a host that asks for a lease gets none, because all {self.size} addresses of the pool"
+            " are taken: enlarge leases.pool, or free some with `ropeway leases release`"
+        )
+
+
+@dataclass(frozen=True)
 class ChangedOften:
     """Something came and went, or moved to and fro, more often than it was reported."""
 
@@ -301,6 +337,9 @@ Event = Union[
     LinkCarries,
     PeerLacksLink,
     PeerReachedOver,
+    LeaseTaken,
+    LeaseLost,
+    LeasesExhausted,
     ChangedOften,
     EventsSuppressed,
 ]
@@ -309,7 +348,8 @@ Event = Union[
 def is_warning(event: Event) -> bool:
     """Say whether an operator should look into what has happened."""
     last = event.last if isinstance(event, ChangedOften) else event
-    return isinstance(last, (LinkCarriesNothing, PeerLacksLink, KeyShared))
+    warnings = (LinkCarriesNothing, PeerLacksLink, KeyShared, LeaseLost, LeasesExhausted)
+    return isinstance(last, warnings)
 
 
 def of_links(before: Mapping[int, Link], after: Mapping[int, Link]) -> List[Event]:
@@ -438,6 +478,10 @@ class Log:
             return f"the reach of {event.host} over link {event.name}"
         if isinstance(event, (SessionMade, SessionLost)):
             return f"the session with {event.host}"
+        if isinstance(event, (LeaseTaken, LeaseLost)):
+            return "the lease of this host"
+        if isinstance(event, LeasesExhausted):
+            return "the pool of leases"
         if isinstance(event, DeviceMtuSet):
             return f"the MTU of device {event.name}"
         if isinstance(event, RemoteMoved):

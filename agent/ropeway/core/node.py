@@ -26,14 +26,17 @@ from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
 from ropeway.core.frame.parity import PARITY_SIZE
 from ropeway.core.link import Link
 from ropeway.core.link_report import LinkReport
+from ropeway.core.network.leases import Change
 from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4
 from ropeway.core.packet.traffic_class import TrafficClass
+from ropeway.core.peers.lease_client import LeaseClient
+from ropeway.core.peers.lease_server import LeaseServer
 from ropeway.core.peers.peers import SecurePeers
 from ropeway.core.redundancy import LinkHealth, Watch
 from ropeway.core.session.aead import CIPHER_NAME, PROVIDER
 from ropeway.core.session.noise import KeyPair
-from ropeway.core.settings import SecureSettings
+from ropeway.core.settings import UNASSIGNED, SecureSettings
 from ropeway.core.strand.path_mtu import BASE_MTU
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.state import State
@@ -208,6 +211,44 @@ class SecureNode:
         """Begin handshakes with this epoch from now on, if it is greater; 0 to 2**32 - 1."""
         self._peers.sessions.raise_epoch(epoch)
 
+    @property
+    def lease_server(self) -> LeaseServer:
+        """Which hosts get their addresses from this one."""
+        return self._peers.lease_server
+
+    @property
+    def lease_client(self) -> Optional[LeaseClient]:
+        """The address that this host gets; None where it has one of its own."""
+        client: Optional[LeaseClient] = self._peers.lease_client
+        return client
+
+    def load_leases(self, kept: Iterable[Tuple[str, bytes]], now: float) -> None:
+        """Begin to give leases, with those that were on disk at the start."""
+        self.lease_server.load(kept, now)
+        self._settle(now)
+
+    def leases_written(self, changes: Sequence[Change], now: float) -> None:
+        """Take note that leases are on disk: their hosts are let in."""
+        self.lease_server.written(changes, now)
+        self._settle(now)
+
+    def leases(self, now: float) -> List[Dict[str, Any]]:
+        """Return the leases that this host has given, ready for JSON."""
+        return self.lease_server.listed(self.tables.strands, now)
+
+    def release_lease(self, address: str, now: float) -> None:
+        """End a lease; ValueError, with a sentence, if nobody has that address by one."""
+        self.lease_server.release(address, now)
+        self._settle(now)
+
+    def set_address(self, address: str) -> None:
+        """Be another host from now on, by a lease; sessions live on."""
+        self.settings = replace(self.settings, address=address)
+        self._routes.set_address(address)
+        self.router.set_address(address)
+        self._several.set_address(ipv4.pack(address))
+        self._peers.handshakes.set_host(ipv4.pack(address))
+
     def reload(self, settings: SecureSettings, now: float) -> None:
         """Take over other peers, keys and endpoints; sessions that are still valid live on.
 
@@ -217,11 +258,15 @@ class SecureNode:
         before = self.settings
         # What a start has for itself is no setting that could differ.
         settings = replace(settings, epoch=before.epoch, reset_keys=before.reset_keys)
+        if settings.address == UNASSIGNED and self.lease_client is not None:
+            settings = replace(settings, address=before.address)
         same = replace(
             settings,
             private_key=before.private_key,
             routers=before.routers,
             peers=before.peers,
+            tenants=before.tenants,
+            leases=before.leases,
             classes=before.classes,
             copy_dscp=before.copy_dscp,
         )
@@ -229,7 +274,7 @@ class SecureNode:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
             raise ValueError(f"{', '.join(names)} cannot change while the agent runs: restart it")
         identity = KeyPair.of(settings.private_key)
-        self._peers.members.set_peers(settings.peers, now)
+        self._peers.set_peers(settings, now)
         self.settings = settings
         self._routes.set_routers(settings.routers)
         self._set_classes(settings.classes, now)
@@ -337,6 +382,9 @@ class SecureNode:
         if self._peers.policies.parities:
             # A parity frame has to be larger than the packets that it covers.
             size -= PARITY_SIZE
+        lease = None if self.lease_client is None else self.lease_client.lease
+        if lease is not None and lease.mtu:
+            size = min(size, lease.mtu)
         return max(size, ipv4.MTU_MIN)
 
     # What can be seen.
@@ -373,6 +421,8 @@ class SecureNode:
         measured = status.of_links(strands.values())
         return {
             "encapsulation": "secure",
+            "lease": None if self.lease_client is None else self.lease_client.status(now),
+            "leases": self.lease_server.status(),
             **self.router.status(self._receiver.duplicates),
             "port": self.settings.port,
             "public_key": status.key_text(self._peers.handshakes.public_key),

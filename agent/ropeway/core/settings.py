@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional, Protocol, Tuple
 
+from ropeway.core.address_range import Range
 from ropeway.core.endpoint import Endpoint
 from ropeway.core.packet.traffic_class import TrafficClass
 
 _NO_PSK = bytes(32)
+#: The address of a host that has none yet.
+UNASSIGNED = "0.0.0.0"
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a node is told once; addresses and networks are dotted IPv4 text."""
 
-    #: This host's virtual address, inside ``network``.
+    #: This host's virtual address, inside ``network``; :data:`UNASSIGNED` where a router gives
+    #: it one.
     address: str
     #: The virtual network, ``10.0.0.0/24``.
     network: str
@@ -61,6 +65,27 @@ class PeerSettings:
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """A host that belongs to the network and gets its address from this one."""
+
+    #: The key that proves it, 32 bytes.
+    public_key: bytes
+    #: As in :class:`PeerSettings`.
+    psk: bytes = field(default=_NO_PSK, repr=False)
+
+
+@dataclass(frozen=True)
+class Leases:
+    """What a router gives to hosts without an address of their own."""
+
+    ranges: Tuple[Range, ...]
+    #: How long a host may keep its address without having asked again, in seconds, 60 or more.
+    time_s: float
+    #: The most that the MTU of such a host's device should be, in bytes; 0 leaves it to the host.
+    mtu: int = 0
+
+
+@dataclass(frozen=True)
 class SecureSettings(Settings):
     """What a secure node is told once, or again by :meth:`ropeway.core.node.SecureNode.reload`."""
 
@@ -69,6 +94,9 @@ class SecureSettings(Settings):
     #: The UDP port of this host's sockets.
     port: int = 0
     peers: Tuple[PeerSettings, ...] = ()
+    #: Hosts that get an address by a lease, if ``leases`` says which.
+    tenants: Tuple[Tenant, ...] = ()
+    leases: Optional[Leases] = None
     #: Greater than at every earlier start of this host, 0 to 2**32 - 1.
     epoch: int = 0
     #: What tells peers of sessions of former starts:

@@ -30,6 +30,17 @@ class ConfigurationRead:
 
 
 @dataclass(frozen=True)
+class KeptLease:
+    """The address that this host had by a lease."""
+
+    address: str
+    #: For how much longer it may have it.
+    left_s: float
+    #: The MTU in bytes that came with it; 0 for none.
+    mtu: int
+
+
+@dataclass(frozen=True)
 class StateBegun:
     """What must outlive a restart."""
 
@@ -38,6 +49,24 @@ class StateBegun:
     reset_keys: Tuple[bytes, ...] = field(repr=False)
     #: The endpoints that hosts called from.
     callers: Dict[str, List[Endpoint]]
+    lease: Union[KeptLease, None] = None
+
+
+@dataclass(frozen=True)
+class LeasesRead:
+    """The leases that this host has given: addresses, and the key that has each."""
+
+    kept: Tuple[Tuple[str, bytes], ...]
+    #: Why they cannot be read, as a sentence; empty if they were.
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class LeasesWritten:
+    """Leases are on disk, unless `fault` says why not."""
+
+    number: int
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,8 @@ class Pong:
 Answer = Union[
     ConfigurationRead,
     StateBegun,
+    LeasesRead,
+    LeasesWritten,
     BudgetsKept,
     DeviceOpened,
     Failed,

@@ -20,6 +20,8 @@ BYTES_MAX = 4 << 20
 FAR_MAX = 4096
 #: Links whose use is counted, at most.
 LINKS_MAX = 256
+#: Leases that are written at once, at most.
+LEASES_MAX = 4096
 _INDEX_MAX = (1 << 31) - 1
 _TEXT_MAX = 4096
 _LIST_MAX = 1 << 16
@@ -50,6 +52,33 @@ class Remember:
     reset_keys: Optional[Tuple[str, ...]] = None
     #: Addresses and ports by host.
     callers: Optional[Mapping[str, Tuple[Tuple[str, int], ...]]] = None
+    #: The address that this host has by a lease, empty for none; for how many seconds more; and the
+    #: MTU in bytes that came with it, 0 for none.
+    lease: Optional[Tuple[str, int, int]] = None
+
+
+@dataclass(frozen=True)
+class SetAddress:
+    """Give the device the address that this host has by a lease; empty takes it away."""
+
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class ReadLeases:
+    """Read the leases that this host has given; answered by `LeasesRead`."""
+
+
+@dataclass(frozen=True)
+class WriteLeases:
+    """Write leases that this host gives; answered by `LeasesWritten` with the same number.
+
+    Each is an address, and the key that has it in hexadecimal: empty where it is closed for a
+    while, None where there is no lease any more.
+    """
+
+    number: int
+    changes: Tuple[Tuple[str, Optional[str]], ...]
 
 
 @dataclass(frozen=True)
@@ -174,6 +203,9 @@ Order = Union[
     ReadConfiguration,
     BeginState,
     Remember,
+    SetAddress,
+    ReadLeases,
+    WriteLeases,
     CountUse,
     Begin,
     Resume,
@@ -311,6 +343,10 @@ def _each(kind: Type[Any], checks: Mapping[str, Check]) -> Check:
     return lambda value: kind(**_checked(value, checks))
 
 
+def _holder(value: Any) -> str:
+    return _key(value) if value else ""
+
+
 _index = _number(0, _INDEX_MAX)
 _count = _number(0, 1 << 53)
 _port = _number(0, 65535)
@@ -327,6 +363,13 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "epoch": _maybe(_number(1, (1 << 32) - 1)),
         "reset_keys": _maybe(_list_of(_key, 64)),
         "callers": _maybe(_by_host(_list_of(_these(_address, _port)))),
+        "lease": _maybe(_these(_own_address, _count, _port)),
+    },
+    SetAddress: {"address": _own_address},
+    ReadLeases: {},
+    WriteLeases: {
+        "number": _count,
+        "changes": _list_of(_these(_address, _maybe(_holder)), LEASES_MAX),
     },
     CountUse: {
         "run": _text,

@@ -17,6 +17,7 @@ from ropeway.steward.copies import CopyWatch
 from ropeway.steward.failures import StartFailed
 from ropeway.steward.firewall_guard import FirewallGuard, remove_left
 from ropeway.steward.handover import Handover
+from ropeway.steward.leases import Leases
 from ropeway.steward.links import open_for_link
 from ropeway.steward.loop import Loop, Part, Schedule
 from ropeway.steward.names import Names
@@ -58,6 +59,9 @@ class Service:
         self._names: Optional[Names] = None
         self._mark: Optional[socket.socket] = None
         self._state = state.State()
+        self._leases = Leases(self._say)
+        # What the engine says that this host has by a lease.
+        self._leased_address = ""
         self._budgets = Budgets(lambda: loop.clock(), self._say)
         add(self._budgets)
         #: Whether the engine has asked for the end.
@@ -66,6 +70,9 @@ class Service:
             orders.ReadConfiguration: self._configuration.read,
             orders.BeginState: self._begin_state,
             orders.Remember: self._remember,
+            orders.SetAddress: self._set_address,
+            orders.ReadLeases: lambda _: self._leases.read(self._device_name()),
+            orders.WriteLeases: lambda order: self._leases.write(self._device_name(), order),
             orders.CountUse: self._count_use,
             orders.Begin: self._begin,
             orders.Resume: self._resume,
@@ -103,6 +110,7 @@ class Service:
         if self._names is not None:
             self._names.close()
         self._configuration.close()
+        self._leases.close()
         # Last of all: whoever waits for it makes the same things.
         if self._mark is not None:
             self._mark.close()
@@ -121,6 +129,25 @@ class Service:
 
     def _remember(self, order: orders.Remember) -> None:
         self._state.remember(self._device_name(), order)
+
+    def _set_address(self, order: orders.SetAddress) -> None:
+        known = self._readings.known
+        if known is None:
+            raise orders.Malformed("an order that comes before a reading")
+        try:
+            known.with_address(order.address)
+        except ValueError as error:
+            raise orders.Malformed(str(error)) from error
+        self._leased_address = order.address
+        held = self._readings.held
+        if self._watch is not None and held is not None:
+            self._watch.set_settings(self._with_address(held), self._loop.clock())
+
+    def _with_address(self, settings: Settings) -> Settings:
+        """Return settings with the address that this host has by a lease, if it gets one."""
+        if not settings.lease_network:
+            return settings
+        return settings.with_address(self._leased_address)
 
     def _count_use(self, order: orders.CountUse) -> None:
         known = self._readings.known
@@ -142,6 +169,7 @@ class Service:
 
     def _prepare(self, settings: Settings) -> None:
         self._mark = wait_for_turn(settings.device_name)
+        settings = self._with_address(settings)
         watch = self._watch = Watch(self._loop, settings, self._tell)
         watch.open_device()
         upkeep.remove_left()
@@ -173,6 +201,7 @@ class Service:
             else:
                 self._guard.put_soon(self._loop.clock())
                 self._add(self._guard)
+        settings = self._with_address(settings)
         self._watch = Watch(self._loop, settings, self._tell)
         self._follow(settings, self._watch)
 
@@ -197,7 +226,7 @@ class Service:
             return
         settings = self._take_over(order.reading)
         if settings is not None:
-            self._watch.set_settings(settings, self._loop.clock())
+            self._watch.set_settings(self._with_address(settings), self._loop.clock())
 
     def _take_wish(self, order: orders.Wish) -> None:
         if self._watch is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import FrozenSet, Mapping, Tuple
 
 from ropeway.app.config.model import SECURE, Budget, Config
+from ropeway.core.settings import UNASSIGNED
 from ropeway.kernel import tun
 
 _LIVE = ("include", "exclude", "named_addresses", "precedence", "others", "budgets")
@@ -20,7 +21,8 @@ class Settings:
     #: Whether the network is a secure one; else it is classic.
     secure: bool
     device_name: str
-    #: The virtual address with the network's prefix length, "10.0.0.1/24".
+    #: The virtual address with the network's prefix length, "10.0.0.1/24"; that of `UNASSIGNED`
+    #: where this host has none yet.
     device_address: str
     #: The UDP port of a secure network's sockets.
     port: int
@@ -36,6 +38,8 @@ class Settings:
     others: Mapping[str, Tuple[str, ...]]
     #: Budgets of links by interface name or shell pattern.
     budgets: Tuple[Tuple[str, Budget], ...] = ()
+    #: The virtual network, where this host gets its address by a lease; else empty.
+    lease_network: str = ""
 
     @property
     def address(self) -> str:
@@ -45,7 +49,27 @@ class Settings:
     @property
     def network(self) -> str:
         """The virtual network, "10.0.0.0/24"."""
-        return str(ipaddress.IPv4Interface(self.device_address).network)
+        return self.lease_network or str(ipaddress.IPv4Interface(self.device_address).network)
+
+    @property
+    def has_address(self) -> bool:
+        """Whether this host has a virtual address."""
+        return self.address != UNASSIGNED
+
+    def with_address(self, address: str) -> Settings:
+        """Return these settings with the address that a lease gives; empty for none.
+
+        `ValueError` if it is no host's of the network, or if this host has one of its own.
+        """
+        if not self.lease_network:
+            raise ValueError("an address for a host that has one of its own")
+        network = ipaddress.IPv4Network(self.lease_network)
+        if not address:
+            return replace(self, device_address=f"{UNASSIGNED}/{network.prefixlen}")
+        ends = (network.network_address, network.broadcast_address)
+        if ipaddress.ip_address(address) not in network or ipaddress.ip_address(address) in ends:
+            raise ValueError(f"{address} is no host's address of {network}")
+        return replace(self, device_address=f"{address}/{network.prefixlen}")
 
     @property
     def named(self) -> FrozenSet[str]:
@@ -76,4 +100,5 @@ def settings_of(config: Config) -> Settings:
         device_features=tuple(sorted(features)),
         others=config.others,
         budgets=config.budgets,
+        lease_network=config.network if config.is_leased else "",
     )

@@ -14,10 +14,12 @@ log = logging.getLogger("ropeway")
 
 def begin(name: str) -> answers.StateBegun:
     """Count a start of the agent of the device `name`, and return what earlier ones have left."""
+    lease = state.read_lease(name, time.time())
     return answers.StateBegun(
         state.next_epoch(name, time.time()),
         state.next_reset_keys(name, os.urandom(state.RESET_KEY_BYTES)),
         state.read_callers(name),
+        None if lease is None else answers.KeptLease(*lease),
     )
 
 
@@ -37,6 +39,8 @@ class State:
                 state.write_reset_keys(name, keys)
             if order.callers is not None:
                 state.write_callers(name, order.callers)
+            if order.lease is not None:
+                state.write_lease(name, time.time(), *order.lease)
         except OSError as error:
             if not self._warned:
                 self._warned = True

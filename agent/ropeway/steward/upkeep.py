@@ -54,6 +54,8 @@ class Upkeep:
         self._repeated = RateLimitedLog()
         #: The MTU that was set last, in bytes; 0 before that.
         self.mtu = 0
+        # Whether the device has yet to get another address than it had.
+        self._readdressed = False
         self._repair_at = float("-inf")
         self._repair_pause_s = RETRY_S
         # What leads packets to the device. None until that was looked at, because a steward before
@@ -66,6 +68,8 @@ class Upkeep:
 
     def set_settings(self, settings: Settings) -> None:
         """Go over to other settings; they name the same device."""
+        if settings.device_address != self._settings.device_address:
+            self._readdressed = True
         self._settings = settings
 
     @property
@@ -91,6 +95,7 @@ class Upkeep:
         settings = self._settings
         faults = self._faults(device, mtu)
         self.device_fault = ""
+        readdressed, self._readdressed = self._readdressed, False
         if not faults:
             assert device is not None
             if self.mtu != mtu:
@@ -100,7 +105,7 @@ class Upkeep:
             aside = [one.own for one in overlaps if one.inside and precedence]
             self._steer(device, aside, now)
             return
-        expected = starting or (mtu != self.mtu and len(faults) == 1)
+        expected = starting or readdressed or (mtu != self.mtu and len(faults) == 1)
         if not expected and not self._may_repair(", ".join(faults), now):
             return
         try:
@@ -110,7 +115,11 @@ class Upkeep:
                 self._give(index, opened)
             else:
                 index = device.index
-            kernel_device.configure(index, settings.device_address, mtu, DEVICE_ALIAS)
+            kernel_device.configure(
+                index, settings.device_address if settings.has_address else "", mtu, DEVICE_ALIAS
+            )
+            for address in _former_addresses(device, settings):
+                kernel_device.remove_address(index, address)
         except OSError as error:
             if starting:
                 raise
@@ -158,8 +167,10 @@ class Upkeep:
         faults = []
         if not device.admin_up:
             faults.append("it is down")
-        if settings.device_address not in device.addresses:
+        if settings.has_address and settings.device_address not in device.addresses:
             faults.append("it lacks its address")
+        if _former_addresses(device, settings):
+            faults.append("it has an address of a lease that is over")
         if device.mtu != mtu:
             faults.append(f"its MTU is {device.mtu}, not {mtu}")
         return faults
@@ -183,6 +194,9 @@ class Upkeep:
 
     def _steer(self, device: Interface, aside: List[str], now: float) -> None:
         settings, index = self._settings, device.index
+        if not settings.has_address:
+            self.device_fault = ""
+            return
         if device.master:
             # In a routing domain its route is in the table of that.
             return
@@ -212,6 +226,18 @@ class Upkeep:
             log.warning("%s: trying again", sentence)
         self.steering_fault = sentence
         self._look_by(now + REPAIR_MAX_S)
+
+
+def _former_addresses(device: Optional[Interface], settings: Settings) -> List[str]:
+    """Return the addresses that the device has by leases that are over."""
+    if device is None or not settings.lease_network:
+        return []
+    network = ipaddress.IPv4Network(settings.lease_network)
+    return [
+        text
+        for text in device.addresses
+        if text != settings.device_address and ipaddress.ip_interface(text).ip in network
+    ]
 
 
 def _another_host(settings: Settings) -> str:

@@ -21,11 +21,20 @@ WISH = orders.Wish(
     silent=(orders.Silent(2, "eth0", "192.168.0.1", "192.168.0.2"),),
 )
 COUNT_USE = orders.CountUse("0123456789abcdef", {"wwan0": 1 << 40}, {"wwan0": 7}, final=True)
+WRITE_LEASES = orders.WriteLeases(
+    1, (("10.0.0.7", "00" * 32), ("10.0.0.8", ""), ("10.0.0.9", None))
+)
 ALL = [
     orders.ReadConfiguration(4),
     orders.BeginState(),
     orders.Remember(),
     orders.Remember(5, ("00" * 32,), {"10.0.0.2": (("192.0.2.1", 51840), ("2001:db8::1", 1))}),
+    orders.Remember(lease=("10.0.0.7", 3600, 1300)),
+    orders.Remember(lease=("", 0, 0)),
+    orders.SetAddress("10.0.0.7"),
+    orders.SetAddress(),
+    orders.ReadLeases(),
+    WRITE_LEASES,
     COUNT_USE,
     orders.Begin(0),
     orders.Resume(3),
@@ -105,6 +114,12 @@ def spoilt(order, *path_and_value):
         spoilt(orders.Remember(), "epoch", 0),
         spoilt(orders.Remember(), "reset_keys", ["00" * 31]),
         spoilt(orders.Remember(), "callers", {"10.0.0.2": [["192.0.2.1", 70_000]]}),
+        spoilt(orders.SetAddress(), "address", "10.0.0.7/24"),
+        spoilt(orders.SetAddress(), "address", "eth0"),
+        spoilt(orders.Remember(), "lease", ["10.0.0.7", -1, 0]),
+        spoilt(WRITE_LEASES, "changes", [["10.0.0.7", "00"]]),
+        spoilt(WRITE_LEASES, "changes", [["x", None]]),
+        spoilt(WRITE_LEASES, "changes", [["10.0.0.7", None]] * 4097),
         spoilt(COUNT_USE, "totals", {"../x": 1}),
         spoilt(COUNT_USE, "totals", {"wwan0": -1}),
         spoilt(COUNT_USE, "totals", {f"wwan{number}": 1 for number in range(257)}),

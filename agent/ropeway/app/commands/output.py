@@ -14,7 +14,7 @@ SCHEMAS = {
     "status": SCHEMA_PATH,
     **{
         name: Path(__file__).with_name(f"{name}.schema.json")
-        for name in ("budget", "check-config", "cleanup", "decrypt", "explain")
+        for name in ("budget", "check-config", "cleanup", "decrypt", "explain", "leases")
     },
 }
 

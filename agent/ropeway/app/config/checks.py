@@ -17,6 +17,7 @@ from ropeway.app.config.endpoints import (
     endpoint,
     is_global,
 )
+from ropeway.app.config.leases import check_leases
 from ropeway.app.config.lines import Faults, KeyPath
 from ropeway.app.config.model import CLASSIC, DEFAULT_PORT, MAX_AGE_MIN_S, SECURE
 from ropeway.app.config.schema import SECURE_KEYS, shown
@@ -55,6 +56,7 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
         )
     check_budgets(data, faults)
     check_classes(data, network, faults)
+    check_leases(data, network, faults)
     _check_peers(data, network, own, routers, faults)
     _check_named_addresses(data, network, faults)
 

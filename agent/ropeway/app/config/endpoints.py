@@ -13,6 +13,8 @@ from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint
 from ropeway.core.packet.ipv4 import is_unicast
 
+LEASE = "lease"
+"""What the file has in the place of an address that a router gives."""
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([1-9][0-9]{0,4}))?")
 
@@ -172,8 +174,8 @@ def _check_index(index: Any, path: KeyPath, indices: Dict[int, int], faults: Fau
 
 
 def address_at(value: Any, path: KeyPath, faults: Faults) -> Optional[ipaddress.IPv4Address]:
-    """Return the address, or None where it is absent or has been reported already."""
-    if not isinstance(value, str) or faults.spoilt(path):
+    """Return the address; None where it is absent, a lease, or has been reported already."""
+    if not isinstance(value, str) or value == LEASE or faults.spoilt(path):
         return None
     try:
         return ipaddress.IPv4Address(value)

@@ -9,6 +9,7 @@ from typing import Dict, FrozenSet, List, Optional, Tuple, TypeVar
 from ropeway.app.store import keys
 from ropeway.core.endpoint import Endpoint
 from ropeway.core.packet.traffic_class import TrafficClass
+from ropeway.core.settings import UNASSIGNED, Leases
 
 DEFAULT_PATH = "/etc/ropeway/ropeway.yaml"
 DEFAULT_DEVICE_NAME = "ropeway0"
@@ -102,6 +103,7 @@ class Config:
     encapsulation: str
     network: str
     address: str
+    """`UNASSIGNED` where the router gives it."""
     routers: Tuple[str, ...]
     """The next hops to hosts that this one does not reach directly; the first ones count more."""
     forward: bool
@@ -123,6 +125,10 @@ class Config:
     """classic only."""
     peers: Tuple[Peer, ...] = ()
     """secure only, as all that follows."""
+    tenants: Tuple[Peer, ...] = ()
+    """Hosts that get their address from this one."""
+    leases: Optional[Leases] = None
+    """What they get."""
     budgets: Tuple[Tuple[str, Budget], ...] = ()
     """By interface name or shell pattern, in the order of the file; secure only."""
     classes: Tuple[TrafficClass, ...] = ()
@@ -140,6 +146,11 @@ class Config:
     """Empty where the files of keys were not to be read."""
     offload_disable: FrozenSet[str] = frozenset()
     """Features of the kernel that are not to be used: vnet_hdr, tso, uso, udp_segment, udp_gro."""
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether the router gives this host its address."""
+        return self.address == UNASSIGNED
 
     @property
     def device_address(self) -> str:
@@ -179,6 +190,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "address": "address",
         "routers": "routers",
         "forward": "forward",
+        "leases": "leases",
         "device_name": "device.name",
         "device_mtu": "device.mtu",
         "precedence": "device.precedence",

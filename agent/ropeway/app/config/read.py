@@ -13,7 +13,8 @@ from typing import Any, Dict, Iterator, List, Optional
 from ropeway.app.config.budgets import bytes_of
 from ropeway.app.config.checks import check_sense, port_of
 from ropeway.app.config.classes import classes_of
-from ropeway.app.config.endpoints import endpoint
+from ropeway.app.config.endpoints import LEASE, endpoint
+from ropeway.app.config.leases import leases_of
 from ropeway.app.config.lines import Faults, values
 from ropeway.app.config.model import (
     DEFAULT_CONTROL_PATH,
@@ -37,6 +38,7 @@ from ropeway.app.config.schema import check_schema
 from ropeway.app.config.secrets import Secrets, read_secrets
 from ropeway.app.errors import ConfigError
 from ropeway.app.store import keys
+from ropeway.core.settings import UNASSIGNED
 
 FILE_BYTES_MAX = 1 << 20
 
@@ -112,11 +114,13 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
     encapsulation = data.get("encapsulation", SECURE)
     secure = encapsulation == SECURE
     listed = data.get("peers", ())
+    tenants = [peer for peer in listed if peer["host"] == LEASE]
+    listed = [peer for peer in listed if peer["host"] != LEASE]
     links = data.get("links", {})
     return Config(
         encapsulation=encapsulation,
         network=data["network"],
-        address=data["address"],
+        address=UNASSIGNED if data["address"] == LEASE else data["address"],
         routers=tuple(data.get("routers", [data["router"]] if "router" in data else [])),
         forward=data.get("forward", False),
         device_name=device.get("name", DEFAULT_DEVICE_NAME),
@@ -132,6 +136,8 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         cpu_latency_us=None if latency_us is None else int(latency_us),
         remotes=() if secure else tuple(_remotes(listed)),
         peers=tuple(_peer(peer, port_of(data), secrets) for peer in listed) if secure else (),
+        tenants=tuple(_peer(peer, port_of(data), secrets) for peer in tenants),
+        leases=leases_of(data),
         budgets=tuple(
             (name, _budget(link["budget"])) for name, link in links.items() if "budget" in link
         ),

@@ -67,6 +67,8 @@ class Commands:
             "keylog": self._session_keys,
             "budget-set": self._set_budget,
             "explain": self._explain,
+            "leases": self._leases,
+            "lease-release": self._release_lease,
         }
 
     def answer(self, request: Dict[str, Any], client: Client) -> Any:
@@ -120,6 +122,24 @@ class Commands:
         name, used = _text(request, "link"), _number(request, "used_bytes", 0, BYTES_MAX)
         self._budgets.correct(name, used, now)
         log.info("%s bytes count as used of the budget of %s, by the control socket", used, name)
+
+    def _leases(self, _: Dict[str, Any], _client: Client, now: float) -> Any:
+        if self._made.secure is None:
+            raise ValueError("only the encapsulation secure has leases")
+        node = self._made.secure
+        client = node.lease_client
+        return {
+            "own": None if client is None else client.status(now),
+            "pool": node.lease_server.status(),
+            "leases": node.leases(now),
+        }
+
+    def _release_lease(self, request: Dict[str, Any], _: Client, now: float) -> None:
+        if self._made.secure is None:
+            raise ValueError("only the encapsulation secure has leases")
+        address = _text(request, "address")
+        self._made.secure.release_lease(address, now)
+        log.info("the lease of %s was released over the control socket", address)
 
     def _explain(self, request: Dict[str, Any], _: Client, now: float) -> Any:
         if self._made.secure is None:

@@ -24,6 +24,7 @@ from ropeway.app.engine.copies import CopyGuard
 from ropeway.app.engine.device import DEVICE_MTU_MIN, Device, outgoing_intake
 from ropeway.app.engine.freshness import Bound
 from ropeway.app.engine.interfaces import Interfaces
+from ropeway.app.engine.leases import GivenLeases, OwnLease
 from ropeway.app.engine.links import Links
 from ropeway.app.engine.loop import Loop, Signals
 from ropeway.app.engine.names import Names
@@ -37,6 +38,7 @@ from ropeway.app.engine.status import Granted, Status
 from ropeway.app.engine.wakefulness import Wakefulness
 from ropeway.app.errors import ConfigError, StartError
 from ropeway.core import events
+from ropeway.core.settings import UNASSIGNED
 from ropeway.kernel import capabilities, process
 from ropeway.kernel.clock import boot_clock
 from ropeway.kernel.features import ON
@@ -74,6 +76,8 @@ class Engine:
         self._callers: Optional[Callers] = None
         self._copies: Optional[CopyGuard] = None
         self._names: Optional[Names] = None
+        self._given_leases: Optional[GivenLeases] = None
+        self._own_lease: Optional[OwnLease] = None
         # The rest is made by `run`, each in one place.
         self.made: nodes.Made
         self.pump: Pump
@@ -110,7 +114,7 @@ class Engine:
                 log.info("stopping on %s, before the start was through", signals.stopped_by_name)
                 return
             systemd.notify("READY=1")
-            log.info("ropeway %s is ready as %s", __version__, self._config.device_address)
+            log.info("ropeway %s is ready as %s", __version__, self._own_name())
             chores.Garbage.spare_what_there_is()
             self.loop.run(self.pump)
             log.info("stopping on %s", signals.stopped_by_name)
@@ -118,6 +122,15 @@ class Engine:
                 self._callers.remember()
             self.budgets.finish()
             systemd.notify("STOPPING=1")
+
+    def _own_name(self) -> str:
+        """Return the virtual address with the network's prefix length, or why there is none."""
+        if self.made.secure is None:
+            return self._config.device_address
+        address = self.made.secure.settings.address
+        if address == UNASSIGNED:
+            return f"a host that asks {self._config.routers[0]} for its address"
+        return "{}/{}".format(address, self._config.network.split("/")[1])
 
     # --- start
 
@@ -172,6 +185,10 @@ class Engine:
         made = nodes.make_secure(config, self._started_at, starts)
         assert made.secure is not None
         made.secure.recall(begun.callers, self._started_at)
+        if made.secure.lease_client is not None:
+            self._own_lease = OwnLease(made.secure, self.steward)
+            if begun.lease is not None:
+                self._own_lease.recall(begun.lease, self._started_at)
         return made
 
     def _start_packets(self, stack: contextlib.ExitStack) -> None:
@@ -231,6 +248,9 @@ class Engine:
         loop.add(chores.EpochFollower(self._started_at, made.secure, made.starts))
         self._callers = Callers(self._started_at, made.secure.callers, self._remember_callers)
         loop.add(self._callers)
+        self._given_leases = GivenLeases(made.secure, self.steward, loop.sooner)
+        loop.add(self._given_leases)
+        self._given_leases.look()
 
     def _follow_interfaces(self) -> None:
         config, loop, steward = self._config, self.loop, self.steward
@@ -238,6 +258,8 @@ class Engine:
         steward.on(answers.DeviceConfigured, self._device_configured)
         steward.on(answers.MachineCopied, self._machine_copied)
         self.interfaces = Interfaces(loop, steward, self._wish, self._links_changed)
+        if self._own_lease is not None:
+            self._own_lease.mtu_changed = self.interfaces.wish_changed
         loop.add(self.interfaces)
         loop.add(self.budgets)
         loop.add(self.links)
@@ -347,6 +369,8 @@ class Engine:
     def _steward_came(self, now: float) -> None:
         """Tell another steward what the one that has ended was told."""
         self._devices_received = 0
+        if self._own_lease is not None:
+            self._own_lease.start_again()
         self.steward.send(orders.Resume(self._live.reading))
         self.interfaces.begin()
         if self._names is not None:
@@ -358,6 +382,8 @@ class Engine:
             self._remember_start(self.made.starts.epoch, self.made.starts.reset_keys)
         if self._callers is not None:
             self._callers.remember_again()
+        if self._given_leases is not None:
+            self._given_leases.start_again()
         self._status_soon(now)
 
     def _remember_start(self, epoch: int, reset_keys: Tuple[bytes, ...]) -> None:

@@ -98,7 +98,7 @@ def make_secure(config: Config, now: float, starts: Starts) -> Made:
 
 def secure_settings(config: Config, starts: Starts) -> SecureSettings:
     """Return what a node of a secure network takes from the configuration and this start."""
-    from ropeway.core.settings import PeerSettings, SecureSettings
+    from ropeway.core.settings import PeerSettings, SecureSettings, Tenant
 
     return SecureSettings(
         address=config.address,
@@ -118,6 +118,8 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
             )
             for peer in config.peers
         ),
+        tenants=tuple(Tenant(peer.public_keys[0], peer.psk) for peer in config.tenants),
+        leases=config.leases,
         epoch=starts.epoch,
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,

@@ -30,6 +30,7 @@ APPLIED_LIVE = (
     *(
         "routers",
         "links",
+        "leases",
         "classes",
         "copy_dscp",
         "cpu_latency_us",

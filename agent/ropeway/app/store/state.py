@@ -8,6 +8,8 @@ those that remember it consider an older stamp stale, and have to call it back.
 The endpoints of the hosts that called it: idle hosts call again only after a while, and could not
 be reached until then.
 
+The address that it has by a lease, for a start while its router does not answer.
+
 The reset keys of its last starts: with them it can tell other hosts that it has lost the sessions
 that it had with them.
 """
@@ -19,7 +21,7 @@ import ipaddress
 import json
 import logging
 import os
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ropeway.core.endpoint import Endpoint
 
@@ -31,6 +33,7 @@ CLOCK_MAX_S = 4_102_444_800
 """2100-01-01: a clock beyond that is wrong, and believing it would leave no room to count up."""
 _FILE_BYTES_MAX = 32
 _CALLERS_BYTES_MAX = 1 << 20
+_LEASE_BYTES_MAX = 1 << 10
 RESET_KEYS_MAX = 8
 """Starts whose sessions other hosts may still have: an agent that fails is started repeatedly."""
 RESET_KEY_BYTES = 32
@@ -121,6 +124,40 @@ def write_callers(device_name: str, callers: Mapping[str, Sequence[Endpoint]]) -
     A power cut may take them back: no packet is to wait for the disk because of a hint.
     """
     _write(path_of(device_name, "callers"), json.dumps(callers) + "\n", _leave_to_the_kernel)
+
+
+def read_lease(device_name: str, wall_clock_s: float) -> Optional[Tuple[str, float, int]]:
+    """Return the address that this host has by a lease, for how many seconds more, and the MTU.
+
+    None where there is none, where its time is over, or where that cannot be read.
+    """
+    path = path_of(device_name, "lease")
+    try:
+        with open(path, "rb") as file:
+            kept = json.loads(file.read(_LEASE_BYTES_MAX))
+        address = str(ipaddress.IPv4Address(kept["address"]))
+        left_s = min(float(kept["until"]) - wall_clock_s, float(kept["left_s"]))
+        mtu = int(kept["mtu"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.warning("%s cannot be read (%s): asking the router for an address", path, error)
+        return None
+    return (address, left_s, mtu) if left_s > 0 else None
+
+
+def write_lease(device_name: str, now: float, address: str, left_s: int, mtu: int) -> None:
+    """Keep what `read_lease` returns; an empty address forgets it. `OSError` if not possible.
+
+    `now` is the wall clock, in seconds since 1970. A power cut may take it back: then the router is
+    asked.
+    """
+    if not address:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path_of(device_name, "lease"))
+        return
+    kept = {"address": address, "until": now + left_s, "left_s": left_s, "mtu": mtu}
+    _write(path_of(device_name, "lease"), json.dumps(kept) + "\n", _leave_to_the_kernel)
 
 
 def next_reset_keys(device_name: str, fresh: bytes) -> Tuple[bytes, ...]:

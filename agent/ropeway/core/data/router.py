@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 from ropeway.core import tuning
@@ -114,6 +115,12 @@ class Router:
         """Count packets of other hosts that were passed on."""
         self.carried += count
         self._forwarded += count
+
+    def set_address(self, address: str) -> None:
+        """Take another address for this host, which the routes have taken already."""
+        self._settings = replace(self._settings, address=address)
+        self._own = ipv4.pack(address)
+        self._own6 = self._routes.own6
 
     # The way out.
 

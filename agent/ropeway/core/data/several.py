@@ -65,6 +65,10 @@ class Several:
         # The first label draws a start.
         self._start, self._count = 0, COUNT_END
 
+    def set_address(self, own: bytes) -> None:
+        """Be another host from now on; ``own`` is its address, packed."""
+        self._own = own
+
     def begin_anew(self) -> None:
         """Count from another start: a copy of this machine may use the labels of this one."""
         self._count = COUNT_END

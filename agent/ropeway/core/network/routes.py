@@ -90,6 +90,12 @@ class Routes:
             self._learnt = learnt
             self.forget()
 
+    def set_address(self, address: str) -> None:
+        """Take another address for this host, and work every next hop out anew."""
+        self.address = ipaddress.IPv4Address(address)
+        self.own6 = self.prefix6 and self.prefix6 + self.address.packed
+        self.forget()
+
     def host_of(self, address: bytes) -> bytes:
         """Return the four bytes of the host that has an IPv6 address; empty if none can have it."""
         prefix = self.prefix6

@@ -16,7 +16,9 @@ each own their state, and use only those named before them:
 11. :mod:`messages <ropeway.core.peers.messages>`: what hosts say to each other of the network;
 12. :mod:`handshake_datagrams <ropeway.core.peers.handshake_datagrams>`: what belongs to no session;
 13. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
-14. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network.
+14. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network;
+15. :mod:`lease_server <ropeway.core.peers.lease_server>`: who gets an address from this host;
+16. :mod:`lease_client <ropeway.core.peers.lease_client>`: the address that this host gets.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
 over all connections at once. A **connection** is one path to that host; where it leads is learnt
@@ -26,7 +28,7 @@ only from control frames that a session has sealed, and of those only from newer
 from __future__ import annotations
 
 import random as random_module
-from typing import Callable, Hashable, Union
+from typing import Callable, Hashable, Optional, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, SocketKey
@@ -37,8 +39,10 @@ from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.control_frames import ControlFrames
 from ropeway.core.peers.dialogue import Dialogue
 from ropeway.core.peers.handshake_datagrams import HandshakeDatagrams
+from ropeway.core.peers.lease_client import LeaseClient
+from ropeway.core.peers.lease_server import LeaseServer
 from ropeway.core.peers.links import Links
-from ropeway.core.peers.members import Members
+from ropeway.core.peers.members import Members, check_peers
 from ropeway.core.peers.messages import Messages
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.policies import Policies
@@ -50,7 +54,7 @@ from ropeway.core.redundancy import Watch
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.session import Session
-from ropeway.core.settings import SecureSettings
+from ropeway.core.settings import UNASSIGNED, SecureSettings
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
 from ropeway.core.timers import Timers
@@ -140,8 +144,29 @@ class SecurePeers:
             settling,
             settings.rollover_s,
         )
-        self.members.set_peers(settings.peers, now)
+        self._settings = settings
+        self.lease_server = LeaseServer(
+            self.messages, handshakes, log, lambda now: self.set_peers(self._settings, now), now
+        )
+        #: None where this host has an address of its own.
+        self.lease_client: Optional[LeaseClient] = None
+        if settings.address == UNASSIGNED:
+            self.lease_client = LeaseClient(self.messages, tables, settings, log, entropy, now)
+        self.set_peers(settings, now)
         self.settle(now)
+
+    def set_peers(self, settings: SecureSettings, now: float) -> None:
+        """Take the hosts that belong here, those with a lease included.
+
+        ValueError, with a sentence, for a peer that no node could take; then nothing has changed.
+        """
+        check_peers(settings.peers)
+        if settings is not self._settings or not self.lease_server.is_on:
+            self._settings = settings
+            self.lease_server.configure(settings, now)
+        if self.lease_client is not None:
+            self.lease_client.follow(settings)
+        self.members.set_peers((*settings.peers, *self.lease_server.peers()), now)
 
     def confirm(self, session: Session, now: float) -> None:
         """Take note of the first authentic frame of a session."""
@@ -189,7 +214,8 @@ class SecurePeers:
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""
-        return min(self._timers.next_at(), self._forget_at)
+        due = min(self._timers.next_at(), self._forget_at, self.lease_server.deadline())
+        return due if self.lease_client is None else min(due, self.lease_client.deadline())
 
     def tick(self, now: float) -> None:
         """Do what is due: handshakes, greetings, probes, falling back of silent connections."""
@@ -201,4 +227,7 @@ class SecurePeers:
         if now >= self._forget_at:
             self._forget_at = now + tuning.FORGET_EVERY_S
             self.calls.forget(now)
+        self.lease_server.tick(now)
+        if self.lease_client is not None:
+            self.lease_client.tick(now)
         self.settle(now)

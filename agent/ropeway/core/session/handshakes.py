@@ -16,7 +16,7 @@ came from, once a cookie has shown that somebody is there.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set
+from typing import AbstractSet, Callable, Dict, Iterable, List, Optional, Sequence, Set
 
 from cryptography.exceptions import InvalidTag
 
@@ -171,6 +171,25 @@ class Handshakes:
         for session in ended:
             self.release(session)
         return ended
+
+    def set_host(self, host: bytes) -> None:
+        """Name this host by another virtual address (4 bytes) from the next new initiation on."""
+        self._host = host
+        self._pending.drop_where(lambda _pending: True)
+
+    def lease_to(self, tenants: AbstractSet[bytes], gives_leases: bool) -> None:
+        """Have the owners of some keys go by the address that they get here.
+
+        With ``gives_leases`` every peer may come without one, and goes by its entry.
+        """
+        self._peers.tenants = tenants if gives_leases else frozenset()
+        self._peers.gives_leases = gives_leases
+        self._peers.without_address.clear()
+
+    @property
+    def without_address(self) -> Dict[bytes, None]:
+        """The keys of tenants that have come and have no address yet; the reader removes them."""
+        return self._peers.without_address
 
     # The initiator.
 

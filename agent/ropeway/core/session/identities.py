@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
-from typing import Dict, Iterable, List, Optional
+from typing import AbstractSet, Dict, Iterable, List, Optional
 
 from ropeway.core.drops import Drop
 from ropeway.core.session.messages import body_of, cookie_key, mac, mac1_key, mac1_of
 from ropeway.core.session.noise import KeyPair
 from ropeway.core.session.notes import Notes
 from ropeway.core.session.outcomes import Refused
-from ropeway.core.settings import PeerKeys
+from ropeway.core.settings import UNASSIGNED, PeerKeys
 
 
 class OwnKeys:
@@ -58,6 +58,12 @@ class KnownPeers:
         self.by_host: Dict[str, PeerKeys] = {}
         #: The host of each public key.
         self.keys: Dict[bytes, str] = {}
+        #: Keys whose owners get an address from this host, whatever they believe to have.
+        self.tenants: AbstractSet[bytes] = frozenset()
+        #: Whether hosts may come without an address.
+        self.gives_leases = False
+        #: The tenants that have come and have no address.
+        self.without_address: Dict[bytes, None] = {}
         self._notes = notes
 
     def replace(self, peers: Iterable[PeerKeys]) -> List[str]:
@@ -81,6 +87,13 @@ class KnownPeers:
         claimed = str(ipaddress.IPv4Address(host))
         owner = self.keys.get(public_key)
         if owner == claimed:
+            return None
+        if public_key in self.tenants:
+            if owner is not None:
+                return None
+            self.without_address[public_key] = None
+            return Refused(Drop.UNKNOWN_PEER)
+        if owner is not None and claimed == UNASSIGNED and self.gives_leases:
             return None
         key = base64.b64encode(public_key).decode()
         if owner is not None:

@@ -10,7 +10,7 @@ import errno
 import socket
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_REPLACE
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWQDISC
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWQDISC
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
@@ -32,6 +32,7 @@ SUPER_BYTES_MAX = 60000
 def configure(index: int, address: str, mtu: int, alias: str) -> None:
     """Give the interface `index` its IPv4 `address` ("10.0.0.1/24"), MTU and alias; set it up.
 
+    An empty address gives it none.
     IPv6 stays without a link-local address, so that nothing but the virtual network's own traffic
     enters. What is already so stays so. `OSError` says what the kernel refused.
     """
@@ -53,16 +54,17 @@ def configure(index: int, address: str, mtu: int, alias: str) -> None:
             0,
             [("IFLA_GSO_MAX_SEGS", SUPER_SEGMENTS_MAX), ("IFLA_GSO_MAX_SIZE", SUPER_BYTES_MAX)],
         )
-    own, prefix_length = address.split("/")
-    request(
-        make(
-            ifaddrmsg,
-            {"family": socket.AF_INET, "prefixlen": int(prefix_length), "index": index},
-            [("IFA_LOCAL", own), ("IFA_ADDRESS", own)],
-        ),
-        RTM_NEWADDR,
-        NLM_F_CREATE | NLM_F_REPLACE,
-    )
+    if address:
+        request(_address(index, address), RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE)
+
+
+def remove_address(index: int, address: str) -> None:
+    """Take an IPv4 address ("10.0.0.1/24") away; one that is not there is no error."""
+    try:
+        request(_address(index, address), RTM_DELADDR)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
 
 
 def leave_unqueued(index: int) -> None:
@@ -86,6 +88,12 @@ def delete(index: int) -> None:
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
+
+
+def _address(index: int, address: str) -> ifaddrmsg:
+    own, prefix_length = address.split("/")
+    fields = {"family": socket.AF_INET, "prefixlen": int(prefix_length), "index": index}
+    return make(ifaddrmsg, fields, [("IFA_LOCAL", own), ("IFA_ADDRESS", own)])
 
 
 def _set_link(index: int, flags: int, attributes: Attributes) -> None:

@@ -188,7 +188,7 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
-                   " network, address, router, routers, forward, device, interfaces, links,"
+                   " network, address, leases, router, routers, forward, device, interfaces, links,"
                    " classes, port, private_key_file, rollover_s, copy_dscp, max_age_s,"
                    " cpu_latency_us, offload, peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
@@ -345,8 +345,8 @@ def test_one_fault_gives_one_error(line, error):
          "2: network: write an IPv4 network with a prefix length from 8 to 30, such as"
          " 10.213.77.0/24, not 10.0.0.0/31"),
         ('encapsulation: classic\nnetwork: 10.0.0.0/24\naddress: "10.0.0.1\\n"',
-         "3: address: write an IPv4 address without a prefix length, such as 192.168.0.3, not"
-         " '10.0.0.1\\n'"),
+         "3: address: write an IPv4 address without a prefix length, such as 10.213.77.3, or lease,"
+         " not '10.0.0.1\\n'"),
         ("encapsulation: classic\nnetwork: 240.0.0.0/24\naddress: 240.0.0.1",
          "2: network: 240.0.0.0/24 is no network of hosts: choose a private one, such as"
          " 10.213.77.0/24"),
@@ -865,7 +865,7 @@ def test_what_differs_is_named_as_in_the_file():
 def test_every_part_of_a_configuration_is_compared_or_applied():
     """A new key must not be overlooked where the file is read again."""
     before = read.parse(SECURE.encode(), "f")
-    applied = {"remotes", "peers", "private_key_file", "private_key"}
+    applied = {"remotes", "peers", "tenants", "private_key_file", "private_key"}
     for field in dataclasses.fields(model.Config):
         changed = dataclasses.replace(before, **{field.name: object()})
         assert bool(model.what_differs(before, changed)) is (field.name not in applied)
