@@ -99,6 +99,22 @@ def test_adaptive_sends_one_copy_until_its_link_carries_nothing(stage: Stage) ->
     assert verdict.latency_ms["p50"] <= 30 + ADDED_MS
 
 
+def test_parity_repairs_most_of_what_a_lone_link_loses(stage: Stage) -> None:
+    pair = WiredPair(stage, "delay_ms=10,loss=0.05")
+    pair.start(classes=[{"name": "all", "mode": "single", "parity": 4}])
+    verdict, figures = pair.stream(STREAM_S)
+    medium = figures[0]["out"]["lost"]["medium"]
+    print(f"{medium} frames lost, {verdict.lost} packets of {verdict.sent}")
+    low, _ = binomial_interval(verdict.sent, 0.05, CERTAIN)
+    assert medium >= low
+    # A packet stays lost where one more of its group is lost, its frame included. Such come
+    # together, which spreads more than independent draws do.
+    share = 0.05 * (1 - 0.95**4)
+    assert verdict.lost <= 2 * binomial_interval(verdict.sent, share, CERTAIN)[1]
+    assert verdict.lost < medium / 2
+    assert verdict.duplicated == 0
+
+
 def test_single_loses_at_most_a_few_packets_to_a_black_hole(stage: Stage) -> None:
     pair = WiredPair(stage, "delay_ms=10,black_hole=4-20", "delay_ms=30")
     pair.start(classes=[{"name": "all", "mode": "single"}])
