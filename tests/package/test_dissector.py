@@ -154,6 +154,14 @@ def test_labels_are_counted_apart_from_their_packets(dissect):
     ]
 
 
+def test_a_parity_frame_is_told_from_packets(dissect):
+    frame = vectors()["parity frame, type 9, counter 5"]
+    (found,) = dissect([secure(frame)])
+    assert found["ropeway_type"] == ["9"]
+    session = frame[4:8].hex()
+    assert found["info"] == [f"Parity of packets, 51 bytes, session {session}, counter 5, way 5"]
+
+
 def test_all_secure_types_show_their_parts(dissect):
     known = vectors()
     initiation, response = known["initiation"], known["response"]

@@ -145,6 +145,13 @@ def test_checksum_behind_a_label_is_filled_in():
     assert decrypt(pcap(udp4(one), linktype=101))[0] == [(1000, secure_vectors.PACKET)]
 
 
+def test_parity_frames_are_left_out():
+    frames = [frame(1), frame(2, kind=9, inner=bytes(60)), frame(3)]
+    packets, counts = decrypt(pcap(*map(udp4, frames), linktype=101))
+    assert packets == [(1000, PACKET), (1002, PACKET)]
+    assert counts == {"written": 2}
+
+
 def test_frame_of_one_kind_is_not_opened_as_another():
     passed_off = [bytes([kind]) + frame(1, kind=other)[1:] for kind, other in ((7, 4), (4, 7))]
     assert decrypt(pcap(*map(udp4, passed_off), linktype=101)) == ([], {"not authentic": 2})
