@@ -367,7 +367,7 @@ class Receiver:
         known = strand.host_bytes
         for text in texts:
             origin = text[:4]
-            if origin == known or router.may_relay(strand, origin):
+            if origin == known or self._several.may_label(strand, origin):
                 known = origin
                 packets.append(text[LABEL_SIZE:])
                 labels.append(text[:LABEL_SIZE])

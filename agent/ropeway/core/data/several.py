@@ -145,6 +145,11 @@ class Several:
 
     # What another host has labelled.
 
+    def may_label(self, strand: SecureStrand, origin: bytes) -> bool:
+        """Return whether packets that another host has labelled may come from there."""
+        routes = self._routes
+        return strand.host in routes.routers and origin != self._own and routes.holds(origin)
+
     def arrived(
         self,
         run: Sequence[bytes],
