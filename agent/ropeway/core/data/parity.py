@@ -26,7 +26,9 @@ class Group:
     """Packets that one parity frame will cover."""
 
     __slots__ = (
+        "_began_at",
         "_form",
+        "_index",
         "_last_at",
         "_packets",
         "_since",
@@ -37,18 +39,28 @@ class Group:
         "gap_s",
         "lane",
         "longest",
-        "session",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         #: How far apart packets come, roughly, in seconds; 0 while that is not known.
         self.gap_s = 0.0
         self._last_at = NEVER
-        self.begin(session, 0, 0, NEVER)
+        # Under which session they were sealed: when it was made, and its index. The session itself
+        # is not kept: its keys have to go when it ends.
+        self._since = NEVER
+        self._index = b""
+        self._begin(0, 0, NEVER)
 
     def begin(self, session: Session, lane: int, first: int, now: float) -> None:
         """Begin anew with a packet that was sealed under a session."""
-        self.session = session
+        self._since, self._index = session.created_at, session.local_index
+        self._begin(lane, first, now)
+
+    def is_of(self, session: Session) -> bool:
+        """Return whether its packets were sealed under a session."""
+        return session.created_at == self._since and session.local_index == self._index
+
+    def _begin(self, lane: int, first: int, now: float) -> None:
         self.lane = lane
         #: The counter of the first packet, and how many there are so far.
         self.first = first
@@ -59,7 +71,7 @@ class Group:
         self._form = 0
         self._sizes = 0
         self._packets = 0
-        self._since = now
+        self._began_at = now
 
     def add(self, packets: Sequence[bytes], form: int, now: float) -> None:
         """Take the packets that follow, with their labels, in frames of a form."""
@@ -81,7 +93,7 @@ class Group:
 
         That is ``wait_s`` after the first packet at the latest.
         """
-        return min(self._last_at + self._pause_s, self._since + wait_s)
+        return min(self._last_at + self._pause_s, self._began_at + wait_s)
 
     @property
     def _pause_s(self) -> float:
@@ -122,11 +134,11 @@ class ParitySender:
             return
         group: Optional[Group] = table.group
         if group is None:
-            group = table.group = Group(session)
+            group = table.group = Group()
         start, form = 0, _FORM_OF[sealed.kind]
         while start < len(packets):
             first = sealed.first + start
-            if group.session is not session or group.first + group.count != first:
+            if not group.is_of(session) or group.first + group.count != first:
                 self._send(strand, table, group)
             if not group.count:
                 group.begin(session, lane, first, now)
@@ -153,10 +165,9 @@ class ParitySender:
 
     def _send(self, strand: SecureStrand, table: ClassTable, group: Group) -> None:
         """Put the frame of a group into the outbox of a connection that has room for it."""
-        session, count = group.session, group.count
+        session, count = strand.session, group.count
         group.count = 0
-        if not count or session is not strand.session:
-            # What sealed the packets may have ended, and its keys have to rest then.
+        if not count or session is None or not group.is_of(session):
             return
         size = PARITY_SIZE + group.longest
         over = [c for c in (table.parity_over, *table.carrying) if c is not None and size <= c.mtu]

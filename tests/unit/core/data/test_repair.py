@@ -60,8 +60,8 @@ class World:
 
 def covering(packets, first=0):
     """The frame that covers packets: what is in the frame of each, and its form."""
-    group = Group(None)
-    group.begin(None, LANE, first, 0.0)
+    group = Group()
+    group.begin(session(), LANE, first, 0.0)
     for packet, form in packets:
         group.add([packet], form, 0.0)
     frame = decode_parity(group.body(len(packets)))
