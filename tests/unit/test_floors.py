@@ -48,6 +48,7 @@ ONLY_BY = {
             for name in (
                 "device",
                 "firewall_guard",
+                "learnt_routes",
                 "leftovers",
                 "reverse_path",
                 "upkeep",

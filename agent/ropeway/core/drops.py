@@ -79,3 +79,5 @@ class Drop(enum.Enum):
     OFF = "off"
     #: The packet from the device has a source that is not this host's.
     FOREIGN_SOURCE = "foreign_source"
+    #: A host has announced a network that it may not, or too many.
+    NOT_ALLOWED = "not_allowed"

@@ -83,7 +83,8 @@ class Node(Protocol):
     def wants_lookup(self) -> bool:
         """Whether the node met an address of :meth:`called` whose route was not looked up yet.
 
-        It does not call there before :meth:`set_links` brings the answer.
+        It does not call there before :meth:`set_links` brings the answer. Or whether something else
+        has changed that the outside has to know.
         """
 
     def deadline(self) -> float:

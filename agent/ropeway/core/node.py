@@ -269,6 +269,7 @@ class SecureNode:
             leases=before.leases,
             classes=before.classes,
             copy_dscp=before.copy_dscp,
+            announce=before.announce,
         )
         if same != before:
             names = [name for name in vars(same) if getattr(same, name) != getattr(before, name)]
@@ -279,6 +280,7 @@ class SecureNode:
         self._routes.set_routers(settings.routers)
         self._set_classes(settings.classes, now)
         self._sender.copy_dscp(settings.copy_dscp)
+        self._peers.route_exchange.set_settings(settings, now)
         if settings.private_key != before.private_key:
             self._peers.handshakes.set_identity(identity)
             self._peers.sessions.request_everywhere(now)
@@ -309,6 +311,13 @@ class SecureNode:
         self._peers.sessions.expire_all(now)
         self._settle(now)
 
+    def routes(self) -> Tuple[str, ...]:
+        """Return the networks outside the virtual one that others lead to, "192.168.50.0/24".
+
+        The kernel has to send packets for them to the device too.
+        """
+        return self._peers.route_exchange.outside()
+
     def callers(self) -> Dict[str, Tuple[Endpoint, ...]]:
         """Return where the hosts are that have called, to be recalled at the next start."""
         return self._peers.calls.callers()
@@ -324,9 +333,10 @@ class SecureNode:
     def wants_lookup(self) -> bool:
         """Whether the node met an address of :meth:`called` whose route was not looked up yet.
 
-        It does not call there before :meth:`set_links` brings the answer.
+        It does not call there before :meth:`set_links` brings the answer. The same is said where
+        :meth:`routes` has changed.
         """
-        return self._peers.links.wants_lookup
+        return self._peers.links.wants_lookup or self._peers.route_exchange.news
 
     def recall(self, callers: Mapping[str, Sequence[Endpoint]], now: float) -> None:
         """Look for hosts where :meth:`callers` of an earlier run says that they were.
@@ -430,6 +440,7 @@ class SecureNode:
             "cipher": {"name": CIPHER_NAME, "provider": PROVIDER},
             "classes": self._peers.policies.status(),
             "joint": self._peers.troubles.of_links(links, now),
+            "routes": self._peers.route_exchange.status(now),
             "links": [
                 {**link, **measured.get(link["index"], status.UNMEASURED)}
                 for link in self._report.status(links, strands.values())

@@ -62,6 +62,8 @@ class PeerSettings:
     #: Host names and ports at which it can be called too, once
     #: :meth:`ropeway.core.node.SecureNode.set_resolved` says which addresses the names have.
     names: Tuple[Endpoint, ...] = ()
+    #: The networks that it may announce as being behind it, "192.168.50.0/24"; parts of them too.
+    allowed: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,5 @@ class SecureSettings(Settings):
     classes: Tuple[TrafficClass, ...] = ()
     #: Whether outer headers carry the DSCP of the packets in them.
     copy_dscp: bool = False
+    #: The networks behind this host that it announces, "192.168.50.0/24".
+    announce: Tuple[str, ...] = ()

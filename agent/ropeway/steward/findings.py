@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Dict, Iterable, List, Sequence
 
-from ropeway.steward import arp, reverse_path, shared_lan
+from ropeway.steward import arp, reverse_path, shared_lan, sysctl
 from ropeway.steward.orders import Silent
 
 
@@ -54,3 +54,13 @@ def reverse_path_sentences(silent: Sequence[Silent], names: Dict[int, str]) -> L
                 f" its route there {way} and rp_filter is strict: set {sysctl} to 2"
             )
     return list(sentences.values())
+
+
+def forwarding_sentences(announced: Sequence[str]) -> List[str]:
+    """Return what to do where this host announces networks behind it, and passes nothing on."""
+    if not announced or sysctl.forwards():
+        return []
+    return [
+        "announce: net.ipv4.ip_forward is 0, so nothing gets from the virtual network to {} and"
+        " back: set it to 1".format(", ".join(announced))
+    ]

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, Union
 
 from ropeway.app.config.names import NAMES_MAX, named_endpoint
+from ropeway.core.network.subnets import may_be_behind
+from ropeway.core.packet.prefix import parse
 
 #: An order in bytes, at most: one with all far addresses of a large router takes 200 kB.
 BYTES_MAX = 4 << 20
@@ -22,6 +24,8 @@ FAR_MAX = 4096
 LINKS_MAX = 256
 #: Leases that are written at once, at most.
 LEASES_MAX = 4096
+#: Networks that the kernel has to send to the device besides the virtual one, at most.
+ROUTES_MAX = 1024
 _INDEX_MAX = (1 << 31) - 1
 _TEXT_MAX = 4096
 _LIST_MAX = 1 << 16
@@ -157,6 +161,8 @@ class Wish:
     unheard: Tuple[Tuple[int, str, str], ...] = ()
     #: Connections that hear nothing.
     silent: Tuple[Silent, ...] = ()
+    #: Networks behind other hosts, "192.168.50.0/24", whose packets belong to the device too.
+    routes: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,14 @@ def _text(value: Any) -> str:
 
 def _address(value: Any) -> str:
     return str(ipaddress.ip_address(_text(value)))
+
+
+def _site(value: Any) -> str:
+    """Check a network behind a host: the engine must not lead away what goes elsewhere."""
+    network = str(ipaddress.IPv4Network(_text(value)))
+    if not may_be_behind(parse(network)):
+        raise Malformed("no private network")
+    return network
 
 
 def _own_address(value: Any) -> str:
@@ -389,6 +403,7 @@ _CHECKS: Dict[Type[Any], Dict[str, Check]] = {
         "receiving": _maybe(_list_of(_index)),
         "unheard": _list_of(_these(_index, _address, _text)),
         "silent": _list_of(_each(Silent, _silent)),
+        "routes": _list_of(_site, ROUTES_MAX),
     },
     Resolve: {
         "names": _list_of(_host_name, NAMES_MAX),

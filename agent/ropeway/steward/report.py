@@ -6,7 +6,11 @@ from typing import List, Sequence
 
 from ropeway.core.link import Link
 from ropeway.steward import overlap, own_address, selection, shared_lan
-from ropeway.steward.findings import reverse_path_sentences, shared_lan_sentences
+from ropeway.steward.findings import (
+    forwarding_sentences,
+    reverse_path_sentences,
+    shared_lan_sentences,
+)
 from ropeway.steward.interface import Interface
 from ropeway.steward.orders import Silent, Wish
 from ropeway.steward.settings import Settings
@@ -44,6 +48,7 @@ class Report:
             *(str(one) for one in own_address.find(settings.others, self._dumped)),
             *self._of_shared_lans(wish),
             *self._of_absent_addresses(),
+            *forwarding_sentences(settings.announce),
         ]
 
     def _of_absent_addresses(self) -> List[str]:

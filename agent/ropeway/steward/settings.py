@@ -10,7 +10,7 @@ from ropeway.app.config.model import SECURE, Budget, Config
 from ropeway.core.settings import UNASSIGNED
 from ropeway.kernel import tun
 
-_LIVE = ("include", "exclude", "named_addresses", "precedence", "others", "budgets")
+_LIVE = ("include", "exclude", "named_addresses", "precedence", "others", "budgets", "announce")
 """What a running agent can go over to."""
 
 
@@ -40,6 +40,8 @@ class Settings:
     budgets: Tuple[Tuple[str, Budget], ...] = ()
     #: The virtual network, where this host gets its address by a lease; else empty.
     lease_network: str = ""
+    #: The networks behind this host, "192.168.50.0/24".
+    announce: Tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -101,4 +103,5 @@ def settings_of(config: Config) -> Settings:
         others=config.others,
         budgets=config.budgets,
         lease_network=config.network if config.is_leased else "",
+        announce=config.announce,
     )

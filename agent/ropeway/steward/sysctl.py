@@ -18,6 +18,11 @@ def of_interface(name: str, key: str) -> int:
     return max(_value("all", key), _value(name, key))
 
 
+def forwards() -> bool:
+    """Say whether the kernel passes packets on between interfaces (`ip_forward`)."""
+    return _value("all", "forwarding") > 0
+
+
 def _value(name: str, key: str) -> int:
     try:
         with open(os.path.join(SYSCTLS, name, key), encoding="ascii") as file:

@@ -21,6 +21,7 @@ from ropeway.steward.device import open_device
 from ropeway.steward.dump_schedule import DUMP_GAP_S, DumpSchedule
 from ropeway.steward.failures import StartFailed
 from ropeway.steward.interface import Change, Interface
+from ropeway.steward.learnt_routes import LearntRoutes
 from ropeway.steward.loop import RETRY_S, Schedule
 from ropeway.steward.netlink import hints, interfaces, routes
 from ropeway.steward.orders import Wish
@@ -66,6 +67,7 @@ class Watch:
         self._snapshot = answers.Snapshot()
         self._told = answers.Shown()
         self._upkeep = Upkeep(settings, self._give_device, self._device_configured, self.look_by)
+        self._learnt = LearntRoutes()
         self._hints = hints.Hints(settings.secure)
         loop.register(self._hints.fileno(), self._hinted)
         # When hints are listened to again; infinity while they are.
@@ -96,6 +98,7 @@ class Watch:
         self._hints.close()
         if self._opened is not None:
             self._opened[1].close()
+        self._learnt.close()
         self._upkeep.close()
 
     @property
@@ -131,6 +134,9 @@ class Watch:
             self._findings_due = now
         if wish.silent != before.silent:
             self._findings_due = now
+        if wish.routes != before.routes:
+            self._follow_routes()
+            self._show_again(now)
         if self._tended:
             if wish.device_mtu != self._upkeep.mtu or wish.device_index != before.device_index:
                 self.look_soon(now)
@@ -255,6 +261,7 @@ class Watch:
         if links != self._snapshot.links:
             self._deliver(links)
         self._upkeep.steer(self._device(), self._overlaps(), self._settings.precedence, now)
+        self._follow_routes()
         self._show_again(now)
 
     def _tend(self, now: float) -> None:
@@ -267,7 +274,16 @@ class Watch:
             self._upkeep.tend(self._device(), mtu, self._overlaps(), precedence, now, starting)
         except OSError as error:
             self._refuse_start(error)
+        self._follow_routes()
         self._show_again(now)
+
+    def _follow_routes(self) -> None:
+        """Have the routes to networks behind other hosts that the engine wishes for."""
+        assert self._wish is not None
+        index = self._device_index()
+        others = [one for one in self._dumped if one.index != index]
+        wanted, far = self._wish.routes if self._settings.has_address else (), self._wish.far
+        self._learnt.follow(self._device(), self._settings.address, wanted, far, others)
 
     def _look_up(self, links: Sequence[Link], now: float) -> Tuple[Link, ...]:
         """Return `links` with the sources to reach the far addresses from."""
@@ -342,7 +358,7 @@ class Watch:
         shown = answers.Shown(
             left_out=[dataclasses.asdict(one) for one in self._left_out],
             device_faults=[self._upkeep.device_fault, self._upkeep.steering_fault],
-            warnings=[*lasting, *self._report.filtered],
+            warnings=[*lasting, *self._learnt.faults, *self._report.filtered],
         )
         if shown != self._told:
             self._told = shown

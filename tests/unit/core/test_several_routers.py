@@ -3,7 +3,6 @@
 import functools
 import random
 from dataclasses import replace
-from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +23,7 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.label import COUNT_END, encode_label, with_piece
 from ropeway.core.packet import ipv4
+from ropeway.core.packet.prefix import parse
 from ropeway.core.packet.traffic_class import Match, TrafficClass
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_streams import number, numbered
@@ -410,9 +410,9 @@ def test_the_first_two_of_three_routers_carry():
 def test_a_learnt_route_goes_before_the_routers_of_the_configuration():
     world = network()
     routes, destination = world.nodes["a"]._routes, ipv4.pack(C)
-    routes.set_learnt({IPv4Network("10.0.0.4/32"): [S], IPv4Network("10.0.0.0/24"): [R]})
+    routes.set_learnt({parse("10.0.0.4/32"): [S], parse("10.0.0.0/24"): [R]})
     assert [strand.host for strand in routes.hops(destination)] == [S]
-    routes.set_learnt({IPv4Network("10.9.0.0/16"): [S, R]})
+    routes.set_learnt({parse("10.9.0.0/16"): [S, R]})
     assert [strand.host for strand in routes.hops(destination)] == [R, S]
     assert [strand.host for strand in routes.hops(ipv4.pack("10.9.1.1"))] == [S, R]
     assert routes.hops(ipv4.pack("10.8.1.1")) == ()

@@ -19,6 +19,7 @@ WISH = orders.Wish(
     receiving=(2, 3),
     unheard=((2, "192.168.0.1", "Too many open files"),),
     silent=(orders.Silent(2, "eth0", "192.168.0.1", "192.168.0.2"),),
+    routes=("192.168.80.0/24", "10.0.0.0/8"),
 )
 COUNT_USE = orders.CountUse("0123456789abcdef", {"wwan0": 1 << 40}, {"wwan0": 7}, final=True)
 WRITE_LEASES = orders.WriteLeases(
@@ -97,6 +98,11 @@ def spoilt(order, *path_and_value):
         spoilt(WISH, "receiving", [1.5]),
         spoilt(WISH, "unheard", [[2, "192.168.0.1"]]),
         spoilt(WISH, "silent", [{"index": 2}]),
+        spoilt(WISH, "routes", ["0.0.0.0/0"]),
+        spoilt(WISH, "routes", ["8.8.8.0/24"]),
+        spoilt(WISH, "routes", ["192.168.80.1/24"]),
+        spoilt(WISH, "routes", ["fd00::/8"]),
+        spoilt(WISH, "routes", ["192.168.80.0/24"] * 1025),
         spoilt(orders.Begin(0), "reading", -1),
         spoilt(orders.Begin(0), "reading", "0"),
         spoilt(orders.Begin(0), "device_name", "eth0"),

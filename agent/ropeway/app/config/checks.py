@@ -21,6 +21,7 @@ from ropeway.app.config.leases import check_leases
 from ropeway.app.config.lines import Faults, KeyPath
 from ropeway.app.config.model import CLASSIC, DEFAULT_PORT, MAX_AGE_MIN_S, SECURE
 from ropeway.app.config.schema import SECURE_KEYS, shown
+from ropeway.app.config.subnets import check_subnets
 from ropeway.app.store import keys
 from ropeway.core.packet.ipv4 import is_unicast
 
@@ -59,6 +60,7 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
     check_leases(data, network, faults)
     _check_peers(data, network, own, routers, faults)
     _check_named_addresses(data, network, faults)
+    check_subnets(data, network, faults)
 
 
 def _check_routers(

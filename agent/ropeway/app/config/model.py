@@ -52,6 +52,8 @@ class Peer:
     """Where to greet it from the start."""
     names: Tuple[Endpoint, ...] = ()
     """Names and ports: it is greeted at all addresses that the names have."""
+    allowed: Tuple[str, ...] = ()
+    """Networks that it may announce, "192.168.50.0/24"."""
     psk_file: Optional[str] = None
     psk: bytes = field(default=NO_PSK, repr=False)
 
@@ -129,6 +131,8 @@ class Config:
     """Hosts that get their address from this one."""
     leases: Optional[Leases] = None
     """What they get."""
+    announce: Tuple[str, ...] = ()
+    """Networks behind this host that it announces, "192.168.50.0/24"."""
     budgets: Tuple[Tuple[str, Budget], ...] = ()
     """By interface name or shell pattern, in the order of the file; secure only."""
     classes: Tuple[TrafficClass, ...] = ()
@@ -191,6 +195,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "routers": "routers",
         "forward": "forward",
         "leases": "leases",
+        "announce": "announce",
         "device_name": "device.name",
         "device_mtu": "device.mtu",
         "precedence": "device.precedence",

@@ -138,6 +138,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         peers=tuple(_peer(peer, port_of(data), secrets) for peer in listed) if secure else (),
         tenants=tuple(_peer(peer, port_of(data), secrets) for peer in tenants),
         leases=leases_of(data),
+        announce=tuple(data.get("announce", ())),
         budgets=tuple(
             (name, _budget(link["budget"])) for name, link in links.items() if "budget" in link
         ),
@@ -188,6 +189,7 @@ def _peer(peer: Dict[str, Any], default_port: int, secrets: Secrets) -> Peer:
             endpoint(text, default_port) for text, name in zip(listed, names) if name is None
         ),
         names=tuple(name for name in names if name is not None),
+        allowed=tuple(peer.get("allowed", ())),
         psk_file=psk_file,
         psk=NO_PSK if psk_file is None else secrets.psks.get(psk_file, NO_PSK),
     )

@@ -65,11 +65,26 @@ def _hosts(status: Dict[str, Any]) -> List[str]:
         lines += _reach(peer, {link["index"]: link["name"] for link in status["links"]})
         for index, address in _remotes(peer):
             lines.append("    - {}: {}".format(index or "?", address))
+    lines += _routes(status.get("routes", {}).get("learnt", []))
     lines.append("- connections:")
     for peer in status["peers"]:
         lines.append("  - {}:".format(peer["host"]))
         for connection in peer["connections"]:
             lines.append("    - " + _connection(connection))
+    return lines
+
+
+def _routes(learnt: List[Dict[str, Any]]) -> List[str]:
+    """Return the lines about networks behind other hosts."""
+    lines = ["- routes:"] if learnt else []
+    for route in learnt:
+        if route["next_hops"]:
+            way = "of {} by {}, metric {}".format(
+                route["origin"], " or ".join(route["next_hops"]), route["metric"]
+            )
+        else:
+            way = "cannot be reached"
+        lines.append("  - {} {}, for {:.0f} s".format(route["prefix"], way, route["since_s"]))
     return lines
 
 

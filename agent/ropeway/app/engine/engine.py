@@ -344,7 +344,7 @@ class Engine:
         self.links.follow(snapshot, now)
 
     def _wish(self) -> Wish:
-        node, device = self.made.node, self.pump.device
+        node, secure, device = self.made.node, self.made.secure, self.pump.device
         return Wish(
             device_index=device.index,
             devices_received=self._devices_received,
@@ -354,6 +354,7 @@ class Engine:
             receiving=self.links.receiving(),
             unheard=self.links.unheard(),
             silent=self._silent(),
+            routes=() if secure is None else secure.routes()[: orders.ROUTES_MAX],
         )
 
     def _silent(self) -> Tuple[Silent, ...]:

@@ -115,6 +115,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
                 psk=peer.psk,
                 endpoints=peer.endpoints,
                 names=peer.names,
+                allowed=peer.allowed,
             )
             for peer in config.peers
         ),
@@ -125,6 +126,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         rollover_s=config.rollover_s,
         classes=config.classes,
         copy_dscp=config.copy_dscp,
+        announce=config.announce,
     )
 
 

@@ -29,6 +29,7 @@ APPLIED_LIVE = (
     *("interfaces.include", "interfaces.exclude", "interfaces.addresses"),
     *(
         "routers",
+        "announce",
         "links",
         "leases",
         "classes",

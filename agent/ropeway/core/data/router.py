@@ -149,6 +149,8 @@ class Router:
                     self.carried += len(run)
                 else:
                     self.send(run, None, now, partial)
+            elif self._routes.subnets.is_here(run[0][12:16]):
+                self.send(run, None, now, partial)
             else:
                 tables.dropped[Drop.FOREIGN_SOURCE] += len(run)
 
@@ -320,7 +322,7 @@ class Router:
         """Take a run of packets, first copies, that ``strand`` brought."""
         count = len(run)
         packet = run[0]
-        if packet[16:20] == self._own:
+        if packet[16:20] == self._own or self._routes.subnets.is_here(packet[16:20]):
             strand.delivered += count
             self._delivered += count
             self.carried += count
@@ -351,8 +353,14 @@ class Router:
 
     def may_relay(self, strand: Strand[Any], source: bytes) -> bool:
         """Return whether packets whose source is not their sender's may come from there."""
-        relays = strand.host in self._routes.routers
-        return relays and source != self._own and self._routes.holds(source)
+        routes = self._routes
+        if routes.subnets.may_send(strand.host, source):
+            return True
+        if strand.host not in routes.routers or source == self._own:
+            return False
+        return routes.holds(source) or (
+            routes.is_learnt(source) and not routes.subnets.is_here(source)
+        )
 
     def take_packets(self) -> List[bytes]:
         """Return the packets to write to the device, in order."""

@@ -163,7 +163,7 @@ class Several:
         Returns how many of them had come before.
         """
         packet = run[0]
-        if packet[16:20] == self._own:
+        if packet[16:20] == self._own or self._routes.subnets.is_here(packet[16:20]):
             fresh = self._origins.first_copies(run, labels, strand.host)
             if fresh:
                 self._router.arrived(fresh, strand, now, partial)

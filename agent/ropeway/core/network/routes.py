@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ropeway.core.network.subnets import Subnets
 from ropeway.core.packet import ipv4
+from ropeway.core.packet.prefix import Longest, Prefix
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import Strand
 from ropeway.core.tables import Tables
 from ropeway.core.tuning import MAX_NEXT_HOPS, ROUTERS_AT_ONCE
-
-#: What a route leads to.
-Prefix = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 IPV4_BYTES = 4
 
@@ -62,8 +61,10 @@ class Routes:
         self.prefix6 = b"" if network6 is None else prefix_of(network6)
         #: This host's IPv6 address, 16 bytes; empty if it has none.
         self.own6 = self.prefix6 and self.prefix6 + self.address.packed
-        # What was learnt, by version and length of the prefix, the longest first; then by its bits.
-        self._learnt: Dict[Tuple[int, int], Dict[int, Tuple[str, ...]]] = {}
+        #: The networks behind hosts.
+        self.subnets = Subnets()
+        # The hosts that lead to each prefix that others have announced.
+        self._learnt: Longest[Tuple[str, ...]] = Longest()
 
     @property
     def spreads(self) -> bool:
@@ -74,21 +75,6 @@ class Routes:
         """Take other routers from now on, by their virtual addresses."""
         self.routers = tuple(routers)
         self.forget()
-
-    def set_learnt(self, table: Mapping[Prefix, Sequence[str]]) -> None:
-        """Take the routes that other hosts have told, all of them.
-
-        Each prefix has next hops, by their virtual addresses, in order: those that count more
-        first. All of them have to be free of loops. They are used for packets of any host; where
-        none is established, the routers are, as for a destination without a route.
-        """
-        learnt: Dict[Tuple[int, int], Dict[int, Tuple[str, ...]]] = {}
-        for prefix in sorted(table, key=lambda one: -one.prefixlen):
-            hops = learnt.setdefault((prefix.version, prefix.prefixlen), {})
-            hops[_bits(prefix.network_address.packed, prefix.prefixlen)] = tuple(table[prefix])
-        if learnt != self._learnt:
-            self._learnt = learnt
-            self.forget()
 
     def set_address(self, address: str) -> None:
         """Take another address for this host, and work every next hop out anew."""
@@ -114,6 +100,20 @@ class Routes:
             self.network.network_address,
             self.network.broadcast_address,
         )
+
+    def set_learnt(self, table: Mapping[Prefix, Sequence[str]]) -> None:
+        """Take the prefixes that others have announced, all of them.
+
+        Each has next hops, by their virtual addresses, the best one first; none where it cannot be
+        reached. All of them have to be free of loops. Where none is established, the routers are
+        used, as for a destination without a route.
+        """
+        self._learnt = Longest((prefix, tuple(hosts)) for prefix, hosts in table.items())
+        self.forget()
+
+    def is_learnt(self, address: bytes) -> bool:
+        """Say whether a prefix that another host has announced has an address."""
+        return bool(self._learnt.get(address))
 
     def forget(self) -> None:
         """Have every next hop worked out anew."""
@@ -175,7 +175,7 @@ class Routes:
         """Return the next hops, and whether they are only those of the configuration."""
         if destination in (self.address.packed, self.own6):
             return (), False
-        learnt = self._learnt_hops(destination)
+        learnt = self._learnt.get(destination) or ()
         inside = self.holds(destination)
         if not inside and not learnt:
             return (), False
@@ -197,21 +197,6 @@ class Routes:
             return (), False
         return (first,), first is not direct and first.host not in learnt
 
-    def _learnt_hops(self, destination: bytes) -> Tuple[str, ...]:
-        """Return the next hops of the longest prefix that was learnt for ``destination``."""
-        version = 4 if len(destination) == IPV4_BYTES else 6
-        for (of_version, length), table in self._learnt.items():
-            if of_version == version:
-                hosts: Optional[Tuple[str, ...]] = table.get(_bits(destination, length))
-                if hosts is not None:
-                    return hosts
-        return ()
-
 
 def _is_established(strand: Strand[Any]) -> bool:
     return bool(strand.carrying) and strand.best_state == State.ESTABLISHED
-
-
-def _bits(packed: bytes, length: int) -> int:
-    """Return the first ``length`` bits of an address."""
-    return int.from_bytes(packed, "big") >> (8 * len(packed) - length)

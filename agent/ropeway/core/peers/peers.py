@@ -18,7 +18,8 @@ each own their state, and use only those named before them:
 13. :mod:`calls <ropeway.core.peers.calls>`: which endpoints are called over which links;
 14. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network;
 15. :mod:`lease_server <ropeway.core.peers.lease_server>`: who gets an address from this host;
-16. :mod:`lease_client <ropeway.core.peers.lease_client>`: the address that this host gets.
+16. :mod:`lease_client <ropeway.core.peers.lease_client>`: the address that this host gets;
+17. :mod:`route_exchange <ropeway.core.peers.route_exchange>`: which networks are behind hosts.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
 over all connections at once. A **connection** is one path to that host; where it leads is learnt
@@ -47,6 +48,7 @@ from ropeway.core.peers.messages import Messages
 from ropeway.core.peers.outgoing import Outgoing
 from ropeway.core.peers.policies import Policies
 from ropeway.core.peers.questions import Questions
+from ropeway.core.peers.route_exchange import RouteExchange
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.peers.settling import Settling
 from ropeway.core.peers.troubles import Troubles
@@ -153,6 +155,7 @@ class SecurePeers:
         if settings.address == UNASSIGNED:
             self.lease_client = LeaseClient(self.messages, tables, settings, log, entropy, now)
         self.set_peers(settings, now)
+        self.route_exchange = RouteExchange(settings, tables, routes, self.messages, random, now)
         self.settle(now)
 
     def set_peers(self, settings: SecureSettings, now: float) -> None:
@@ -200,9 +203,12 @@ class SecurePeers:
     def settle(self, now: float) -> None:
         """Do what follows from changes, once; at the end of each batch of work."""
         self._wake(now)
-        self.settling.settle(now)
+        if self.settling.settle(now):
+            self.route_exchange.look_soon(now)
         # Connections that carry again, because others do not, may have been quiet for long.
         self._wake(now)
+        if now >= self.route_exchange.deadline():
+            self.route_exchange.tick(now)
 
     def _wake(self, now: float) -> None:
         woken = self._tables.woken
@@ -214,7 +220,8 @@ class SecurePeers:
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""
-        due = min(self._timers.next_at(), self._forget_at, self.lease_server.deadline())
+        parts = min(self.lease_server.deadline(), self.route_exchange.deadline())
+        due = min(self._timers.next_at(), self._forget_at, parts)
         return due if self.lease_client is None else min(due, self.lease_client.deadline())
 
     def tick(self, now: float) -> None:

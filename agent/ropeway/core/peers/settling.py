@@ -55,14 +55,19 @@ class Settling:
         """Have it looked at soon over which links peers are reached."""
         self._watch.look_soon()
 
-    def settle(self, now: float) -> None:
-        """Choose carrying connections again, and release packets that can be sent now."""
+    def settle(self, now: float) -> bool:
+        """Choose carrying connections again, and release packets that can be sent now.
+
+        Return whether any strand carries or is established otherwise than before.
+        """
         if not self._tables.unsettled:
-            return
+            return False
+        changed = False
         self._watch.look_soon()
         for strand in list(self._tables.unsettled):
             before, carried = strand.spares, strand.carrying
             if strand.choose():
+                changed = True
                 self._routes.forget()
                 for connection in carried:
                     if connection not in strand.carrying:
@@ -73,6 +78,7 @@ class Settling:
             if strand.waiting.packets and strand.carrying:
                 self._release(strand, now)
         self._tables.unsettled.clear()
+        return changed
 
     def _note_spares(
         self, strand: SecureStrand, before: Tuple[SecureConnection, ...], now: float

@@ -188,9 +188,9 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
-                   " network, address, leases, router, routers, forward, device, interfaces, links,"
-                   " classes, port, private_key_file, rollover_s, copy_dscp, max_age_s,"
-                   " cpu_latency_us, offload, peers, control"),
+                   " network, address, leases, router, routers, forward, announce, device,"
+                   " interfaces, links, classes, port, private_key_file, rollover_s, copy_dscp,"
+                   " max_age_s, cpu_latency_us, offload, peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
                                    f" for no bound, not {number}")
           for number in (0.09, 60.1, -1, "true")),
