@@ -63,6 +63,7 @@ class Router:
         "_settings",
         "_tables",
         "carried",
+        "forwards",
         "packets",
         "partial_packets",
         "prohibits",
@@ -86,6 +87,8 @@ class Router:
         self.send_over = send_over
         #: Whether no link of a strand may carry a packet.
         self.prohibits: Prohibits = _nothing
+        #: Whether packets between other hosts are passed on.
+        self.forwards = settings.forward
         #: Sends over several next hops at once; None where a network has one at most.
         self.several: Optional[Several] = None
         self._own = ipv4.pack(settings.address)
@@ -105,11 +108,6 @@ class Router:
         """Have runs sent by another function from now on, which ``prohibits`` some packets."""
         self.send_over = send_over
         self.prohibits = prohibits or _nothing
-
-    @property
-    def forwards(self) -> bool:
-        """Whether packets between other hosts are passed on."""
-        return self._settings.forward
 
     def note_forwarded(self, count: int) -> None:
         """Count packets of other hosts that were passed on."""
