@@ -15,7 +15,11 @@ from ropeway.core import tuning
 from ropeway.core.packet import ipv4, segments
 from ropeway.core.session import aead
 from tests.bench.many_clients import Star, classes, memory_kib
+from tests.unit.core.secure_streams import numbered
 from tests.unit.core.secure_world import PORT, pair
+from tests.unit.core.test_several_routers import A as ORIGIN
+from tests.unit.core.test_several_routers import C as DESTINATION
+from tests.unit.core.test_several_routers import network as two_routers
 
 AGENT = str(Path(segments.__file__).parents[2])
 PACKETS = 64
@@ -176,6 +180,63 @@ def test_the_way_in_over_two_links(partial):
     cost = Cost(sent, lambda given: inbound(*given, partial))
     assert len(cost.result) == PACKETS
     cost.assert_at_most(instructions=350, calls=11.6)
+
+
+#: Hosts on the way through two routers, each by an address of its own: where its packets come to.
+CLIENT, BY, FAR = ("a", "192.168.0.3"), ("r", "192.168.0.1"), ("c", "192.168.1.4")
+
+
+def labelled():
+    """A network with two routers, and what the client sends through them."""
+    made = two_routers()
+    packets = [numbered(ORIGIN, DESTINATION, count) for count in range(PACKETS)]
+    made.send("a", packets[0])
+    made.run(0.5)
+    return made, packets
+
+
+def handed_on(made, trains, to, source):
+    """Let trains to an address arrive at the host that has it; give what it has to send."""
+    name, address = to
+    node = made.nodes[name]
+    received = [
+        (b"".join(train.parts), (source, PORT), train.size)
+        for (_, endpoint), those in trains.items()
+        for train in those
+        if endpoint[0] == address
+    ]
+    (index,) = (one.index for one in made.links(name) if one.addresses[0].startswith(address))
+    node.inbound(received, (index, address), made.now)
+    return node.take_trains()
+
+
+def test_the_ways_of_packets_through_two_routers():
+    def out(given):
+        made, packets = given
+        made.nodes["a"].outbound(packets, made.now)
+        return made.nodes["a"].take_trains()
+
+    sending = Cost(labelled, out)
+    sending.assert_at_most(instructions=256, calls=14.3)
+
+    def at_router():
+        made, packets = labelled()
+        return made, out((made, packets))
+
+    passing = Cost(at_router, lambda given: handed_on(*given, BY, CLIENT[1]))
+    passing.assert_at_most(instructions=430, calls=16.8)
+
+    def at_destination():
+        made, trains = at_router()
+        return made, handed_on(made, trains, BY, CLIENT[1])
+
+    def arrive(given):
+        handed_on(*given, FAR, "192.168.1.1")
+        return given[0].nodes["c"].take_packets()
+
+    taking = Cost(at_destination, arrive)
+    assert len(taking.result) == PACKETS
+    taking.assert_at_most(instructions=423, calls=13.7)
 
 
 def test_cutting_and_merging_a_super_packet():

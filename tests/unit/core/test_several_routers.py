@@ -114,6 +114,29 @@ def test_a_router_that_dies_costs_no_packet(dead):
     stream.assert_each_came_once()
 
 
+def test_of_three_routers_the_third_takes_the_place_of_one_that_is_dead():
+    world = SecureWorld()
+    third = "10.0.0.5"
+    links = [link(2 + lan, f"192.168.{lan}.5") for lan in (0, 1)]
+    others = [peer(name, host) for name, host in HOSTS.items()]
+    world.add("t", third, links, others, routers=(R, S), forward=True)
+    for name in HOSTS:
+        node = start(world, name)
+        lan = LANS[name][0]
+        peers = (*node.settings.peers, peer("t", third, f"192.168.{lan}.5"))
+        routers = (R, S, third) if name in CLIENTS else (*node.settings.routers, third)
+        node.reload(replace(node.settings, peers=peers, routers=routers), world.now)
+    world.run(3.0)
+    stream = Stream(world, per_s=500)
+    for dead, carry in ((None, [R, S]), ("r", [S, third]), ("s", [third])):
+        if dead:
+            stop(world, dead)
+        stream.run(4.0)
+        routers = world.nodes["a"].status(world.now)["routers"]
+        assert [router["host"] for router in routers if router["carries"]] == carry
+    stream.assert_each_came_once()
+
+
 def test_routers_are_started_anew_one_after_the_other_under_traffic():
     world = network()
     stream = Stream(world, per_s=500)
