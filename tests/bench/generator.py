@@ -182,7 +182,7 @@ class Clients:
         settings = SecureSettings(
             virtual_address(number),
             NETWORK,
-            router=ROUTER,
+            routers=(ROUTER,),
             private_key=private_key(plan.seed, number),
             port=PORT,
             peers=(router,),

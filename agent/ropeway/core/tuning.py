@@ -199,9 +199,11 @@ INITIATE_GROWTH = 1.5
 UNANSWERED_S = 10.0
 #: No two initiations to one host are closer than this.
 INITIATE_GAP_S = 0.05
-#: How often a strand's sessions are looked at, with data and without.
+#: How often a strand's sessions are looked at, with data and without; and without, where one
+#: session is all that there is and its rollover is not due.
 SESSION_LOOK_S = 0.5
 SESSION_LOOK_IDLE_S = 5.0
+SESSION_LOOK_REST_S = 60.0
 #: A stale handshake of a host that was heard so lately was overtaken on its way or is played back.
 STALE_HEARD_S = 5.0
 #: How long a host that seems to be there has to answer, before it is called back.

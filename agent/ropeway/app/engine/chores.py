@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from ropeway.app import systemd
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 1.0
 #: Garbage in cycles is looked for this often, and only while the agent is idle ...
 COLLECT_S = 20.0
+#: ... but it takes no larger share of the time: with many hosts there is more to look through ...
+COLLECT_SHARE = 0.0005
 #: ... or at the latest after this time.
 COLLECT_LATE_S = 300.0
 #: Whether the wall clock was set is looked at this often while a host does not answer.
@@ -91,6 +94,7 @@ class Garbage:
     def __init__(self, now: float, is_idle: Callable[[float], bool]) -> None:
         self._collected_at = now
         self._is_idle = is_idle
+        self._pause_s = COLLECT_S
 
     @staticmethod
     def spare_what_there_is() -> None:
@@ -108,11 +112,14 @@ class Garbage:
 
     def tick(self, now: float) -> None:
         """Collect if that is due, and give memory back to the kernel."""
-        wait_s = COLLECT_S if self._is_idle(now) else COLLECT_LATE_S
+        wait_s = self._pause_s if self._is_idle(now) else COLLECT_LATE_S
         if now - self._collected_at >= wait_s:
             self._collected_at = now
+            began_s = time.process_time()
             gc.collect()
             process.return_memory()
+            took_s = time.process_time() - began_s
+            self._pause_s = min(max(COLLECT_S, took_s / COLLECT_SHARE), COLLECT_LATE_S)
 
 
 class EpochFollower:

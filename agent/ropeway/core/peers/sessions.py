@@ -88,8 +88,14 @@ class Sessions:
 
     def schedule(self, strand: SecureStrand, now: float) -> None:
         """Set the timer of a strand to the moment at which something is due."""
-        look_s = tuning.SESSION_LOOK_S if strand.is_active(now) else tuning.SESSION_LOOK_IDLE_S
-        due = min(strand.request.due, now + look_s)
+        if strand.is_active(now):
+            look_at = now + tuning.SESSION_LOOK_S
+        elif strand.session is None or strand.waiting.packets:
+            look_at = now + tuning.SESSION_LOOK_IDLE_S
+        else:
+            rest_until = min(strand.sessions.rest_until(), now + tuning.SESSION_LOOK_REST_S)
+            look_at = max(rest_until, now + tuning.SESSION_LOOK_IDLE_S)
+        due = min(strand.request.due, look_at)
         self._timers.bring_forward(strand, max(due, now))
 
     def _initiate(self, strand: SecureStrand, now: float) -> None:

@@ -322,6 +322,16 @@ class PeerSessions:
             return True
         return max(sending.counter, sending.window.top) >= ROLLOVER_FRAMES
 
+    def rest_until(self) -> float:
+        """Return a time before which neither :meth:`expire` nor a rollover has anything to do.
+
+        That is so until a session is added or confirmed, while little is sent.
+        """
+        sending = self.sending
+        if sending is None or sending.superseded_at is not None or len(self.sessions) > 1:
+            return float("-inf")
+        return sending.created_at + self.rollover_s
+
     def _send_under(self, session: Session, now: float) -> None:
         for other in self.sessions:
             # An unconfirmed one may be what the peer is about to use, and is none the worse.
