@@ -45,6 +45,8 @@ DELAYS_S = (0.020, 0.025)
 #: Time for handshakes, and for what data that begins to flow stirs up.
 MEET_S = 6.0
 SETTLE_S = 4.0
+#: Until no pause between two frames without data grows any more.
+IDLE_SETTLE_S = 300.0
 UDP = 17
 
 
@@ -330,6 +332,16 @@ def measure(clients: int, of: Sequence[TrafficClass], rate: float, seconds: floa
         gc.enable()
 
 
+def idle(clients: int, of: Sequence[TrafficClass], seconds: float) -> float:
+    """Return the share of a processor that a router takes for clients that send nothing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        star = Star(clients, of)
+    star.run(IDLE_SETTLE_S)
+    star.spent = Spent()
+    star.run(seconds)
+    return (star.spent.control_s + star.spent.data_s) / seconds
+
+
 def memory_kib(clients: int, of: Sequence[TrafficClass], rate: float) -> float:
     """Return how much memory of a router each client takes, in KiB.
 
@@ -384,7 +396,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, nargs="+", default=[20.0], help="packets/s each way")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the clock that jumps")
     parser.add_argument("--memory", action="store_true", help="KiB for each client as well")
+    parser.add_argument("--idle", action="store_true", help="only what clients without data take")
     given = parser.parse_args()
+    if given.idle:
+        share = idle(given.clients, (), 60.0)
+        print(
+            f"router with {given.clients} idle clients, {LINKS} links: {share:.2%} of a processor"
+        )
+        return
     print(f"router with {given.clients} clients, {LINKS} links, Python {platform.python_version()}")
     print(f"{'':24}{'/s':>6}{'us/packet':>11}{'control us':>12}{'frames':>8}{'cores':>8}{'x':>7}")
     for rate in given.rate:

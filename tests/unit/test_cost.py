@@ -335,17 +335,43 @@ def test_one_more_known_route_makes_a_router_look_at_no_other_client():
     assert (calls[25] - calls[5]) / 20 < 60
 
 
+def test_idle_client_costs_a_router_little_however_many_there_are():
+    found = {}
+    for clients in (5, 20):
+        star = Star(clients, ())
+        # Until no pause between two frames grows any more.
+        star.run(300.0)
+        star.meter = counted = CallMeter()
+        star.run(60.0)
+        found[clients] = counted.calls / clients / 60.0
+    print(f"calls a second for each client: {found}")
+    assert 0 < found[20] <= 1.1 * found[5]
+    assert found[20] < 36
+
+
+class CallMeter:
+    """Counts the calls of the agent's functions between a start and a stop."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def start(self):
+        sys.setprofile(self._called)
+
+    def stop(self):
+        sys.setprofile(None)
+        return 0.0
+
+    def _called(self, frame, event, _argument):
+        self.calls += event == "call" and _own(frame)
+
+
 def _calls_of(run):
     """Return how many functions of the agent are called."""
-    count = 0
-
-    def called(frame, event, _argument):
-        nonlocal count
-        count += event == "call" and _own(frame)
-
-    sys.setprofile(called)
+    meter = CallMeter()
+    meter.start()
     try:
         run()
     finally:
-        sys.setprofile(None)
-    return count
+        meter.stop()
+    return meter.calls

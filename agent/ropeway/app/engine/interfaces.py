@@ -16,6 +16,8 @@ from ropeway.steward.orders import LookSoon, Wish
 # Tuning
 #: What the engine wishes changes without any event; it is compared this often.
 WISH_EVERY_S = 1.0
+#: What is compared grows with the far addresses, so it is less often by so much for each of them.
+WISH_EVERY_EACH_S = 0.004
 #: Far addresses that the engine has met are wished for so soon, all that came by then together.
 WISH_GAP_S = 0.05
 #: Each round costs what all addresses do, so it waits by so much longer for each of them: where
@@ -60,7 +62,7 @@ class Interfaces:
     def tell(self, now: float) -> None:
         """Tell the steward what the engine wishes, if that has changed."""
         wish = self._wish()
-        self._wish_due = now + WISH_EVERY_S
+        self._wish_due = now + max(WISH_EVERY_S, len(wish.far) * WISH_EVERY_EACH_S)
         self._wished_at = now
         if wish != self._wished:
             self._wished = wish

@@ -84,6 +84,8 @@ class Pump:
         #: When the last packet came, or waited.
         self.packet_at = float("-inf")
         self._began_at = loop.clock()
+        # Packets of the virtual network that were carried up to the last turn.
+        self._carried = 0
         # What links hold from a standstill is read first, in the order in which it came.
         self._links_wait = False
 
@@ -123,10 +125,15 @@ class Pump:
         if now >= node.deadline():
             node.tick(now)
         self.flush(now)
+        carried = node.router.carried
+        if carried == self._carried:
+            # What hosts say to each other never ends, and nobody waits for an answer to it.
+            self.occasion = ""
+        self._carried = carried
         if self.occasion or waited:
             self.packet_at = now
-            self.wakefulness.note(node.router.carried, now)
-            self._polling.note(node.router.carried, now)
+            self.wakefulness.note(carried, now)
+            self._polling.note(carried, now)
             # The kernel itself looks only at its ticks, 4 ms apart, whether others wait for this
             # processor. Whoever gave it away often is soon given it back.
             os.sched_yield()

@@ -452,6 +452,7 @@ def test_link_whose_sockets_fail_is_tried_again(kernel, tmp_path, monkeypatch, c
                 "buffers": {},
                 "unusable": "No such device",
                 "cost": 0,
+                "metered": False,
             }
         ]
         assert tree.summary(status).startswith("0 of 1 links carry")
@@ -678,7 +679,11 @@ def test_house_is_kept_as_if_idle_only_in_turns_without_packets(kernel, tmp_path
         link = eventually(lambda: kernel.links and kernel.link("eth0"))
         EveryTurn(agent, lambda now: seen.add((bool(agent.pump.occasion), agent.pump.is_idle(now))))
         eventually(lambda: (False, True) in seen)
+        before = len(link.sent)
         link.put(frame())
+        eventually(lambda: len(link.sent) > before)
+        assert seen == {(False, True)}, "what is no packet is answered, and that is all"
+        link.put(frame(payload=packet("10.0.0.2", "10.0.0.1"), id_=1))
         eventually(lambda: (True, False) in seen)
 
     run(agent, steps)
@@ -758,7 +763,7 @@ def test_others_may_run_after_each_turn_with_packets_and_no_other(kernel, tmp_pa
         EveryTurn(agent, lambda now: turns.append(agent.pump.turn))
         eventually(lambda: turns)
         assert yielded == []
-        link.put(frame())
+        link.put(frame(payload=packet("10.0.0.2", "10.0.0.1"), id_=1))
         eventually(lambda: yielded)
 
     run(agent, steps)

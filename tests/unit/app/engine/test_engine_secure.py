@@ -526,6 +526,23 @@ def test_garbage_is_collected_while_idle_or_at_the_latest_after_a_while(monkeypa
     assert collected(late_s + chores.COLLECT_S + 2, True) == 1
 
 
+def test_garbage_of_many_hosts_is_collected_less_often(monkeypatch):
+    used_s, calls = [0.0], []
+
+    def collect():
+        calls.append(1)
+        used_s[0] += 0.05
+
+    monkeypatch.setattr(chores.gc, "collect", collect)
+    monkeypatch.setattr(chores.time, "process_time", lambda: used_s[0])
+    garbage = chores.Garbage(0.0, lambda now: True)
+    seconds = 3000
+    for now in range(seconds):
+        garbage.tick(float(now))
+    assert len(calls) > 10
+    assert used_s[0] <= 1.2 * chores.COLLECT_SHARE * seconds
+
+
 def test_where_hosts_called_from_is_kept_for_the_next_run(kernel, tmp_path):
     caller = model.Peer("10.0.0.2", (keys.public_of(FAR),), ())
     settings = settings_for(tmp_path, peers=(caller,))
