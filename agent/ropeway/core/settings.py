@@ -64,6 +64,8 @@ class PeerSettings:
     names: Tuple[Endpoint, ...] = ()
     #: The networks that it may announce as being behind it, "192.168.50.0/24"; parts of them too.
     allowed: Tuple[str, ...] = ()
+    #: Whether this host, as a router, may tell other hosts where that one can be called.
+    direct: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class SecureSettings(Settings):
     rollover_s: float = 120.0
     #: The classes of traffic in the order in which they match.
     classes: Tuple[TrafficClass, ...] = ()
+    #: Whether hosts that packets go to by a router are called directly, and may call this one.
+    direct: bool = False
     #: Whether outer headers carry the DSCP of the packets in them.
     copy_dscp: bool = False
     #: The networks behind this host that it announces, "192.168.50.0/24".

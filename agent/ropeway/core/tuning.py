@@ -98,6 +98,29 @@ ICMP_PER_S = 1000.0
 ICMP_BURST = 1000
 ICMP_STRAND_PER_S = 50.0
 ICMP_STRAND_BURST = 100
+#: Hosts that are remembered because packets go to them by the router, and as many of which it was
+#: asked where they are.
+MAX_BY_ROUTER = 64
+WHO_HAS_ASKED = 256
+#: A host that packets go to is asked for at these distances, which double, in seconds; one that is
+#: met is asked for at the last one, to learn soon that it belongs to the network no more.
+WHO_HAS_MIN_S = 1.0
+WHO_HAS_MAX_S = 60.0
+WHO_HAS_REVIEW_S = 60.0
+#: How often it is looked at whether something about direct hosts is due, in seconds.
+WHO_HAS_LOOK_S = 1.0
+#: A host says so often that it is here, and is believed to be for as long as three times are lost.
+HERE_EVERY_S = 60.0
+HERE_HOLD_S = 200.0
+#: How often at most, in seconds, one host is told by a router that another one asks for it, and of
+#: how many pairs that is remembered.
+WHO_HAS_TOLD_S = 1.0
+WHO_HAS_TOLD_MAX = 4096
+#: Hosts that may be met directly at a time. One that does not answer, or that no data passes to, is
+#: given up after these times, in seconds.
+DIRECT_HOSTS = 64
+DIRECT_SILENT_S = 60.0
+DIRECT_IDLE_S = 600.0
 #: Messages taken a second, and at once; the last two are for those of one host.
 MESSAGES_PER_S = 5000.0
 MESSAGES_BURST = 10000

@@ -11,7 +11,7 @@ from ropeway.core.packet.prefix import Longest, Prefix
 from ropeway.core.strand.state import State
 from ropeway.core.strand.strand import Strand
 from ropeway.core.tables import Tables
-from ropeway.core.tuning import MAX_NEXT_HOPS, ROUTERS_AT_ONCE
+from ropeway.core.tuning import MAX_BY_ROUTER, MAX_NEXT_HOPS, ROUTERS_AT_ONCE
 
 IPV4_BYTES = 4
 
@@ -56,6 +56,11 @@ class Routes:
         self.routers = tuple(routers)
         self._forwards = forwards
         self._tables = tables
+        #: Hosts that packets go to by the router since they were taken from here, where somebody
+        #: wants to know: four bytes each, :data:`MAX_BY_ROUTER` at most.
+        self.by_router: Dict[bytes, None] = {}
+        #: Whether somebody does.
+        self.notes_by_router = False
         #: What comes before the four bytes of a host's virtual address in its IPv6 address; empty
         #: where hosts have none.
         self.prefix6 = b"" if network6 is None else prefix_of(network6)
@@ -68,8 +73,8 @@ class Routes:
 
     @property
     def spreads(self) -> bool:
-        """Whether packets may go over several routers at once."""
-        return len(self.routers) > 1 and not self._forwards
+        """Whether packets may have several next hops at once."""
+        return not self._forwards and (len(self.routers) > 1 or self.notes_by_router)
 
     def set_routers(self, routers: Sequence[str]) -> None:
         """Take other routers from now on, by their virtual addresses."""
@@ -143,6 +148,8 @@ class Routes:
             return (strand,)
         hops, by_agreement = self._resolve(destination)
         if hops:
+            if self.notes_by_router and hops[0].host in self.routers:
+                self._note_by_router(destination, hops[0])
             if len(tables.next_hops) + len(tables.several) >= MAX_NEXT_HOPS:
                 self.forget()
             if len(hops) > 1 or (by_agreement and self._forwards):
@@ -150,6 +157,21 @@ class Routes:
             else:
                 tables.next_hops[destination] = hops[0]
         return hops
+
+    def forget_host(self, host: bytes) -> None:
+        """Have the next hops of a host, by its four bytes, worked out anew."""
+        for table in (self._tables.next_hops, self._tables.several):
+            table.pop(host, None)
+            if self.prefix6:
+                table.pop(self.prefix6 + host, None)
+
+    def _note_by_router(self, destination: bytes, router: Strand[Any]) -> None:
+        host = destination[-IPV4_BYTES:]
+        if host == router.host_bytes or not self.holds(destination):
+            return
+        if len(self.by_router) >= MAX_BY_ROUTER:
+            del self.by_router[next(iter(self.by_router))]
+        self.by_router[host] = None
 
     def may_pass(self, origin: Optional[Strand[Any]], destination: bytes) -> bool:
         """Say whether a packet that ``origin`` brought may go to the next hop in the tables.
@@ -183,9 +205,10 @@ class Routes:
         direct = strands.get(ipv4.text(destination[-IPV4_BYTES:])) if inside else None
         for hosts in (learnt, self.routers):
             others = [strands[host] for host in hosts if host in strands]
-            if direct is not None and _is_established(direct):
-                return (direct,), False
             established = [strand for strand in others if _is_established(strand)]
+            if direct is not None and _is_established(direct):
+                # A host that was met by chance may be lost by chance.
+                return (direct, *(established[:1] if direct.learnt else ())), False
             if established:
                 at_once = ROUTERS_AT_ONCE if self.spreads else 1
                 return tuple(established[:at_once]), hosts is self.routers

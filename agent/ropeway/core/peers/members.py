@@ -61,6 +61,9 @@ class Members:
         self._settling = settling
         self._rollover_s = rollover_s
         self._named: Dict[str, _Named] = {}
+        self._configured: Dict[str, PeerSettings] = {}
+        #: Hosts that a router has told of, by virtual address. The configuration's come before.
+        self.learnt: Dict[str, PeerSettings] = {}
 
     def set_peers(self, peers: Iterable[PeerSettings], now: float) -> None:
         """Take the hosts that belong here, all of them, with their keys and endpoints.
@@ -71,6 +74,42 @@ class Members:
         """
         listed = {peer.host: peer for peer in peers}
         check_peers(listed.values())
+        self._configured = listed
+        self.learnt = {host: peer for host, peer in self.learnt.items() if self._is_free(peer)}
+        self._take(now)
+
+    def learn(self, peer: PeerSettings, now: float) -> bool:
+        """Have a host belong here of which a router has told; it replaces what was learnt before.
+
+        False, and nothing happens, if the configuration has it, or its key is another host's.
+        """
+        others = [known for known in self.learnt.values() if known.host != peer.host]
+        taken = {key for known in others for key in known.public_keys}
+        if not self._is_free(peer) or not taken.isdisjoint(peer.public_keys):
+            return False
+        self.learnt[peer.host] = peer
+        self._take(now)
+        return True
+
+    def unlearn(self, host: str, now: float) -> None:
+        """Cut off a host that was learnt."""
+        if self.learnt.pop(host, None) is not None:
+            self._take(now)
+
+    def may_meet(self, host: str) -> bool:
+        """Return whether others may be told where a host can be called."""
+        peer = self._configured.get(host)
+        return peer is not None and peer.direct
+
+    def _is_free(self, peer: PeerSettings) -> bool:
+        """Return whether the configuration has neither a host nor its keys."""
+        known = {key for one in self._configured.values() for key in one.public_keys}
+        known.add(self._handshakes.public_key)
+        return peer.host not in self._configured and known.isdisjoint(peer.public_keys)
+
+    def _take(self, now: float) -> None:
+        """Bring strands and keys in line with the hosts that belong here now."""
+        listed = {**self.learnt, **self._configured}
         for known in self._tables.strands.values():
             keys = listed[known.host].public_keys if known.host in listed else ()
             if known.session is not None and known.session.public_key not in keys:
@@ -85,6 +124,7 @@ class Members:
             endpoints = [parse_endpoint(*endpoint) for endpoint in peer.endpoints]
             named = self._named[host]
             named.configured = dict.fromkeys(endpoints)
+            strand.learnt = host in self.learnt
             strand.has_names = bool(peer.names)
             if not strand.has_names:
                 named.resolved = {}

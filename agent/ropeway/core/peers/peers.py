@@ -19,7 +19,10 @@ each own their state, and use only those named before them:
 14. :mod:`members <ropeway.core.peers.members>`: the hosts that belong to the network;
 15. :mod:`lease_server <ropeway.core.peers.lease_server>`: who gets an address from this host;
 16. :mod:`lease_client <ropeway.core.peers.lease_client>`: the address that this host gets;
-17. :mod:`route_exchange <ropeway.core.peers.route_exchange>`: which networks are behind hosts.
+17. :mod:`route_exchange <ropeway.core.peers.route_exchange>`: which networks are behind hosts;
+18. :mod:`directory <ropeway.core.peers.directory>`: on a router, where hosts can be called;
+19. :mod:`direct <ropeway.core.peers.direct>`: hosts that are met without a router;
+20. :mod:`who_has <ropeway.core.peers.who_has>`: the messages about both.
 
 Two things are kept apart. A **session** belongs to a host and proves who it is; its handshake goes
 over all connections at once. A **connection** is one path to that host; where it leads is learnt
@@ -33,12 +36,15 @@ from typing import Callable, Hashable, Optional, Union
 
 from ropeway.core import events, tuning
 from ropeway.core.endpoint import Endpoint, SocketKey
+from ropeway.core.frame.message import Kind
 from ropeway.core.network.routes import Routes
 from ropeway.core.peers.calls import Calls
 from ropeway.core.peers.connection_upkeep import ConnectionUpkeep
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.control_frames import ControlFrames
 from ropeway.core.peers.dialogue import Dialogue
+from ropeway.core.peers.direct import Direct
+from ropeway.core.peers.directory import Directory
 from ropeway.core.peers.handshake_datagrams import HandshakeDatagrams
 from ropeway.core.peers.lease_client import LeaseClient
 from ropeway.core.peers.lease_server import LeaseServer
@@ -52,6 +58,7 @@ from ropeway.core.peers.route_exchange import RouteExchange
 from ropeway.core.peers.sessions import Sessions
 from ropeway.core.peers.settling import Settling
 from ropeway.core.peers.troubles import Troubles
+from ropeway.core.peers.who_has import WhoHas
 from ropeway.core.redundancy import Watch
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -156,6 +163,7 @@ class SecurePeers:
             self.lease_client = LeaseClient(self.messages, tables, settings, log, entropy, now)
         self.set_peers(settings, now)
         self.route_exchange = RouteExchange(settings, tables, routes, self.messages, random, now)
+        self.who_has = self._who_has(settings, routes, now)
         self.settle(now)
 
     def set_peers(self, settings: SecureSettings, now: float) -> None:
@@ -170,6 +178,19 @@ class SecurePeers:
         if self.lease_client is not None:
             self.lease_client.follow(settings)
         self.members.set_peers((*settings.peers, *self.lease_server.peers()), now)
+
+    def _who_has(self, settings: SecureSettings, routes: Routes, now: float) -> WhoHas:
+        """Make what finds hosts that are met without a router, as far as the settings want it."""
+        tables, messages, members = self._tables, self.messages, self.members
+        directory = Directory(tables, messages, members.may_meet) if settings.forward else None
+        direct = None
+        if settings.direct and settings.router:
+            routes.notes_by_router = True
+            routers = (settings.router,)
+            direct = Direct(routers, tables, routes, self.links, messages, members, now)
+        made = WhoHas(tables, directory, direct, now)
+        messages.handlers[Kind.WHO_HAS] = made.take
+        return made
 
     def confirm(self, session: Session, now: float) -> None:
         """Take note of the first authentic frame of a session."""
@@ -221,7 +242,7 @@ class SecurePeers:
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""
         parts = min(self.lease_server.deadline(), self.route_exchange.deadline())
-        due = min(self._timers.next_at(), self._forget_at, parts)
+        due = min(self._timers.next_at(), self._forget_at, parts, self.who_has.deadline())
         return due if self.lease_client is None else min(due, self.lease_client.deadline())
 
     def tick(self, now: float) -> None:
@@ -237,4 +258,6 @@ class SecurePeers:
         self.lease_server.tick(now)
         if self.lease_client is not None:
             self.lease_client.tick(now)
+        if now >= self.who_has.deadline():
+            self.who_has.tick(now)
         self.settle(now)
