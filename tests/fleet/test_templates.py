@@ -397,6 +397,25 @@ def test_outer_headers_carry_the_dscp_where_the_inventory_says_so(
     assert "copy_dscp" not in configuration(tmp_path, "vm2")
 
 
+def test_clients_meet_without_the_router_where_the_inventory_says_so(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    inventory["vm0"]["ropeway_direct"] = True
+    further = [{"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841}]
+    render_further(playbook, inventory, tmp_path, further)
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["direct"] is True
+    assert configuration(tmp_path, "vm0", "lab")["direct"] is True
+    # The router tells nobody where vm2 is. An agent of before this key takes what names it not.
+    assert "direct" not in configuration(tmp_path, "vm1")
+    assert "direct" not in configuration(tmp_path, "vm2")
+    told = [peer.get("direct", True) for peer in configuration(tmp_path, "vm1")["peers"]]
+    assert told == [True, False]
+    assert ["direct" in peer for peer in configuration(tmp_path, "vm0")["peers"]] == [False]
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

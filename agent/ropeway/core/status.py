@@ -55,6 +55,7 @@ def of_strand(strand: SecureStrand, links: Mapping[int, Link], now: float) -> Di
     session = strand.session
     return {
         "host": strand.host,
+        "learnt": strand.learnt,
         "best_state": int(strand.best_state),
         "links": link_report.of_peer(strand, links),
         "delivered": strand.delivered,

@@ -40,10 +40,15 @@ def peers(
 
     With ``secure`` an item has the public keys recorded in ``keys`` (see ropeway_keys.key_record),
     and its addresses end with the other host's ropeway_endpoints. A host without a recorded key is
-    left out. Without ``initiate`` there are no addresses, because the other end connects. With
+    left out. Without ``initiate`` there are no addresses, because the other end connects. Then,
+    where some want to be met without the router (ropeway_direct), the others are marked. With
     ``classic`` a host that shares no LAN is left out.
     """
     found = []
+    # Where nobody wants to be met, agents of before this key have nothing to refuse.
+    meeting = not initiate and any(
+        _is_on(hostvars[other].get("ropeway_direct")) for other in others
+    )
     for other in others:
         if other == host:
             continue
@@ -55,6 +60,8 @@ def peers(
             reached = _endpoints(host, other, hostvars) if initiate else []
             if reached:
                 item["addresses"] = reached
+            if meeting and not _is_on(hostvars[other].get("ropeway_direct")):
+                item["direct"] = False
         else:
             item["addresses"] = _shared_addresses(host, other, hostvars)
             if not item["addresses"]:
@@ -125,6 +132,7 @@ def networks(
             "links": {},
             "classes": [],
             "copy_dscp": main["copy_dscp"],
+            "direct": main["direct"],
             "expected_peers": [],
             "expected_links": [],
             **given,
@@ -171,6 +179,10 @@ def run_commands(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
 def control_path(name: str) -> str:
     """Return the control socket of an additional network, in the folder of its unit."""
     return f"/run/ropeway-{name}/control.sock"
+
+
+def _is_on(value: Any) -> bool:
+    return str(value).lower() in ("true", "yes", "on", "1")
 
 
 def _shared_addresses(

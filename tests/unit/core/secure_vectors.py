@@ -37,6 +37,7 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.label import encode_label
 from ropeway.core.frame.parity import Parity, encode_parity
+from ropeway.core.network import who_has
 from ropeway.core.packet import ipv4
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair
@@ -74,6 +75,7 @@ CONTROL_BODY = Control(
 WAY, SEQUENCE = 5, 6
 VECTOR_LANE = 2
 VECTOR_START, VECTOR_COUNT = 0x030201, 9
+AT = ("192.168.0.2", 51840)
 MESSAGE_BODY = b"\xff\x01\x02"
 
 
@@ -159,6 +161,11 @@ def vectors() -> dict[str, bytes]:
         "packet that follows it in lane 2": LONGER_PACKET,
         "body of the parity frame of two packets of lane 2, counters 0 and 1": parity_body,
         "parity frame, type 9, counter 5": parity,
+        "who-has, here at 192.168.0.2 port 51840": who_has.encode(who_has.Here((AT,))),
+        "who-has, ask for 10.0.0.2": who_has.encode(who_has.Ask(RESPONDER)),
+        "who-has, answer: 10.0.0.2 is known, at 192.168.0.2 port 51840": who_has.encode(
+            who_has.Answer(RESPONDER, who_has.Verdict.KNOWN, keys[RESPONDER].public, (AT,))
+        ),
         "reset, of the session of the data frame": reset,
         "cookie, for the initiation": cookie_for(initiation, keys[RESPONDER]),
     }

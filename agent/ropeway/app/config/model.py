@@ -56,6 +56,8 @@ class Peer:
     """Networks that it may announce, "192.168.50.0/24"."""
     psk_file: Optional[str] = None
     psk: bytes = field(default=NO_PSK, repr=False)
+    direct: bool = True
+    """Whether this host, as a router, may tell others where that one can be called."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Config:
     """In the order in which they match."""
     copy_dscp: bool = False
     """Whether the outer headers carry the DSCP of the packets in them."""
+    direct: bool = False
+    """Whether hosts are called directly where the router says that they can be."""
     costs: Tuple[Tuple[str, int], ...] = ()
     """What links weigh where not all carry a packet, 0 to 1000, by name or pattern."""
     metered: Tuple[Tuple[str, bool], ...] = ()
@@ -210,6 +214,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
         "metered": "links",
         "classes": "classes",
         "copy_dscp": "copy_dscp",
+        "direct": "direct",
         "port": "port",
         "rollover_s": "rollover_s",
         "offload_disable": "offload.disable",

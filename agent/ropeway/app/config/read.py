@@ -146,6 +146,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
         metered=tuple((name, link["metered"]) for name, link in links.items() if "metered" in link),
         classes=classes_of(data.get("classes", [])),
         copy_dscp=data.get("copy_dscp", False),
+        direct=data.get("direct", False),
         port=port_of(data),
         rollover_s=float(data.get("rollover_s", DEFAULT_ROLLOVER_S)),
         private_key_file=data.get("private_key_file", DEFAULT_PRIVATE_KEY_PATH),
@@ -191,5 +192,6 @@ def _peer(peer: Dict[str, Any], default_port: int, secrets: Secrets) -> Peer:
         names=tuple(name for name in names if name is not None),
         allowed=tuple(peer.get("allowed", ())),
         psk_file=psk_file,
+        direct=peer.get("direct", True),
         psk=NO_PSK if psk_file is None else secrets.psks.get(psk_file, NO_PSK),
     )

@@ -116,6 +116,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
                 endpoints=peer.endpoints,
                 names=peer.names,
                 allowed=peer.allowed,
+                direct=peer.direct,
             )
             for peer in config.peers
         ),
@@ -125,6 +126,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         reset_keys=starts.reset_keys,
         rollover_s=config.rollover_s,
         classes=config.classes,
+        direct=config.direct,
         copy_dscp=config.copy_dscp,
         announce=config.announce,
     )

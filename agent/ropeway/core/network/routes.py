@@ -208,7 +208,7 @@ class Routes:
             established = [strand for strand in others if _is_established(strand)]
             if direct is not None and _is_established(direct):
                 # A host that was met by chance may be lost by chance.
-                return (direct, *(established[:1] if direct.learnt else ())), False
+                return (direct, *(established[:1] if direct.learnt and self.spreads else ())), False
             if established:
                 at_once = ROUTERS_AT_ONCE if self.spreads else 1
                 return tuple(established[:at_once]), hosts is self.routers

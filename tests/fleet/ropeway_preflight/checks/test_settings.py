@@ -157,32 +157,38 @@ def test_latency_that_fits(
     assert problems(inventory) == []
 
 
-@pytest.mark.parametrize("copied", [None, True, False, "yes", "false"])
-def test_dscp_may_be_copied_on_secure_networks(
-    inventory: Inventory, problems: Callable[..., List[str]], copied: Any
+SWITCHES = ("copy_dscp", "direct")
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("value", [None, True, False, "yes", "false"])
+def test_switches_of_secure_networks_are_on_or_off(
+    inventory: Inventory, problems: Callable[..., List[str]], switch: str, value: Any
 ) -> None:
-    inventory["vm0"]["ropeway_copy_dscp"] = copied
-    inventory.extra_network(copy_dscp=copied)
+    inventory["vm0"][f"ropeway_{switch}"] = value
+    inventory.extra_network(**{switch: value})
     assert problems(inventory) == []
 
 
-def test_dscp_is_not_copied_on_classic_networks(
-    inventory: Inventory, problems: Callable[..., List[str]]
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_switches_of_secure_networks_are_off_on_classic_ones(
+    inventory: Inventory, problems: Callable[..., List[str]], switch: str
 ) -> None:
     inventory.everywhere(ropeway_encapsulation="classic")
-    inventory["vm1"]["ropeway_copy_dscp"] = False
+    inventory["vm1"][f"ropeway_{switch}"] = False
     assert problems(inventory) == []
-    inventory["vm0"]["ropeway_copy_dscp"] = True
-    only = ["vm0", "ropeway_copy_dscp is only for secure networks"]
+    inventory["vm0"][f"ropeway_{switch}"] = True
+    only = ["vm0", f"ropeway_{switch} is only for secure networks"]
     assert_one_sentence(problems(inventory), only)
 
 
-@pytest.mark.parametrize("copied", ["ef", 46, [True], {}, ""])
-def test_dscp_is_copied_or_not(
-    inventory: Inventory, problems: Callable[..., List[str]], copied: Any
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("value", ["ef", 46, [True], {}, ""])
+def test_switches_take_no_other_value(
+    inventory: Inventory, problems: Callable[..., List[str]], switch: str, value: Any
 ) -> None:
-    inventory["vm0"]["ropeway_copy_dscp"] = copied
-    assert_one_sentence(problems(inventory), ["vm0", "ropeway_copy_dscp", "use true or false"])
+    inventory["vm0"][f"ropeway_{switch}"] = value
+    assert_one_sentence(problems(inventory), ["vm0", f"ropeway_{switch}", "use true or false"])
 
 
 @pytest.mark.parametrize("max_age_s", [None, 0, 0.1, 1, "1.5", 60])

@@ -190,7 +190,7 @@ def test_not_a_configuration_at_all(text, error):
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
                    " network, address, leases, router, routers, forward, announce, device,"
                    " interfaces, links, classes, port, private_key_file, rollover_s, copy_dscp,"
-                   " max_age_s, cpu_latency_us, offload, peers, control"),
+                   " direct, max_age_s, cpu_latency_us, offload, peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
                                    f" for no bound, not {number}")
           for number in (0.09, 60.1, -1, "true")),
@@ -203,6 +203,8 @@ def test_not_a_configuration_at_all(text, error):
         ("cpu_latency_us: true", "4: cpu_latency_us: write a number of microseconds from 0 to"
                                  " 1000000, or null, not true"),
         ("forward: 1", "4: forward: write true or false, not 1"),
+        ("direct: true",
+         "4: direct: only the encapsulation secure has this setting: remove it"),
         ("copy_dscp: true",
          "4: copy_dscp: only the encapsulation secure has this setting: remove it"),
         ("device: {mtu: 575}",
@@ -1297,3 +1299,12 @@ def test_costs_of_links():
     config = read.parse(text.encode(), "f")
     assert (config.costs, config.budgets) == ((("wwan0", 10), ("eth*", 0)), ())
     assert model.what_differs(read.parse((SECURE + peer()).encode(), "f"), config) == ["links"]
+
+
+def test_hosts_meet_without_the_router_only_if_asked_for_and_a_restart_changes_it():
+    plain = read.parse(SECURE.encode(), "f")
+    direct = read.parse((SECURE + "direct: true\n").encode(), "f")
+    assert (plain.direct, direct.direct) == (False, True)
+    assert model.what_differs(plain, direct) == ["direct"]
+    assert "direct" not in reload.APPLIED_LIVE
+    assert all(peer.direct for peer in plain.peers)

@@ -21,11 +21,11 @@ from ..wording import listing, shown
 from .classes import class_problems
 from .links import link_problems
 from .settings import (
-    copy_dscp_problems,
     cpu_latency_problems,
     device_problems,
     is_secure,
     max_age_problems,
+    switch_problems,
 )
 from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
 
@@ -35,10 +35,12 @@ EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router"),
     *("routers", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
-    *("cpu_latency_us", "links", "classes", "copy_dscp"),
+    *("cpu_latency_us", "links", "classes", "copy_dscp", "direct"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
-EXTRA_PEER_KEYS = ("name", "host", "public_key", "next_public_key", "psk_file", "addresses")
+EXTRA_PEER_KEYS = (
+    *("name", "host", "public_key", "next_public_key", "psk_file", "addresses", "direct"),
+)
 
 
 def extra_network_problems(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
@@ -112,9 +114,10 @@ def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
     yield from max_age_problems(where, "its max_age_s", item.get("max_age_s"))
     yield from link_problems(where, "its links", item.get("links"), encapsulation == "secure")
     yield from class_problems(where, "its classes", item.get("classes"), encapsulation == "secure")
-    yield from copy_dscp_problems(
-        where, "its copy_dscp", item.get("copy_dscp"), encapsulation == "secure"
-    )
+    for switch in ("copy_dscp", "direct"):
+        yield from switch_problems(
+            where, f"its {switch}", item.get(switch), encapsulation == "secure"
+        )
 
 
 def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:

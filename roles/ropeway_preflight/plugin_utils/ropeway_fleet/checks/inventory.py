@@ -22,12 +22,12 @@ from .reachability import (
 from .reading import read_variables
 from .role_options import option_problems
 from .settings import (
-    copy_dscp_problems,
     cpu_latency_problems,
     device_problems,
     is_secure,
     max_age_problems,
     secure_problems,
+    switch_problems,
 )
 from .variables import INVENTORY_VARIABLES, unknown_variable_problems
 from .virtual_addresses import read_record, reserved, virtual_address_problems
@@ -96,9 +96,8 @@ def _value_problems(
         yield from class_problems(
             name, "ropeway_classes", read[name].get("ropeway_classes"), is_secure(read[name])
         )
-        yield from copy_dscp_problems(
-            name, "ropeway_copy_dscp", read[name].get("ropeway_copy_dscp"), is_secure(read[name])
-        )
+        for switch in ("ropeway_copy_dscp", "ropeway_direct"):
+            yield from switch_problems(name, switch, read[name].get(switch), is_secure(read[name]))
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])
     yield from tolerated_problems(hosts, read)

@@ -117,8 +117,8 @@ def max_age_problems(where: str, key: str, raw: Any) -> Iterator[str]:
         )
 
 
-def copy_dscp_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
-    """Yield the problems of ``raw``, whether outer headers carry a DSCP: ``secure`` ones only."""
+def switch_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
+    """Yield the problems of ``raw``, which turns something on or off that ``secure`` alone has."""
     word = str(raw).lower()
     if raw is None or word in FALSE_WORDS:
         return

@@ -17,6 +17,7 @@ INVENTORY_VARIABLES = (
     "ropeway_addresses_file",
     "ropeway_classes",
     "ropeway_copy_dscp",
+    "ropeway_direct",
     "ropeway_cpu_latency_us",
     "ropeway_device_mtu",
     "ropeway_device_name",
