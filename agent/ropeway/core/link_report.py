@@ -50,7 +50,8 @@ class LinkReport:
         if now < self.watch.due:
             return
         strands = list(strands)
-        peers = [redundancy.of_peer(strand, links) for strand in strands]
+        # Those that a router has told of are a bonus: nobody counts on them.
+        peers = [redundancy.of_peer(strand, links) for strand in strands if not strand.learnt]
         for event in self.watch.look(self._health(links, strands), peers, now):
             log.report(event, now)
 

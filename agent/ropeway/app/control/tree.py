@@ -60,7 +60,8 @@ def _own(status: Dict[str, Any]) -> List[str]:
 def _hosts(status: Dict[str, Any]) -> List[str]:
     lines = ["- remote devices:"]
     for peer in status["peers"]:
-        lines.append("  - {}:{}".format(peer["host"], _session(peer)))
+        met = " met without the router," if peer.get("learnt") else ""
+        lines.append("  - {}:{}{}".format(peer["host"], met, _session(peer)))
         lines += ["    - " + _name(named) for named in peer.get("names", [])]
         lines += _reach(peer, {link["index"]: link["name"] for link in status["links"]})
         for index, address in _remotes(peer):
@@ -92,10 +93,9 @@ def summary(status: Dict[str, Any]) -> str:
     """Return the line that `systemctl status` shows."""
     carrying = sum(link["carries"] for link in status["links"])
     expected = len(status["links"]) + len(status["missing_links"])
-    reached = sum(peer["best_state"] == STATE_ESTABLISHED for peer in status["peers"])
-    return "{}, {} of {} hosts reached".format(
-        _how_many_carry(carrying, expected), reached, len(status["peers"])
-    )
+    peers = [peer for peer in status["peers"] if not peer.get("learnt")]
+    reached = sum(peer["best_state"] == STATE_ESTABLISHED for peer in peers)
+    return f"{_how_many_carry(carrying, expected)}, {reached} of {len(peers)} hosts reached"
 
 
 def _not_carried(dropped: Dict[str, int]) -> List[str]:

@@ -319,7 +319,6 @@ class SecureStrand(Strand[SecureConnection]):
         "idle_at",
         "joint",
         "lanes",
-        "learnt",
         "packet_rate",
         "parities",
         "quick_answers",
@@ -345,8 +344,6 @@ class SecureStrand(Strand[SecureConnection]):
         self.endpoints: Dict[Endpoint, None] = {}
         #: Whether the configuration names it, so that endpoints come as the names resolve.
         self.has_names = False
-        #: Whether a router has told of the host, and the configuration does not have it.
-        self.learnt = False
         #: Where the other end says that it can be called.
         self.announced = Announced(now)
         #: What the other end calls our connections by, for statistics.

@@ -155,6 +155,7 @@ class Strand(Generic[ConnectionT]):
         "duplicates",
         "host",
         "host_bytes",
+        "learnt",
         "limit",
         "spares",
     )
@@ -176,6 +177,8 @@ class Strand(Generic[ConnectionT]):
         self.limit = 0
         self.delivered = 0
         self.duplicates = 0
+        #: Whether a router has told of the host, and the configuration does not have it.
+        self.learnt = False
 
     def choose(self) -> bool:
         """Work out which connections carry packets; True if the answer is another than before.
