@@ -203,12 +203,12 @@ class Routes:
             return (), False
         strands = self._tables.strands
         direct = strands.get(ipv4.text(destination[-IPV4_BYTES:])) if inside else None
+        if direct is not None and _is_established(direct):
+            # A host that was met by chance may be lost by chance.
+            chance = direct.learnt and self.spreads
+            return (direct, *(self._established(self.routers)[:1] if chance else ())), False
         for hosts in (learnt, self.routers):
-            others = [strands[host] for host in hosts if host in strands]
-            established = [strand for strand in others if _is_established(strand)]
-            if direct is not None and _is_established(direct):
-                # A host that was met by chance may be lost by chance.
-                return (direct, *(established[:1] if direct.learnt and self.spreads else ())), False
+            established = self._established(hosts)
             if established:
                 at_once = ROUTERS_AT_ONCE if self.spreads else 1
                 return tuple(established[:at_once]), hosts is self.routers
@@ -219,6 +219,10 @@ class Routes:
         if first is None:
             return (), False
         return (first,), first is not direct and first.host not in learnt
+
+    def _established(self, hosts: Sequence[str]) -> List[Strand[Any]]:
+        found = [self._tables.strands.get(host) for host in hosts]
+        return [strand for strand in found if strand is not None and _is_established(strand)]
 
 
 def _is_established(strand: Strand[Any]) -> bool:

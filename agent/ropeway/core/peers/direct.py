@@ -2,7 +2,7 @@
 
 A host that packets go to by a router is asked for there. What a router has sealed is believed as
 much as the configuration of a peer: the host gets a strand, and nothing else before it has proven
-its key. Packets go on by the router until that strand works, and when it works no more.
+its key. Packets go on by a router too, so that none is lost when that strand works no more.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Direct:
 
     def __init__(
         self,
-        routers: Sequence[str],
         tables: Tables[SecureStrand],
         routes: Routes,
         links: Links,
@@ -54,7 +53,6 @@ class Direct:
         members: Members,
         now: float,
     ) -> None:
-        self._routers = routers
         self._tables = tables
         self._routes = routes
         self._links = links
@@ -90,7 +88,7 @@ class Direct:
 
     def _say_here(self, now: float) -> None:
         endpoints = tuple(endpoint for _, endpoint in self._links.places)
-        for router in self._routers:
+        for router in self._routes.routers:
             strand = self._tables.strands.get(router)
             session = strand.session if strand else None
             if strand is None or session is None:
@@ -125,14 +123,14 @@ class Direct:
     def _send_ask(self, host: bytes, pause_s: float, now: float) -> None:
         self._asked.setdefault(host, _Asked()).due = now + pause_s
         ask = who_has.encode(Ask(ipv4.text(host)))
-        for router in self._routers:
+        for router in self._routes.routers:
             strand = self._tables.strands.get(router)
             if strand is not None:
                 self._messages.send(strand, Kind.WHO_HAS, ask)
 
     def take(self, strand: SecureStrand, answer: Answer, now: float) -> None:
         """Take what a router says of a host; from any other host it is dropped."""
-        if strand.host not in self._routers:
+        if strand.host not in self._routes.routers:
             self._tables.dropped[Drop.UNWANTED] += 1
             return
         host = answer.host

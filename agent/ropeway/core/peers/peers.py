@@ -184,10 +184,9 @@ class SecurePeers:
         tables, messages, members = self._tables, self.messages, self.members
         directory = Directory(tables, messages, members.may_meet) if settings.forward else None
         direct = None
-        if settings.direct and settings.router:
+        if settings.direct and settings.routers:
             routes.notes_by_router = True
-            routers = (settings.router,)
-            direct = Direct(routers, tables, routes, self.links, messages, members, now)
+            direct = Direct(tables, routes, self.links, messages, members, now)
         made = WhoHas(tables, directory, direct, now)
         messages.handlers[Kind.WHO_HAS] = made.take
         return made
