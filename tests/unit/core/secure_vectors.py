@@ -17,6 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[3] / "agent"))
 
 from ropeway.core.endpoint import pack_endpoint
+from ropeway.core.frame import who_has
 from ropeway.core.frame.control import Control, encode_control
 from ropeway.core.frame.data import (
     CONTROL,
@@ -37,7 +38,6 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.label import encode_label
 from ropeway.core.frame.parity import Parity, encode_parity
-from ropeway.core.network import who_has
 from ropeway.core.packet import ipv4
 from ropeway.core.session.handshakes import Handshakes
 from ropeway.core.session.noise import KeyPair

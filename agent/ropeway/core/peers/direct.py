@@ -12,10 +12,10 @@ from typing import Dict, List, Sequence, Tuple
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, parse_endpoint
+from ropeway.core.frame import who_has
 from ropeway.core.frame.message import Kind
-from ropeway.core.network import who_has
+from ropeway.core.frame.who_has import Answer, Ask, Here, Verdict
 from ropeway.core.network.routes import Routes
-from ropeway.core.network.who_has import Answer, Ask, Here, Verdict
 from ropeway.core.packet import ipv4
 from ropeway.core.peers.links import Links
 from ropeway.core.peers.members import Members

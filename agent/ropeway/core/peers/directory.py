@@ -6,9 +6,9 @@ from typing import Callable, Dict, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.endpoint import Endpoint
+from ropeway.core.frame import who_has
 from ropeway.core.frame.message import Kind
-from ropeway.core.network import who_has
-from ropeway.core.network.who_has import Answer, Ask, Here, Verdict
+from ropeway.core.frame.who_has import Answer, Ask, Here, Verdict
 from ropeway.core.peers.messages import Messages
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.strand.state import State

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Optional
 
 from ropeway.core.drops import Drop
-from ropeway.core.network import who_has
-from ropeway.core.network.who_has import Answer, Here
+from ropeway.core.frame import who_has
+from ropeway.core.frame.who_has import Answer, Here
 from ropeway.core.peers.direct import Direct
 from ropeway.core.peers.directory import Directory
 from ropeway.core.strand.secure import SecureStrand

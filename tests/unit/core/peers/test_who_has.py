@@ -6,7 +6,7 @@ import pytest
 
 from ropeway.core import tuning
 from ropeway.core.frame.message import Kind
-from ropeway.core.network.who_has import Answer, Ask, Here, Verdict, encode
+from ropeway.core.frame.who_has import Answer, Ask, Here, Verdict, encode
 from ropeway.core.packet import ipv4
 from tests.unit.core.classic_world import udp
 from tests.unit.core.secure_world import PORT, SecureWorld, link, peer, public

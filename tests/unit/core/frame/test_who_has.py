@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropeway.core.frame.message import MESSAGE_MAX
-from ropeway.core.network.who_has import (
+from ropeway.core.frame.who_has import (
     MAX_ENDPOINTS,
     Answer,
     Ask,
