@@ -345,6 +345,29 @@ def test_links_have_the_budgets_of_the_inventory(
         assert "links" not in found
 
 
+def test_networks_behind_hosts_are_announced_there_and_allowed_by_the_routers(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    inventory["vm0"]["ropeway_subnets"] = ["192.168.70.0/24"]
+    inventory["vm2"]["ropeway_subnets"] = ["192.168.80.0/24", "172.16.0.0/16"]
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841,
+         "announce": ["192.168.71.0/24"]},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    for host in ("vm0", "vm1", "vm2"):
+        done = check_config(tmp_path / f"{host}.ropeway.yaml")
+        assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["announce"] == ["192.168.70.0/24"]
+    assert configuration(tmp_path, "vm0", "lab")["announce"] == ["192.168.71.0/24"]
+    router = configuration(tmp_path, "vm1")
+    assert "announce" not in router
+    assert [peer["allowed"] for peer in router["peers"]] == [
+        ["192.168.70.0/24"],
+        ["192.168.80.0/24", "172.16.0.0/16"],
+    ]
+
+
 def test_traffic_has_the_classes_of_the_inventory(
     inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
 ) -> None:

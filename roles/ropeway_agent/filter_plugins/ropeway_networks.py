@@ -39,8 +39,9 @@ def peers(
     Interfaces without an address (``configure: false``) are left out: the agents learn those.
 
     With ``secure`` an item has the public keys recorded in ``keys`` (see ropeway_keys.key_record),
-    and its addresses end with the other host's ropeway_endpoints. A host without a recorded key is
-    left out. Without ``initiate`` there are no addresses, because the other end connects. Then,
+    the networks of its ropeway_subnets as ``allowed``, and its addresses end with the other host's
+    ropeway_endpoints. A host without a recorded key is left out. Without ``initiate`` there are no
+    addresses, because the other end connects. Then,
     where some want to be met without the router (ropeway_direct), the others are marked. With
     ``classic`` a host that shares no LAN is left out.
     """
@@ -57,6 +58,8 @@ def peers(
             if not (keys or {}).get(other):
                 continue
             item.update(keys[other])
+            if hostvars[other].get("ropeway_subnets"):
+                item["allowed"] = list(hostvars[other]["ropeway_subnets"])
             reached = _endpoints(host, other, hostvars) if initiate else []
             if reached:
                 item["addresses"] = reached
@@ -129,6 +132,7 @@ def networks(
             "max_age_s": main["max_age_s"],
             "offload_disable": main["offload_disable"],
             "cpu_latency_us": main["cpu_latency_us"],
+            "announce": [],
             "links": {},
             "classes": [],
             "copy_dscp": main["copy_dscp"],

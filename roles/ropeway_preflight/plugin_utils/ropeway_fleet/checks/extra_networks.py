@@ -27,6 +27,7 @@ from .settings import (
     max_age_problems,
     switch_problems,
 )
+from .subnets import subnet_problems
 from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
 
 # Part of the names of files, of units and, by default, of the device.
@@ -35,11 +36,12 @@ EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router"),
     *("routers", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
-    *("cpu_latency_us", "links", "classes", "copy_dscp", "direct"),
+    *("cpu_latency_us", "announce", "links", "classes", "copy_dscp", "direct"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
 )
 EXTRA_PEER_KEYS = (
-    *("name", "host", "public_key", "next_public_key", "psk_file", "addresses", "direct"),
+    *("name", "host", "public_key", "next_public_key", "psk_file", "allowed", "addresses"),
+    "direct",
 )
 
 
@@ -114,10 +116,15 @@ def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
     yield from max_age_problems(where, "its max_age_s", item.get("max_age_s"))
     yield from link_problems(where, "its links", item.get("links"), encapsulation == "secure")
     yield from class_problems(where, "its classes", item.get("classes"), encapsulation == "secure")
+    secure, virtual = encapsulation == "secure", item.get("network")
+    yield from subnet_problems(where, "its announce", item.get("announce"), virtual, secure)
+    listed = item.get("peers")
+    for peer in listed if isinstance(listed, list) else ():
+        if isinstance(peer, Mapping):
+            allowed = peer.get("allowed")
+            yield from subnet_problems(where, "allowed of its peers", allowed, virtual, secure)
     for switch in ("copy_dscp", "direct"):
-        yield from switch_problems(
-            where, f"its {switch}", item.get(switch), encapsulation == "secure"
-        )
+        yield from switch_problems(where, f"its {switch}", item.get(switch), secure)
 
 
 def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:

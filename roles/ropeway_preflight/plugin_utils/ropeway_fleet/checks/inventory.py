@@ -29,6 +29,7 @@ from .settings import (
     secure_problems,
     switch_problems,
 )
+from .subnets import subnet_problems
 from .variables import INVENTORY_VARIABLES, unknown_variable_problems
 from .virtual_addresses import read_record, reserved, virtual_address_problems
 from .virtual_network import shared_value_problems
@@ -98,6 +99,13 @@ def _value_problems(
         )
         for switch in ("ropeway_copy_dscp", "ropeway_direct"):
             yield from switch_problems(name, switch, read[name].get(switch), is_secure(read[name]))
+        yield from subnet_problems(
+            name,
+            "ropeway_subnets",
+            read[name].get("ropeway_subnets"),
+            read[name].get("ropeway_network"),
+            is_secure(read[name]),
+        )
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])
     yield from tolerated_problems(hosts, read)

@@ -36,6 +36,7 @@ INVENTORY_VARIABLES = (
     "ropeway_psk",
     "ropeway_rollover_s",
     "ropeway_serial",
+    "ropeway_subnets",
     "ropeway_tolerated_links",
     "ropeway_virtual_address",
 )
