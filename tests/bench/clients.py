@@ -28,7 +28,7 @@ from tests.bench.generator import (
     real_address,
     virtual_address,
 )
-from tests.system.bed.agents import Agent, Process
+from tests.system.bed.agents import Agent, Process, stop_all
 from tests.system.bed.stage import Stage
 from tests.system.bed.topology import Host, until
 
@@ -113,10 +113,10 @@ class ManyClients:
     def __init__(self, stage: Stage, clients: int, **keys: Any) -> None:
         topology = stage.topology("net0")
         self.clients = clients
-        self.host = topology.host("router")
+        self.host = topology.host(f"router{clients}")
         self.host.connect("net0", "eth0", f"{ROUTER_ENDPOINT[0]}/24")
         self.host.ip("route", "add", CLIENT_NETWORK, "via", GATEWAY)
-        far = topology.host("clients")
+        far = topology.host(f"clients{clients}")
         far.connect("net0", "eth0", f"{GATEWAY}/24")
         own = [("address", "add", f"{real_address(n)}/32", "dev", "lo") for n in range(clients)]
         far.batch(("link", "set", "lo", "up"), *own)
@@ -162,6 +162,10 @@ class ManyClients:
         until(back, JOIN_S, lambda: "all clients are back", every_s=0.5)
         return time.monotonic() - began
 
+    def end(self) -> None:
+        """End the clients and the router."""
+        stop_all([self.generator, self.router])
+
     def idle(self, seconds: float) -> float:
         """Return the share of a processor that the router's engine takes while nobody sends."""
         began, before = time.monotonic(), self.router.cpu_s()
@@ -199,8 +203,23 @@ class ManyClients:
         )
 
 
+def measure(crowd: ManyClients, given: argparse.Namespace) -> None:
+    """Print the figures of a crowd."""
+    print(f"{crowd.clients} clients joined in {crowd.join():.1f} s", flush=True)
+    print(f"  engine {crowd.router.rss_kib() / 1024:.1f} MiB", flush=True)
+    if given.rate:
+        carried = crowd.carry(given.rate, given.seconds)
+        print(f"  {carried.sent / carried.seconds:.0f} packets/s, {carried.lost} lost,", end=" ")
+        print(f"{carried.packet_us:.0f} us of the engine each", flush=True)
+        print(f"  engine {crowd.router.rss_kib() / 1024:.1f} MiB", flush=True)
+        print(f"  back {crowd.restart():.1f} s after a restart of the router", flush=True)
+    if given.idle:
+        time.sleep(given.settle)
+        print(f"  idle {crowd.idle(given.idle):.2%} of a processor", flush=True)
+
+
 def main() -> None:
-    """Print the figures."""
+    """Print the figures of crowds of several sizes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.clients", description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[5, 500])
     parser.add_argument("--rate", type=float, default=20.0, help="packets/s of each client")
@@ -211,17 +230,7 @@ def main() -> None:
     for clients in given.clients:
         stage = Stage()
         try:
-            crowd = ManyClients(stage, clients)
-            print(f"{clients} clients joined in {crowd.join():.1f} s", flush=True)
-            print(f"  engine {crowd.router.rss_kib() / 1024:.1f} MiB", flush=True)
-            if given.rate:
-                carried = crowd.carry(given.rate, given.seconds)
-                print(f"  {carried.packet_us:.1f} us/packet, {carried.lost} lost, {carried}")
-                print(f"  engine {crowd.router.rss_kib() / 1024:.1f} MiB", flush=True)
-                print(f"  back {crowd.restart():.1f} s after a restart of the router", flush=True)
-            if given.idle:
-                time.sleep(given.settle)
-                print(f"  idle {crowd.idle(given.idle):.2%} of a processor", flush=True)
+            measure(ManyClients(stage, clients), given)
         finally:
             stage.close()
 
