@@ -113,10 +113,10 @@ class ManyClients:
     def __init__(self, stage: Stage, clients: int, **keys: Any) -> None:
         topology = stage.topology("net0")
         self.clients = clients
-        self.host = topology.host(f"router{clients}")
+        self.host = topology.host(f"r{clients}")
         self.host.connect("net0", "eth0", f"{ROUTER_ENDPOINT[0]}/24")
         self.host.ip("route", "add", CLIENT_NETWORK, "via", GATEWAY)
-        far = topology.host(f"clients{clients}")
+        far = topology.host(f"c{clients}")
         far.connect("net0", "eth0", f"{GATEWAY}/24")
         own = [("address", "add", f"{real_address(n)}/32", "dev", "lo") for n in range(clients)]
         far.batch(("link", "set", "lo", "up"), *own)

@@ -157,7 +157,9 @@ class Star:
         )
         self._add(ROUTER, keys[0], near, others, of)
         for number in range(clients):
-            far = [f"172.{16 + link}.{1 + number // 250}.{1 + number % 250}" for link in range(2)]
+            far = [
+                f"172.{16 + link}.{1 + number // 250}.{1 + number % 250}" for link in range(LINKS)
+            ]
             self._add(client_address(number), keys[1 + number], far, (router,), of)
             for link, delay_s in enumerate(DELAYS_S):
                 ends = (2 + link, near[link]), (2 + link, far[link])
