@@ -37,6 +37,11 @@ def check_leases(
                 "a lease comes from one router, which alone knows that nobody else has the address:"
                 " name one router, or write an address here",
             )
+        if data.get("announce"):
+            faults.add(
+                ("announce",),
+                "who announces networks has an address of its own: write it as address",
+            )
         if "leases" in data:
             faults.add(
                 ("leases",), "who gives leases has an address of its own: write it as address"
