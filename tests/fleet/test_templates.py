@@ -399,6 +399,21 @@ def test_traffic_has_the_classes_of_the_inventory(
     assert "classes" not in configuration(tmp_path, "vm2")
 
 
+def test_a_router_gives_leases_where_the_inventory_says_so(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    key = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw="
+    leases = {"pool": "10.0.0.128/25", "time_s": 3600, "mtu": 1300}
+    inventory["vm1"]["ropeway_leases"] = {**leases, "public_keys": [key]}
+    render_further(playbook, inventory, tmp_path, [])
+    done = check_config(tmp_path / "vm1.ropeway.yaml")
+    assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm1")["leases"] == leases
+    assert configuration(tmp_path, "vm1")["peers"][-1] == {"host": "lease", "public_key": key}
+    # An agent of before this key takes what names it not.
+    assert "leases" not in configuration(tmp_path, "vm0")
+
+
 def test_outer_headers_carry_the_dscp_where_the_inventory_says_so(
     inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
 ) -> None:

@@ -134,6 +134,7 @@ def networks(
             "cpu_latency_us": main["cpu_latency_us"],
             "announce": [],
             "links": {},
+            "leases": {},
             "classes": [],
             "copy_dscp": main["copy_dscp"],
             "direct": main["direct"],

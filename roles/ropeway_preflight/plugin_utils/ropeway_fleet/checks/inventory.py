@@ -11,6 +11,7 @@ from .extra_networks import extra_network_problems
 from .groups import group_problems, hosts_in, several_routers_problems, shared_problems
 from .host import Host, read_host
 from .lans import lan_problems
+from .leases import lease_problems
 from .links import link_problems
 from .management import management_problems
 from .reachability import (
@@ -108,6 +109,7 @@ def _value_problems(
         )
         yield from direct_peer_problems(name, groups, read[name])
         yield from extra_network_problems(name, read[name])
+    yield from lease_problems(groups, names, read)
     yield from tolerated_problems(hosts, read)
     yield from lan_problems(hosts)
     yield from management_problems(hosts, read)

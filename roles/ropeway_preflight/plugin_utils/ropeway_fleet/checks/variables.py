@@ -26,6 +26,7 @@ INVENTORY_VARIABLES = (
     "ropeway_endpoints",
     "ropeway_interfaces",
     "ropeway_keys_file",
+    "ropeway_leases",
     "ropeway_links",
     "ropeway_management_interface",
     "ropeway_max_age_s",
