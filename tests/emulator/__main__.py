@@ -16,6 +16,8 @@ build/emulator/report.json, and with --plot report.png, which needs matplotlib
 
 ``bulk`` does the same with one TCP connection, and tells what it carries.
 
+``recommended`` among the modes are the classes of that name, for packets of all kinds.
+
 ``calls`` has a WebRTC call (aiortc, .config/requirements/calls.txt) and an SRT stream
 (srt-live-transmit, .config/install-prerequisites calls) pass between two namespaces over the links
 of a ride, in real time, as root: through two agents in each mode, and over each link without them.
@@ -46,7 +48,7 @@ from tests.emulator.trace import TraceAbsent
 
 JOBS = 2
 #: The modes of ``bulk``.
-BULK_MODES = ("redundant", "ordered", "adaptive", "single", "spread")
+BULK_MODES = ("redundant", "ordered", "adaptive", "single", "spread", "recommended")
 
 
 def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -70,7 +72,9 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true")
     told = commands.add_parser("report", help="all modes over rides and flaws, and a plot")
-    told.add_argument("--mode", action="append", choices=sorted(CLASSES), help="all if none")
+    told.add_argument(
+        "--mode", action="append", choices=sorted(CLASSES), help="all but recommended if none"
+    )
     told.add_argument("--only", action="append", choices=[*report.RIDES, "flaws"])
     told.add_argument("--seconds", type=float, default=1e9, help="of a ride, at most")
     told.add_argument("--jobs", type=int, default=JOBS, help="processes at a time")
@@ -132,7 +136,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def tell(chosen: argparse.Namespace) -> None:
     """Print, write and draw the report."""
-    report.make(chosen.mode or list(CLASSES), chosen.only, chosen.seconds, chosen.jobs)
+    report.make(chosen.mode or list(compare.MODES), chosen.only, chosen.seconds, chosen.jobs)
     if chosen.plot:
         print(f"drawn: {report.draw_last()}")
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
+from ropeway.app.config.classes import RECOMMENDED, classes_of
 from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
 from tests.emulator.flow import DEADLINE_MS, LOST, Flow
 from tests.emulator.pair import EmulatedPair
@@ -19,10 +20,12 @@ def _everything(mode: Mode) -> TrafficClass:
     return TrafficClass("all", Match(), mode, hold_ms=HOLD_MS if mode is Mode.SPREAD else 0)
 
 
-#: The classes of both nodes, by mode: one for all packets. Without any, all links carry all.
-CLASSES: Dict[str, Tuple[TrafficClass, ...]] = {
+#: Classes that hold all packets in one mode. Without any, all links carry all.
+MODES: Dict[str, Tuple[TrafficClass, ...]] = {
     mode.value: () if mode is Mode.REDUNDANT else (_everything(mode),) for mode in Mode
 }
+#: What both nodes may have.
+CLASSES = {**MODES, RECOMMENDED: classes_of(RECOMMENDED)}
 #: A second is quiet if every link alone is in time in it, and was for so long before.
 QUIET_S = 5
 

@@ -386,6 +386,8 @@ def test_traffic_has_the_classes_of_the_inventory(
         {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
         {"name": "other", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
          "classes": [voice]},
+        {"name": "third", "network": "10.0.3.0/24", "address": "10.0.3.1", "port": 51843,
+         "classes": "recommended"},
     ]  # fmt: skip
     render_further(playbook, inventory, tmp_path, further)
     for host in ("vm0", "vm1", "vm2"):
@@ -393,6 +395,7 @@ def test_traffic_has_the_classes_of_the_inventory(
         assert done.returncode == 0, done.stderr
     assert configuration(tmp_path, "vm0")["classes"] == [voice, {**bulk, "off": ["wwan*"]}]
     assert configuration(tmp_path, "vm0", "other")["classes"] == [voice]
+    assert configuration(tmp_path, "vm0", "third")["classes"] == "recommended"
     assert configuration(tmp_path, "vm1")["classes"] == [{**bulk, "off": ["enp0s8"]}]
     # An agent of before this key takes what names it not.
     assert "classes" not in configuration(tmp_path, "vm0", "lab")

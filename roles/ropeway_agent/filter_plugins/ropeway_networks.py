@@ -146,7 +146,7 @@ def networks(
             "control": given.get("control") or {**main["control"], "path": control_path(name)},
         }
         secure = network["encapsulation"] == "secure"
-        network["classes"] = [_class(item) for item in network["classes"] or []]
+        network["classes"] = _classes(network["classes"])
         network["names"] = {
             peer["host"]: peer["name"] for peer in given.get("peers") or [] if peer.get("name")
         }
@@ -157,6 +157,11 @@ def networks(
         ]
         found.append(network)
     return found
+
+
+def _classes(value: Any) -> Any:
+    """Return the key classes as the agent reads it: a list, or a word instead of one."""
+    return value if isinstance(value, str) else [_class(item) for item in value or []]
 
 
 def _class(item: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
+from ropeway.app.config.classes import RECOMMENDED
 from tests.emulator import spec
 from tests.emulator.compare import table
 from tests.system.bed.agents import ROOT, Process
@@ -90,7 +91,7 @@ def alone(links: Sequence[str], number: int, seconds: float, congestion: str) ->
 def together(links: Sequence[str], mode: str, seconds: float, congestion: str) -> List[int]:
     """Return what came over all links in one mode."""
     with wired(*links) as pair:
-        pair.start(classes=[{"name": "all", **MODES[mode]}])
+        pair.start(classes=mode if mode == RECOMMENDED else [{"name": "all", **MODES[mode]}])
         return _carry(pair, pair.b_address, seconds, congestion)
 
 

@@ -9,6 +9,19 @@ from ropeway.app.config.lines import Faults, KeyPath
 from ropeway.core.frame.data import LANES
 from ropeway.core.packet.traffic_class import WITH_PORTS, Match, Mode, TrafficClass
 
+#: What the file says instead of a list.
+RECOMMENDED = "recommended"
+#: The classes for it, as a file would list them. Small is what every host takes whole (RFC 791,
+#: section 3.1): messages of DHCP and DNS, speech, keystrokes and acknowledgements.
+RECOMMENDED_CLASSES: Tuple[Dict[str, Any], ...] = (
+    {
+        "name": "real-time",
+        "match": {"dscp": ["ef", "va", "af41", "af42", "af43", "cs4", "cs5", "cs6"]},
+    },
+    {"name": "small", "match": {"size_max": 576}},
+    {"name": "tcp", "match": {"protocol": "tcp"}, "mode": "spread"},
+    {"name": "rest", "mode": "adaptive"},
+)
 DEFAULT_WITHIN_MS = 100.0
 #: For the mode spread; packets of other modes are not held back unless the class says so.
 DEFAULT_HOLD_MS = 200
@@ -28,8 +41,9 @@ _OF_MODE = {"copies": Mode.REDUNDANT, "within_ms": Mode.ADAPTIVE}
 _PORT_MAX = 65535
 
 
-def classes_of(listed: List[Dict[str, Any]]) -> Tuple[TrafficClass, ...]:
-    """Return the classes that are listed in a file that passed all checks."""
+def classes_of(value: Union[str, List[Dict[str, Any]]]) -> Tuple[TrafficClass, ...]:
+    """Return the classes for the value of `classes` in a file that passed all checks."""
+    listed = RECOMMENDED_CLASSES if isinstance(value, str) else value
     return tuple(
         TrafficClass(
             name=item["name"],

@@ -17,7 +17,7 @@ def one(**changes: Any) -> List[Dict[Any, Any]]:
 @pytest.mark.parametrize(
     "classes",
     [
-        *(None, [], one(), one(copies=2), one(mode="single"), one(off=["wwan*"])),
+        *(None, [], "recommended", one(), one(copies=2), one(mode="single"), one(off=["wwan*"])),
         *(one(mode="adaptive", within_ms=250), [{"name": "rest"}], [{"name": "a", False: ["b"]}]),
         *(one(parity=2), one(parity=32)),
         *(one(hold_ms=0), one(hold_ms=2000), one(mode="spread"), one(mode="spread", hold_ms=1)),
@@ -35,9 +35,9 @@ def test_classes_that_fit(
 @pytest.mark.parametrize(
     ("classes", "part"),
     [
-        ({}, "is not a list of at most 16"),
-        ("voice", "is not a list of at most 16"),
-        ([{"name": f"c{number}"} for number in range(17)], "is not a list of at most 16"),
+        ({}, "is neither recommended nor a list of at most 16"),
+        ("voice", "is neither recommended nor a list of at most 16"),
+        ([{"name": f"c{number}"} for number in range(17)], "nor a list of at most 16"),
         ([{}], "has no name"),
         (one(name="Voice 1"), "has no name"),
         (one() * 2, "has two classes voice"),
@@ -73,9 +73,10 @@ def test_a_class_of_another_network_is_looked_at_too(
     assert_one_sentence(problems(inventory), ["vm0", "its classes", "has the mode best"])
 
 
+@pytest.mark.parametrize("classes", [one(), "recommended"])
 def test_only_a_secure_network_has_classes(
-    inventory: Inventory, problems: Callable[..., List[str]]
+    inventory: Inventory, problems: Callable[..., List[str]], classes: Any
 ) -> None:
     inventory.everywhere(ropeway_encapsulation="classic")
-    inventory["vm0"]["ropeway_classes"] = one()
+    inventory["vm0"]["ropeway_classes"] = classes
     assert_one_sentence(problems(inventory), ["vm0", "ropeway_classes is only for secure networks"])

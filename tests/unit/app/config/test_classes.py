@@ -1,5 +1,8 @@
 """The classes of traffic in a configuration file."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ropeway.app import errors
@@ -7,9 +10,11 @@ from ropeway.app.config import model, read
 from ropeway.app.config.classes import DSCP
 from ropeway.app.engine import nodes, reload
 from ropeway.app.engine.starts import Starts
-from ropeway.core.packet.traffic_class import Match, Mode, TrafficClass
+from ropeway.core.explain import Question
+from ropeway.core.packet.traffic_class import Classifier, Match, Mode, TrafficClass
 
 SECURE = "network: 10.213.77.0/24\naddress: 10.213.77.1\n"
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "classes.md"
 OVERLAY = 10 << 24 | 213 << 16 | 77 << 8
 
 
@@ -64,6 +69,38 @@ def test_defaults_and_the_order_of_the_file():
     assert read.parse(SECURE.encode(), "f").classes == ()
 
 
+def test_recommended_classes_are_those_of_the_document():
+    listings = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.M | re.S)
+    (listed,) = (one for one in listings if "real-time" in one)
+    written = read.parse(f"{SECURE}{listed}".encode(), "f").classes
+    assert config("recommended").classes == written
+    assert [one.name for one in written] == ["real-time", "small", "tcp", "rest"]
+
+
+@pytest.mark.parametrize(
+    ("described", "name"),
+    [
+        ({"dscp": 46, "size": 1200}, "real-time"),
+        ({"dscp": 34, "size": 1200, "protocol": 6}, "real-time"),
+        ({"dscp": 48, "size": 1200}, "real-time"),
+        ({"size": 200}, "small"),  # speech
+        ({"size": 576, "port": 67}, "small"),  # DHCP
+        ({"size": 88, "port": 22, "protocol": 6}, "small"),  # a keystroke
+        ({"size": 84, "protocol": 1}, "small"),  # a ping
+        ({"size": 1300, "port": 22, "protocol": 6}, "tcp"),
+        ({"size": 1300}, "rest"),
+        ({"size": 1300, "protocol": 1}, "rest"),
+        ({"size": 1300, "protocol": 50}, "rest"),
+    ],
+)
+def test_recommended_classes_send_what_is_urgent_or_small_over_all_links(described, name):
+    classes = config("recommended").classes
+    packet = Question("10.213.77.9", **described).packet("10.213.77.1")
+    number = Classifier([one.match for one in classes]).class_of(packet)
+    assert classes[number].name == name
+    assert (classes[number].mode is Mode.REDUNDANT) == (name in ("real-time", "small"))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("ef", 46), ("va", 44), ("le", 1), ("be", 0), ("cs1", 8), ("cs7", 56), ("af11", 10),
@@ -77,7 +114,9 @@ def test_names_of_dscp_have_the_values_of_their_rfcs(name, value):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{}", "classes: write a list of at most 16 classes"),
+        ("{}", "classes: write recommended, or a list of at most 16 classes"),
+        ("recommend", "classes: write recommended, or a list of at most 16 classes"),
+        ('"recommended\\n"', "classes: write recommended, or a list of at most 16 classes"),
         ("[voice]", "classes[0]: write a mapping with the keys name, match"),
         ("[{mode: single}]", "classes[0].name: this setting is missing: add it"),
         ("[{name: Voice 1}]", "classes[0].name: write a name of 1 to 32 lower-case letters"),
@@ -161,7 +200,7 @@ def test_off_needs_no_quotes(key):
 def test_seventeen_classes_are_too_many():
     listed = ", ".join(f"{{name: c{number}}}" for number in range(17))
     (fault,) = faults(f"[{listed}]")
-    assert "write a list of at most 16 classes" in fault
+    assert "or a list of at most 16 classes" in fault
     assert len(config("[{}]".format(listed.rpartition(", ")[0])).classes) == 16
 
 

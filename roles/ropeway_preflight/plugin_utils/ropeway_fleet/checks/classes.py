@@ -11,6 +11,7 @@ from ..wording import listing, shown
 
 EXAMPLE = "{name: bulk, match: {protocol: tcp}, mode: single}"
 CLASSES_MAX = 16
+RECOMMENDED = "recommended"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 KEYS = ("name", "match", "mode", "copies", "within_ms", "hold_ms", "parity", "off")
 # To Ansible, the word off without quotes is a boolean.
@@ -27,21 +28,24 @@ PARITY = range(2, 33)
 
 
 def class_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[str]:
-    """Yield the problems of ``raw``, a list of classes; only ``secure`` networks have any.
+    """Yield the problems of ``raw``, a list of classes or RECOMMENDED, in ``secure`` networks only.
 
     What is not looked at here, such as ports and addresses, the agent checks on the host before its
     configuration is replaced.
     """
     if raw is None or (is_list(raw) and not raw):
         return
-    if not is_list(raw) or len(raw) > CLASSES_MAX:
+    recommended = raw == RECOMMENDED
+    if not recommended and (not is_list(raw) or len(raw) > CLASSES_MAX):
         yield (
-            f"{where}: {key} is not a list of at most {CLASSES_MAX} classes: list items such as "
-            f"{EXAMPLE}."
+            f"{where}: {key} is neither {RECOMMENDED} nor a list of at most {CLASSES_MAX} classes: "
+            f"list items such as {EXAMPLE}."
         )
         return
     if not secure:
         yield f"{where}: {key} is only for secure networks: remove it."
+    if recommended:
+        return
     names: Set[str] = set()
     for item in raw:
         name = item.get("name") if isinstance(item, Mapping) else None
