@@ -16,6 +16,9 @@ build/emulator/report.json, and with --plot report.png, which needs matplotlib
 
 ``bulk`` does the same with one TCP connection, and tells what it carries.
 
+``keys`` has somebody type over a TCP connection, as over SSH, and tells after how long each key was
+echoed.
+
 ``recommended`` among the modes are the classes of that name, for packets of all kinds.
 
 ``calls`` has a WebRTC call (aiortc, .config/requirements/calls.txt) and an SRT stream
@@ -106,6 +109,10 @@ def options(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     bulk.add_argument("--seconds", type=float, default=20)
     bulk.add_argument("--congestion", default="cubic", help="what controls the connection's rate")
     bulk.add_argument("--out", type=Path, metavar="FILE", help="bytes by half seconds, as JSON")
+    typed = commands.add_parser("keys", help="keys echoed over a TCP connection, in real time")
+    typed.add_argument("--link", action="append", required=True, metavar="LINK")
+    typed.add_argument("--mode", action="append", choices=BULK_MODES, help="all if none")
+    typed.add_argument("--seconds", type=float, default=20)
     return parser.parse_args(arguments)
 
 
@@ -172,6 +179,13 @@ def bulk(chosen: argparse.Namespace) -> None:
     )
 
 
+def keys(chosen: argparse.Namespace) -> None:
+    """Have somebody type over links."""
+    from tests.emulator.bulk import keys as command
+
+    command.keys(chosen.link, chosen.mode or BULK_MODES, chosen.seconds)
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     chosen = options(arguments)
     try:
@@ -182,6 +196,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             "wire": wire,
             "calls": calls,
             "bulk": bulk,
+            "keys": keys,
         }
         does[chosen.command](chosen)
     except (spec.SpecWrong, TraceAbsent, Missing) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
+from tests.emulator.bulk.keys import PORT, echoing, typed
 from tests.system.bed.agents import Agent
 from tests.system.bed.stage import Pair, Stage
 from tests.system.bed.topology import Host, Port, until
@@ -97,6 +99,26 @@ def test_one_link_carries_a_single_class_and_no_packet_is_lost_when_it_is_unplug
         first.plug()
         pair.wait_whole(*agents)
     assert_whole(verdicts)
+
+
+def test_keys_typed_over_ssh_are_echoed_at_once_while_a_link_falls_silent(stage: Stage) -> None:
+    pair = Pair(stage)
+    agents = [agent(classes="recommended").start() for agent in (pair.a_agent, pair.b_agent)]
+    pair.wait_whole(*agents)
+    took_ms: List[float] = []
+    with echoing(pair.b, pair.b_address), pair.a.socket(
+        socket.AF_INET, socket.SOCK_STREAM
+    ) as connection:
+        connection.connect((pair.b_address, PORT))
+        for port in pair.a.ports.values():
+            took_ms += typed(connection, 1.0)
+            port.block()
+            took_ms += typed(connection, 2.0)
+            port.unblock()
+            pair.wait_whole(*agents)
+    print(f"{len(took_ms)} keys, the slowest after {max(took_ms):.0f} ms")
+    # TCP sends again after 200 ms at the soonest.
+    assert max(took_ms) < 200
 
 
 def test_a_reload_changes_classes_without_losing_a_packet(stage: Stage) -> None:

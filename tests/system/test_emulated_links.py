@@ -115,6 +115,21 @@ def test_parity_repairs_most_of_what_a_lone_link_loses(stage: Stage) -> None:
     assert verdict.duplicated == 0
 
 
+@pytest.mark.parametrize("size", [200, 1000])
+def test_recommended_classes_spare_the_copies_of_large_packets(stage: Stage, size: int) -> None:
+    pair = WiredPair(stage, "delay_ms=10,black_hole=5-20", "delay_ms=30")
+    pair.start(classes="recommended")
+    verdict, figures = pair.stream(STREAM_S, size=size)
+    assert verdict.lost == 0
+    assert figures[0]["out"]["lost"]["black hole"] > 0
+    # A copy is the payload, and 28 bytes of headers inside, 32 of the frame and 28 outside.
+    copies = [one["out"]["sent_bytes"] / (verdict.sent * (size + 28 + 32 + 28)) for one in figures]
+    if size == 1000:
+        assert sum(copies) < 1.5
+    else:
+        assert copies[1] >= 1
+
+
 def test_single_loses_at_most_a_few_packets_to_a_black_hole(stage: Stage) -> None:
     pair = WiredPair(stage, "delay_ms=10,black_hole=4-20", "delay_ms=30")
     pair.start(classes=[{"name": "all", "mode": "single"}])

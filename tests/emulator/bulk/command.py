@@ -91,8 +91,13 @@ def alone(links: Sequence[str], number: int, seconds: float, congestion: str) ->
 def together(links: Sequence[str], mode: str, seconds: float, congestion: str) -> List[int]:
     """Return what came over all links in one mode."""
     with wired(*links) as pair:
-        pair.start(classes=mode if mode == RECOMMENDED else [{"name": "all", **MODES[mode]}])
+        pair.start(classes=classes_of_mode(mode))
         return _carry(pair, pair.b_address, seconds, congestion)
+
+
+def classes_of_mode(mode: str) -> object:
+    """Return what the configuration says of classes: one for all packets, or those recommended."""
+    return mode if mode == RECOMMENDED else [{"name": "all", **MODES[mode]}]
 
 
 def _carry(pair: WiredPair, address: str, seconds: float, congestion: str) -> List[int]:
