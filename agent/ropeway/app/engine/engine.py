@@ -300,6 +300,7 @@ class Engine:
             granted,
             disabled,
             self._started_at,
+            self._given_leases,
         )
         self._commands = Commands(
             made,

@@ -9,6 +9,7 @@ from ropeway import __version__
 from ropeway.app.control.tree import summary
 from ropeway.app.engine.budgets import Budgets
 from ropeway.app.engine.interfaces import Interfaces
+from ropeway.app.engine.leases import GivenLeases
 from ropeway.app.engine.links import Links
 from ropeway.app.engine.names import Names
 from ropeway.app.engine.pump import Pump
@@ -43,6 +44,8 @@ class Status:
     #: The offload features that the configuration disables; None if the encapsulation has none.
     disabled: Optional[FrozenSet[str]]
     started_at: float
+    #: The leases that this host gives; None if the encapsulation has none.
+    given_leases: Optional[GivenLeases] = None
 
     def whole(self, now: float) -> Dict[str, Any]:
         """Return the result of the control command `status`."""
@@ -80,6 +83,16 @@ class Status:
                 " interfaces.exclude"
             )
         warnings += self.budgets.warnings
+        if self.given_leases is not None:
+            warnings.append(self.given_leases.fault)
+        lease = status.get("lease")
+        if lease is not None and lease["address"] is None:
+            warnings.append(
+                "this host has no virtual address, because {router} has not given it one yet: see"
+                " that it is reached, and that it has this host's public key with host: lease".format(
+                    **lease
+                )
+            )
         warnings += unserved_classes(status)
         warnings += shown.warnings
         if self.names is not None:

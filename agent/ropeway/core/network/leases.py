@@ -80,6 +80,11 @@ class Pool:
         return len(self._allowed)
 
     @property
+    def held(self) -> int:
+        """How many addresses hosts have now."""
+        return sum(one.is_in_force for one in self._by_address.values())
+
+    @property
     def free(self) -> int:
         """How many addresses the next hosts can have."""
         return len(self._fresh) + len(self._over)

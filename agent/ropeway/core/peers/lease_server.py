@@ -157,11 +157,10 @@ class LeaseServer:
         """Return how full the pool is, ready for JSON; None where this host gives no leases."""
         if self._given is None:
             return None
-        held = sum(one.is_in_force for one in self._pool.leases())
         return {
             "time_s": self._given.time_s,
             "addresses": self._pool.size,
-            "held": held,
+            "held": self._pool.held,
             "free": self._pool.free,
         }
 
