@@ -6,8 +6,8 @@ little-endian byte order:
 ======  ====  ======================================================================
 offset  size  field
 ======  ====  ======================================================================
-0       4     instance: another one after each start of the sender, and each time that it could not
-              reach this host
+0       4     instance: another random one after each start of the sender, and the next one each
+              time that it could not reach this host
 4       4     number: counts the sender's messages to this host; 0 asks for no receipt
 8             records
 ======  ====  ======================================================================

@@ -40,6 +40,10 @@ REQUEST_S = 1.0
 REQUEST_HOPS = 32
 #: Requests of others that are remembered, so that each is passed on once.
 MAX_REQUESTS = 1024
+#: Hosts of which it is remembered which instance they were told last.
+MAX_INSTANCES = 16384
+#: So many instances before the last one are late, and not those of another start.
+LATE_INSTANCES = 256
 #: How often it is looked at what is too old, in seconds.
 _SWEEP_S = 1.0
 
@@ -77,6 +81,8 @@ class Exchange:
         self._public: Dict[Prefix, None] = {}
         self._asked: Dict[Prefix, float] = {}
         self._passed_on: Dict[Tuple[Prefix, bytes], Tuple[int, float]] = {}
+        # The last instance towards each host, so that the next one follows it.
+        self._instances: Dict[bytes, int] = {}
         self._busy: Dict[bytes, Neighbour] = {}
         self._sweep_at = NOT_DUE
         #: How many announcements were ignored, because they were not the neighbour's to make.
@@ -115,7 +121,10 @@ class Exchange:
                 self.set_cost(host, cost, now)
                 return
             self.neighbour_down(host, now)
-        instance = self._random.getrandbits(32)
+        if len(self._instances) >= MAX_INSTANCES:
+            self._instances.clear()
+        before_it = self._instances.get(host) or self._random.getrandbits(32)
+        instance = self._instances[host] = (before_it + 1) & 0xFFFFFFFF
         neighbour = Neighbour(host, trusted, allowed, max(1, cost), instance, now)
         neighbour.refresh_at = now + self._pause_s()
         self.neighbours[host] = neighbour
@@ -150,6 +159,9 @@ class Exchange:
         if neighbour is None:
             return True
         instance, number, records = message
+        if 0 < ((neighbour.instance or instance) - instance) & 0xFFFFFFFF < LATE_INSTANCES:
+            # On its way since before the neighbour was up again.
+            return True
         if instance != neighbour.instance:
             if neighbour.instance is not None:
                 if not neighbour.may_begin_anew(now):
@@ -304,9 +316,11 @@ class Exchange:
     def _wanted(self, neighbour: Neighbour, prefix: Prefix) -> Optional[Update]:
         """Return what a neighbour should know of a prefix, None if it need not know it."""
         seqno = self._own.get(prefix)
+        if not (neighbour.trusted or self._concerns(prefix)):
+            return None
         if seqno is not None:
             return Update(prefix, self._host, seqno, 0)
-        if not self._router or not (neighbour.trusted or prefix in self._public):
+        if not self._router:
             return None
         route = self.table.selected.get(prefix)
         # It has a better way itself (split horizon, section 3.7.4).

@@ -85,7 +85,7 @@ class Route:
 class _Sent(NamedTuple):
     """A message without a receipt so far."""
 
-    prefixes: Tuple[Prefix, ...]
+    updates: Tuple[Update, ...]
     requests: Tuple[Request, ...]
     asks: bool
     due: float
@@ -125,7 +125,7 @@ class Neighbour:
         instance: int,
         now: float,
     ) -> None:
-        """``instance`` is a random number of 32 bits: who hears another one begins anew."""
+        """``instance`` has 32 bits, and follows the one before: who hears another begins anew."""
         #: Its virtual address, four bytes.
         self.host = host
         #: Whether it is a router, which may tell of anything.
@@ -177,9 +177,11 @@ class Neighbour:
         if sent is None:
             return
         self._tries = 0
-        for prefix in sent.prefixes:
-            told = self.told.get(prefix)
-            if told is not None and told.metric == INFINITY and prefix not in self.dirty:
+        for update in sent.updates:
+            prefix = update.prefix
+            # Not another one, that may have been lost.
+            last = update is self.told.get(prefix) and prefix not in self.dirty
+            if last and update.metric == INFINITY:
                 del self.told[prefix]
 
     def may_begin_anew(self, now: float) -> bool:
@@ -215,7 +217,7 @@ class Neighbour:
             self._tries += 1
         for number in late:
             sent = self._waiting.pop(number)
-            self.dirty.update(dict.fromkeys(sent.prefixes))
+            self.dirty.update((update.prefix, None) for update in sent.updates)
             for request in sent.requests:
                 self.requests.setdefault((request.prefix, request.origin), request)
             self.asks = self.asks or sent.asks
@@ -249,11 +251,11 @@ class Neighbour:
             update = tell(prefix)
             if update is not None:
                 self.told[prefix] = update
-                messages.add(encode_record(update), prefix=prefix)
+                messages.add(encode_record(update), update=update)
         messages.finish()
-        for number, (prefixes, said, asks) in messages.numbered.items():
+        for number, (updates, said, asks) in messages.numbered.items():
             pause_s = min(RETRY_MIN_S * 2**self._tries, RETRY_MAX_S)
-            self._waiting[number] = _Sent(tuple(prefixes), tuple(said), asks, now + pause_s)
+            self._waiting[number] = _Sent(tuple(updates), tuple(said), asks, now + pause_s)
         return messages.bodies
 
     def next_number(self) -> int:
@@ -263,7 +265,7 @@ class Neighbour:
 
 
 _LONGEST = Update(Prefix(bytes(16), 128), bytes(4), 0, 0)
-_Said = Tuple[List[Prefix], List[Request], bool]
+_Said = Tuple[List[Update], List[Request], bool]
 
 
 class _Messages:
@@ -283,7 +285,7 @@ class _Messages:
     def add(
         self,
         record: bytes,
-        prefix: Optional[Prefix] = None,
+        update: Optional[Update] = None,
         request: Optional[Request] = None,
         asks: bool = False,
     ) -> None:
@@ -292,12 +294,12 @@ class _Messages:
             self.finish()
         self._records.append(record)
         self._size += len(record)
-        prefixes, requests, asked = self._said
-        if prefix is not None:
-            prefixes.append(prefix)
+        updates, requests, asked = self._said
+        if update is not None:
+            updates.append(update)
         if request is not None:
             requests.append(request)
-        self._said = (prefixes, requests, asked or asks)
+        self._said = (updates, requests, asked or asks)
 
     def finish(self) -> None:
         """Close the last message."""

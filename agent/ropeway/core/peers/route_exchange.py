@@ -116,10 +116,18 @@ class RouteExchange:
             trusted = host in self._routers
             concerned = ours or trusted or host in allowed
             if concerned and self._can_be_told(strand):
-                cost = self._costs.setdefault(host, LinkCost())
-                self._exchange.neighbour_up(
-                    strand.host_bytes, trusted, allowed.get(host, ()), _measure(cost, strand), now
-                )
+                neighbour = self._exchange.neighbours.get(strand.host_bytes)
+                permitted = allowed.get(host, ())
+                if neighbour is None or (neighbour.trusted, neighbour.allowed) != (
+                    trusted,
+                    permitted,
+                ):
+                    cost = _measure(self._costs.setdefault(host, LinkCost()), strand)
+                    self._exchange.neighbour_up(strand.host_bytes, trusted, permitted, cost, now)
+                elif neighbour.routes:
+                    # Of the others, which may be a thousand, the cost is no matter.
+                    cost = _measure(self._costs[host], strand)
+                    self._exchange.set_cost(strand.host_bytes, cost, now)
             elif host in self._costs:
                 self._leave(host, now)
 

@@ -188,9 +188,10 @@ def test_a_client_passes_nothing_on():
     world.add(0, 1, 2)
     world.connect(0, 1, Way(100))
     world.connect(1, 2, Way(100))
+    world.hosts[2].announce([of_host(address(2)), LAN], world.now)
     world.run(3)
-    assert world.hops(0, of_host(address(2))) == []
-    assert world.hops(1, of_host(address(2))) == [2]
+    assert world.hops(0, LAN) == []
+    assert world.hops(1, LAN) == [2]
 
 
 def test_a_client_learns_subnets_and_not_every_host():
@@ -202,7 +203,7 @@ def test_a_client_learns_subnets_and_not_every_host():
     world.connect(0, 2, Way(100))
     world.run(3)
     assert world.hops(0, of_host(address(2))) == [2]
-    assert world.hosts[1].table.hops == {of_host(address(0)): (address(0),), LAN: (address(0),)}
+    assert world.hosts[1].table.hops == {LAN: (address(0),)}
 
 
 def updates(*said, instance=7, number=1):
@@ -311,3 +312,35 @@ def test_requests_of_others_are_remembered_within_a_bound(monkeypatch):
     asks = (Request(one, address(9), 2, 5) for one in prefixes)
     router.receive(address(2), updates(*asks), 1.0)
     assert len(router.neighbours[address(1)].requests) == 10
+
+
+def numbers(messages, to):
+    """Return instance and number of those messages to a host that ask for a receipt."""
+    heads = [decode(body)[:2] for host, body in messages if host == to]
+    return [(instance, number) for instance, number in heads if number]
+
+
+def test_a_lost_retraction_is_said_again_though_an_older_receipt_comes_after_it():
+    router = a_router_with_a_client()
+    router.announce([of_host(address(0)), LAN], 0.0)
+    first = router.take_messages(lambda _: MESSAGE_MAX, 0.0)
+    router.announce([of_host(address(0))], 0.1)
+    lost = router.take_messages(lambda _: MESSAGE_MAX, 0.1)
+    assert numbers(lost, address(2))
+    ((_, number),) = numbers(first, address(2))
+    router.receive(address(2), updates(Receipt(number), number=0), 0.2)
+    again = router.take_messages(lambda _: MESSAGE_MAX, 1.0)
+    said = [one for to, body in again if to == address(2) for one in decode(body)[2]]
+    assert [one.metric for one in said if isinstance(one, Update) and one.prefix == LAN] == [
+        INFINITY
+    ]
+
+
+def test_a_message_of_before_the_neighbour_was_up_again_says_nothing():
+    router = a_router_with_a_client()
+    said = Update(LAN, address(2), 5, 0)
+    router.receive(address(2), updates(instance=8), 1.0)
+    router.receive(address(2), updates(said, instance=7, number=9), 1.1)
+    assert router.table.hops == {}
+    router.receive(address(2), updates(said, instance=1 << 31, number=1), 1.2)
+    assert router.table.hops == {LAN: (address(2),)}

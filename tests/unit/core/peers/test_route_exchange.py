@@ -173,3 +173,67 @@ def test_without_networks_behind_hosts_a_router_is_told_nothing_again():
     world.run(120)
     assert sent == []
     assert NETWORK not in routes(world, "a")
+
+
+def two_routers(seed=1):
+    """Hosts a and c with networks behind them, each a client of the routers r and s."""
+    world = SecureWorld(seed)
+    routers = (("r", "10.0.0.2", 3), ("s", "10.0.0.4", 4))
+    for name, host, last in routers:
+        other, far, there = next(one for one in routers if one[0] != name)
+        world.add(
+            name,
+            host,
+            [link(n + 2, f"192.168.{n}.{last}") for n in range(3)],
+            [
+                peer("a", "10.0.0.1", allowed=(LAN_A,)),
+                peer("c", "10.0.0.3", allowed=(LAN_C,)),
+                peer(other, far, f"192.168.2.{there}"),
+            ],
+            routers=(far,),
+            forward=True,
+        )
+    for name, host, lan, announce in (("a", "10.0.0.1", 0, LAN_A), ("c", "10.0.0.3", 1, LAN_C)):
+        world.add(
+            name,
+            host,
+            [link(2, f"192.168.{lan}.2")],
+            [peer(one, far, f"192.168.{lan}.{last}") for one, far, last in routers],
+            routers=("10.0.0.2", "10.0.0.4"),
+            announce=(announce,),
+        )
+    return world
+
+
+def test_two_routers_lead_to_a_network_at_once_and_each_packet_comes_once():
+    world = two_routers()
+    world.run(8)
+    assert sorted(routes(world, "a")[LAN_C]) == ["10.0.0.2", "10.0.0.4"]
+    for number in range(20):
+        world.send("a", udp("192.168.70.5", "192.168.80.9", ident=number))
+        world.run(0.01)
+        if number == 10:
+            world.lost |= {f"192.168.{n}.3" for n in range(3)}
+    world.run(1)
+    assert len(world.delivered["c"]) == 20
+
+
+def test_a_router_passes_packets_on_by_another_one_that_reaches_the_host():
+    world = two_routers()
+    world.run(8)
+    # From r no way leads to c, and from s none to a.
+    apart = [(f"192.168.{n}.3", "192.168.1.2") for n in range(3)]
+    apart += [(f"192.168.{n}.4", "192.168.0.2") for n in range(3)]
+    world.cut = {*apart, *(way[::-1] for way in apart)}
+    # So long a connection that nobody uses may be quiet.
+    world.run(25)
+    assert routes(world, "r")[LAN_C] == ["10.0.0.4"]
+    assert routes(world, "r")["10.0.0.3/32"] == ["10.0.0.4"]
+    for destination in ("192.168.80.9", "10.0.0.3"):
+        world.delivered["c"].clear()
+        world.send("a", udp("192.168.70.5", destination))
+        world.run(0.5)
+        assert len(world.delivered["c"]) == 1
+    world.cut = set()
+    world.run(20)
+    assert sorted(routes(world, "a")[LAN_C]) == ["10.0.0.2", "10.0.0.4"]
