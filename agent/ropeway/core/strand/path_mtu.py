@@ -54,7 +54,7 @@ LIKELY = (
 )
 #: The size in use is probed this often while data flows, and without data at most this often.
 VERIFY_S = 1.0
-VERIFY_IDLE_S = 60.0
+VERIFY_IDLE_S = 180.0
 #: Probes of the size in use fail by chance this rarely, at the loss that was seen, before a black
 #: hole is believed in; at least :data:`TRIES` and at most so many.
 VERIFY_CHANCE = 1e-5
