@@ -85,14 +85,7 @@ class Status:
         warnings += self.budgets.warnings
         if self.given_leases is not None:
             warnings.append(self.given_leases.fault)
-        lease = status.get("lease")
-        if lease is not None and lease["address"] is None:
-            warnings.append(
-                "this host has no virtual address, because {router} has not given it one yet: see"
-                " that it is reached, and that it has this host's public key with host: lease".format(
-                    **lease
-                )
-            )
+        warnings.append(_lacks_address(status.get("lease")))
         warnings += unserved_classes(status)
         warnings += shown.warnings
         if self.names is not None:
@@ -134,6 +127,17 @@ class Status:
         for name in disabled:
             features[name] = "off by configuration"
         return features
+
+
+def _lacks_address(lease: Optional[Dict[str, Any]]) -> str:
+    """Return why this host has no address yet, as a sentence; empty if it has one."""
+    if lease is None or lease["address"] is not None:
+        return ""
+    sentence = (
+        "this host has no virtual address, because {} has not given it one yet: see that it is"
+        " reached, and that it has this host's public key with host: lease"
+    )
+    return sentence.format(lease["router"])
 
 
 def unserved_classes(status: Dict[str, Any]) -> List[str]:
