@@ -11,6 +11,8 @@ from ropeway.core.address_range import POOL_MAX, range_of
 from ropeway.core.network.leases import Pool
 
 TIME_S = 100.0
+#: Random ways through the rules of the state machine, of 60 steps each.
+WALKS = 400
 KEYS = [bytes((number,)) * 32 for number in range(6)]
 
 
@@ -103,6 +105,31 @@ class Leases(RuleBasedStateMachine):
 
 TestLeases = Leases.TestCase
 TestLeases.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_no_walk_through_kills_and_losses_gives_an_address_twice():
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    for _ in range(WALKS):
+        walk(Leases(), draw)
+
+
+def walk(world, draw):
+    steps = (
+        world.start,
+        world.expire,
+        lambda: world.ask(draw.choice(KEYS), draw.random() < 0.5),
+        lambda: world.write(draw.randrange(1, 5), draw.random() < 0.8, draw.random() < 0.8),
+        lambda: world.pass_time(draw.choice((0.1, 10.0, 51.0, 120.0))),
+        lambda: world.release(draw.randrange(5)),
+        lambda: world.remove_or_add(draw.choice(KEYS)),
+    )
+    for step in draw.choices(steps, (1, 2, 12, 6, 2, 1, 1), k=60):
+        step()
+        world.no_address_belongs_to_two_hosts()
+        world.a_lease_in_force_is_on_disk()
+        world.nobody_has_an_address_of_the_configuration()
 
 
 def test_a_thousand_hosts_at_once_get_an_address_each_though_the_router_dies():
