@@ -43,7 +43,7 @@ def test_budgets_that_fit(
         ({str(number): budget()["wwan0"] for number in range(65)}, "at most 64"),
         ({"wwan0": {}}, "wwan0 in {key} has no cost, metered or budget"),
         ({"wwan0": {"budget": "5GB"}}, "wwan0 in {key} has a budget without"),
-        ({"wwan0": {"metered": "often"}}, "has metered 'often': use true or false"),
+        ({"wwan0": {"metered": "often"}}, "has metered often: use true or false"),
         ({"wwan0": {"cost": 1001}}, "has the cost 1001: use 0 to 1000"),
         ({"wwan0": {"cost": "much"}}, "use 0 to 1000"),
         ({"wwan0": 7}, "has no cost, metered or budget"),
