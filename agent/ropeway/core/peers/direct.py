@@ -79,11 +79,11 @@ class Direct:
             return
         self._look_at = now + tuning.WHO_HAS_LOOK_S
         self._say_here(now)
+        self._leave_to_configuration()
+        own = str(self._routes.address)
         for host in list(self._learnt_at):
-            if host not in self._members.learnt:
-                # The configuration has it now.
-                del self._learnt_at[host]
-            elif self._is_over(host, now):
+            # This host may have got another one's address by a lease.
+            if host == own or self._is_over(host, now):
                 self.forget(host, now)
 
     def _say_here(self, now: float) -> None:
@@ -173,12 +173,20 @@ class Direct:
         """Return whether a host may be learnt; the one that is idle longest may have to go."""
         if host in self._learnt_at or len(self._learnt_at) < tuning.DIRECT_HOSTS:
             return True
+        self._leave_to_configuration()
+        if len(self._learnt_at) < tuning.DIRECT_HOSTS:
+            return True
         strands = self._tables.strands
         idle = [known for known in self._learnt_at if not strands[known].is_active(now)]
         if not idle:
             return False
         self.forget(min(idle, key=lambda known: strands[known].idle_at), now)
         return True
+
+    def _leave_to_configuration(self) -> None:
+        """Know no more of hosts that the configuration has now, or whose keys it has."""
+        for host in [host for host in self._learnt_at if host not in self._members.learnt]:
+            del self._learnt_at[host]
 
     def _is_over(self, host: str, now: float) -> bool:
         """Return whether a host is met no more, or not needed."""

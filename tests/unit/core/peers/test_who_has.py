@@ -1,6 +1,7 @@
 """Hosts on one LAN that meet without their router, and what becomes of them."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -214,6 +215,28 @@ def test_hosts_that_are_learnt_are_bounded_and_busy_ones_stay():
         says(world, "r", A, answer)
     strands = world.nodes["a"].tables.strands
     assert len(strands) == 1 + tuning.DIRECT_HOSTS
+
+
+def test_a_learnt_host_whose_key_the_configuration_has_makes_room_for_another():
+    world = clients()
+    for number in range(tuning.DIRECT_HOSTS):
+        host = f"10.0.0.{20 + number}"
+        endpoint = (f"192.168.5.{50 + number}", PORT)
+        says(world, "r", A, Answer(host, Verdict.KNOWN, public(host), (endpoint,)))
+    node = world.nodes["a"]
+    peers = (*node.settings.peers, peer("10.0.0.20", "10.0.0.9"))
+    node.reload(replace(node.settings, peers=peers), world.now)
+    answer = Answer(D, Verdict.KNOWN, public("d"), (("192.168.5.250", PORT),))
+    node._peers.who_has.take(node.tables.strands[R], encode(answer), world.now)
+    assert D in node.tables.strands
+
+
+def test_a_learnt_host_whose_address_this_one_gets_is_met_no_more():
+    world = clients()
+    stream(world, 2.0)
+    world.nodes["a"].set_address(C)
+    world.run(2 * tuning.WHO_HAS_LOOK_S)
+    assert C not in world.nodes["a"].tables.strands
 
 
 def test_bodies_of_any_form_do_no_harm():
