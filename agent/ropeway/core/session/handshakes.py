@@ -313,11 +313,12 @@ class Handshakes:
             return Refused(Drop.FORGED)
         index, stamp, host, flags, token = FIRST.unpack(payload)
         public_key = noise.initiator_public
-        refused = self._peers.check_claim(public_key, host, now)
+        is_new = stamp > self._stamps.get(public_key, -1)
+        refused = self._peers.check_claim(public_key, host, is_new, now)
         if refused is not None:
             return refused
         self._seen.note(mac1, public_key)
-        if stamp <= self._stamps.get(public_key, -1):
+        if not is_new:
             return self._stale(datagram, public_key, source, False, now)
         self._outdated.discard(public_key)
         self._admission.know(source)

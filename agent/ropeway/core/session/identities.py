@@ -82,8 +82,14 @@ class KnownPeers:
         """Return the host that a key belongs to, or None."""
         return self.keys.get(public_key)
 
-    def check_claim(self, public_key: bytes, host: bytes, now: float) -> Optional[Refused]:
-        """Return why an initiation by a key in the name of a host is refused, or None."""
+    def check_claim(
+        self, public_key: bytes, host: bytes, is_new: bool, now: float
+    ) -> Optional[Refused]:
+        """Return why an initiation by a key in the name of a host is refused, or None.
+
+        ``is_new`` says whether it was made after all that were answered. An older one may come from
+        whoever has seen it, and gets no address.
+        """
         claimed = str(ipaddress.IPv4Address(host))
         owner = self.keys.get(public_key)
         if owner == claimed:
@@ -91,7 +97,8 @@ class KnownPeers:
         if public_key in self.tenants:
             if owner is not None:
                 return None
-            self.without_address[public_key] = None
+            if is_new:
+                self.without_address[public_key] = None
             return Refused(Drop.UNKNOWN_PEER)
         if owner is not None and claimed == UNASSIGNED and self.gives_leases:
             return None

@@ -195,6 +195,22 @@ def test_a_stranger_gets_no_address():
     assert len(world.disk) == 1
 
 
+def test_a_handshake_that_was_held_back_gets_no_address():
+    world = LeaseWorld()
+    world.lost.add("192.168.1.10")
+    world.pass_time(10.0)
+    held_back = [one for one in world.captured if one[1][0] == "192.168.1.10"]
+    world.lost.clear()
+    world.pass_time(20.0)
+    assert world.nodes["r"].lease_server.status()["held"] == 2
+    world.lost.add("192.168.1.10")
+    world.pass_time(2 * TIME_S, step_s=0.5)
+    for _, _, endpoint, datagram in held_back:
+        world.arrive(datagram, ("192.168.1.66", PORT), endpoint)
+    world.pass_time(1.0)
+    assert world.nodes["r"].lease_server.status()["held"] == 1
+
+
 def test_packets_with_the_address_of_another_lease_go_nowhere(world):
     thief = world.nodes["b"]
     stolen = world.address("c")
