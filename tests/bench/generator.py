@@ -41,6 +41,8 @@ SIZE = 200
 PORT = 40000
 #: Datagrams taken from a socket at once.
 BATCH = 32
+#: Clients begin to send over this time: each that does wakes all that measures its connection.
+RAMP_S = 5.0
 #: Packets sent in a turn, so that one that is behind still listens.
 SENDS_A_TURN = 64
 DATAGRAM_BYTES_MAX = 2048
@@ -270,7 +272,7 @@ class Clients:
         self._rate = rate
         self._sends.clear()
         if rate:
-            pause_s = 1 / rate / len(self._clients)
+            pause_s = max(1 / rate, RAMP_S) / len(self._clients)
             self._sends = [(now + n * pause_s, n) for n in range(len(self._clients))]
 
     def _print_report(self) -> None:
