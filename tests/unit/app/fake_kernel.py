@@ -185,6 +185,7 @@ class FakeStraySocket(Ready):
     def __init__(self, address):
         super().__init__()
         self.address = address
+        self.key = None
 
     def enable(self, index, name):
         self.index, self.name = index, name

@@ -20,8 +20,8 @@ RESETS = "2026-12-01T00:00:00+01:00"
 class Config:
     """What of a configuration concerns links."""
 
-    def __init__(self, *budgets, costs=()):
-        self.budgets, self.costs = budgets, costs
+    def __init__(self, *budgets, costs=(), metered=()):
+        self.budgets, self.costs, self.metered = budgets, costs, metered
 
 
 class Steward:
@@ -161,7 +161,7 @@ def test_a_link_changes_its_role_in_the_turn_that_uses_the_budget_up(then, role)
     assert bed.roles == []
     bed.carry(1)
     assert bed.roles == [role]
-    assert bed.budgets.purpose("eth0") == (Role.ALWAYS, 0)
+    assert bed.budgets.purpose("eth0") == (Role.ALWAYS, 0, False)
     assert bed.budgets.status("wwan0")["used_up"]
 
 
