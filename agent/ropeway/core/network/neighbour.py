@@ -34,6 +34,8 @@ RESTARTS_PER_S = 0.2
 RESTARTS_BURST = 8
 #: Receipts that wait to be sent; what has none is said again by the other end.
 MAX_RECEIPTS = 64
+#: Requests without a receipt that are said again; of what is still needed there is a newer one.
+MAX_REQUESTS_AGAIN = 1024
 #: What has no receipt is said again after so many seconds, and doubled each time up to the second.
 RETRY_MIN_S = 0.25
 RETRY_MAX_S = 4.0
@@ -98,6 +100,7 @@ class Neighbour:
         "_instance",
         "_number",
         "_restarts",
+        "_taken_back",
         "_tries",
         "_waiting",
         "allowed",
@@ -153,6 +156,8 @@ class Neighbour:
         self._number = 0
         self._waiting: Dict[int, _Sent] = {}
         self._tries = 0
+        # Since when it is told that a prefix cannot be reached any more.
+        self._taken_back: Dict[Prefix, float] = {}
 
     def may_announce(self, prefix: Prefix, origin: bytes) -> bool:
         """Return whether it may tell of a route to a prefix that a host has announced."""
@@ -182,7 +187,18 @@ class Neighbour:
             # Not another one, that may have been lost.
             last = update is self.told.get(prefix) and prefix not in self.dirty
             if last and update.metric == INFINITY:
-                del self.told[prefix]
+                self._forget(prefix)
+
+    def _forget(self, prefix: Prefix) -> None:
+        self.told.pop(prefix, None)
+        self._taken_back.pop(prefix, None)
+
+    def _is_over(self, update: Update, now: float) -> bool:
+        """Return whether a route was taken back so long ago that it has expired there."""
+        if update.metric != INFINITY:
+            self._taken_back.pop(update.prefix, None)
+            return False
+        return now - self._taken_back.setdefault(update.prefix, now) >= HOLD_S
 
     def may_begin_anew(self, now: float) -> bool:
         """Return whether it may have forgotten what it was told: not so often, unless trusted."""
@@ -219,6 +235,8 @@ class Neighbour:
             sent = self._waiting.pop(number)
             self.dirty.update((update.prefix, None) for update in sent.updates)
             for request in sent.requests:
+                if len(self.requests) >= MAX_REQUESTS_AGAIN:
+                    break
                 self.requests.setdefault((request.prefix, request.origin), request)
             self.asks = self.asks or sent.asks
 
@@ -249,7 +267,9 @@ class Neighbour:
         dirty, self.dirty = self.dirty, {}
         for prefix in dirty:
             update = tell(prefix)
-            if update is not None:
+            if update is not None and self._is_over(update, now):
+                self._forget(prefix)
+            elif update is not None:
                 self.told[prefix] = update
                 messages.add(encode_record(update), update=update)
         messages.finish()

@@ -16,7 +16,13 @@ from ropeway.core.frame.routes import (
 )
 from ropeway.core.network import exchange as exchange_module
 from ropeway.core.network.exchange import Exchange
-from ropeway.core.network.neighbour import HOLD_S, MAX_ROUTES_UNTRUSTED
+from ropeway.core.network.neighbour import (
+    HOLD_S,
+    MAX_REQUESTS_AGAIN,
+    MAX_ROUTES_UNTRUSTED,
+    RETRY_MAX_S,
+    Neighbour,
+)
 from ropeway.core.network.route_table import UNREACHABLE_S
 from ropeway.core.packet.prefix import Prefix, of_host, parse
 from tests.unit.core.network.route_world import Way, World, address
@@ -344,3 +350,32 @@ def test_a_message_of_before_the_neighbour_was_up_again_says_nothing():
     assert router.table.hops == {}
     router.receive(address(2), updates(said, instance=1 << 31, number=1), 1.2)
     assert router.table.hops == {LAN: (address(2),)}
+
+
+def test_a_host_without_receipts_is_told_of_no_route_that_has_expired_there():
+    neighbour = Neighbour(address(1), False, (), 100, 1, 0.0)
+    gone = {}
+    for number in range(round(3 * HOLD_S)):
+        now = float(number)
+        new = Prefix(bytes((192, 168, number >> 8, number & 255)), 32)
+        neighbour.dirty.update({new: None, **neighbour.told})
+        neighbour.give_up_waiting(now)
+
+        def say(prefix, new=new):
+            route = Update(prefix, address(2), 1, 100 if prefix == new else INFINITY)
+            return route if prefix == new or prefix in neighbour.told else None
+
+        neighbour.take_messages(MESSAGE_MAX, say, now)
+        gone[new] = now
+    assert set(neighbour.told) == {one for one, since in gone.items() if now - since <= HOLD_S}
+
+
+def test_requests_of_a_host_without_receipts_are_bounded():
+    neighbour = Neighbour(address(1), True, (), 100, 1, 0.0)
+    for number in range(3 * MAX_REQUESTS_AGAIN):
+        request = Request(LAN, number.to_bytes(4, "big"), 1, 1)
+        neighbour.requests[LAN, request.origin] = request
+    for turn in range(1, 4):
+        neighbour.take_messages(MESSAGE_MAX, lambda _: None, turn * 2 * RETRY_MAX_S)
+        neighbour.give_up_waiting((turn + 1) * 2 * RETRY_MAX_S)
+    assert len(neighbour.requests) <= MAX_REQUESTS_AGAIN
