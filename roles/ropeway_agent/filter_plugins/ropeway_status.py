@@ -98,14 +98,16 @@ def established_before(status: Mapping[str, Any], network: Mapping[str, Any]) ->
     """Return the established peers that must be established again under a new configuration.
 
     ``network`` is the new configuration, an item of ropeway_networks.networks. There are no such
-    peers if encapsulation, prefix or port change: the other ends must change them too.
+    peers if encapsulation, prefix or port change: the other ends must change them too. One that
+    ``network`` does not list, such as a former router, has to be cut off.
     """
     former = (status.get("encapsulation", "classic"), status.get("network"))
     if former != (network["encapsulation"], network["network"]):
         return []
     if network["encapsulation"] == "secure" and status.get("port") != int(network["port"]):
         return []
-    return established_peers(status)
+    listed = {peer["host"] for peer in network["peers"]}
+    return [host for host in established_peers(status) if host in listed]
 
 
 def _mappings(holder: Mapping[str, Any], key: str) -> List[Mapping[str, Any]]:

@@ -21,7 +21,12 @@ def test_established_peers() -> None:
 
 
 def test_peers_are_expected_again_unless_both_ends_must_change() -> None:
-    network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": "51840"}
+    network = {
+        "encapsulation": "secure",
+        "network": "10.0.0.0/24",
+        "port": "51840",
+        "peers": [{"host": "10.0.0.2"}],
+    }
     before = {**network, "port": 51840, "peers": [{"host": "10.0.0.2", "best_state": 2}]}
     assert statuses.established_before(before, network) == ["10.0.0.2"]
     for change in ({"encapsulation": "classic"}, {"network": "10.0.0.0/25"}, {"port": 51841}):
@@ -30,6 +35,14 @@ def test_peers_are_expected_again_unless_both_ends_must_change() -> None:
     assert statuses.established_before({**before, "encapsulation": "classic"}, classic) == [
         "10.0.0.2"
     ]
+
+
+def test_a_peer_that_the_new_configuration_does_not_list_is_not_expected_again() -> None:
+    network = {"encapsulation": "secure", "network": "10.0.0.0/24", "port": 51840}
+    connected = [{"host": host, "best_state": 2} for host in ("10.0.0.2", "10.0.0.4")]
+    before = {**network, "peers": connected}
+    after = {**network, "peers": [{"host": "10.0.0.4"}]}
+    assert statuses.established_before(before, after) == ["10.0.0.4"]
 
 
 @pytest.mark.parametrize(
