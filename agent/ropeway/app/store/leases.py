@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from typing import Iterable, List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ropeway.app.store import state
 
@@ -54,14 +54,17 @@ class LeaseFile:
         except (sqlite3.Error, TypeError) as error:
             raise self._unreadable(error) from error
 
-    def write(self, changes: Iterable[Change]) -> None:
+    def write(self, changes: Sequence[Change]) -> None:
         """Write all changes or none; `LeaseFileError` where that is not possible."""
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
             try:
-                for address, key in changes:
+                # All that change first: a key may have got another address before its former one
+                # was taken away.
+                for address, _ in changes:
                     database.execute("DELETE FROM leases WHERE address = ?", (address,))
+                for address, key in changes:
                     if key is not None:
                         database.execute("INSERT INTO leases VALUES (?, ?)", (address, key))
                 database.execute("COMMIT")

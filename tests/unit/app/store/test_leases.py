@@ -11,6 +11,8 @@ import pytest
 
 from ropeway.app.store import state
 from ropeway.app.store.leases import LeaseFile, LeaseFileError
+from ropeway.core.address_range import range_of
+from ropeway.core.network.leases import Pool
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -28,6 +30,33 @@ def test_what_was_written_is_read_again():
     file.write([("10.0.0.5", None)])
     file.close()
     assert sorted(LeaseFile("r0").read()) == [("10.0.0.6", b""), ("10.0.0.7", OTHER)]
+
+
+def test_a_key_may_get_another_address_before_its_former_one_is_taken_away():
+    file = LeaseFile("r0")
+    file.write([("10.0.0.5", KEY)])
+    file.write([("10.0.0.6", KEY), ("10.0.0.5", b"")])
+    assert sorted(file.read()) == [("10.0.0.5", b""), ("10.0.0.6", KEY)]
+
+
+def test_what_changes_while_the_disk_is_full_can_be_written_once_it_is_not():
+    time_s = 60.0
+    pool = Pool()
+    reach = [range_of("10.0.0.5-10.0.0.6")]
+    pool.configure(reach, set(), {KEY, OTHER, b"x" * 32}, time_s)
+    file = LeaseFile("r0")
+    pool.ask(KEY, 0.0)
+    pool.ask(b"x" * 32, 0.0)
+    changes = pool.take_changes(10)
+    file.write(changes)
+    pool.written(changes, 0.0)
+    pool.expire(2 * time_s)
+    pool.ask(OTHER, 2 * time_s)
+    pool.ask(KEY, 2 * time_s)
+    # The host that has got the address of the first one has to go.
+    pool.configure(reach, set(), {KEY}, time_s)
+    file.write(pool.take_changes(10))
+    assert sorted(file.read()) == [("10.0.0.5", b""), ("10.0.0.6", KEY)]
 
 
 def test_a_key_with_two_addresses_is_refused_whole():
