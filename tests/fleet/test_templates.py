@@ -457,6 +457,26 @@ def test_clients_meet_without_the_router_where_the_inventory_says_so(
     assert ["direct" in peer for peer in configuration(tmp_path, "vm0")["peers"]] == [False]
 
 
+def test_ipv6_network_is_named_where_there_is_one(
+    inventory: Inventory, tmp_path: Path, playbook: Callable[..., Any]
+) -> None:
+    for name in ("vm0", "vm1"):
+        inventory[name]["ropeway_network6"] = "fd12:3456:789a:1::/64"
+    further = [
+        {"name": "lab", "network": "10.0.1.0/24", "address": "10.0.1.1", "port": 51841},
+        {"name": "other", "network": "10.0.2.0/24", "address": "10.0.2.1", "port": 51842,
+         "network6": "fd13::/64"},
+    ]  # fmt: skip
+    render_further(playbook, inventory, tmp_path, further)
+    done = check_config(tmp_path / "vm0.ropeway.yaml")
+    assert done.returncode == 0, done.stderr
+    assert configuration(tmp_path, "vm0")["network6"] == "fd12:3456:789a:1::/64"
+    assert configuration(tmp_path, "vm0", "other")["network6"] == "fd13::/64"
+    # An agent of before this key takes what names it not.
+    assert "network6" not in configuration(tmp_path, "vm0", "lab")
+    assert "network6" not in configuration(tmp_path, "vm2")
+
+
 def test_netplan_names_the_lans_and_nothing_else(rendered: Path) -> None:
     plan = yaml.safe_load((rendered / "vm1.netplan.yaml").read_text())
     ethernets = plan["network"].pop("ethernets")

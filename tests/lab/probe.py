@@ -97,11 +97,16 @@ class Stop:
         return self._told
 
 
+def family_of(address: str) -> int:
+    """Return the address family of a socket for an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def send(
     address: str, port: int, run: int, rate: int, seconds: float, size: int, stop: Stop
 ) -> SendReport:
     """Send `rate` packets a second of `size` bytes of UDP payload, each at its own time."""
-    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender = socket.socket(family_of(address), socket.SOCK_DGRAM)
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     target = (address, port)
     padding = bytes(size - HEADER.size)
@@ -220,7 +225,7 @@ def summary_ms(values_ns: List[int]) -> Optional[Dict[str, float]]:
 
 def receive(address: str, port: int, run: int, seconds: float, stop: Stop) -> ReceiveReport:
     """Receive until told to stop, or `seconds` have passed."""
-    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver = socket.socket(family_of(address), socket.SOCK_DGRAM)
     for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
         try:
             receiver.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER)

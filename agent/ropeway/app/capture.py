@@ -25,7 +25,7 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.label import LABEL_SIZE, identity_of
 from ropeway.core.frame.outer import IPV6_SIZE, UDP_SIZE
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import version
 from ropeway.core.session.aead import CIPHER_NAME
 
 #   struct pcap_file_header { bpf_u_int32 magic; u_short version_major, version_minor;
@@ -189,7 +189,7 @@ def decrypt(
                         continue
                     seen.add(known)
                 if frame[0] in PARTIAL_TYPES:
-                    inner = ipv4.complete(inner)
+                    inner = version.complete(inner)
                 size = len(inner)
                 output.write(struct.pack("<" + PACKET_HEADER_FIELDS, seconds, fraction, size, size))
                 output.write(inner)

@@ -20,6 +20,7 @@ from ropeway.core.data.several import Several
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.explain import Question, explain
+from ropeway.core.frame.control import TAKES_IPV6
 from ropeway.core.frame.data import OVERHEAD, Received, Train
 from ropeway.core.frame.label import LABEL_SIZE
 from ropeway.core.frame.outer import IPV4_SIZE, IPV6_SIZE, UDP_SIZE
@@ -28,7 +29,7 @@ from ropeway.core.link import Link
 from ropeway.core.link_report import LinkReport
 from ropeway.core.network.leases import Change
 from ropeway.core.network.routes import Routes
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import ipv4, ipv6
 from ropeway.core.packet.traffic_class import TrafficClass
 from ropeway.core.peers.lease_client import LeaseClient
 from ropeway.core.peers.lease_server import LeaseServer
@@ -64,7 +65,12 @@ class SecureNode:
         self._log = events.Log(now)
         self._report = LinkReport(now)
         routes = Routes(
-            settings.network, settings.address, settings.routers, self.tables, settings.forward
+            settings.network,
+            settings.address,
+            settings.routers,
+            self.tables,
+            settings.forward,
+            settings.network6,
         )
         self._routes = routes
         self._sender = Sender(self.tables)
@@ -88,6 +94,8 @@ class SecureNode:
         self._set_classes(settings.classes, now)
         self._sender.copy_dscp(settings.copy_dscp)
         self._receiver = Receiver(self.tables, self.router, self._peers, self._several)
+        if settings.network6 is not None:
+            self._peers.dialogue.features |= TAKES_IPV6
         # These are the parts' own, so that no call is added for each batch.
         self.take_packets = self.router.take_packets
         self.take_partial_packets = self.router.take_partial_packets
@@ -395,7 +403,8 @@ class SecureNode:
         lease = None if self.lease_client is None else self.lease_client.lease
         if lease is not None and lease.mtu:
             size = min(size, lease.mtu)
-        return max(size, ipv4.MTU_MIN)
+        # Below what every IPv6 path carries, Linux would take the device's IPv6 addresses away.
+        return max(size, ipv4.MTU_MIN if self.settings.network6 is None else ipv6.MTU_MIN)
 
     # What can be seen.
 

@@ -29,6 +29,9 @@ class Settings:
     forward: bool = False
     #: The device's MTU in bytes; None follows the links.
     device_mtu: Optional[int] = None
+    #: The /64 of the hosts' IPv6 addresses, ``fd12:3456:789a:1::/64``; None without IPv6. See
+    #: :func:`ropeway.core.network.routes.address6_of`.
+    network6: Optional[str] = None
 
 
 class PeerKeys(Protocol):

@@ -1,4 +1,4 @@
-"""The TUN device: whole IPv4 packets in and out of this host, as plain bytes.
+"""The TUN device: whole IP packets in and out of this host, as plain bytes.
 
 Source of the formats: Linux `Documentation/networking/tuntap.rst` and
 `include/uapi/linux/if_tun.h`.
@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, List, Sequence, Tuple
 
-from ropeway.core.packet import ipv4, segments
+from ropeway.core.packet import ipv4, segments, version, virtio
 from ropeway.kernel.features import NOT_ASKED_FOR, ON, count_refused
 
 PATH = "/dev/net/tun"
@@ -39,11 +39,12 @@ IFF_TUN_EXCL = 0x8000
 # What the kernel may leave to whoever reads from the device:
 #   #define TUN_F_CSUM    0x01  checksums
 #   #define TUN_F_TSO4    0x02  TCP super-packets
+#   #define TUN_F_TSO6    0x04  those of IPv6
 #   #define TUN_F_TSO_ECN 0x08  also with CWR
 #   #define TUN_F_USO4    0x20  UDP super-packets, from Linux 6.2; only together with the next
 #   #define TUN_F_USO6    0x40
 TUN_F_CSUM = 0x01
-TUN_F_TSO = 0x02 | 0x08
+TUN_F_TSO = 0x02 | 0x04 | 0x08
 TUN_F_USO = 0x20 | 0x40
 
 #: What a device may be asked for.
@@ -62,7 +63,7 @@ TUN_READQ_SIZE = 500  # drivers/net/tun.c: what the length is at first
 NAME_BYTES_MAX = 15
 QUEUES = 8
 """Queues of a device: a flood that cannot even be read fills one of them, and no other loses."""
-READ_BYTES_MAX = segments.VNET.size + ipv4.SIZE_MAX
+READ_BYTES_MAX = virtio.VNET.size + ipv4.SIZE_MAX
 #: Read beyond a limit to have a packet whole: the largest, where 1280 bytes fit.
 FRAGMENTS_MAX = 53
 
@@ -85,9 +86,9 @@ class Queue:
         """Return what waits now, at most `limit` packets or super-packets; empty where none does.
 
         The rest of a packet in fragments comes besides, as far as it is there: it is to travel
-        together. Each begins with `segments.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD`
+        together. Each begins with `virtio.VNET` where `vnet_hdr` is on. `OSError` with `EBADFD`
         says that somebody deleted the device; any other that one packet is lost, as `EINVAL` does
-        of a super-packet of a kind that `segments.VNET` has no name for.
+        of a super-packet of a kind that `virtio.VNET` has no name for.
         """
         packets: List[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
@@ -96,7 +97,7 @@ class Queue:
             for _ in range(limit):
                 append(read(fd, READ_BYTES_MAX))
             for _ in range(FRAGMENTS_MAX):
-                if not ipv4.goes_on(packets[-1], self.start):
+                if not version.goes_on(packets[-1], self.start):
                     break
                 append(read(fd, READ_BYTES_MAX))
         except BlockingIOError:
@@ -136,7 +137,7 @@ def open_device(name: str, features: FrozenSet[str] = frozenset()) -> OpenedDevi
     CAP_NET_ADMIN, `EBUSY` where a process holds a device of that name, `EINVAL` where the name
     belongs to another kind of device.
 
-    `features` are those of `FEATURES` that are wanted: `vnet_hdr` puts `segments.VNET` in front of
+    `features` are those of `FEATURES` that are wanted: `vnet_hdr` puts `virtio.VNET` in front of
     what is read and lets checksums be partial, `tso` and `uso` are super-packets of TCP and UDP,
     in both directions. A kernel that refuses one of the latter two is no error.
     """
@@ -229,7 +230,7 @@ class Tun:
         self.capacity = TUN_READQ_SIZE
         self.measure()
         for queue in self._queues:
-            queue.start = segments.VNET.size if self.features["vnet_hdr"] == ON else 0
+            queue.start = virtio.VNET.size if self.features["vnet_hdr"] == ON else 0
 
     def measure(self) -> None:
         """Look up `capacity`, which users may change; where that fails it stays what it was."""
@@ -257,7 +258,7 @@ class Tun:
         device.
         """
         write, fd = os.write, self._fd
-        front = segments.EMPTY if self.features["vnet_hdr"] == ON else b""
+        front = virtio.EMPTY if self.features["vnet_hdr"] == ON else b""
         refused: Dict[str, int] = {}
         for packet in packets:
             try:
@@ -274,7 +275,7 @@ class Tun:
         """
         features = self.features
         if features["vnet_hdr"] != ON:
-            return self.write_batch([ipv4.complete(packet) for packet in packets])
+            return self.write_batch([version.complete(packet) for packet in packets])
         writev, fd = os.writev, self._fd
         refused: Dict[str, int] = {}
         for buffers in segments.merge(packets, features["uso"] == ON, features["tso"] == ON):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, replace
-from typing import FrozenSet, Mapping, Tuple
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 from ropeway.app.config.model import SECURE, Budget, Config
 from ropeway.core.settings import UNASSIGNED
@@ -24,6 +24,8 @@ class Settings:
     #: The virtual address with the network's prefix length, "10.0.0.1/24"; that of `UNASSIGNED`
     #: where this host has none yet.
     device_address: str
+    #: Its IPv6 address with the prefix length; None without IPv6.
+    device_address6: Optional[str]
     #: The UDP port of a secure network's sockets.
     port: int
     include: Tuple[str, ...]
@@ -94,6 +96,7 @@ def settings_of(config: Config) -> Settings:
         secure=secure,
         device_name=config.device_name,
         device_address=config.device_address,
+        device_address6=config.device_address6,
         port=config.port,
         include=config.include,
         exclude=config.exclude,

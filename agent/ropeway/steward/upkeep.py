@@ -65,6 +65,9 @@ class Upkeep:
         self.steering_fault = ""
         #: What is wrong with the device, as a sentence; empty if nothing is.
         self.device_fault = ""
+        #: Why the device has no IPv6, as a sentence; empty if it has it or is not to.
+        self.ipv6_fault = ""
+        self._had_ipv6 = False
 
     def set_settings(self, settings: Settings) -> None:
         """Go over to other settings; they name the same device."""
@@ -104,6 +107,7 @@ class Upkeep:
                 self._configured(mtu)
             aside = [one.own for one in overlaps if one.inside and precedence]
             self._steer(device, aside, now)
+            self._keep_ipv6(device, now)
             return
         expected = starting or readdressed or (mtu != self.mtu and len(faults) == 1)
         if not expected and not self._may_repair(", ".join(faults), now):
@@ -130,6 +134,7 @@ class Upkeep:
             log.warning("%s", self.device_fault)
             self._look_by(now + RETRY_S)
             return
+        self._give_ipv6(index, now)
         self.mtu = mtu
         self._configured(mtu)
         # Its route is looked at once the device is seen as it is now.
@@ -217,6 +222,43 @@ class Upkeep:
             return
         self._steering, self.steering_fault = wanted, ""
 
+    def _keep_ipv6(self, device: Interface, now: float) -> None:
+        """Put back the IPv6 address of a device and what leads to it."""
+        wanted = self._settings.device_address6
+        if wanted is None or device.master:
+            return
+        try:
+            there = wanted in device.addresses6
+            if there and routes.leads_to(_another_host6(wanted)) == device.index:
+                self.ipv6_fault, self._had_ipv6 = "", True
+                return
+        except OSError as error:
+            self._note_no_ipv6(error, now)
+            return
+        lacking = "it lacks its IPv6 route" if there else "it lacks its IPv6 address"
+        if not self._had_ipv6 or self._may_repair(lacking, now):
+            self._give_ipv6(device.index, now)
+
+    def _give_ipv6(self, index: int, now: float) -> None:
+        """Give the device its IPv6 address and route; without them IPv4 goes on."""
+        wanted = self._settings.device_address6
+        if wanted is None:
+            return
+        try:
+            kernel_device.add_ipv6(index, wanted)
+        except OSError as error:
+            self._note_no_ipv6(error, now)
+
+    def _note_no_ipv6(self, error: OSError, now: float) -> None:
+        sentence = (
+            f"device {self._settings.device_name} cannot have {self._settings.device_address6}"
+            f" ({error.strerror or error}): enable IPv6 on this host, or remove network6"
+        )
+        if sentence != self.ipv6_fault:
+            log.warning("%s", sentence)
+        self.ipv6_fault = sentence
+        self._look_by(now + REPAIR_MAX_S)
+
     def _note_not_steered(self, error: OSError, now: float) -> None:
         sentence = (
             f"packets for {self._settings.network} cannot be led to {self._settings.device_name}"
@@ -244,6 +286,12 @@ def _another_host(settings: Settings) -> str:
     """Return an address of the virtual network that is not this host's."""
     hosts = ipaddress.IPv4Network(settings.network).hosts()
     return next(str(host) for host in hosts if str(host) != settings.address)
+
+
+def _another_host6(device_address6: str) -> str:
+    """Return an address of the IPv6 network that is not this host's."""
+    own = ipaddress.IPv6Interface(device_address6)
+    return str(next(host for host in own.network.hosts() if host != own.ip))
 
 
 def _what_lacks(found: steering.Steering, wanted: steering.Steering) -> str:

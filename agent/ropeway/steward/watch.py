@@ -357,7 +357,11 @@ class Watch:
             self._repeated.warn(sentence, now)
         shown = answers.Shown(
             left_out=[dataclasses.asdict(one) for one in self._left_out],
-            device_faults=[self._upkeep.device_fault, self._upkeep.steering_fault],
+            device_faults=[
+                self._upkeep.device_fault,
+                self._upkeep.steering_fault,
+                self._upkeep.ipv6_fault,
+            ],
             warnings=[*lasting, *self._learnt.faults, *self._report.filtered],
         )
         if shown != self._told:

@@ -118,6 +118,7 @@ def networks(
         name = str(given["name"])
         network: Dict[str, Any] = {
             "encapsulation": DEFAULT_ENCAPSULATION,
+            "network6": "",
             "router": "",
             "routers": [],
             "forward": False,

@@ -55,9 +55,14 @@ def wait_readable(connection: socket.socket) -> float:
         looked = now
 
 
+def family_of(address: str) -> int:
+    """Return the address family of a socket for an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def take(address: str, port: int, checked: bool) -> dict[str, Any]:
     """Read a connection to its end; ``stall_s`` is the longest wait for more of it."""
-    listener = socket.create_server((address, port))
+    listener = socket.create_server((address, port), family=family_of(address))
     listener.settimeout(PATIENCE_S)
     print("ready", flush=True)
     connection, _ = listener.accept()
@@ -90,7 +95,7 @@ def take(address: str, port: int, checked: bool) -> dict[str, Any]:
 
 def give(address: str, port: int, size: int, pace: int, checked: bool, tos: int) -> dict[str, Any]:
     """Send ``size`` random bytes, or without end if it is 0; wait until the other end has all."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection = socket.socket(family_of(address), socket.SOCK_STREAM)
     connection.settimeout(PATIENCE_S)
     connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
     connection.connect((address, port))
@@ -116,7 +121,7 @@ def give(address: str, port: int, size: int, pace: int, checked: bool, tos: int)
 
 def flood(address: str, port: int, size: int, segments: int, rate: int) -> dict[str, Any]:
     """Send datagrams of ``size`` bytes, ``segments`` at once, ``rate`` a second or all it can."""
-    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    out = socket.socket(family_of(address), socket.SOCK_DGRAM)
     out.connect((address, port))
     if segments > 1:
         out.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)

@@ -273,7 +273,7 @@ def test_a_device_with_all_features(kernel):
     made.close()
     assert kernel.asked[: tun.QUEUES] == queues(0x5001)
     assert all(queue.start == segments.VNET.size for queue in made.queues)
-    assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x6B)
+    assert kernel.asked[-1] == (tun.TUNSETOFFLOAD, 0x6F)
     assert made.features == dict.fromkeys(("vnet_hdr", "tso", "uso"), "on")
 
 
@@ -281,7 +281,7 @@ def test_a_kernel_without_uso(kernel):
     kernel.refused = tun.TUN_F_USO
     made = opened(frozenset(tun.FEATURES))
     made.close()
-    assert (tun.TUNSETOFFLOAD, 0x0B) in kernel.asked
+    assert (tun.TUNSETOFFLOAD, 0x0F) in kernel.asked
     assert made.features == {"vnet_hdr": "on", "tso": "on", "uso": "Invalid argument"}
 
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from ropeway.app.config.budgets import check_budgets
 from ropeway.app.config.classes import check_classes
 from ropeway.app.config.endpoints import (
+    LEASE,
     _ip_address,
     address_at,
     check_addresses,
@@ -24,13 +25,17 @@ from ropeway.app.config.schema import SECURE_KEYS, shown
 from ropeway.app.config.subnets import check_subnets
 from ropeway.app.store import keys
 from ropeway.core.packet.ipv4 import is_unicast
+from ropeway.core.packet.ipv6 import MTU_MIN
+from ropeway.core.packet.ipv6 import is_unicast as is_unicast6
 
+EXAMPLE_NETWORK6 = "fd12:3456:789a:1::/64"
 RESERVED_DEVICE_NAMES = ("lo", "all", "default")
 
 
 def check_sense(data: Dict[str, Any], faults: Faults) -> None:
     """Report everything that contradicts itself in `data`, the values of a file."""
     network = _network(data, faults)
+    network6 = _network6(data, faults)
     own = address_at(data.get("address"), ("address",), faults)
     if network and own:
         _check_inside(own, network, ("address",), faults)
@@ -40,6 +45,17 @@ def check_sense(data: Dict[str, Any], faults: Faults) -> None:
         faults.add(
             ("device", "name"),
             "{} means something else to Linux: choose another name".format(device["name"]),
+        )
+    mtu = device.get("mtu") if isinstance(device, dict) else None
+    if network6 and isinstance(mtu, (int, float)) and mtu < MTU_MIN:
+        faults.add(
+            ("device", "mtu"),
+            f"IPv6 needs {MTU_MIN} bytes: write at least that, or remove network6",
+        )
+    if network6 and data.get("address") == LEASE:
+        faults.add(
+            ("network6",),
+            "a host with a lease has no IPv6 address inside: remove network6, or write an address",
         )
     control = data.get("control")
     if isinstance(control, dict) and isinstance(control.get("path"), str):
@@ -274,6 +290,24 @@ def _network(data: Dict[str, Any], faults: Faults) -> Optional[ipaddress.IPv4Net
         return None
     faults.add(("network",), f"{text} has host bits set: write {meant}")
     return meant
+
+
+def _network6(data: Dict[str, Any], faults: Faults) -> Optional[ipaddress.IPv6Network]:
+    text, path = data.get("network6"), ("network6",)
+    if not isinstance(text, str) or faults.spoilt(path):
+        return None
+    try:
+        network = ipaddress.IPv6Network(text, strict=False)
+    except ValueError:
+        faults.add(path, f"{text!r} is no IPv6 network")
+        return None
+    if not is_unicast6(network.network_address.packed):
+        faults.add(
+            path, f"{text} is no network of hosts: choose a private one, such as {EXAMPLE_NETWORK6}"
+        )
+    elif str(network.network_address) != str(ipaddress.IPv6Address(text.split("/")[0])):
+        faults.add(path, f"{text} has host bits set: write {network}")
+    return network
 
 
 def _check_inside(

@@ -7,6 +7,7 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ropeway.app.config.lines import Faults, KeyPath
 from ropeway.core.frame.data import LANES
+from ropeway.core.packet import ipv6
 from ropeway.core.packet.traffic_class import WITH_PORTS, Match, Mode, TrafficClass
 
 #: What the file says instead of a list.
@@ -80,6 +81,8 @@ def _match(match: Dict[str, Any]) -> Match:
 def _protocols(protocol: Any) -> Optional[FrozenSet[int]]:
     if protocol is None:
         return None
+    if protocol == "icmp":
+        return frozenset((PROTOCOLS[protocol], ipv6.PROTOCOL_ICMP))
     return frozenset((PROTOCOLS[protocol] if isinstance(protocol, str) else int(protocol),))
 
 

@@ -8,6 +8,7 @@ from typing import Dict, FrozenSet, List, Optional, Tuple, TypeVar
 
 from ropeway.app.store import keys
 from ropeway.core.endpoint import Endpoint
+from ropeway.core.network.routes import address6_of
 from ropeway.core.packet.traffic_class import TrafficClass
 from ropeway.core.settings import UNASSIGNED, Leases
 
@@ -117,6 +118,8 @@ class Config:
     include: Tuple[str, ...]
     exclude: Tuple[str, ...]
     control: Control
+    network6: Optional[str] = None
+    """The /64 of the hosts' IPv6 addresses; None without IPv6; secure only."""
     named_addresses: Tuple[str, ...] = ()
     """Addresses that every link sends from and receives at, wherever they live; secure only."""
     max_age_s: float = DEFAULT_MAX_AGE_S
@@ -166,6 +169,13 @@ class Config:
         return "{}/{}".format(self.address, self.network.split("/")[1])
 
     @property
+    def device_address6(self) -> Optional[str]:
+        """The IPv6 address with its prefix length, "fd12:3456:789a:1::a00:1/64"; None without."""
+        if self.network6 is None:
+            return None
+        return "{}/{}".format(address6_of(self.network6, self.address), self.network6.split("/")[1])
+
+    @property
     def others(self) -> Dict[str, Tuple[str, ...]]:
         """The real addresses and names of other hosts in the file, by virtual address."""
         found: Dict[str, List[str]] = {}
@@ -195,6 +205,7 @@ def what_differs(before: Config, after: Config) -> List[str]:
     names = {
         "encapsulation": "encapsulation",
         "network": "network",
+        "network6": "network6",
         "address": "address",
         "routers": "routers",
         "forward": "forward",

@@ -120,6 +120,7 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
     return Config(
         encapsulation=encapsulation,
         network=data["network"],
+        network6=_network6(data.get("network6")),
         address=UNASSIGNED if data["address"] == LEASE else data["address"],
         routers=tuple(data.get("routers", [data["router"]] if "router" in data else [])),
         forward=data.get("forward", False),
@@ -159,6 +160,10 @@ def _config(data: Dict[str, Any], secrets: Secrets) -> Config:
             mode=int(control.get("mode", "0660"), 8),
         ),
     )
+
+
+def _network6(text: Optional[str]) -> Optional[str]:
+    return None if text is None else str(ipaddress.IPv6Network(text))
 
 
 def _budget(budget: Dict[str, Any]) -> Budget:

@@ -12,7 +12,7 @@ from ropeway.app.config.names import named_endpoint
 
 SCHEMA_PATH = Path(__file__).with_name("config.schema.json")
 SECURE_KEYS = (
-    *("announce", "links", "leases", "classes", "copy_dscp", "direct", "port"),
+    *("network6", "announce", "links", "leases", "classes", "copy_dscp", "direct", "port"),
     *("private_key_file", "rollover_s", "offload"),
 )
 SECURE_PEER_KEYS = ("public_key", "next_public_key", "psk_file", "direct")

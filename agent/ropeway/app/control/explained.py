@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from typing import Any, Dict
 
 from ropeway.app.control import client
@@ -50,7 +51,9 @@ def as_text(answer: Dict[str, Any]) -> str:
         return f"{to} is not reached: {answer['fault']}"
     several = len(answer["next_hops"]) > 1
     by = " and ".join(answer["next_hops"])
-    lines = [f"{to}, directly" if hop == to else f"{to}, by {by}{' at once' if several else ''}"]
+    # The IPv6 address of a host ends in its virtual address.
+    direct = ipaddress.ip_address(to).packed.endswith(ipaddress.IPv4Address(hop).packed)
+    lines = [f"{to}, directly" if direct else f"{to}, by {by}{' at once' if several else ''}"]
     if answer["class"] is None:
         lines.append("no class matches: it goes over every link")
     else:

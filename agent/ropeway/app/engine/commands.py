@@ -146,9 +146,9 @@ class Commands:
             raise ValueError("only the encapsulation secure has classes of traffic to explain")
         destination = _text(request, "destination")
         try:
-            ipaddress.IPv4Address(destination)
+            ipaddress.ip_address(destination)
         except ValueError:
-            raise ValueError("destination is no IPv4 address") from None
+            raise ValueError("destination is neither an IPv4 nor an IPv6 address") from None
         numbers = {key: _number(request, key, low, high) for key, low, high in _ASKED}
         return self._made.secure.explain(Question(destination, **numbers), now)
 

@@ -15,7 +15,7 @@ from ropeway.app.engine.freshness import DeviceSource
 from ropeway.app.engine.intake import Intake
 from ropeway.app.engine.loop import Loop
 from ropeway.core.facade import Node
-from ropeway.core.packet import ipv4, segments
+from ropeway.core.packet import segments, version
 from ropeway.kernel.features import count_refused
 from ropeway.kernel.tun import Tun
 
@@ -166,7 +166,7 @@ def outgoing_intake(node: Node, headers: bool) -> Intake:
 
     if headers:
         return Intake(split, segments.flow, segments.count, _no_super_packet, OVERRUN_PIECES)
-    return Intake(hand_on, ipv4.flow, _one, _no_packet, OVERRUN_PIECES)
+    return Intake(hand_on, version.flow, _one, _no_packet, OVERRUN_PIECES)
 
 
 def _one(_: bytes) -> int:

@@ -106,6 +106,7 @@ def secure_settings(config: Config, starts: Starts) -> SecureSettings:
         routers=config.routers,
         forward=config.forward,
         device_mtu=config.device_mtu,
+        network6=config.network6,
         private_key=config.private_key,
         port=config.port,
         peers=tuple(

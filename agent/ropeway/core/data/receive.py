@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Hashable, Iterable, List, Protocol, Sequence, Tuple
+from typing import Hashable, Iterable, List, Optional, Protocol, Sequence, Tuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -44,7 +44,8 @@ from ropeway.core.frame.data import (
 )
 from ropeway.core.frame.label import LABEL_SIZE
 from ropeway.core.frame.parity import decode_parity
-from ropeway.core.packet import ipv4, runs
+from ropeway.core.packet import ipv4, ipv6, runs, version
+from ropeway.core.packet.version import version_of
 from ropeway.core.session.replay import ReplayWindow
 from ropeway.core.session.session import Session
 from ropeway.core.strand.arrivals import SAMPLED_ONE_IN
@@ -95,6 +96,7 @@ class Receiver:
     """Turns what arrives at sockets into packets for the router."""
 
     __slots__ = (
+        "_aside",
         "_control",
         "_kinds",
         "_router",
@@ -117,6 +119,8 @@ class Receiver:
         self._router = router
         self._control = control
         self._kinds = _WHOLE
+        # IPv6 packets of a batch, until those of IPv4 are through; None where none are taken.
+        self._aside: Optional[List[bytes]] = [] if router.own6 else None
         self.reorder = Reorder(tables)
         self.repair = Repair(tables)
         #: Later copies of packets that had been received.
@@ -306,7 +310,7 @@ class Receiver:
     def _class_of(self, packet: bytes) -> int:
         """Return the class of a packet on this host; -1 for the rest, and without classes."""
         classifier, limits = self._tables.classifier, self._tables.within_ms
-        if classifier is None or not ipv4.is_whole(packet):
+        if classifier is None or not version.is_whole(packet):
             return -1
         number = classifier.class_of(packet)
         return number if number < len(limits) - 1 else -1
@@ -343,7 +347,11 @@ class Receiver:
             return
         partial = form == Form.PARTIAL
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
-        for run in (packets,) if lone else runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped):
+        for run in (
+            (packets,)
+            if lone
+            else runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped, self._aside)
+        ):
             if partial and not ipv4.may_be_partial(run[-1]):
                 # The last may be the only one that is too short; the others are alike.
                 good = run[:-1] if ipv4.may_be_partial(run[0]) else []
@@ -356,6 +364,24 @@ class Receiver:
                 self._router.arrived(run, strand, now, partial)
             else:
                 tables.dropped[Drop.SPOOFED] += len(run)
+        if self._aside:
+            self._deliver_ipv6(strand, now, partial)
+
+    def _deliver_ipv6(self, strand: SecureStrand, now: float, partial: bool) -> None:
+        """Take the IPv6 packets of authentic frames."""
+        dropped, router = self._tables.dropped, self._router
+        packets, self._aside = self._aside or [], []
+        prefix = router.own6[: -len(strand.host_bytes)]
+        if partial:
+            good = [packet for packet in packets if ipv6.may_be_partial(packet)]
+            dropped[Drop.MALFORMED_INNER] += len(packets) - len(good)
+            packets = good
+        for run in runs.cut_ipv6(packets):
+            source = run[0][8:24]
+            if source == prefix + strand.host_bytes or router.may_relay(strand, source):
+                router.arrived_ipv6(run, strand, now, partial)
+            else:
+                dropped[Drop.SPOOFED] += len(run)
 
     def _deliver_labelled(
         self, texts: List[bytes], strand: SecureStrand, now: float, form: Form
@@ -374,12 +400,17 @@ class Receiver:
             else:
                 dropped[Drop.MALFORMED_INNER if len(text) < LABEL_SIZE else Drop.SPOOFED] += 1
         partial = Form.PARTIAL in form
-        for run, those in alongside(packets, labels, self._tables):
-            if partial and not all(map(ipv4.may_be_partial, run)):
+        prefix = router.own6[: -len(strand.host_bytes)]
+        for run, those in alongside(packets, labels, self._tables, bool(prefix)):
+            of = version_of(run[0])
+            family = ipv4 if of is version.V4 else ipv6
+            if partial and not all(map(family.may_be_partial, run)):
                 dropped[Drop.MALFORMED_INNER] += len(run)
                 continue
-            source = run[0][12:16]
-            if source == strand.host_bytes or router.may_relay(strand, source):
+            source, host = run[0][of.source], strand.host_bytes
+            if source == (host if of is version.V4 else prefix + host) or router.may_relay(
+                strand, source
+            ):
                 duplicates = self._several.arrived(run, those, strand, now, partial)
                 strand.duplicates += duplicates
                 self.duplicates += duplicates

@@ -53,17 +53,18 @@ class Router:
     """
 
     __slots__ = (
+        "_aside",
         "_delivered",
         "_forwarded",
         "_icmp",
         "_icmp_too_big",
         "_own",
-        "_own6",
         "_routes",
         "_settings",
         "_tables",
         "carried",
         "forwards",
+        "own6",
         "packets",
         "partial_packets",
         "prohibits",
@@ -93,7 +94,9 @@ class Router:
         self.several: Optional[Several] = None
         self._own = ipv4.pack(settings.address)
         #: Empty where the network has no IPv6.
-        self._own6 = routes.own6
+        self.own6 = routes.own6
+        # IPv6 packets of a batch, until those of IPv4 are through; None where there are none.
+        self._aside: Optional[List[bytes]] = [] if routes.own6 else None
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
         self.packets: List[bytes] = []
         self.partial_packets: List[bytes] = []
@@ -118,7 +121,7 @@ class Router:
         """Take another address for this host, which the routes have taken already."""
         self._settings = replace(self._settings, address=address)
         self._own = ipv4.pack(address)
-        self._own6 = self._routes.own6
+        self.own6 = self._routes.own6
 
     # The way out.
 
@@ -138,7 +141,9 @@ class Router:
         own, tables = self._own, self._tables
         # A lone packet is what somebody waits for.
         lone = len(packets) == 1 and ipv4.is_whole(packets[0])
-        for run in (packets,) if lone else runs.cut(packets, Drop.NOT_IPV4, tables.dropped):
+        for run in (
+            (packets,) if lone else runs.cut(packets, Drop.NOT_IPV4, tables.dropped, self._aside)
+        ):
             if run[0][12:16] == own:
                 # Most packets have a known next hop; to take it here saves them a call.
                 strand = tables.next_hops.get(run[0][16:20])
@@ -151,6 +156,21 @@ class Router:
                 self.send(run, None, now, partial)
             else:
                 tables.dropped[Drop.FOREIGN_SOURCE] += len(run)
+        if self._aside:
+            self._outbound_ipv6(now, partial)
+
+    def _outbound_ipv6(self, now: float, partial: bool) -> None:
+        """Send the IPv6 packets of a batch."""
+        packets, self._aside = self._aside or (), []
+        for run in runs.cut_ipv6(packets):
+            first = run[0]
+            if first[8:24] == self.own6:
+                self.send(run, None, now, partial)
+            else:
+                # The kernel looks for routers and groups from addresses that only the link has.
+                group = ipv6.is_multicast(first[24:40])
+                reason = Drop.MULTICAST if group else Drop.FOREIGN_SOURCE
+                self._tables.dropped[reason] += len(run)
 
     def send_released(self, now: float) -> None:
         """Send the packets whose session has come, and refuse those whose session did not."""
@@ -213,6 +233,8 @@ class Router:
             return self._refuse(Drop.NO_ROUTE, why, packet, origin, now)
         if strand is origin:
             return self._refuse(Drop.ECHO, Refused.HOST, packet, origin, now)
+        if of is version.V6 and strand.refuses_ipv6:
+            return self._refuse(Drop.IPV6, Refused.HOST, packet, origin, now)
         if not self._routes.may_pass(origin, destination):
             return self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
         if not strand.carrying:
@@ -258,7 +280,7 @@ class Router:
     def prohibit(self, run: Sequence[bytes], now: float, partial: bool) -> None:
         """Drop packets of a class that no link may carry, and tell their senders."""
         source = run[0][version_of(run[0]).source]
-        own = source in (self._own, self._own6)
+        own = source in (self._own, self.own6)
         # No other host sends what has a source to which no way leads back.
         origin = None if own else self._routes.next_hop(source)
         if origin is None and not own:
@@ -295,7 +317,7 @@ class Router:
         # so what this host's own packets meet is reported in the name of their destination.
         of = version_of(packet)
         target = packet[of.source]
-        own = self._own if of is version.V4 else self._own6
+        own = self._own if of is version.V4 else self.own6
         source = packet[of.destination] if origin is None else own
         error = of.error(why, packet, source, next_hop_mtu)
         limit = self._icmp_too_big if next_hop_mtu else self._icmp
@@ -328,10 +350,8 @@ class Router:
             if partial:
                 waiting.extend(run)
                 return
-            if waiting and any(_kin(before, packet) for before in waiting):
-                # Perhaps of one flow, which its sender no longer sends partial; these come first.
-                self.packets.extend(map(version.complete, waiting))
-                waiting.clear()
+            if waiting:
+                self._complete_kin(packet)
             self.packets.extend(run)
         elif not self._settings.forward:
             self._tables.dropped[Drop.NOT_FORWARDING] += count
@@ -340,6 +360,40 @@ class Router:
         else:
             run = [ipv4.with_ttl_decreased(packet) for packet in run]
             self.send(run, strand, now, partial)
+
+    def arrived_ipv6(
+        self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool
+    ) -> None:
+        """Take a run of IPv6 packets, first copies, that ``strand`` brought."""
+        count = len(run)
+        packet = run[0]
+        if packet[24:40] == self.own6:
+            strand.delivered += count
+            self._delivered += count
+            self.carried += count
+            if partial:
+                self.partial_packets.extend(run)
+                return
+            self._complete_kin(packet)
+            self.packets.extend(run)
+        elif not self._settings.forward:
+            self._tables.dropped[Drop.NOT_FORWARDING] += count
+        elif packet[7] <= 1:
+            self._expired(run, strand, now, partial)
+        else:
+            run = [ipv6.with_hop_limit_decreased(packet) for packet in run]
+            self.send(run, strand, now, partial)
+
+    def _complete_kin(self, packet: bytes) -> None:
+        """Complete what waits if a whole packet may be of the same flow: it came before that."""
+        waiting, protocol = self.partial_packets, 9 if packet[0] < version.FIRST_IPV6 else 6
+        source = version_of(packet).source
+        # Its sender no longer sends partial ones.
+        if any(
+            one[protocol] == packet[protocol] and one[source] == packet[source] for one in waiting
+        ):
+            self.packets.extend(map(version.complete, waiting))
+            waiting.clear()
 
     def _expired(
         self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool
@@ -354,7 +408,7 @@ class Router:
         routes = self._routes
         if routes.subnets.may_send(strand.host, source):
             return True
-        if strand.host not in routes.routers or source == self._own:
+        if strand.host not in routes.routers or source in (self._own, self.own6):
             return False
         return routes.holds(source) or (
             routes.is_learnt(source) and not routes.subnets.is_here(source)
@@ -386,6 +440,8 @@ class Router:
         return {
             "address": settings.address,
             "network": settings.network,
+            "address6": ipv6.text(self.own6) if self.own6 else None,
+            "network6": settings.network6,
             "router": next(iter(self._routes.routers), None),
             "routers": self._routes.status(),
             "forward": settings.forward,
@@ -411,8 +467,3 @@ def _icmp_budget(now: float) -> SharedBudget:
 def _nothing(_strand: Any, _packet: bytes) -> bool:
     """Say that every packet may be carried."""
     return False
-
-
-def _kin(one: bytes, other: bytes) -> bool:
-    """Return whether two packets to one host may be of one flow."""
-    return one[9] == other[9] and one[12:16] == other[12:16]

@@ -18,7 +18,7 @@ from ropeway.core.frame.data import (
     Train,
     labelled,
 )
-from ropeway.core.packet import ipv4
+from ropeway.core.packet import ipv6, version
 from ropeway.core.strand.class_table import Sealed
 from ropeway.core.strand.secure import SecureConnection, SecureStrand
 from ropeway.core.tables import Tables
@@ -32,11 +32,11 @@ _train = functools.partial(tuple.__new__, Train)
 class Sender:
     """Seals packets, and keeps the trains of all connections until they are taken."""
 
-    __slots__ = ("_ds_mask", "_tables")
+    __slots__ = ("_copies_dscp", "_tables")
 
     def __init__(self, tables: Tables[SecureStrand]) -> None:
         self._tables = tables
-        self._ds_mask = 0
+        self._copies_dscp = False
 
     def copy_dscp(self, copied: bool) -> None:
         """Have outer headers carry the DSCP of the packets in them, or 0.
@@ -44,7 +44,7 @@ class Sender:
         The uniform model of RFC 2983, section 3.1, on the way in. The ECN bits stay 0: a router on
         the way may set them only if the receiver carries that inwards (RFC 6040, section 4.1).
         """
-        self._ds_mask = DSCP_MASK if copied else 0
+        self._copies_dscp = copied
 
     def send_over(
         self,
@@ -69,8 +69,8 @@ class Sender:
         if partial and session.takes_partial:
             kind, ad = PARTIAL, PARTIAL_AD
         elif partial:
-            run = [ipv4.complete(packet) for packet in run]
-        ds_field = run[0][1] & self._ds_mask
+            run = [version.complete(packet) for packet in run]
+        ds_field = _dscp_of(run[0]) if self._copies_dscp else 0
         if labels is not None:
             kind = labelled(kind)
             ad, run = bytes((kind,)), list(map(bytes.__add__, labels, run))
@@ -97,8 +97,8 @@ class Sender:
         if partial and session.takes_partial:
             kind = LANE_PARTIAL + lane
         elif partial:
-            run = [ipv4.complete(packet) for packet in run]
-        ds_field = run[0][1] & self._ds_mask
+            run = [version.complete(packet) for packet in run]
+        ds_field = _dscp_of(run[0]) if self._copies_dscp else 0
         if labels is not None:
             kind, run = labelled(kind), list(map(bytes.__add__, labels, run))
         first, texts = session.seal_lane(bytes((kind,)), lane, run)
@@ -160,3 +160,8 @@ class Sender:
             connection.outbox = []
         self._tables.touched.clear()
         return sum(packets.values())
+
+
+def _dscp_of(packet: bytes) -> int:
+    """Return the DS field of a packet without ECN, as its outer headers have it."""
+    return (packet[1] if packet[0] < version.FIRST_IPV6 else ipv6.ds_field(packet)) & DSCP_MASK

@@ -27,7 +27,7 @@ from ropeway.core.frame.label import (
     with_piece,
 )
 from ropeway.core.network.routes import Routes
-from ropeway.core.packet import ipv4, runs, version
+from ropeway.core.packet import runs, version
 from ropeway.core.packet.version import Refused, version_of
 from ropeway.core.strand.secure import SecureStrand
 from ropeway.core.tables import Tables
@@ -115,7 +115,7 @@ class Several:
         """Send a packet that does not fit all next hops, whose smallest limit is given."""
         pieces = version_of(packet).pieces(packet, limit)
         if pieces is not None:
-            for run in runs.cut(pieces, Drop.MALFORMED_INNER, self._tables.dropped):
+            for run in in_runs(pieces, self._tables):
                 for number, labels in enumerate(self._labels(len(run), len(hops))):
                     self._router.send_over(
                         hops[number], hops[number].carrying, run, now, False, labels
@@ -163,22 +163,34 @@ class Several:
         Returns how many of them had come before.
         """
         packet = run[0]
-        if packet[16:20] == self._own or self._routes.subnets.is_here(packet[16:20]):
+        of = version_of(packet)
+        destination = packet[of.destination]
+        own = destination in (self._own, self._routes.own6)
+        if own or self._routes.subnets.is_here(destination):
             fresh = self._origins.first_copies(run, labels, strand.host)
             if fresh:
-                self._router.arrived(fresh, strand, now, partial)
+                self._hand_on(fresh, strand, now, partial)
             return len(run) - len(fresh)
-        if not self._router.forwards or packet[8] <= 1:
+        if not self._router.forwards or packet[of.hops] <= 1:
             # Of several copies that end on their way one is reported.
             kept = [packet for packet, label in zip(run, labels) if not is_spare(label)]
             if kept:
-                self._router.arrived(kept, strand, now, partial)
+                self._hand_on(kept, strand, now, partial)
             reason = Drop.TTL if self._router.forwards else Drop.NOT_FORWARDING
             self._tables.dropped[reason] += len(run) - len(kept)
         else:
-            run = [ipv4.with_ttl_decreased(packet) for packet in run]
+            run = [of.decreased(packet) for packet in run]
             self._pass_on(run, labels, strand, now, partial)
         return 0
+
+    def _hand_on(
+        self, run: Sequence[bytes], strand: SecureStrand, now: float, partial: bool
+    ) -> None:
+        """Give packets to the router, which has code of its own for each version."""
+        if version_of(run[0]) is version.V4:
+            self._router.arrived(run, strand, now, partial)
+        else:
+            self._router.arrived_ipv6(run, strand, now, partial)
 
     def _pass_on(
         self,
@@ -188,7 +200,7 @@ class Several:
         now: float,
         partial: bool,
     ) -> None:
-        tables, destination = self._tables, run[0][16:20]
+        tables, destination = self._tables, run[0][version_of(run[0]).destination]
         hop: Optional[SecureStrand] = tables.next_hops.get(destination)
         if hop is None:
             hops: Sequence[Any] = self._routes.hops(destination)
@@ -251,12 +263,24 @@ def takes_labels(strand: SecureStrand, now: float) -> Optional[bool]:
     return strand.takes_labels
 
 
+def in_runs(
+    packets: Sequence[bytes], tables: Tables[Any], ipv6: bool = True
+) -> Iterator[Sequence[bytes]]:
+    """Yield packets in runs: first those of IPv4, then those of IPv6, if any are taken."""
+    aside: Optional[List[bytes]] = [] if ipv6 else None
+    yield from runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped, aside)
+    if aside:
+        yield from runs.cut_ipv6(aside)
+
+
 def alongside(
-    packets: Sequence[bytes], labels: Sequence[bytes], tables: Tables[Any]
+    packets: Sequence[bytes], labels: Sequence[bytes], tables: Tables[Any], ipv6: bool = True
 ) -> Iterator[Tuple[Sequence[bytes], List[bytes]]]:
-    """Yield packets in runs, as :func:`ropeway.core.packet.runs.cut` does, with their labels."""
-    at = 0
-    for run in runs.cut(packets, Drop.MALFORMED_INNER, tables.dropped):
+    """Yield packets in runs, as :func:`in_runs` does, with their labels."""
+    at, was = 0, version.V4
+    for run in in_runs(packets, tables, ipv6):
+        if version_of(run[0]) is not was:
+            at, was = 0, version.V6
         those = []
         for packet in run:
             # What is malformed is left out of the runs.

@@ -37,6 +37,7 @@ HOLDS_SIZE = 1
 TAKES_MESSAGES = 1
 TAKES_PARITY = 2
 TAKES_LABELS = 8
+TAKES_IPV6 = 16
 #: Bytes of these bits, after one byte that says how many follow.
 _FEATURES_SIZE = 2
 FEATURES_SIZE = 1 + _FEATURES_SIZE
@@ -133,8 +134,8 @@ class Control:
     #: to :data:`HOLD_MAX_MS`; the receiver chooses for a lane that is not named. None where the
     #: sender of this frame takes no frames of lanes, or does not say.
     holds_ms: Optional[Tuple[int, ...]] = None
-    #: What the sender takes under the session of this frame: a sum of :data:`TAKES_MESSAGES` and
-    #: others; 0 where it does not say.
+    #: What the sender takes under the session of this frame: a sum of :data:`TAKES_MESSAGES`,
+    #: :data:`TAKES_IPV6` and others; 0 where it does not say.
     features: int = 0
     #: How many packets a parity frame of the sender covers, by lane from 0, up to
     #: :data:`ropeway.core.frame.parity.COVERED_MAX`; 0 where a lane has none.

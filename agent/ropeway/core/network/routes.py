@@ -152,7 +152,9 @@ class Routes:
                 self._note_by_router(destination, hops[0])
             if len(tables.next_hops) + len(tables.several) >= MAX_NEXT_HOPS:
                 self.forget()
-            if len(hops) > 1 or (by_agreement and self._forwards):
+            # Who sends by the table of single ones does not ask whether the host refuses.
+            refused = len(destination) != IPV4_BYTES and hops[0].refuses_ipv6
+            if len(hops) > 1 or refused or (by_agreement and self._forwards):
                 tables.several[destination] = hops
             else:
                 tables.next_hops[destination] = hops[0]
@@ -203,12 +205,13 @@ class Routes:
             return (), False
         strands = self._tables.strands
         direct = strands.get(ipv4.text(destination[-IPV4_BYTES:])) if inside else None
+        six = len(destination) != IPV4_BYTES
         if direct is not None and _is_established(direct):
             # A host that was met by chance may be lost by chance.
             chance = direct.learnt and self.spreads
-            return (direct, *(self._established(self.routers)[:1] if chance else ())), False
+            return (direct, *(self._established(self.routers, six)[:1] if chance else ())), False
         for hosts in (learnt, self.routers):
-            established = self._established(hosts)
+            established = self._established(hosts, six)
             if established:
                 at_once = ROUTERS_AT_ONCE if self.spreads else 1
                 return tuple(established[:at_once]), hosts is self.routers
@@ -220,9 +223,14 @@ class Routes:
             return (), False
         return (first,), first is not direct and first.host not in learnt
 
-    def _established(self, hosts: Sequence[str]) -> List[Strand[Any]]:
+    def _established(self, hosts: Sequence[str], six: bool) -> List[Strand[Any]]:
+        """Return the strands of those hosts that are reached, and take such packets."""
         found = [self._tables.strands.get(host) for host in hosts]
-        return [strand for strand in found if strand is not None and _is_established(strand)]
+        return [
+            strand
+            for strand in found
+            if strand is not None and _is_established(strand) and not (six and strand.refuses_ipv6)
+        ]
 
 
 def _is_established(strand: Strand[Any]) -> bool:

@@ -17,33 +17,25 @@ import struct
 from functools import lru_cache
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from ropeway.core.packet import ipv4
-
-# include/uapi/linux/virtio_net.h, without the fields that are there for mergeable buffers:
-#   struct virtio_net_hdr {
-#       __u8 flags; __u8 gso_type;
-#       __virtio16 hdr_len; __virtio16 gso_size; __virtio16 csum_start; __virtio16 csum_offset;
-#   };
-VNET = struct.Struct("=BBHHHH")
-#: In front of a packet that is complete and of wire size.
-EMPTY = bytes(VNET.size)
-
-#   #define VIRTIO_NET_HDR_F_NEEDS_CSUM  1     partial, the field is at csum_start + csum_offset
-#   #define VIRTIO_NET_HDR_GSO_TCPV4     1
-#   #define VIRTIO_NET_HDR_GSO_UDP_L4    5
-#   #define VIRTIO_NET_HDR_GSO_ECN       0x80  the first segment has CWR
-NEEDS_CSUM = 1
-GSO_TCPV4 = 1
-GSO_UDP_L4 = 5
-GSO_ECN = 0x80
-
-#: The most segments that the kernel takes in one UDP super-packet (`UDP_MAX_SEGMENTS` before
-#: Linux 6.9), and more than TCP of usual size has.
-SEGMENTS_MAX = 64
+from ropeway.core.packet import ipv4, ipv6, segments6, version
+from ropeway.core.packet.virtio import (
+    ACK,
+    CWR,
+    EMPTY,
+    GSO_ECN,
+    GSO_TCPV4,
+    GSO_UDP_L4,
+    LAST_FLAGS,
+    LONE_FLAGS,
+    NEEDS_CSUM,
+    PSH,
+    SEGMENTS_MAX,
+    TCP_CHECKSUM,
+    UDP_CHECKSUM,
+    VNET,
+)
 
 _TCP, _UDP = 6, 17
-#: Where the checksum field is, from the start of the header.
-_TCP_CHECKSUM, _UDP_CHECKSUM = 16, 6
 _TCP_SIZE, _UDP_SIZE = 20, 8
 _IP_SIZE = 20
 _UDP_HEADERS = _IP_SIZE + _UDP_SIZE
@@ -53,17 +45,11 @@ _DONT_FRAGMENT = 0x40
 #: Bits of byte 6 of a fragment; byte 7 is the rest of the offset.
 _FRAGMENT = 0x3F
 
-_FIN, _PSH, _ACK, _CWR = 0x01, 0x08, 0x10, 0x80
-#: Set on the last segment only.
-_LAST_FLAGS = _FIN | _PSH
-#: SYN, RST, FIN, URG, CWR: what such a packet says is about itself.
-_LONE_FLAGS = 0x02 | 0x04 | _FIN | 0x20 | _CWR
-
 #: csum_start and csum_offset of a packet without IP options, as the kernel writes them.
-_TCP_PLACE = struct.pack("=HH", _IP_SIZE, _TCP_CHECKSUM)
-_UDP_PLACE = struct.pack("=HH", _IP_SIZE, _UDP_CHECKSUM)
-_TCP_ALONE = VNET.pack(NEEDS_CSUM, 0, 0, 0, _IP_SIZE, _TCP_CHECKSUM)
-_UDP_ALONE = VNET.pack(NEEDS_CSUM, 0, 0, 0, _IP_SIZE, _UDP_CHECKSUM)
+_TCP_PLACE = struct.pack("=HH", _IP_SIZE, TCP_CHECKSUM)
+_UDP_PLACE = struct.pack("=HH", _IP_SIZE, UDP_CHECKSUM)
+_TCP_ALONE = VNET.pack(NEEDS_CSUM, 0, 0, 0, _IP_SIZE, TCP_CHECKSUM)
+_UDP_ALONE = VNET.pack(NEEDS_CSUM, 0, 0, 0, _IP_SIZE, UDP_CHECKSUM)
 
 # Fields of the headers, read from behind the vnet header or the packet's start.
 _TWO = struct.Struct(">HH")
@@ -75,7 +61,7 @@ def split(reads: Iterable[bytes]) -> List[Tuple[List[bytes], bool]]:
     """Cut what was read from a TUN device with vnet header into packets of wire size.
 
     Each of ``reads`` is a :data:`VNET` header and a packet. The packets come in the same order, as
-    lists that are all partial (True) or all complete (False). What is not understood (IPv6, header
+    lists that are all partial (True) or all complete (False). What is not understood (header
     lengths out of bounds, cut short) is passed on as it is, as complete: the node counts it.
     Never raises.
     """
@@ -128,8 +114,8 @@ def count(read: bytes) -> int:
 
 
 def flow(read: bytes) -> bytes:
-    """Give what tells the flow of a read from others, as :func:`ropeway.core.packet.ipv4.flow`."""
-    return ipv4.flow(read, VNET.size)
+    """Give what tells the flow of a read: see :func:`ropeway.core.packet.version.flow`."""
+    return version.flow(read, VNET.size)
 
 
 def _judged(packet: bytes, start: int, offset: int) -> Tuple[bytes, bool]:
@@ -139,9 +125,11 @@ def _judged(packet: bytes, start: int, offset: int) -> Tuple[bytes, bool]:
     """
     head = (packet[0] & 15) << 2
     if head >= _IP_SIZE and packet[0] >> 4 == 4 and start == head and ipv4.may_be_partial(packet):
-        expected = _TCP_CHECKSUM if packet[9] == _TCP else _UDP_CHECKSUM
+        expected = TCP_CHECKSUM if packet[9] == _TCP else UDP_CHECKSUM
         if offset == expected:
             return packet, True
+    elif segments6.judged(packet, start, offset):
+        return packet, True
     at = start + offset
     if at + 2 > len(packet):
         return packet, False
@@ -152,6 +140,8 @@ def _judged(packet: bytes, start: int, offset: int) -> Tuple[bytes, bool]:
 
 def _cut(read: bytes) -> Optional[List[bytes]]:
     """Cut the super-packet behind a vnet header; None where it is none that we know."""
+    if read[VNET.size] >= version.FIRST_IPV6:
+        return segments6.cut(read)
     flags, kind, _, size, start, offset = VNET.unpack_from(read)
     head = (read[10] & 15) << 2
     total, ident = _TWO.unpack_from(read, 12)
@@ -165,9 +155,9 @@ def _cut(read: bytes) -> Optional[List[bytes]]:
     ):
         return None
     if kind & ~GSO_ECN == GSO_TCPV4:
-        protocol, place, least = _TCP, _TCP_CHECKSUM, _TCP_SIZE
+        protocol, place, least = _TCP, TCP_CHECKSUM, _TCP_SIZE
     elif kind == GSO_UDP_L4:
-        protocol, place, least = _UDP, _UDP_CHECKSUM, _UDP_SIZE
+        protocol, place, least = _UDP, UDP_CHECKSUM, _UDP_SIZE
     else:
         return None
     if read[19] != protocol or total < head + least:
@@ -199,10 +189,10 @@ def _cut_tcp(read: bytes, head: int, size: int, ident: int) -> Optional[List[byt
         length = data - 10 + size
         top = unsummed - length
         partial = _SHORT.pack((pseudo + length - head) % 0xFFFF or 0xFFFF)
-        common = flags & ~_LAST_FLAGS
+        common = flags & ~LAST_FLAGS
         rest = before + bytes((common,)) + window + partial + behind
-        further = before + bytes((common & ~_CWR,)) + window + partial + behind
-        flags &= ~_CWR
+        further = before + bytes((common & ~CWR,)) + window + partial + behind
+        flags &= ~CWR
         for at in range(data, last, size):
             append(
                 pack(
@@ -291,6 +281,7 @@ def merge(packets: Sequence[bytes], uso: bool, tso: bool = True) -> List[List[by
     """
     writes: List[List[bytes]] = []
     write_all = writes.append
+    six: List[bytes] = []
     begun: Dict[bytes, List[bytes]] = {}
     runs: Dict[bytes, _Run] = {}
     grown: List[_Run] = []
@@ -330,9 +321,12 @@ def merge(packets: Sequence[bytes], uso: bool, tso: bool = True) -> List[List[by
                             runs[flow] = run
                         continue
             write = [alone, packet]
-            if not (packet[9] == _TCP and packet[33] & _PSH):
+            if not (packet[9] == _TCP and packet[33] & PSH):
                 begun[flow] = write
             write_all(write)
+            continue
+        if packet and packet[0] >= version.FIRST_IPV6 and ipv6.is_whole(packet):
+            six.append(packet)
             continue
         if flow and packet[0] == _IP_PLAIN and not (packet[6] & _FRAGMENT or packet[7]):
             runs.pop(flow, None)
@@ -344,7 +338,7 @@ def merge(packets: Sequence[bytes], uso: bool, tso: bool = True) -> List[List[by
         write_all([alone, packet])
     for run in grown:
         run.finish()
-    return writes
+    return writes + segments6.merge(six, uso, tso) if six else writes
 
 
 def _kind(packet: bytes, uso: bool, tso: bool) -> Tuple[int, bytes]:
@@ -361,7 +355,7 @@ def _kind(packet: bytes, uso: bool, tso: bool) -> Tuple[int, bytes]:
             return 0, EMPTY
         flags = packet[33]
         size = _IP_SIZE + (packet[32] >> 4 << 2)
-        if not tso or flags & _LONE_FLAGS or not flags & _ACK or not 40 <= size < total:
+        if not tso or flags & LONE_FLAGS or not flags & ACK or not 40 <= size < total:
             return 0, _TCP_ALONE
         alone = _TCP_ALONE
     elif packet[9] == _UDP:
@@ -382,7 +376,7 @@ def _alone(packet: bytes) -> bytes:
     head = (packet[0] & 15) << 2
     if head < _IP_SIZE or packet[0] >> 4 != 4 or not ipv4.may_be_partial(packet):
         return EMPTY
-    place = _TCP_CHECKSUM if packet[9] == _TCP else _UDP_CHECKSUM
+    place = TCP_CHECKSUM if packet[9] == _TCP else UDP_CHECKSUM
     return VNET.pack(NEEDS_CSUM, 0, 0, 0, head, place)
 
 
@@ -437,7 +431,7 @@ class _Run:
         if (header ^ self.expected) & self.strict:
             return False
         self.write.append(packet[size:])
-        self.pushed = packet[9] == _TCP and bool(packet[33] & _PSH)
+        self.pushed = packet[9] == _TCP and bool(packet[33] & PSH)
         if self.pushed or len(packet) < self.whole:
             self.limit = 0
         elif header == self.expected:
@@ -466,17 +460,17 @@ class _Run:
         partial = pseudo % 0xFFFF or 0xFFFF
         if first[9] == _TCP:
             write[0] = (
-                VNET.pack(NEEDS_CSUM, GSO_TCPV4, size, self.payload, _IP_SIZE, _TCP_CHECKSUM)
+                VNET.pack(NEEDS_CSUM, GSO_TCPV4, size, self.payload, _IP_SIZE, TCP_CHECKSUM)
                 + network
                 + first[24:33]
-                + bytes((first[33] | (_PSH if self.pushed else 0),))
+                + bytes((first[33] | (PSH if self.pushed else 0),))
                 + first[34:36]
                 + _SHORT.pack(partial)
                 + first[38:size]
             )
         else:
             write[0] = (
-                VNET.pack(NEEDS_CSUM, GSO_UDP_L4, size, self.payload, _IP_SIZE, _UDP_CHECKSUM)
+                VNET.pack(NEEDS_CSUM, GSO_UDP_L4, size, self.payload, _IP_SIZE, UDP_CHECKSUM)
                 + network
                 + _TWO.pack(total - _IP_SIZE, partial)
             )
@@ -494,7 +488,7 @@ def _strict(size: int, protocol: int, atomic: bool) -> int:
     if atomic:
         mask[4:6] = bytes(2)
     if protocol == _TCP:
-        mask[33] ^= _PSH
+        mask[33] ^= PSH
         mask[36:38] = bytes(2)
     else:
         mask[24:28] = bytes(4)

@@ -11,6 +11,9 @@ import enum
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Hashable, Optional, Sequence, Tuple
 
+from ropeway.core.packet import ipv6
+from ropeway.core.packet.version import FIRST_IPV6
+
 #: Protocols whose first four bytes after the IP header are two ports: TCP, UDP, DCCP and SCTP
 #: (https://www.iana.org/assignments/protocol-numbers).
 WITH_PORTS = frozenset((6, 17, 33, 132))
@@ -32,13 +35,16 @@ class Match:
     protocols: Optional[FrozenSet[int]] = None
     #: First and last port, one of which either end has. A fragment has no ports.
     ports: Optional[Tuple[Tuple[int, int], ...]] = None
-    #: Networks as address and mask, of which either end is in one.
+    #: Virtual networks as address and mask, of which either end is in one. The IPv6 address of a
+    #: host ends in its virtual address.
     networks: Optional[Tuple[Tuple[int, int], ...]] = None
-    #: Largest IPv4 packet in bytes. A fragment is part of a larger one.
+    #: Largest packet in bytes. A fragment is part of a larger one.
     size_max: Optional[int] = None
 
     def holds(self, packet: bytes) -> bool:
-        """Return whether a whole IPv4 packet is of this kind."""
+        """Return whether a whole packet is of this kind."""
+        if packet[0] >= FIRST_IPV6:
+            return self._holds_ipv6(packet)
         if self.dscp is not None and packet[1] >> 2 not in self.dscp:
             return False
         if self.protocols is not None and packet[9] not in self.protocols:
@@ -46,18 +52,32 @@ class Match:
         fragment = bool(packet[6] & _FRAGMENT or packet[7])
         if self.size_max is not None and (fragment or len(packet) > self.size_max):
             return False
-        if self.networks is not None and not self._is_inside(packet):
+        if self.networks is not None and not self._is_inside(packet, (12, 16)):
             return False
-        return self.ports is None or (not fragment and self._has_port(packet))
+        protocol, start = packet[9], (packet[0] & 15) * 4
+        return self.ports is None or (not fragment and self._has_port(packet, protocol, start))
 
-    def _is_inside(self, packet: bytes) -> bool:
-        ends = [int.from_bytes(packet[at : at + 4], "big") for at in (12, 16)]
+    def _holds_ipv6(self, packet: bytes) -> bool:
+        above = ipv6.upper(packet)
+        if self.dscp is not None and ipv6.ds_field(packet) >> 2 not in self.dscp:
+            return False
+        if self.protocols is not None and above.protocol not in self.protocols:
+            return False
+        if self.size_max is not None and (above.fragment or len(packet) > self.size_max):
+            return False
+        if self.networks is not None and not self._is_inside(packet, (20, 36)):
+            return False
+        if self.ports is None:
+            return True
+        return not above.fragment and self._has_port(packet, above.protocol, above.start)
+
+    def _is_inside(self, packet: bytes, places: Tuple[int, int]) -> bool:
+        ends = [int.from_bytes(packet[at : at + 4], "big") for at in places]
         networks = self.networks or ()
         return any(end & mask == network for end in ends for network, mask in networks)
 
-    def _has_port(self, packet: bytes) -> bool:
-        start = (packet[0] & 15) * 4
-        if packet[9] not in WITH_PORTS or len(packet) < start + 4:
+    def _has_port(self, packet: bytes, protocol: int, start: int) -> bool:
+        if protocol not in WITH_PORTS or len(packet) < start + 4:
             return False
         ends = [int.from_bytes(packet[at : at + 2], "big") for at in (start, start + 2)]
         return any(low <= end <= high for end in ends for low, high in self.ports or ())
@@ -112,11 +132,17 @@ class Classifier:
         self._flows: Dict[Hashable, int] = {}
 
     def class_of(self, packet: bytes) -> int:
-        """Return the class of a whole IPv4 packet."""
+        """Return the class of a whole packet."""
         protocol = packet[9]
-        if protocol not in WITH_PORTS or packet[0] != PLAIN or packet[6] & _FRAGMENT or packet[7]:
+        flow: Hashable
+        if packet[0] >= FIRST_IPV6:
+            if packet[6] not in WITH_PORTS:
+                return self.look_up(packet)
+            flow = (packet[:2], packet[6], packet[8:44], self._size_of(packet))
+        elif protocol not in WITH_PORTS or packet[0] != PLAIN or packet[6] & _FRAGMENT or packet[7]:
             return self.look_up(packet)
-        flow = (packet[1], protocol, packet[12:24], self._size_of(packet) if self._sizes else 0)
+        else:
+            flow = (packet[1], protocol, packet[12:24], self._size_of(packet) if self._sizes else 0)
         known = self._flows.get(flow)
         if known is None:
             if len(self._flows) >= FLOWS_MAX:
@@ -129,7 +155,7 @@ class Classifier:
         return bisect.bisect_left(self._sizes, len(packet))
 
     def look_up(self, packet: bytes) -> int:
-        """Return the class of a whole IPv4 packet without the memory."""
+        """Return the class of a whole packet without the memory."""
         for number, match in enumerate(self._matches):
             if match.holds(packet):
                 return number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
-from ropeway.core.frame.control import TAKES_LABELS, decode_control
+from ropeway.core.frame.control import TAKES_IPV6, TAKES_LABELS, decode_control
 from ropeway.core.frame.outer import outer_size
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
@@ -64,6 +64,7 @@ class ControlFrames:
         strand.sessions.note_takes(session, control.takes_partial, lanes, control.features)
         if control.measured is not None:
             strand.takes_labels = bool(control.features & TAKES_LABELS)
+            self._note_ipv6(strand, control.features & TAKES_IPV6 == 0)
         if control.holds_ms is not None:
             strand.holds_ms = control.holds_ms
             strand.parities = control.parities
@@ -83,3 +84,11 @@ class ControlFrames:
             self._dialogue.take(connection, control, key, endpoint, size, now)
         elif control.answer and control.measured is not None:
             self._dialogue.answer_overtaken(connection, now)
+
+    def _note_ipv6(self, strand: SecureStrand, refuses: bool) -> None:
+        """Note whether a host takes IPv6 packets; whoever measures says it with each frame."""
+        if strand.refuses_ipv6 != refuses:
+            strand.refuses_ipv6 = refuses
+            # The table of single next hops has no IPv6 address of who refuses.
+            self._tables.next_hops.clear()
+            self._tables.several.clear()

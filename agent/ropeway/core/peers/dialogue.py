@@ -37,7 +37,7 @@ from ropeway.core.timers import NOT_DUE
 #: When a mark was sent, and over which path.
 Echoed = Optional[Tuple[float, Path]]
 
-#: What this version takes, beside partial checksums, which depend on the device, and lanes.
+#: What this version always takes, beside partial checksums, which depend on the device, and lanes.
 FEATURES = TAKES_MESSAGES | TAKES_PARITY | TAKES_LABELS
 #: Why a connection is lost, by what was heard.
 _REASONS = {

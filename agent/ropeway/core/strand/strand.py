@@ -157,6 +157,7 @@ class Strand(Generic[ConnectionT]):
         "host_bytes",
         "learnt",
         "limit",
+        "refuses_ipv6",
         "spares",
     )
 
@@ -175,6 +176,9 @@ class Strand(Generic[ConnectionT]):
         self.doubtful = False
         #: Largest packet that fits every one of them.
         self.limit = 0
+        #: Whether the host has said that it takes no IPv6 packets. Before it says anything it gets
+        #: them: only an older version refuses, and counts what it drops.
+        self.refuses_ipv6 = False
         self.delivered = 0
         self.duplicates = 0
         #: Whether a router has told of the host, and the configuration does not have it.

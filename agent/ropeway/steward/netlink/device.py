@@ -7,17 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_REPLACE
-from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWQDISC
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWQDISC,
+    RTM_NEWROUTE,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from ropeway.steward.netlink.requests import Attributes, make, request
 
 TC_H_ROOT = 0xFFFFFFFF
+RT_TABLE_MAIN = 254
+RTPROT_KERNEL = 2
+RTN_UNICAST = 1
+IP6_RT_PRIO_ADDRCONF = (
+    256  # include/net/ip6_route.h: what the kernel's own routes of addresses have
+)
 IN6_ADDR_GEN_MODE_NONE = 1
 
 # Tuning: what waits in the device while the engine is busy, in packets. At 10 000 packets/s this
@@ -65,6 +80,48 @@ def remove_address(index: int, address: str) -> None:
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
+
+
+def add_ipv6(index: int, address: str) -> None:
+    """Give the interface `index` the IPv6 `address` ("fd12:3456:789a:1::a00:1/64"), and a route.
+
+    What is there stays so. `OSError` says what the kernel refused.
+    """
+    own = ipaddress.IPv6Interface(address)
+    request(
+        make(
+            ifaddrmsg,
+            {
+                "family": socket.AF_INET6,
+                "prefixlen": own.network.prefixlen,
+                "index": index,
+                "flags": IFA_F_NODAD,
+            },
+            [("IFA_LOCAL", str(own.ip)), ("IFA_ADDRESS", str(own.ip))],
+        ),
+        RTM_NEWADDR,
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+    # The kernel makes the route with the address, and not again with one that is there.
+    request(
+        make(
+            rtmsg,
+            {
+                "family": socket.AF_INET6,
+                "dst_len": own.network.prefixlen,
+                "table": RT_TABLE_MAIN,
+                "proto": RTPROT_KERNEL,
+                "type": RTN_UNICAST,
+            },
+            [
+                ("RTA_DST", str(own.network.network_address)),
+                ("RTA_OIF", index),
+                ("RTA_PRIORITY", IP6_RT_PRIO_ADDRCONF),
+            ],
+        ),
+        RTM_NEWROUTE,
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
 
 
 def leave_unqueued(index: int) -> None:

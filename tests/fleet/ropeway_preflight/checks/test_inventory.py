@@ -39,7 +39,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("ropeway_direct_peers", "ropeway_agent_extra_networks", "ropeway_encapsulation"),
         *("ropeway_offload_disable", "ropeway_cpu_latency_us", "ropeway_max_age_s"),
         *("ropeway_tolerated_links", "ropeway_links", "ropeway_classes"),
-        *("ropeway_copy_dscp", "ropeway_direct", "ropeway_subnets"),
+        *("ropeway_copy_dscp", "ropeway_direct", "ropeway_subnets", "ropeway_network6"),
     ):
         for value in garbage:
             broken = Inventory()
@@ -49,6 +49,7 @@ def test_any_garbage_is_a_problem_and_no_exception(
         *("name", "network", "address", "port", "device_name", "device_mtu", "encapsulation"),
         *("cpu_latency_us", "max_age_s", "links", "classes", "copy_dscp", "direct"),
         "announce",
+        "network6",
     ):
         for value in garbage:
             broken = Inventory()

@@ -191,6 +191,59 @@ def test_switches_take_no_other_value(
     assert_one_sentence(problems(inventory), ["vm0", f"ropeway_{switch}", "use true or false"])
 
 
+@pytest.mark.parametrize("network6", [None, "", "fd12:3456:789a:1::/64", "2001:db8:1:2::/64"])
+def test_ipv6_network_that_fits(
+    inventory: Inventory, problems: Callable[..., List[str]], network6: Any
+) -> None:
+    inventory.everywhere(ropeway_network6=network6)
+    inventory.extra_network(network6=network6)
+    assert problems(inventory) == []
+    # While it is rolled out, some have it and others do not.
+    inventory["vm1"]["ropeway_network6"] = None
+    assert problems(inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("network6", "problem"),
+    [
+        ("10.0.0.0/24", "is not an IPv6 network"),
+        ("fd12::/48", "has not the prefix length 64"),
+        ("fd12::1", "has not the prefix length 64"),
+        ("fd12::1/64", "has host bits set: use fd12::/64"),
+        ("fe80::/64", "is not a unicast network"),
+        ("ff02::/64", "is not a unicast network"),
+        ("::/64", "is not a unicast network"),
+    ],
+)
+def test_ipv6_network_that_makes_no_sense(
+    inventory: Inventory, problems: Callable[..., List[str]], network6: str, problem: str
+) -> None:
+    inventory.everywhere(ropeway_network6=network6)
+    assert_one_sentence(problems(inventory), ["ropeway_network6", problem])
+    inventory.everywhere(ropeway_network6=None)
+    inventory.extra_network(network6=network6)
+    assert_one_sentence(problems(inventory), ["its network6", problem])
+
+
+def test_ipv6_networks_that_differ(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    inventory.everywhere(ropeway_network6="fd12::/64")
+    inventory["vm0"]["ropeway_network6"] = "fd13::/64"
+    assert_one_sentence(problems(inventory), ["ropeway_network6 differs", "fd13::/64"])
+
+
+def test_ipv6_needs_a_secure_network_and_an_mtu(
+    inventory: Inventory, problems: Callable[..., List[str]]
+) -> None:
+    inventory["vm0"].update(ropeway_network6="fd12::/64", ropeway_device_mtu=1279)
+    assert_one_sentence(problems(inventory), ["vm0", "needs an MTU of 1280"])
+    inventory["vm0"]["ropeway_device_mtu"] = "1280"
+    assert problems(inventory) == []
+    inventory.everywhere(ropeway_encapsulation="classic")
+    assert_one_sentence(problems(inventory), ["vm0", "only for secure networks"])
+
+
 @pytest.mark.parametrize("max_age_s", [None, 0, 0.1, 1, "1.5", 60])
 @pytest.mark.parametrize("encapsulation", ["secure", "classic"])
 def test_bound_of_ages_that_fits(

@@ -66,6 +66,33 @@ def test_minimal_file_gets_the_documented_defaults():
     assert example["interfaces"]["exclude"] == patterns
 
 
+def test_every_host_has_the_ipv6_address_that_ends_in_its_virtual_one():
+    config = read.parse((SECURE + "network6: FD12:3456:789a:1:0::/64").encode(), "f")
+    assert config.network6 == "fd12:3456:789a:1::/64"
+    assert config.device_address6 == "fd12:3456:789a:1::a00:1/64"
+    assert read.parse(SECURE.encode(), "f").device_address6 is None
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("network6: fd12::1/64", "network6: fd12::1/64 has host bits set: write fd12::/64"),
+        ("network6: fd12::g/64", "network6: write an IPv6 network with the prefix length 64, such"
+                                 " as fd12:3456:789a:1::/64, not fd12::g/64"),
+        ("network6: fd12::/48", "network6: write an IPv6 network with the prefix length 64, such"
+                                " as fd12:3456:789a:1::/64, not fd12::/48"),
+        ("network6: 1::2::3/64", "network6: '1::2::3/64' is no IPv6 network"),
+        *((f"network6: {text}/64",
+           f"network6: {text}/64 is no network of hosts: choose a private one, such as"
+           " fd12:3456:789a:1::/64") for text in ("ff02::", "fe80::", "::")),
+        ("network6: fd12::/64\ndevice: {mtu: 1279}",
+         "device.mtu: IPv6 needs 1280 bytes: write at least that, or remove network6"),
+    ],
+)  # fmt: skip
+def test_faults_of_the_ipv6_network(line, error):
+    assert [text.partition(": ")[2] for text in faults(SECURE + line)] == [error]
+
+
 def test_real_address_may_lie_in_the_range_of_the_virtual_network():
     text = MINIMAL + "peers: [{host: 10.0.0.2, addresses: [10.0.0.77]}]\n"
     assert read.parse(text.encode(), "f").remotes == (model.Remote("10.0.0.2", "10.0.0.77", 0),)
@@ -188,9 +215,9 @@ def test_not_a_configuration_at_all(text, error):
         # schema
         ("forwrd: true", "4: forwrd: unknown setting: did you mean forward?"),
         ("qqq: 1", "4: qqq: unknown setting: remove it; the settings here are encapsulation,"
-                   " network, address, leases, router, routers, forward, announce, device,"
-                   " interfaces, links, classes, port, private_key_file, rollover_s, copy_dscp,"
-                   " direct, max_age_s, cpu_latency_us, offload, peers, control"),
+                   " network, network6, address, leases, router, routers, forward, announce,"
+                   " device, interfaces, links, classes, port, private_key_file, rollover_s,"
+                   " copy_dscp, direct, max_age_s, cpu_latency_us, offload, peers, control"),
         *((f"max_age_s: {number}", "4: max_age_s: write a number of seconds from 0.1 to 60, or 0"
                                    f" for no bound, not {number}")
           for number in (0.09, 60.1, -1, "true")),

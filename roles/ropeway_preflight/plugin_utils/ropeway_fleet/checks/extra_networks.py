@@ -25,16 +25,17 @@ from .settings import (
     device_problems,
     is_secure,
     max_age_problems,
+    network6_problems,
     switch_problems,
 )
 from .subnets import subnet_problems
-from .virtual_network import CLASSIC_CAVEAT, network_problem, placement_problems
+from .virtual_network import CLASSIC_CAVEAT, network6_problem, network_problem, placement_problems
 
 # Part of the names of files, of units and, by default, of the device.
 NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 EXTRA_NETWORK_KEYS = (
     *("name", "encapsulation", "network", "address", "addresses", "router"),
-    *("routers", "forward"),
+    *("network6", "routers", "forward"),
     *("device_name", "device_mtu", "port", "rollover_s", "max_age_s", "offload_disable"),
     *("cpu_latency_us", "announce", "links", "classes", "copy_dscp", "direct"),
     *("device_precedence", "include", "exclude", "peers", "expected_peers", "expected_links"),
@@ -125,6 +126,11 @@ def _setting_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:
             yield from subnet_problems(where, "allowed of its peers", allowed, virtual, secure)
     for switch in ("copy_dscp", "direct"):
         yield from switch_problems(where, f"its {switch}", item.get(switch), secure)
+    network6 = item.get("network6")
+    problem = network6_problem("its network6", None if network6 is None else str(network6))
+    if problem:
+        yield f"{where}: {problem}"
+    yield from network6_problems(where, "its network6", (network6, item.get("device_mtu")), secure)
 
 
 def _key_problems(where: str, item: Mapping[str, Any]) -> Iterator[str]:

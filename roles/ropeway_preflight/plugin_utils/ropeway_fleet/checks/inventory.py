@@ -27,6 +27,7 @@ from .settings import (
     device_problems,
     is_secure,
     max_age_problems,
+    network6_problems,
     secure_problems,
     switch_problems,
 )
@@ -105,6 +106,12 @@ def _value_problems(
             "ropeway_subnets",
             read[name].get("ropeway_subnets"),
             read[name].get("ropeway_network"),
+            is_secure(read[name]),
+        )
+        yield from network6_problems(
+            name,
+            "ropeway_network6",
+            (read[name].get("ropeway_network6"), read[name].get("ropeway_device_mtu")),
             is_secure(read[name]),
         )
         yield from direct_peer_problems(name, groups, read[name])

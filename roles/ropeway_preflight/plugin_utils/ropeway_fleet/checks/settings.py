@@ -6,7 +6,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Iterator
 
 from ..constants import DEFAULT_ENCAPSULATION, DEVICE_PREFIX, INTERFACE_NAME_MAX_BYTES, MTU_RANGE
@@ -21,6 +21,7 @@ MAX_AGE_MAX_S = 60.0
 CPU_LATENCY_RANGE_US = range(1_000_001)
 OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 PSK_BYTES = 32
+IPV6_MTU_MIN = 1280
 # What Ansible takes for a boolean, in lower case.
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
@@ -126,6 +127,23 @@ def switch_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[st
         yield f"{where}: {key} {shown(raw)} is not valid: use true or false."
     elif not secure:
         yield f"{where}: {key} is only for secure networks: remove it."
+
+
+def network6_problems(where: str, key: str, settings: Sequence[Any], secure: bool) -> Iterator[str]:
+    """Yield what of ``settings``, an IPv6 network and the device's MTU, does not go together.
+
+    Only ``secure`` networks carry IPv6, which needs an MTU of 1280.
+    """
+    network6, mtu = settings
+    if not network6:
+        return
+    if not secure:
+        yield f"{where}: {key} is only for secure networks: remove it."
+    number = whole_number(mtu)
+    if 0 <= number < IPV6_MTU_MIN:
+        yield (
+            f"{where}: {key} needs an MTU of {IPV6_MTU_MIN} bytes or more: use auto, not {number}."
+        )
 
 
 def cpu_latency_problems(where: str, key: str, raw: Any) -> Iterator[str]:

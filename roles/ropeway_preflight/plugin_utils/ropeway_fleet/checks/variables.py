@@ -31,6 +31,7 @@ INVENTORY_VARIABLES = (
     "ropeway_management_interface",
     "ropeway_max_age_s",
     "ropeway_network",
+    "ropeway_network6",
     "ropeway_offload_disable",
     "ropeway_package",
     "ropeway_port",

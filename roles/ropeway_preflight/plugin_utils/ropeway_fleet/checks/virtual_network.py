@@ -15,6 +15,7 @@ CLASSIC_CAVEAT = (
 )
 # A longer prefix has no addresses for a router and a client.
 NETWORK_PREFIX_MAX = 30
+NETWORK6_PREFIX = 64
 
 
 def shared_value_problems(
@@ -35,7 +36,17 @@ def shared_value_problems(
         sentence = network_problem(value)
         if sentence:
             yield f"{by_group(owners, groups)}: {sentence}"
-    for key, values in (("ropeway_encapsulation", encapsulations), ("ropeway_network", networks)):
+    networks6 = _hosts_by_value(names, hostvars, "ropeway_network6")
+    networks6.pop("", None)
+    for value, owners in networks6.items():
+        sentence = network6_problem("ropeway_network6", value)
+        if sentence:
+            yield f"{by_group(owners, groups)}: {sentence}"
+    for key, values in (
+        ("ropeway_encapsulation", encapsulations),
+        ("ropeway_network", networks),
+        ("ropeway_network6", networks6),
+    ):
         known = {value: owners for value, owners in values.items() if value is not None}
         if key == "ropeway_encapsulation" and None in values:
             known.setdefault(DEFAULT_ENCAPSULATION, []).extend(values[None])
@@ -60,6 +71,25 @@ def _hosts_by_value(
         value = hostvars[name].get(key)
         found.setdefault(None if value is None else str(value), []).append(name)
     return found
+
+
+def network6_problem(key: str, value: Optional[str]) -> Optional[str]:
+    """Return a problem if ``value`` is not a usable IPv6 network; otherwise None, as for none."""
+    if not value:
+        return None
+    example = "use a value such as fd12:3456:789a:1::/64"
+    try:
+        network = ipaddress.IPv6Network(value, strict=False)
+    except ValueError:
+        return f"{key} {shown(value)} is not an IPv6 network: {example}."
+    if network.prefixlen != NETWORK6_PREFIX or "/" not in value:
+        return f"{key} {value} has not the prefix length {NETWORK6_PREFIX}: {example}."
+    if network.network_address != ipaddress.IPv6Interface(value).ip:
+        return f"{key} {value} has host bits set: use {network}."
+    first = network.network_address
+    if first.is_multicast or first.is_link_local or int(first) >> 32 == 0:
+        return f"{key} {value} is not a unicast network: use one of fd00::/8 (RFC 4193)."
+    return None
 
 
 def network_problem(value: Optional[str]) -> Optional[str]:
