@@ -7,7 +7,7 @@ its key. Packets go on by a router too, so that none is lost when that strand wo
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 from ropeway.core import tuning
 from ropeway.core.drops import Drop
@@ -41,6 +41,16 @@ class _Asked:
         self.pause_s = tuning.WHO_HAS_MIN_S
 
 
+class _Met:
+    """A host that was learnt: when, in monotonic seconds, and which routers stand by it."""
+
+    __slots__ = ("learnt_at", "tellers")
+
+    def __init__(self, now: float) -> None:
+        self.learnt_at = now
+        self.tellers: Set[str] = set()
+
+
 class Direct:
     """Says to routers where this host can be called, asks for others, and calls these."""
 
@@ -62,8 +72,8 @@ class Direct:
         self._said: Dict[str, _Said] = {}
         #: By virtual address, four bytes; the one that was added first at the beginning.
         self._asked: Dict[bytes, _Asked] = {}
-        #: When each host that was met this way was learnt.
-        self._learnt_at: Dict[str, float] = {}
+        #: The hosts that were met this way.
+        self._met: Dict[str, _Met] = {}
 
     def deadline(self) -> float:
         """Return the time of the next :meth:`tick`."""
@@ -81,7 +91,7 @@ class Direct:
         self._say_here(now)
         self._leave_to_configuration()
         own = str(self._routes.address)
-        for host in list(self._learnt_at):
+        for host in list(self._met):
             # This host may have got another one's address by a lease.
             if host == own or self._is_over(host, now):
                 self.forget(host, now)
@@ -104,7 +114,7 @@ class Direct:
         """Ask for hosts that packets go to by the router, and review those that are met."""
         wanted, asked = self._routes.by_router, self._asked
         for host in [host for host, one in asked.items() if now >= one.due]:
-            if ipv4.text(host) in self._learnt_at:
+            if ipv4.text(host) in self._met:
                 self._send_ask(host, tuning.WHO_HAS_REVIEW_S, now)
             elif host not in wanted:
                 del asked[host]
@@ -135,7 +145,7 @@ class Direct:
             return
         host = answer.host
         if answer.verdict == Verdict.REFUSED:
-            self.forget(host, now)
+            self._take_refusal(host, strand.host, now)
         if answer.verdict != Verdict.KNOWN or not self._may_learn(answer):
             return
         endpoints = self._possible(answer.endpoints)
@@ -147,9 +157,22 @@ class Direct:
         if not endpoints or not self._make_room(host, now):
             return
         peer = PeerSettings(host, (answer.public_key,), endpoints=endpoints)
-        if peer != before and self._members.learn(peer, now):
-            self._learnt_at.setdefault(host, now)
+        if peer != before:
+            if not self._members.learn(peer, now):
+                return
+            self._met.setdefault(host, _Met(now))
             self._asked.setdefault(ipv4.pack(host), _Asked()).due = now + tuning.WHO_HAS_REVIEW_S
+        self._met[host].tellers.add(strand.host)
+
+    def _take_refusal(self, host: str, router: str, now: float) -> None:
+        """Cut a host off, unless a router that is reached has told of it: one may not know it."""
+        met, strands = self._met.get(host), self._tables.strands
+        if met is None:
+            return
+        met.tellers.discard(router)
+        standing = [strands[one] for one in met.tellers if one in strands]
+        if not any(strand.best_state == State.ESTABLISHED for strand in standing):
+            self.forget(host, now)
 
     def _may_learn(self, answer: Answer) -> bool:
         packed = ipv4.pack(answer.host)
@@ -171,13 +194,13 @@ class Direct:
 
     def _make_room(self, host: str, now: float) -> bool:
         """Return whether a host may be learnt; the one that is idle longest may have to go."""
-        if host in self._learnt_at or len(self._learnt_at) < tuning.DIRECT_HOSTS:
+        if host in self._met or len(self._met) < tuning.DIRECT_HOSTS:
             return True
         self._leave_to_configuration()
-        if len(self._learnt_at) < tuning.DIRECT_HOSTS:
+        if len(self._met) < tuning.DIRECT_HOSTS:
             return True
         strands = self._tables.strands
-        idle = [known for known in self._learnt_at if not strands[known].is_active(now)]
+        idle = [known for known in self._met if not strands[known].is_active(now)]
         if not idle:
             return False
         self.forget(min(idle, key=lambda known: strands[known].idle_at), now)
@@ -185,18 +208,18 @@ class Direct:
 
     def _leave_to_configuration(self) -> None:
         """Know no more of hosts that the configuration has now, or whose keys it has."""
-        for host in [host for host in self._learnt_at if host not in self._members.learnt]:
-            del self._learnt_at[host]
+        for host in [host for host in self._met if host not in self._members.learnt]:
+            del self._met[host]
 
     def _is_over(self, host: str, now: float) -> bool:
         """Return whether a host is met no more, or not needed."""
         strand = self._tables.strands[host]
-        learnt_at = self._learnt_at[host]
+        learnt_at = self._met[host].learnt_at
         if strand.best_state != State.ESTABLISHED:
             return now - max(learnt_at, strand.heard_at) >= tuning.DIRECT_SILENT_S
         return now - max(learnt_at, strand.idle_at) >= tuning.DIRECT_IDLE_S
 
     def forget(self, host: str, now: float) -> None:
         """Cut off a host that was learnt; nothing if it was not."""
-        if self._learnt_at.pop(host, None) is not None:
+        if self._met.pop(host, None) is not None:
             self._members.unlearn(host, now)

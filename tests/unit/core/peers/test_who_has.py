@@ -278,3 +278,37 @@ def test_a_router_forgets_hosts_that_do_not_say_that_they_are_here():
     assert len(directory) == 1
     world.run(tuning.HERE_HOLD_S + 2 * tuning.FORGET_EVERY_S)
     assert len(directory) == 0
+
+
+R2 = "10.0.0.5"
+
+
+def two_routers():
+    """As :func:`clients`, with a second router that knows a and not c."""
+    world = SecureWorld()
+    known = {"r": [peer("a", A), peer("c", C)], "s": [peer("a", A)]}
+    for name, host, lan in (("r", R, "3"), ("s", R2, "9")):
+        links = [link(2, f"192.168.0.{lan}"), link(4, f"192.168.2.{lan}")]
+        world.add(name, host, links, known[name], forward=True)
+    for name, host in (("a", A), ("c", C)):
+        lan, shared = ADDRESSES[name]
+        routers = [peer("r", R, lan[:-1] + "3"), peer("s", R2, lan[:-1] + "9")]
+        links = [link(2, lan), link(7, shared)]
+        world.add(name, host, links, routers, routers=(R, R2), direct=True)
+    world.run(3.0)
+    return world
+
+
+def test_a_router_that_does_not_know_a_host_keeps_nobody_from_meeting_it():
+    world = two_routers()
+    stream(world, tuning.WHO_HAS_REVIEW_S + 5.0, step_s=0.5)
+    assert meets(world, "a", C)
+
+
+def test_a_refusal_counts_once_the_router_that_told_of_the_host_is_lost():
+    world = two_routers()
+    stream(world, 2.0)
+    assert meets(world, "a", C)
+    world.lost |= {"192.168.0.3", "192.168.2.3"}
+    stream(world, 2 * tuning.WHO_HAS_REVIEW_S, step_s=0.5)
+    assert C not in world.nodes["a"].tables.strands
