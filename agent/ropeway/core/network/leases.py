@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import islice
 from typing import AbstractSet, Dict, Iterable, List, Optional, Set, Tuple
 
 from ropeway.core.address_range import Range
@@ -152,9 +151,10 @@ class Pool:
     def take_changes(self, limit: int) -> List[Change]:
         """Return what has to be written, the first ``limit`` of it, in order.
 
-        Leases are in force once :meth:`written` has them.
+        Addresses that nobody has any more come first: a key must not have two on disk. Leases are
+        in force once :meth:`written` has them.
         """
-        taken = list(islice(self._changes.items(), limit))
+        taken = sorted(self._changes.items(), key=lambda change: bool(change[1]))[:limit]
         for address, _ in taken:
             del self._changes[address]
         return taken
@@ -203,14 +203,17 @@ class Pool:
         return now + self._time_s * (1 + MARGIN_SHARE) + MARGIN_S
 
     def _give(self, key: bytes, now: float) -> None:
-        if self._fresh:
-            address, _ = self._fresh.popitem(last=False)
-        elif self._over:
-            address, former = self._over.popitem(last=False)
-            del self._by_key[former.key]
-        else:
-            self.is_exhausted = True
+        # What the disk does not know yet waits, or a key could have two addresses there.
+        fresh = next((address for address in self._fresh if address not in self._changes), None)
+        over = next((address for address in self._over if address not in self._changes), None)
+        address = fresh or over
+        if address is None:
+            self.is_exhausted = not (self._fresh or self._over)
             return
+        if address == fresh:
+            del self._fresh[address]
+        else:
+            del self._by_key[self._over.pop(address).key]
         lease = Lease(address, key, self._until(now))
         self._by_address[address] = self._by_key[key] = lease
         self._change(address, key)
