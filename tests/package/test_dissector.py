@@ -230,7 +230,7 @@ def test_secure_frames_are_known_over_ipv6_and_on_other_ports(dissect):
 @pytest.mark.parametrize(
     ("packet", "sentence"),
     [
-        (secure(b"\x08abc"), "There is no type 8."),
+        (secure(b"\x0cabc"), "There is no type 12."),
         (secure(b"\x01" + bytes(170)), "The initiation has 171 bytes instead of 172."),
         (
             secure(b"\x04" + bytes(30)),
