@@ -371,15 +371,15 @@ class Receiver:
         """Take the IPv6 packets of authentic frames."""
         dropped, router = self._tables.dropped, self._router
         packets, self._aside = self._aside or [], []
-        prefix = router.own6[: -len(strand.host_bytes)]
+        host6 = router.prefix6 + strand.host_bytes
         if partial:
             good = [packet for packet in packets if ipv6.may_be_partial(packet)]
             dropped[Drop.MALFORMED_INNER] += len(packets) - len(good)
             packets = good
         for run in runs.cut_ipv6(packets):
             source = run[0][8:24]
-            if source == prefix + strand.host_bytes or router.may_relay(strand, source):
-                router.arrived_ipv6(run, strand, now, partial)
+            if source == host6 or router.may_relay(strand, source):
+                router.arrived(run, strand, now, partial)
             else:
                 dropped[Drop.SPOOFED] += len(run)
 
@@ -400,17 +400,16 @@ class Receiver:
             else:
                 dropped[Drop.MALFORMED_INNER if len(text) < LABEL_SIZE else Drop.SPOOFED] += 1
         partial = Form.PARTIAL in form
-        prefix = router.own6[: -len(strand.host_bytes)]
-        for run, those in alongside(packets, labels, self._tables, bool(prefix)):
+        # Without IPv6 both are the same four bytes.
+        hosts = (strand.host_bytes, router.prefix6 + strand.host_bytes)
+        for run, those in alongside(packets, labels, self._tables, bool(router.prefix6)):
             of = version_of(run[0])
             family = ipv4 if of is version.V4 else ipv6
             if partial and not all(map(family.may_be_partial, run)):
                 dropped[Drop.MALFORMED_INNER] += len(run)
                 continue
-            source, host = run[0][of.source], strand.host_bytes
-            if source == (host if of is version.V4 else prefix + host) or router.may_relay(
-                strand, source
-            ):
+            source = run[0][of.source]
+            if source in hosts or router.may_relay(strand, source):
                 duplicates = self._several.arrived(run, those, strand, now, partial)
                 strand.duplicates += duplicates
                 self.duplicates += duplicates

@@ -18,14 +18,14 @@ from ropeway.core import tuning
 from ropeway.core.drops import Drop
 from ropeway.core.network.routes import Routes
 from ropeway.core.packet import ipv4, ipv6, runs, version
-from ropeway.core.packet.version import Refused, version_of
+from ropeway.core.packet.version import V4, V6, Refused, version_of
 from ropeway.core.settings import Settings
 from ropeway.core.strand.strand import Strand
 from ropeway.core.tables import Tables
 from ropeway.core.token_bucket import SharedBudget
 
 #: Where packets have their destination.
-_TO, _TO6 = version.V4.destination, version.V6.destination
+_TO, _TO6 = V4.destination, V6.destination
 #: The limited broadcast address (RFC 919).
 _EVERYBODY = bytes((255, 255, 255, 255))
 
@@ -67,6 +67,7 @@ class Router:
         "own6",
         "packets",
         "partial_packets",
+        "prefix6",
         "prohibits",
         "send_over",
         "several",
@@ -95,6 +96,8 @@ class Router:
         self._own = ipv4.pack(settings.address)
         #: Empty where the network has no IPv6.
         self.own6 = routes.own6
+        #: What comes before the four bytes of a host in its IPv6 address; empty as above.
+        self.prefix6 = routes.prefix6
         # IPv6 packets of a batch, until those of IPv4 are through; None where there are none.
         self._aside: Optional[List[bytes]] = [] if routes.own6 else None
         #: What waits to be taken, for a glance; see :meth:`take_packets`.
@@ -233,7 +236,7 @@ class Router:
             return self._refuse(Drop.NO_ROUTE, why, packet, origin, now)
         if strand is origin:
             return self._refuse(Drop.ECHO, Refused.HOST, packet, origin, now)
-        if of is version.V6 and strand.refuses_ipv6:
+        if of is V6 and strand.refuses_ipv6:
             return self._refuse(Drop.IPV6, Refused.HOST, packet, origin, now)
         if not self._routes.may_pass(origin, destination):
             return self._refuse(Drop.UNREACHABLE, Refused.HOST, packet, origin, now)
@@ -317,7 +320,7 @@ class Router:
         # so what this host's own packets meet is reported in the name of their destination.
         of = version_of(packet)
         target = packet[of.source]
-        own = self._own if of is version.V4 else self.own6
+        own = self._own if of is V4 else self.own6
         source = packet[of.destination] if origin is None else own
         error = of.error(why, packet, source, next_hop_mtu)
         limit = self._icmp_too_big if next_hop_mtu else self._icmp
@@ -339,10 +342,13 @@ class Router:
     def arrived(
         self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool = False
     ) -> None:
-        """Take a run of packets, first copies, that ``strand`` brought."""
+        """Take a run of packets of one version, first copies, that ``strand`` brought."""
         count = len(run)
         packet = run[0]
-        if packet[16:20] == self._own or self._routes.subnets.is_here(packet[16:20]):
+        # To ask for the version would be a call for each packet that comes alone.
+        of, own = (V4, self._own) if packet[0] < version.FIRST_IPV6 else (V6, self.own6)
+        destination = packet[of.destination]
+        if destination == own or self._routes.subnets.is_here(destination):
             strand.delivered += count
             self._delivered += count
             self.carried += count
@@ -355,33 +361,10 @@ class Router:
             self.packets.extend(run)
         elif not self._settings.forward:
             self._tables.dropped[Drop.NOT_FORWARDING] += count
-        elif packet[8] <= 1:
+        elif packet[of.hops] <= 1:
             self._expired(run, strand, now, partial)
         else:
-            run = [ipv4.with_ttl_decreased(packet) for packet in run]
-            self.send(run, strand, now, partial)
-
-    def arrived_ipv6(
-        self, run: Sequence[bytes], strand: Strand[Any], now: float, partial: bool
-    ) -> None:
-        """Take a run of IPv6 packets, first copies, that ``strand`` brought."""
-        count = len(run)
-        packet = run[0]
-        if packet[24:40] == self.own6:
-            strand.delivered += count
-            self._delivered += count
-            self.carried += count
-            if partial:
-                self.partial_packets.extend(run)
-                return
-            self._complete_kin(packet)
-            self.packets.extend(run)
-        elif not self._settings.forward:
-            self._tables.dropped[Drop.NOT_FORWARDING] += count
-        elif packet[7] <= 1:
-            self._expired(run, strand, now, partial)
-        else:
-            run = [ipv6.with_hop_limit_decreased(packet) for packet in run]
+            run = [of.decreased(packet) for packet in run]
             self.send(run, strand, now, partial)
 
     def _complete_kin(self, packet: bytes) -> None:

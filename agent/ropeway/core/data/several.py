@@ -169,28 +169,19 @@ class Several:
         if own or self._routes.subnets.is_here(destination):
             fresh = self._origins.first_copies(run, labels, strand.host)
             if fresh:
-                self._hand_on(fresh, strand, now, partial)
+                self._router.arrived(fresh, strand, now, partial)
             return len(run) - len(fresh)
         if not self._router.forwards or packet[of.hops] <= 1:
             # Of several copies that end on their way one is reported.
             kept = [packet for packet, label in zip(run, labels) if not is_spare(label)]
             if kept:
-                self._hand_on(kept, strand, now, partial)
+                self._router.arrived(kept, strand, now, partial)
             reason = Drop.TTL if self._router.forwards else Drop.NOT_FORWARDING
             self._tables.dropped[reason] += len(run) - len(kept)
         else:
             run = [of.decreased(packet) for packet in run]
             self._pass_on(run, labels, strand, now, partial)
         return 0
-
-    def _hand_on(
-        self, run: Sequence[bytes], strand: SecureStrand, now: float, partial: bool
-    ) -> None:
-        """Give packets to the router, which has code of its own for each version."""
-        if version_of(run[0]) is version.V4:
-            self._router.arrived(run, strand, now, partial)
-        else:
-            self._router.arrived_ipv6(run, strand, now, partial)
 
     def _pass_on(
         self,
