@@ -77,3 +77,8 @@ class Tables(Generic[StrandT]):
         self.woken: List[StrandT] = []
         #: Packets and frames that went no further, by reason; both sides count.
         self.dropped: Counter[Drop] = Counter()
+
+    def forget_next_hops(self) -> None:
+        """Have every next hop worked out anew."""
+        self.next_hops.clear()
+        self.several.clear()

@@ -122,8 +122,7 @@ class Routes:
 
     def forget(self) -> None:
         """Have every next hop worked out anew."""
-        self._tables.next_hops.clear()
-        self._tables.several.clear()
+        self._tables.forget_next_hops()
 
     def next_hop(self, destination: bytes) -> Optional[Strand[Any]]:
         """Give the first next hop of ``destination`` (packed), from the tables if it is there."""

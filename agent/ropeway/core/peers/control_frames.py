@@ -90,5 +90,4 @@ class ControlFrames:
         if strand.refuses_ipv6 != refuses:
             strand.refuses_ipv6 = refuses
             # The table of single next hops has no IPv6 address of who refuses.
-            self._tables.next_hops.clear()
-            self._tables.several.clear()
+            self._tables.forget_next_hops()
