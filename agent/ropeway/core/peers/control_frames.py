@@ -40,14 +40,11 @@ class ControlFrames:
         self, session: Session, datagram: bytes, key: SocketKey, endpoint: Endpoint, now: float
     ) -> None:
         """Take a control frame of a session, which came from ``endpoint`` to a socket."""
-        body = session.open(datagram)
+        body = self._sessions.open(session, datagram, now)
         if isinstance(body, Drop):
             self._tables.dropped[body] += 1
             return
         strand = self._tables.strands[session.host]
-        session.heard_at = strand.heard_at = now
-        if not session.confirmed:
-            self._sessions.confirm(session, now)
         control = decode_control(body)
         if control is None or key[0] not in self._links:
             self._tables.dropped[Drop.MALFORMED] += 1

@@ -69,16 +69,12 @@ class Messages:
 
     def take(self, session: Session, datagram: bytes, now: float) -> None:
         """Take a message of a session."""
-        body = session.open(datagram)
+        body = self._sessions.open(session, datagram, now)
         if isinstance(body, Drop):
             # Later copies are as they should be.
             if body != Drop.REPLAYED:
                 self._tables.dropped[body] += 1
             return
-        strand = self._tables.strands[session.host]
-        session.heard_at = strand.heard_at = now
-        if not session.confirmed:
-            self._sessions.confirm(session, now)
         if not self._budget.take(session.host, now):
             self._tables.dropped[Drop.FLOOD] += 1
             return
@@ -88,4 +84,4 @@ class Messages:
             return
         handler = self.handlers.get(message[0])
         if handler is not None:
-            handler(strand, message[1], now)
+            handler(self._tables.strands[session.host], message[1], now)

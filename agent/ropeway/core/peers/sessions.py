@@ -6,6 +6,7 @@ import random as random_module
 from typing import Callable, Sequence, Union
 
 from ropeway.core import events, tuning
+from ropeway.core.drops import Drop
 from ropeway.core.endpoint import Endpoint, SocketKey
 from ropeway.core.peers.connections import Connections
 from ropeway.core.peers.dialogue import Dialogue
@@ -153,6 +154,15 @@ class Sessions:
         for removed in strand.sessions.add(session, now):
             self._handshakes.release(removed)
         self.schedule(strand, now)
+
+    def open(self, session: Session, datagram: bytes, now: float) -> Union[bytes, Drop]:
+        """Return the body of a frame of the control side, or why not; note that its host lives."""
+        body = session.open(datagram)
+        if not isinstance(body, Drop):
+            session.heard_at = self._tables.strands[session.host].heard_at = now
+            if not session.confirmed:
+                self.confirm(session, now)
+        return body
 
     def confirm(self, session: Session, now: float) -> None:
         """Take the first frame that proves that the other end has a session's keys."""
