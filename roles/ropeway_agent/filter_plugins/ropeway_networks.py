@@ -18,7 +18,7 @@ from ropeway_fleet.constants import (
     MAIN_NETWORK,
     ROUTER_GROUP,
 )
-from ropeway_fleet.values import names_in
+from ropeway_fleet.values import is_on, names_in
 
 PSK_FILE = "/etc/ropeway/psk"
 
@@ -47,9 +47,7 @@ def peers(
     """
     found = []
     # Where nobody wants to be met, agents of before this key have nothing to refuse.
-    meeting = not initiate and any(
-        _is_on(hostvars[other].get("ropeway_direct")) for other in others
-    )
+    meeting = not initiate and any(is_on(hostvars[other].get("ropeway_direct")) for other in others)
     for other in others:
         if other == host:
             continue
@@ -63,7 +61,7 @@ def peers(
             reached = _endpoints(host, other, hostvars) if initiate else []
             if reached:
                 item["addresses"] = reached
-            if meeting and not _is_on(hostvars[other].get("ropeway_direct")):
+            if meeting and not is_on(hostvars[other].get("ropeway_direct")):
                 item["direct"] = False
         else:
             item["addresses"] = _shared_addresses(host, other, hostvars)
@@ -190,10 +188,6 @@ def run_commands(networks: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
 def control_path(name: str) -> str:
     """Return the control socket of an additional network, in the folder of its unit."""
     return f"/run/ropeway-{name}/control.sock"
-
-
-def _is_on(value: Any) -> bool:
-    return str(value).lower() in ("true", "yes", "on", "1")
 
 
 def _shared_addresses(

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, List
 
+#: What YAML and people write for a switch, in small letters.
+TRUE_WORDS = ("true", "yes", "on", "1")
+
+
+def is_on(value: Any) -> bool:
+    """Return whether ``value`` turns something on, as a boolean or a word."""
+    return str(value).lower() in TRUE_WORDS
+
 
 def whole_number(value: Any) -> int:
     """Return ``value`` as a number if it is an int or a text of digits; otherwise -1."""

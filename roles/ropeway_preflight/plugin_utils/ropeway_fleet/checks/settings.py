@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Iterator
 
 from ..constants import DEFAULT_ENCAPSULATION, DEVICE_PREFIX, INTERFACE_NAME_MAX_BYTES, MTU_RANGE
-from ..values import is_list, whole_number
+from ..values import is_list, is_on, whole_number
 from ..wording import shown
 
 # The ranges that the agent accepts (config.schema.json).
@@ -23,7 +23,6 @@ OFFLOAD_FEATURES = ("vnet_hdr", "tso", "uso", "udp_segment", "udp_gro")
 PSK_BYTES = 32
 IPV6_MTU_MIN = 1280
 # What Ansible takes for a boolean, in lower case.
-TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 # The names that the agent accepts (app/config/names.py): RFC 1123 labels, the last of which begins
 # with a letter.
@@ -123,7 +122,7 @@ def switch_problems(where: str, key: str, raw: Any, secure: bool) -> Iterator[st
     word = str(raw).lower()
     if raw is None or word in FALSE_WORDS:
         return
-    if word not in TRUE_WORDS:
+    if not is_on(raw):
         yield f"{where}: {key} {shown(raw)} is not valid: use true or false."
     elif not secure:
         yield f"{where}: {key} is only for secure networks: remove it."
